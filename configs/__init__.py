@@ -1,0 +1,1 @@
+"""Run configurations: schema and presets."""

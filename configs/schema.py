@@ -1,0 +1,181 @@
+"""Typed, strict run configurations: unknown keys are errors, units stand in the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PRESETS = Path(__file__).parent
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the key and the fix."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StyleModel(Strict):
+    """The model: which encoder, which modulation, how large a style descriptor."""
+
+    encoder: Literal["vgg19", "vgg19-slim", "ganmod-slim"] = "vgg19"
+    encoder_weights: str | None = None
+    architecture: Literal["modulated", "classic"] = "modulated"
+    modulation: str = "adaconv"
+    modulation_options: dict[str, Any] = {}
+    style_dim: Positive = 512
+    descriptor_size: Positive = 3
+    style_image_size: Positive = 256
+
+
+class StyleLoss(Strict):
+    """The frozen loss network and the weights of the terms."""
+
+    network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim"] = "vgg19"
+    network_weights: str | None = None
+    style: Literal["mean_std", "gram", "shifted_gram"] = "mean_std"
+    content_weight: NonNegative = 1.0
+    style_weight: NonNegative = 10.0
+
+
+class StyleData(Strict):
+    """Folders of images; file names listed in the `exclude` files are left out. Empty lists: the built-in images."""
+
+    content: list[str] = []
+    style: list[str] = []
+    exclude: list[str] = []
+    crop: Positive = 256
+    short_side: Positive = 512
+    flip: bool = True
+    cache_mb: Positive = 2048
+    num_workers: int = Field(default=0, ge=0)
+
+
+class Optimizer(Strict):
+    """Adam with equalised learning rates; lr / (1 + lr_decay * step)."""
+
+    lr: PositiveFloat = 2e-3
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+    lr_decay: NonNegative = 0.0
+    clip_grad_norm: PositiveFloat | None = None
+
+
+class Schedule(Strict):
+    """How long, and how often what is written. `minutes` (of the clock named) ends a run earlier than total_kimg."""
+
+    batch_size: Positive = 8
+    microbatch: Positive | None = None
+    total_kimg: PositiveFloat = 1280.0
+    minutes: PositiveFloat | None = None
+    clock: Literal["wall", "cpu"] = "wall"
+    log_kimg: PositiveFloat = 0.8
+    snapshot_kimg: PositiveFloat = 40.0
+    checkpoint_kimg: PositiveFloat = 40.0
+    ema_half_life_kimg: PositiveFloat = 2.0
+    ema_rampup: PositiveFloat = 0.05
+    max_nonfinite_steps: Positive = 10
+
+
+class Runtime(Strict):
+    """Where and how fast: leaves the results alone, within the tolerance of the precision."""
+
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = True
+    compile: bool = False
+    seed: int = Field(default=0, ge=0)
+    tensorboard: bool = True
+
+
+class StyleRun(Strict):
+    """A style-transfer training run: `ganmod train style`."""
+
+    recipe: Literal["style"] = "style"
+    model: StyleModel = StyleModel()
+    loss: StyleLoss = StyleLoss()
+    data: StyleData = StyleData()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    runtime: Runtime = Runtime()
+    plugins: list[str] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> StyleRun:
+        if self.data.crop % 8:
+            low = max(self.data.crop // 8 * 8, 16)
+            raise ValueError(f"data.crop {self.data.crop} is not a multiple of 8: try {low} or {low + 8}")
+        if self.data.short_side < self.data.crop:
+            raise ValueError(
+                f"data.short_side {self.data.short_side} is smaller than data.crop: try {2 * self.data.crop}"
+            )
+        if self.model.style_image_size % 64:
+            raise ValueError(f"model.style_image_size {self.model.style_image_size} is not a multiple of 64: try 128 or 256")
+        micro = self.schedule.microbatch
+        if micro is not None and self.schedule.batch_size % micro:
+            raise ValueError(
+                f"schedule.batch_size {self.schedule.batch_size} is not a multiple of schedule.microbatch {micro}"
+            )
+        return self
+
+
+def list_presets() -> list[str]:
+    """Names that --config accepts."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_run(source: str, changes: Mapping[str, Any]) -> StyleRun:
+    """A run configuration from a preset's name or a YAML file, with `changes` {dotted.key: value} applied.
+
+    Raises ConfigError for an unknown preset, a key that does not exist, or a value that does not fit.
+    """
+    path = Path(source)
+    if source in list_presets():
+        path = PRESETS / f"{source}.yaml"
+    elif not path.is_file():
+        raise ConfigError(f"no preset or file named {source!r}. Presets: {', '.join(list_presets())}")
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    for key, value in changes.items():
+        _set(content, key, value)
+    try:
+        return StyleRun.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"configuration {source!r} does not fit:\n" + "\n".join(lines)) from error
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """One `--set a.b=value`: the key, and the value read as YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text!r}: expected key=value, such as optimizer.lr=0.001")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: {value!r} is not a YAML value") from error
+
+
+def to_yaml(config: StyleRun) -> str:
+    """The configuration as YAML; reading it again gives the same configuration."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"{key}: {parent} is a value, not a section")
+    content[last] = value

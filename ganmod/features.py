@@ -1,0 +1,189 @@
+"""Frozen VGG-19 feature networks up to relu4_1: the full one, the 16-fold compressed one, and the one shipped here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.model_file import load_state, read_model_file
+from ganmod.restricted_unpickle import read_tensors_pickle
+
+LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
+CONVOLUTIONS = ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "3_4", "4_1")
+VGG19_WIDTHS = (64, 128, 256, 512)
+SLIM_WIDTHS = (16, 32, 64, 128)
+SHIPPED = Path(__file__).parent / "weights" / "ganmod-slim.safetensors"
+
+# torchvision's vgg19-dcbb9e9d.pth carries the first digits of its SHA-256 in its name.
+VGG19_FILE, VGG19_SHA256_PREFIX = "vgg19-dcbb9e9d.pth", "dcbb9e9d"
+TORCHVISION_INDEX = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14, 16, 19), strict=True))
+NORMALISED_INDEX = dict(zip(CONVOLUTIONS, (2, 5, 9, 12, 16, 19, 22, 25, 29), strict=True))  # vgg_normalised.pth
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class FeatureError(ValueError):
+    """A feature network's file is missing, damaged or not the one expected."""
+
+
+class VGGFeatures(nn.Module):
+    """VGG-19's convolutions from the image to relu4_1, at any width, with reflect padding.
+
+    conv0 is a 1x1 convolution that holds the network's own input normalisation, so that every variant takes
+    RGB [N,3,H,W] in [0,1]. `rms` holds each layer's root mean square; losses divide by it (`normalized`).
+    aux_widths, if given, adds a linear 1x1 map after each returned layer.
+    """
+
+    layers = LAYERS
+    rms: Tensor
+
+    def __init__(self, widths: tuple[int, ...] = VGG19_WIDTHS, *, aux_widths: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        if len(widths) != 4:
+            raise ValueError(f"widths is {widths}, expected four numbers of channels, for relu1_1 to relu4_1")
+        self.widths = tuple(widths)
+        self.channels = dict(zip(LAYERS, aux_widths or widths, strict=True))
+        self.conv0 = nn.Conv2d(3, 3, 1)
+        self.convs = nn.ModuleDict()
+        channels = 3
+        for name in CONVOLUTIONS:
+            width = widths[int(name[0]) - 1]
+            self.convs[name] = nn.Conv2d(channels, width, 3)
+            channels = width
+        self.aux = nn.ModuleDict()
+        if aux_widths is not None:
+            for layer, narrow, wide in zip(LAYERS, widths, aux_widths, strict=True):
+                self.aux[layer.removeprefix("relu")] = nn.Conv2d(narrow, wide, 1)
+        self.register_buffer("rms", torch.ones(len(LAYERS)))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """RGB [N,3,H,W] in [0,1], sides of at least 16 -> {relu1_1: [N,C1,H,W], ..., relu4_1: [N,C4,H/8,W/8]}."""
+        if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 16:
+            raise ValueError(f"images have shape {list(x.shape)}, expected [N, 3, H, W] with H and W of at least 16")
+        features = {}
+        x = self.conv0(x)
+        for name, conv in self.convs.items():
+            if name in ("2_1", "3_1", "4_1"):
+                x = F.max_pool2d(x, 2)
+            x = F.relu(conv(F.pad(x, (1, 1, 1, 1), mode="reflect")))
+            if name.endswith("_1"):
+                features[f"relu{name}"] = self.aux[name](x) if self.aux else x
+        return features
+
+    def normalized(self, x: Tensor) -> dict[str, Tensor]:
+        """`forward`, each layer divided by its stored RMS."""
+        return {name: f / rms for (name, f), rms in zip(self(x).items(), self.rms.unbind(), strict=True)}
+
+    @torch.no_grad()
+    def calibrate(self, images: Tensor) -> None:
+        """Set `rms` from RGB images [N,3,H,W] in [0,1]."""
+        self.rms.copy_(torch.stack([f.square().mean().sqrt() for f in self(images).values()]))
+
+
+def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
+    """A frozen feature network by name: vgg19, vgg19-slim, vgg19-slim-aux (both need `path`) or ganmod-slim (shipped).
+
+    vgg19: torchvision's ImageNet weights from torch's cache folder, or `path`: that file or the AdaIN authors'
+    vgg_normalised.pth. vgg19-slim: `path` is the folder of Collaborative-Distillation's stage files, or its 4SE.pth;
+    -aux appends that file's linear maps to VGG-19's own widths. Raises FeatureError naming the file that is missing.
+    """
+    if name == "ganmod-slim":
+        network = _load_shipped(Path(path) if path is not None else SHIPPED)
+    elif name == "vgg19":
+        network = _load_vgg19(Path(path) if path is not None else None)
+    elif name in ("vgg19-slim", "vgg19-slim-aux"):
+        network = _load_slim(path, aux=name.endswith("-aux"))
+    else:
+        raise ValueError(f"unknown feature network {name!r}: expected vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim")
+    return network.requires_grad_(False).eval()
+
+
+def _load_shipped(path: Path) -> VGGFeatures:
+    file = read_model_file(path)
+    if file.kind != "feature-network":
+        raise FeatureError(f"{path} holds a model of kind {file.kind!r}, expected 'feature-network'")
+    network = VGGFeatures(tuple(file.config["widths"]))
+    load_state(network, file.tensors, source=str(path))
+    return network
+
+
+def _load_vgg19(path: Path | None) -> VGGFeatures:
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
+    file = path or cached
+    if not file.is_file():
+        raise FeatureError(
+            f"VGG-19 weights not found at {file}. Expected torchvision's {VGG19_FILE} (SHA-256 beginning "
+            f"{VGG19_SHA256_PREFIX}) or the AdaIN authors' vgg_normalised.pth: supply the file with "
+            f"--feature-weights PATH, or place {VGG19_FILE} at {cached}"
+        )
+    if file.name == VGG19_FILE:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if not digest.startswith(VGG19_SHA256_PREFIX):
+            raise FeatureError(f"{file} has SHA-256 {digest}, expected one beginning {VGG19_SHA256_PREFIX}: copy it anew")
+    return vgg19_from_state(read_tensors_pickle(file), source=str(file))
+
+
+def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
+    """VGG-19 from torchvision's state dict (features.0.weight ...) or vgg_normalised.pth's (0.weight ...), calibrated."""
+    network = VGGFeatures()
+    if "features.0.weight" in state:
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        tensors = {"conv0.weight": torch.diag(1 / std)[..., None, None], "conv0.bias": -mean / std}
+        index, prefix = TORCHVISION_INDEX, "features."
+    elif "0.weight" in state and "29.weight" in state:
+        tensors = {"conv0.weight": state["0.weight"], "conv0.bias": state["0.bias"]}
+        index, prefix = NORMALISED_INDEX, ""
+    else:
+        raise FeatureError(f"{source} is neither torchvision's VGG-19 nor vgg_normalised.pth: first keys {list(state)[:3]}")
+    for name, i in index.items():
+        for part in ("weight", "bias"):
+            tensors[f"convs.{name}.{part}"] = state[f"{prefix}{i}.{part}"]
+    load_state(network, tensors | {"rms": torch.ones(4)}, source=source)
+    network.calibrate(calibration_images())
+    return network
+
+
+def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
+    if path is None:
+        raise FeatureError(
+            "vgg19-slim needs Collaborative-Distillation's compressed VGG-19 (file 4SE.pth, MIT licence): "
+            "supply the file or its folder with --feature-weights PATH"
+        )
+    file = Path(path) / "4SE.pth" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise FeatureError(f"{file} not found: expected the stage file 4SE.pth of Collaborative-Distillation's VGG-19")
+    state = read_tensors_pickle(file)
+    state = state.get("model", state)
+    network = VGGFeatures(SLIM_WIDTHS, aux_widths=VGG19_WIDTHS if aux else None)
+    try:
+        tensors = {f"conv0.{part}": state[f"conv0.{part}"] for part in ("weight", "bias")}
+        for name in CONVOLUTIONS:
+            for part in ("weight", "bias"):
+                tensors[f"convs.{name}.{part}"] = state[f"conv{name.replace('_', '')}.{part}"]
+        for name in network.aux:
+            for part in ("weight", "bias"):
+                tensors[f"aux.{name}.{part}"] = state[f"conv{name.replace('_', '')}_aux.{part}"]
+    except KeyError as error:
+        raise FeatureError(f"{file} has no tensor {error}: expected the stage file 4SE.pth") from error
+    load_state(network, tensors | {"rms": torch.ones(4)}, source=str(file))
+    network.calibrate(calibration_images())
+    return network
+
+
+def calibration_images(size: int = 256) -> Tensor:
+    """Two photos bundled with scikit-image, [2,3,size,size] in [0,1]: the fixed input that sets each layer's RMS."""
+    from skimage import data
+
+    crops = []
+    for photo in (data.astronaut(), data.coffee()):
+        x = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
+        scale = size / min(x.shape[2:])
+        x = F.interpolate(x, scale_factor=scale, mode="bilinear", antialias=True, recompute_scale_factor=True)
+        top, left = (x.shape[2] - size) // 2, (x.shape[3] - size) // 2
+        crops.append(x[:, :, top : top + size, left : left + size])
+    return torch.cat(crops)

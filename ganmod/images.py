@@ -1,0 +1,343 @@
+"""Reading, writing, resizing and tiling images.
+
+On disk and as arrays images are uint8 [H,W,3] in 0..255; as tensors float32 [3,H,W] in [0,1].
+"""
+
+import os
+import struct
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageError",
+    "center_crop",
+    "list_images",
+    "make_grid",
+    "read_image",
+    "resize",
+    "resize_short_side",
+    "to_tensor",
+    "to_uint8",
+    "write_image",
+]
+
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    | {".ppm", ".pgm", ".pnm", ".tga", ".jp2", ".avif"}
+)
+
+_WRITE_FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".ppm": "PPM",
+}
+
+# Pillow hands these to an outside program (Ghostscript), whatever the file's suffix says.
+_REFUSED_FORMATS = frozenset({"EPS"})
+
+_EXIF_ORIENTATION = 0x0112
+
+_FILTERS = {
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
+ResizeFilter = Literal["lanczos", "box", "bicubic", "bilinear"]
+
+
+class ImageError(ValueError):
+    """An image that cannot be used: unreadable, damaged or too small. The message names it and says why."""
+
+
+def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.ndarray:
+    """Read any raster image that Pillow knows as uint8 [H,W,3].
+
+    source: a path, or the bytes of an encoded image (`name` then stands for it in messages).
+    Transparency is laid over white, EXIF rotation is applied, of an animation the first frame is taken.
+    16-bit samples keep their high byte, so that a grey and a colour file of one picture agree. Float and
+    32-bit samples have no stated range: the smallest of 1 (float only), 255 and 65535 that holds the image.
+    Raises ImageError, which names the image and says why it cannot be read.
+    """
+    if isinstance(source, bytes):
+        name, encoded = name or "<bytes>", source
+    else:
+        name = name or str(source)
+        try:
+            encoded = Path(source).read_bytes()
+        except OSError as error:
+            raise ImageError(f"cannot read image {name}: {error.strerror or error}") from error
+    if not encoded:
+        raise ImageError(f"cannot read image {name}: it is empty (0 bytes); remove it or fetch it again")
+
+    Image.init()
+    formats = [i for i in Image.ID if i not in _REFUSED_FORMATS]
+    try:
+        with Image.open(BytesIO(encoded), formats=formats) as image:
+            image.load()
+            return np.ascontiguousarray(_upright(_rgb_array(image), _orientation(image)))
+    except MemoryError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise ImageError(
+            f"cannot read image {name}: not an image, or of a kind Pillow cannot read"
+        ) from error
+    except Exception as error:  # on damaged files the decoders raise a dozen types, SyntaxError among them
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"cannot read image {name}: damaged, cut short or unusable ({reason})") from error
+
+
+def _rgb_array(image: Image.Image) -> np.ndarray:
+    """Loaded Pillow image of any mode -> uint8 [H,W,3]."""
+    if image.mode.startswith("I;16"):
+        values = np.array(image)
+        # A PNG's colour key: pixels of exactly this value are transparent.
+        key = image.info.get("transparency")
+        grey = np.where(values == key, 255, values >> 8) if isinstance(key, int) else values >> 8
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("I", "F"):
+        return np.repeat(_grey_of_unknown_range(image)[..., None], 3, axis=2)
+
+    key = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+        # The key of a 16-bit file, whose pixels Pillow has already cut to their high bytes.
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    if image.has_transparency_data:
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return np.array(image.convert("RGB"))
+
+
+def _grey_of_unknown_range(image: Image.Image) -> np.ndarray:
+    """Mode I or F -> uint8 [H,W]; see read_image for the rule."""
+    values = np.array(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinity")
+    low, high = values.min(), values.max()
+    if low < 0 or high > 65535:
+        raise ValueError(f"values from {low:g} to {high:g}; convert it to 8 or 16 bits first")
+    if image.mode == "F" and high <= 1:
+        return np.round(values * 255).astype(np.uint8)
+    # Pillow gives 16-bit PGM files in mode I: their range is known, however dark they are.
+    if high > 255 or image.format == "PPM":
+        return (values / 256).astype(np.uint8)
+    return np.round(values).astype(np.uint8)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 1 where there is none or the EXIF block itself is damaged (the pixels are not)."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo EXIF orientation 1..8 (Exif 2.3, table 6) on [H,W,3]."""
+    if orientation >= 5:
+        array = array.transpose(1, 0, 2)
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    return array[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+
+
+def write_image(path: str | Path, image: np.ndarray | Tensor) -> None:
+    """Write uint8 [H,W,3] or a float tensor [3,H,W] in [0,1]; the suffix decides the format.
+
+    The parent folder is made. The file appears whole or not at all, so that interrupted work can be resumed
+    by looking at what exists. JPEG and WebP are written at quality 95. Raises ValueError for another suffix.
+    """
+    path = Path(path)
+    file_format = _WRITE_FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        known = ", ".join(sorted(_WRITE_FORMATS))
+        raise ValueError(f"cannot write {path}: suffix {path.suffix!r} is not one of {known}")
+    array = to_uint8(image) if isinstance(image, Tensor) else image
+    _check_image(array)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        picture = Image.fromarray(array)
+        if file_format == "JPEG":  # full-resolution chroma: style transfer makes saturated edges
+            picture.save(partial, format=file_format, quality=95, subsampling=0)
+        elif file_format == "WEBP":
+            picture.save(partial, format=file_format, quality=95)
+        else:
+            picture.save(partial, format=file_format)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """All files under `folder` (recursive, links followed) with an image suffix, sorted by relative path.
+
+    Hidden files and folders and macOS archive residue are left out. Raises ValueError, which names the
+    folder, when it is missing, is no folder, or holds no image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise ValueError(f"image folder {folder} {problem}")
+    found: list[Path] = []
+    visited = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link back up the tree
+            folders.clear()
+            continue
+        visited.add(real)
+        # Sorted, so that of two links to one folder the same one is always kept.
+        folders[:] = sorted(i for i in folders if not i.startswith(".") and i != "__MACOSX")
+        found += [
+            Path(parent, i)
+            for i in files
+            if not i.startswith(".") and os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES
+        ]
+    if not found:
+        raise ValueError(f"no image in folder {folder}: looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """uint8 [H,W,3] -> float32 [3,H,W] in [0,1], a copy."""
+    _check_image(image)
+    return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")).float().div_(255)
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Float [3,H,W] or [N,3,H,W] in [0,1] -> uint8 [H,W,3] or [N,H,W,3]; rounded, out of range clamped.
+
+    Raises ValueError for another shape, for integers and for NaN.
+    """
+    if images.ndim not in (3, 4) or images.shape[-3] != 3 or not images.is_floating_point():
+        got = f"{images.dtype} {list(images.shape)}"
+        raise ValueError(f"got {got}, expected a float tensor [3,H,W] or [N,3,H,W] in [0,1]")
+    values = images.detach().to("cpu", torch.promote_types(images.dtype, torch.float32))
+    if torch.isnan(values).any():
+        raise ValueError(f"image {list(images.shape)} holds NaN: look for the step that made it")
+    return values.mul(255).round_().clamp_(0, 255).byte().movedim(-3, -1).contiguous().numpy()
+
+
+def resize(image: np.ndarray, size: tuple[int, int], *, resample: ResizeFilter = "lanczos") -> np.ndarray:
+    """Resize uint8 [H,W,3] to size = (height, width), antialiased; a copy when the size is right already."""
+    _check_image(image)
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"cannot resize to {height} x {width}: both sides must be at least 1")
+    if resample not in _FILTERS:
+        raise ValueError(f"got resample {resample!r}, expected one of {', '.join(_FILTERS)}")
+    if (height, width) == image.shape[:2]:
+        return image.copy()
+    return np.array(Image.fromarray(image).resize((width, height), _FILTERS[resample]))
+
+
+def resize_short_side(image: np.ndarray, size: int, *, resample: ResizeFilter = "lanczos") -> np.ndarray:
+    """Resize uint8 [H,W,3] so that its short side is `size` pixels, aspect kept (long side rounded)."""
+    _check_image(image)
+    height, width = image.shape[:2]
+    short = min(height, width)
+    return resize(image, (round(height * size / short), round(width * size / short)), resample=resample)
+
+
+def center_crop(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
+    """Middle `size` x `size` (or (height, width)) of uint8 [H,W,3], a copy; ValueError where it is smaller."""
+    _check_image(image)
+    height, width = (size, size) if isinstance(size, int) else size
+    if not (1 <= height <= image.shape[0] and 1 <= width <= image.shape[1]):
+        got = f"{image.shape[0]} x {image.shape[1]}"
+        raise ValueError(f"cannot cut {height} x {width} from an image of {got}: resize it first")
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width].copy()
+
+
+def make_grid(
+    images: Sequence[Sequence[np.ndarray | None]],
+    *,
+    gap: int = 4,
+    column_labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    cell_size: tuple[int, int] | None = None,
+    background: int = 255,
+) -> np.ndarray:
+    """Tile rows of uint8 [H,W,3] images (None: an empty cell; rows may be short) into one uint8 [H,W,3].
+
+    All cells have one size: cell_size = (height, width), or the largest height and width given. An image of
+    another size is fitted into its cell, aspect kept, centred. gap: pixels between and around the cells.
+    Labels stand above the columns and left of the rows; a column label that is too wide is cut with "..".
+    """
+    num_rows, num_columns = len(images), max((len(row) for row in images), default=0)
+    shapes = [image.shape for row in images for image in row if image is not None]
+    if not shapes:
+        raise ValueError("got no image: expected rows with at least one image in them")
+    for labels, count, what in ((column_labels, num_columns, "column"), (row_labels, num_rows, "row")):
+        if labels is not None and len(labels) != count:
+            raise ValueError(f"got {len(labels)} {what} labels for {count} {what}s: one for each is expected")
+    cell_h, cell_w = cell_size or (max(i[0] for i in shapes), max(i[1] for i in shapes))
+
+    top, left = 0, 0
+    if column_labels is not None or row_labels is not None:
+        font_size = max(10, min(32, cell_h // 10))
+        font = ImageFont.load_default(size=font_size)
+        line = font_size * 3 // 2
+        top = line if column_labels is not None else 0
+        if row_labels is not None:
+            left = gap + max((round(font.getlength(i)) for i in row_labels), default=0)
+
+    size = (top + gap + num_rows * (cell_h + gap), left + gap + num_columns * (cell_w + gap))
+    grid = np.full((*size, 3), background, dtype=np.uint8)
+    for r, row in enumerate(images):
+        for c, image in enumerate(row):
+            if image is not None:
+                fitted = _fit(image, cell_h, cell_w)
+                y = top + gap + r * (cell_h + gap) + (cell_h - fitted.shape[0]) // 2
+                x = left + gap + c * (cell_w + gap) + (cell_w - fitted.shape[1]) // 2
+                grid[y : y + fitted.shape[0], x : x + fitted.shape[1]] = fitted
+    if not (top or left):
+        return grid
+
+    picture = Image.fromarray(grid)
+    draw = ImageDraw.Draw(picture)
+    ink = (0, 0, 0) if background >= 128 else (255, 255, 255)
+    for c, label in enumerate(column_labels or ()):
+        shown = label
+        while shown and font.getlength(shown) > cell_w:
+            label = label[:-1]
+            shown = f"{label}.." if label else ""
+        x = left + gap + c * (cell_w + gap) + cell_w // 2
+        draw.text((x, gap + (line - gap) // 2), shown, fill=ink, font=font, anchor="mm")
+    for r, label in enumerate(row_labels or ()):
+        y = top + gap + r * (cell_h + gap) + cell_h // 2
+        draw.text((left, y), label, fill=ink, font=font, anchor="rm")
+    return np.array(picture)
+
+
+def _fit(image: np.ndarray, cell_h: int, cell_w: int) -> np.ndarray:
+    scale = min(cell_h / image.shape[0], cell_w / image.shape[1])
+    return resize(image, (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale))))
+
+
+def _check_image(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        shape, dtype = getattr(image, "shape", ""), getattr(image, "dtype", type(image).__name__)
+        raise ValueError(f"got image {dtype} {list(shape)}, expected uint8 [H,W,3] in 0..255")
+    if image.size == 0:
+        raise ValueError(f"got an empty image {list(image.shape)}, expected at least 1 x 1")

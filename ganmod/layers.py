@@ -1,0 +1,102 @@
+"""Layers with equalised learning rate: weights are N(0, 1), their scale is applied at run time (Karras et al. 2018)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PaddingMode = Literal["zeros", "reflect"]
+
+
+class EqualizedLinear(nn.Module):
+    """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time."""
+
+    def __init__(self, in_features: int, out_features: int, *, init_std: float = 1.0, bias_init: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) * init_std)
+        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
+        self.gain = in_features**-0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.gain, self.bias)
+
+
+class StaticConv2d(nn.Module):
+    """Convolution without bias, gain 1/sqrt(in * k^2) at run time, optionally after a resampling of its input.
+
+    The learned convolution that every modulation shares: `scaled_weight` is the weight with its gain, `apply_weight`
+    convolves with a substitute, one [O,C,K,K] or one per sample [N,O,C,K,K].
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        padding_mode: PaddingMode = "zeros",
+        resample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.gain = (in_channels * kernel_size**2) ** -0.5
+        self.padding = kernel_size // 2
+        self.padding_mode: PaddingMode = padding_mode
+        self.resample = resample
+
+    @property
+    def scaled_weight(self) -> Tensor:
+        return self.weight * self.gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.apply_weight(x, self.scaled_weight)
+
+    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], with this layer's padding and resampling."""
+        if self.resample is not None:
+            x = self.resample(x)
+        pad = self.padding
+        if pad and self.padding_mode == "reflect":
+            x, pad = F.pad(x, (pad,) * 4, mode="reflect"), 0
+        if weight.ndim == 4:
+            return F.conv2d(x, weight, padding=pad)
+        n, channels, height, width = x.shape
+        out = F.conv2d(x.reshape(1, n * channels, height, width), weight.flatten(0, 1), padding=pad, groups=n)
+        return out.reshape(n, weight.shape[1], *out.shape[2:])
+
+
+class Conv2d(nn.Module):
+    """`StaticConv2d` with a bias and, by default, a ReLU with gain sqrt(2): the unmodulated layer of our networks."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        *,
+        activation: nn.Module | None = None,
+        padding_mode: PaddingMode = "zeros",
+    ) -> None:
+        super().__init__()
+        self.conv = StaticConv2d(in_channels, out_channels, kernel_size, padding_mode=padding_mode)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x) + self.bias[:, None, None]
+        return x if self.activation is None else self.activation(x)
+
+
+class ScaledReLU(nn.Module):
+    """max(x, slope * x) times the gain that keeps the second moment of a unit Gaussian: sqrt(2 / (1 + slope^2))."""
+
+    def __init__(self, slope: float = 0.0) -> None:
+        super().__init__()
+        self.slope = slope
+        self.gain = (2 / (1 + slope**2)) ** 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.slope) * self.gain

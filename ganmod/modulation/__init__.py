@@ -1,0 +1,33 @@
+"""Modulations of a convolution by a style: AdaIN, weight demodulation, AdaConv, and those that users register."""
+
+from ganmod.modulation.adaconv import AdaConv, AdaConvParams
+from ganmod.modulation.adain import AdaIN, AdaINParams
+from ganmod.modulation.base import Modulation, StyleSpec
+from ganmod.modulation.modulated_conv import ModulatedConv2d
+from ganmod.modulation.registry import (
+    ModulationInfo,
+    create_modulation,
+    list_modulations,
+    modulation_info,
+    modulations_for,
+    register_modulation,
+)
+from ganmod.modulation.weight_demod import WeightDemod, WeightDemodParams
+
+__all__ = [
+    "AdaConv",
+    "AdaConvParams",
+    "AdaIN",
+    "AdaINParams",
+    "ModulatedConv2d",
+    "Modulation",
+    "ModulationInfo",
+    "StyleSpec",
+    "WeightDemod",
+    "WeightDemodParams",
+    "create_modulation",
+    "list_modulations",
+    "modulation_info",
+    "modulations_for",
+    "register_modulation",
+]

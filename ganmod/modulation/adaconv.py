@@ -1,0 +1,73 @@
+"""Adaptive convolution: kernels predicted from the style (Chandran et al., CVPR 2021)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ganmod.modulation import functional
+from ganmod.modulation.base import Modulation, StyleSpec, check_style
+from ganmod.modulation.functional import Normalize
+from ganmod.modulation.kernel_predictor import KernelPredictor
+from ganmod.modulation.per_sample_conv import ConvImpl
+from ganmod.modulation.registry import register_modulation
+
+
+class AdaConvParams(NamedTuple):
+    depthwise: Tensor  # [N,C,C/g,K,K]
+    pointwise: Tensor  # [N,C,C/g,1,1]
+    bias: Tensor  # [N,C]
+
+
+def largest_group_size(channels: int, kernel_budget: int) -> int:
+    """Largest divisor of channels that is <= kernel_budget / channels, and at least 1."""
+    limit = max(kernel_budget // channels, 1)
+    return max(d for d in range(1, min(limit, channels) + 1) if channels % d == 0)
+
+
+@register_modulation("adaconv")
+class AdaConv(Modulation):
+    """Convolves the normalised features with depthwise and pointwise kernels predicted from the style.
+
+    kernel_budget: predicted kernel maps per layer; a group holds the largest divisor of C that is <= budget / C
+    channels. None takes the host's widest layer: 512, 128, 32, 8 groups at 512, 256, 128, 64 channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        style: StyleSpec,
+        *,
+        kernel_size: int = 3,
+        kernel_budget: int | None = None,
+        normalize: Normalize = "instance",
+        residual_gain: float = 0.1,
+        eps: float = 1e-5,
+        impl: ConvImpl = "auto",
+    ) -> None:
+        super().__init__(channels, style)
+        if kernel_size % 2 == 0 or kernel_size < 1:
+            raise ValueError(f"kernel_size is {kernel_size}, expected an odd number: 1, 3, 5 ...")
+        if normalize not in ("instance", "none", "demod"):
+            raise ValueError(f"unknown normalize {normalize!r}: expected instance, none or demod")
+        self.normalize: Normalize = normalize
+        self.eps = eps
+        self.impl: ConvImpl = impl
+        budget = kernel_budget if kernel_budget is not None else max(style.host_width, channels)
+        self.kernel_predictor = KernelPredictor(
+            channels,
+            style,
+            kernel_size=kernel_size,
+            group_size=largest_group_size(channels, budget),
+            residual_gain=residual_gain,
+        )
+
+    def predict(self, style: Tensor) -> AdaConvParams:
+        check_style(style, self.style)
+        return AdaConvParams(*self.kernel_predictor(style))
+
+    def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
+        return functional.adaconv(
+            x, params.depthwise, params.pointwise, params.bias, normalize=self.normalize, eps=self.eps, impl=self.impl
+        )

@@ -1,0 +1,70 @@
+"""What a host can supply, and what every modulation must offer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+StyleKind = Literal["vector", "map", "features", "mask", "id"]
+
+
+@dataclass(frozen=True)
+class StyleSpec:
+    """The style that a host supplies to its modulations.
+
+    kind: vector [N, dim] (a mapping network's w, a StarGAN v2 style code) | map [N, dim, size, size] (a style
+    encoder's descriptor W) | features | mask | id. host_width: channels of the host's widest modulated layer,
+    the default AdaConv kernel budget; 0 when the host has one width only.
+    """
+
+    kind: StyleKind
+    dim: int
+    size: int = 1
+    host_width: int = 0
+
+
+class Modulation(nn.Module):
+    """How a style touches one convolution. Override `predict`, and `modulate` or `convolve` or both.
+
+    A host calls `predict` once per style and then `modulate` and `convolve` per image, so parameters can be cached,
+    interpolated between styles, mixed per layer, inspected and exported.
+    """
+
+    style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
+
+    def __init__(self, channels: int, style: StyleSpec) -> None:
+        """channels: input channels of the convolution, on which every modulation acts."""
+        super().__init__()
+        if style.kind not in self.style_kinds:
+            raise ValueError(
+                f"{type(self).__name__} needs a style of kind {' or '.join(self.style_kinds)}, "
+                f"but the host supplies {style.kind!r}: choose another modulation"
+            )
+        self.channels = channels
+        self.style = style
+
+    def predict(self, style: Tensor) -> Any:
+        """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""
+        raise NotImplementedError(f"{type(self).__name__} must override predict()")
+
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        """Features before the convolution, [N,C,H,W] -> [N,C,H,W]."""
+        return x
+
+    def convolve(self, x: Tensor, conv: nn.Module, params: Any) -> Tensor:
+        """The convolution itself, [N,C,H,W] -> [N,O,H',W']; conv is a `StaticConv2d` without bias."""
+        return conv(x)
+
+
+def check_style(style: Tensor, spec: StyleSpec) -> None:
+    """Raise ValueError unless style has the shape that `spec` announces."""
+    expected = [spec.dim] if spec.kind == "vector" else [spec.dim, spec.size, spec.size]
+    if list(style.shape[1:]) != expected:
+        raise ValueError(f"style has shape {list(style.shape)}, expected [N, {', '.join(map(str, expected))}]")
+
+
+def pool_style(style: Tensor) -> Tensor:
+    """[N,D] -> itself; [N,D,S,S] -> its spatial mean [N,D]."""
+    return style if style.ndim == 2 else style.mean(dim=(2, 3))

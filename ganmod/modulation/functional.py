@@ -1,0 +1,112 @@
+"""The modulations as pure functions: instance normalisation, AdaIN, weight demodulation, AdaConv."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
+
+Normalize = Literal["instance", "none", "demod"]
+
+
+def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """(x - mean) / sqrt(var + eps) per sample and channel, biased variance over H and W. [N,C,H,W] -> same."""
+    mean, std = mean_std(x, eps=eps)
+    return ((x.to(mean.dtype) - mean) / std).to(x.dtype)
+
+
+def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[Tensor, Tensor]:
+    """Spatial mean and sqrt(var + eps) of x [N,C,H,W] -> two [N,C,1,1], in float32 or wider.
+
+    `unbiased` is the convention of the AdaIN authors' code (torch.var); losses and layers here use the biased one.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # half-precision sums over H*W lose the variance
+    var, mean = torch.var_mean(x, dim=(2, 3), correction=int(unbiased), keepdim=True)
+    return mean, (var + eps).sqrt()
+
+
+def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tensor:
+    """scale * IN(x) + shift. x [N,C,H,W], scale and shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8)."""
+    return scale[:, :, None, None] * instance_norm(x, eps) + shift[:, :, None, None]
+
+
+def match_statistics(content: Tensor, style_mean: Tensor, style_std: Tensor, *, eps: float = 1e-5) -> Tensor:
+    """Classic AdaIN: content features with the style's mean and deviation (Huang & Belongie 2017, Eq. 8).
+
+    content [N,C,H,W]; style_mean, style_std [N,C,1,1] from `mean_std(..., unbiased=True)` -> [N,C,H,W].
+    """
+    mean, std = mean_std(content, eps=eps, unbiased=True)
+    return ((content - mean) / std * style_std + style_mean).to(content.dtype)
+
+
+def demodulation(weight: Tensor, scale: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """rsqrt(sum over i,k of (w_oik * s_i)^2 + eps): weight [O,C,K,K], scale [N,C] -> [N,O] (StyleGAN2, Eq. 3)."""
+    energy = weight.square().sum(dim=(2, 3))  # [O,C]
+    return (scale.square() @ energy.t() + eps).rsqrt()
+
+
+def compose_kernels(depthwise: Tensor, pointwise: Tensor) -> Tensor:
+    """The one kernel that equals depthwise, then pointwise: [N,C,C/g,K,K], [N,C,C/g,1,1] -> [N,C,C/g,K,K]."""
+    n, channels, group_size, size, _ = depthwise.shape
+    groups = channels // group_size
+    first = depthwise.reshape(n * groups, group_size, group_size * size * size)
+    second = pointwise.reshape(n * groups, group_size, group_size)
+    return torch.bmm(second, first).reshape(depthwise.shape)
+
+
+def adaconv(
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    bias: Tensor,
+    *,
+    normalize: Normalize = "instance",
+    eps: float = 1e-5,
+    impl: ConvImpl = "auto",
+) -> Tensor:
+    """Adaptive convolution (Chandran et al. 2021, Eq. 3-5): p * (f * norm(x)) + b, one kernel set per sample.
+
+    x [N,C,H,W]; depthwise f [N,C,C/g,K,K]; pointwise p [N,C,C/g,1,1]; bias b [N,C] -> [N,C,H,W].
+    Reflect padding keeps H and W, which must exceed K // 2. `normalize`: "instance" is the paper's formula, "none"
+    leaves x alone, "demod" instead scales each output channel of the composed kernel to unit norm.
+    The two kernels are multiplied into one before they meet x: the same result, one pass over the image.
+    """
+    if normalize == "instance":
+        x = instance_norm(x, eps)
+    kernel = compose_kernels(depthwise, pointwise)
+    if normalize == "demod":
+        kernel = kernel * (kernel.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    out = per_sample_conv2d(x, kernel, impl=impl)
+    return out + bias[:, :, None, None]
+
+
+def adaconv_reference(
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    bias: Tensor,
+    *,
+    normalize: Normalize = "instance",
+    eps: float = 1e-5,
+) -> Tensor:
+    """`adaconv` in its obvious form: one sample at a time, depthwise, then pointwise, then bias. Same shapes."""
+    outputs = []
+    for sample, f, p, b in zip(x, depthwise, pointwise, bias, strict=True):
+        sample = sample[None]  # [1,C,H,W]
+        if normalize == "instance":
+            var, mean = torch.var_mean(sample, dim=(2, 3), correction=0, keepdim=True)
+            sample = (sample - mean) / (var + eps).sqrt()
+        groups = f.shape[0] // f.shape[1]
+        pad = f.shape[-1] // 2
+        out = F.conv2d(F.pad(sample, (pad, pad, pad, pad), mode="reflect"), f, groups=groups)
+        out = F.conv2d(out, p, groups=groups)
+        if normalize == "demod":  # norm of row o of p o f: sum_i p_oi f_i, written out channel by channel
+            size = f.shape[1]
+            rows = [sum(p[o, i, 0, 0] * f[o - o % size + i] for i in range(size)) for o in range(len(f))]
+            out = out * (torch.stack(rows).square().sum(dim=(1, 2, 3)) + 1e-8).rsqrt()[None, :, None, None]
+        outputs.append(out + b[None, :, None, None])
+    return torch.cat(outputs)

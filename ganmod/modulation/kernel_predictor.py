@@ -1,0 +1,66 @@
+"""The network that turns a style into AdaConv's depthwise, pointwise and bias kernels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.layers import EqualizedLinear
+from ganmod.modulation.base import StyleSpec, pool_style
+
+
+class KernelPredictor(nn.Module):
+    """Style [N,D] or [N,D,S,S] -> depthwise [N,C,C/g,K,K], pointwise [N,C,C/g,1,1], bias [N,C].
+
+    The depthwise head is a convolution where the descriptor is as large as the kernel (S = K), a transposed
+    convolution where it is smaller, a valid convolution where it is larger; the two other heads read the pooled
+    style (Chandran et al. 2021, section 4.2).
+    Differs from the paper: kernels are the identity (delta depthwise, identity pointwise) plus the predicted residual,
+    which starts at `residual_gain`, and the bias of the depthwise head is one number per kernel element. Predicted from
+    nothing, with a scalar bias per kernel, the untrained decoder does not see its content.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        style: StyleSpec,
+        *,
+        kernel_size: int,
+        group_size: int,
+        residual_gain: float,
+    ) -> None:
+        super().__init__()
+        self.channels, self.kernel_size, self.group_size = channels, kernel_size, group_size
+        self.style_size = style.size if style.kind == "map" else 1
+        maps = channels * group_size
+        taps = 3 if self.style_size == kernel_size else abs(kernel_size - self.style_size) + 1
+        # Residuals are summed over the group (and, depthwise, over its taps): dividing by the root of their number
+        # keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
+        depthwise_std = residual_gain / (group_size * kernel_size**2) ** 0.5
+        pointwise_std = residual_gain / group_size**0.5
+        self.depthwise_weight = nn.Parameter(torch.randn(maps, style.dim, taps, taps) * depthwise_std)
+        self.depthwise_bias = nn.Parameter(torch.zeros(channels, group_size, kernel_size, kernel_size))
+        self.depthwise_gain = (style.dim * min(taps, self.style_size) ** 2) ** -0.5
+        self.pointwise = EqualizedLinear(style.dim, maps, init_std=pointwise_std)
+        self.bias = EqualizedLinear(style.dim, channels, init_std=residual_gain)
+
+        identity = torch.eye(group_size).repeat(channels // group_size, 1)  # [C,C/g]: in-group identity
+        self.register_buffer("identity", identity, persistent=False)
+
+    def forward(self, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        n, c, g, k = len(style), self.channels, self.group_size, self.kernel_size
+        pooled = pool_style(style)
+        depthwise = self._depthwise_residual(style).reshape(n, c, g, k, k) + self.depthwise_bias
+        delta = F.pad(self.identity[..., None, None], (k // 2,) * 4)  # [C,C/g,K,K]
+        pointwise = self.pointwise(pooled).reshape(n, c, g) + self.identity
+        return delta + depthwise, pointwise[..., None, None], self.bias(pooled)
+
+    def _depthwise_residual(self, style: Tensor) -> Tensor:
+        style = style[:, :, None, None] if style.ndim == 2 else style
+        weight = self.depthwise_weight * self.depthwise_gain
+        if self.style_size == self.kernel_size:
+            return F.conv2d(style, weight, padding=1)
+        if self.style_size < self.kernel_size:
+            return F.conv_transpose2d(style, weight.transpose(0, 1))
+        return F.conv2d(style, weight)

@@ -1,0 +1,104 @@
+"""The one string-keyed registry: modulations by name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ganmod.modulation.base import Modulation, StyleSpec
+
+M = TypeVar("M", bound=type[Modulation])
+
+_REGISTRY: dict[str, type[Modulation]] = {}
+
+
+@dataclass(frozen=True)
+class ModulationInfo:
+    """One row of `ganmod modulations`: name, first line of the docstring, options with their defaults."""
+
+    name: str
+    summary: str
+    options: dict[str, Any]
+
+
+def register_modulation(name: str) -> Callable[[M], M]:
+    """Class decorator that makes a `Modulation` available under `name`.
+
+    Raises ValueError for a name already taken and for a class that overrides neither modulate nor convolve.
+    """
+
+    def register(cls: M) -> M:
+        if name in _REGISTRY:
+            owner = f"{_REGISTRY[name].__module__}.{_REGISTRY[name].__qualname__}"
+            raise ValueError(f"a modulation named {name!r} exists already ({owner}): choose another name")
+        if cls.modulate is Modulation.modulate and cls.convolve is Modulation.convolve:
+            raise ValueError(f"{cls.__qualname__} overrides neither modulate() nor convolve(): it would do nothing")
+        if cls.predict is Modulation.predict:
+            raise ValueError(f"{cls.__qualname__} does not override predict(): it has no parameters to apply")
+        _REGISTRY[name] = cls
+        return cls
+
+    return register
+
+
+def list_modulations() -> list[str]:
+    """Registered names, sorted."""
+    return sorted(_REGISTRY)
+
+
+def modulation_info(name: str) -> ModulationInfo:
+    """Summary and options of one modulation; ValueError for an unknown name."""
+    cls = _lookup(name)
+    summary = (inspect.getdoc(cls) or "").split("\n")[0]
+    return ModulationInfo(name, summary, _options(cls))
+
+
+def modulations_for(style: StyleSpec) -> list[str]:
+    """Names of the modulations that a host supplying `style` can use."""
+    return [name for name in list_modulations() if style.kind in _REGISTRY[name].style_kinds]
+
+
+def create_modulation(
+    name: str, channels: int, style: StyleSpec, options: Mapping[str, Any] | None = None
+) -> Modulation:
+    """Build the modulation `name` for a convolution with `channels` input channels.
+
+    Raises ValueError for an unknown name or option (with the nearest one) and for a style it cannot use.
+    """
+    cls = _lookup(name)
+    if style.kind not in cls.style_kinds:
+        fitting = ", ".join(modulations_for(style)) or "none"
+        raise ValueError(
+            f"modulation {name!r} needs a style of kind {' or '.join(cls.style_kinds)}, but this host supplies "
+            f"{style.kind!r}. Modulations that fit: {fitting}"
+        )
+    known = _options(cls)
+    for option in options or {}:
+        if option not in known:
+            raise ValueError(
+                f"modulation {name!r} has no option {option!r}{_nearest(option, list(known))}. "
+                f"Its options: {', '.join(known) or 'none'}"
+            )
+    return cls(channels, style, **(options or {}))
+
+
+def _lookup(name: str) -> type[Modulation]:
+    if name not in _REGISTRY:
+        raise ValueError(
+            f"unknown modulation {name!r}{_nearest(name, list_modulations())}. "
+            f"Registered: {', '.join(list_modulations())}. A module of your own is loaded with --plugin pkg.module"
+        )
+    return _REGISTRY[name]
+
+
+def _options(cls: type[Modulation]) -> dict[str, Any]:
+    parameters = list(inspect.signature(cls).parameters.values())[2:]  # after channels and style
+    return {p.name: p.default for p in parameters}
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {match[0]!r}?)" if match else ""

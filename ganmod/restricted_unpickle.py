@@ -1,0 +1,190 @@
+"""Foreign PyTorch checkpoints, read as tensors and plain containers without running anything in them.
+
+Two gates, of which either alone stops foreign code: the pickle is first listed, not run, and every class or
+function that it names must be on the list below; then torch's own restricted unpickler builds the values. The
+first gate names all that is refused, and holds even where a program has widened torch's list for itself.
+"""
+
+import io
+import pickle
+import pickletools
+import re
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from ganmod.model_file import ModelFileError
+
+_ALLOWED = re.compile(
+    r"""collections\.(OrderedDict|Counter)
+    |(builtins|__builtin__)\.(set|bytearray|complex)
+    |_codecs\.encode                                              # how pickle protocol 2 writes bytes
+    |torch\.(Size|device|Tensor)
+    |torch\.nn\.parameter\.Parameter
+    |torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)
+    |torch\.(cuda\.|storage\.)?([A-Z]\w*Storage)
+    |torch\.(bool|u?int\d+|b?float\d+\w*|half|double|long|complex\d+)  # dtypes
+    """,
+    re.VERBOSE,
+)
+_LEGACY_PICKLES = 5  # magic number, version, machine, the object, the storage keys; raw tensors follow
+_ZIP_START = b"PK\x03\x04"
+_MAX_LISTED = 5
+_MAX_DEPTH = 100
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray)
+
+
+class UnsafePickleError(ValueError):
+    """A pickle asks for more than tensors and plain containers; the message names what; nothing was run."""
+
+
+def read_tensors_pickle(path: str | Path) -> Any:
+    """Read a file that torch.save wrote (.pth, .pt, .ckpt; zip or legacy) without executing any code in it.
+
+    Returns what the file holds: tensors (on the CPU) in nested dict, list, tuple and set, with plain values.
+    OrderedDict and Counter come back as dict, Parameter as tensor, torch.Size as tuple, torch.dtype and
+    torch.device as text.
+    Raises UnsafePickleError that names the classes and functions that the file asks for, and ModelFileError
+    when the file is missing, damaged or not a file of torch.save.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            _check_globals(file, path)
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+        return _plain(content, path, {}, 0)
+    except (UnsafePickleError, ModelFileError):
+        raise
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: could not be read ({error.strerror or error})") from error
+    except pickle.UnpicklingError as error:
+        raise _refused_by_torch(error, path) from error
+    except Exception as error:  # a damaged archive or pickle fails in every way there is
+        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        raise ModelFileError(
+            f"{path}: is damaged or not a file of torch.save ({reason}); fetch or save it again"
+        ) from error
+
+
+def _check_globals(file: BinaryIO, path: Path) -> None:
+    """Raise UnsafePickleError when a pickle in the file names anything outside _ALLOWED."""
+    names: dict[str, None] = {}  # a set that keeps the order
+    for stream, count in _pickle_streams(file, path):
+        for _ in range(count):
+            if not stream.read(1):  # fewer pickles than torch.save writes: torch.load will say so
+                break
+            stream.seek(-1, io.SEEK_CUR)
+            names.update(dict.fromkeys(_global_names(stream)))
+            refused = [name for name in names if not _ALLOWED.fullmatch(name)]
+            if refused:
+                more = len(refused) - _MAX_LISTED
+                listed = ", ".join(refused[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+                raise _unsafe(path, f"asks for {listed}")
+
+
+def _pickle_streams(file: BinaryIO, path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Each place with pickles in the file, and how many may follow one another there."""
+    start = file.read(len(_ZIP_START))
+    file.seek(0)
+    if not start:
+        raise ModelFileError(f"{path}: is empty; fetch or save it again")
+    if start != _ZIP_START:
+        yield file, _LEGACY_PICKLES
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in members):
+            raise _unsafe(path, "is a TorchScript archive, a program and not only tensors")
+        if not any(name.endswith("/data.pkl") for name in members):
+            raise ModelFileError(
+                f"{path}: is a zip archive, but not one of torch.save; give the .pth or .pt file"
+            )
+        for name in members:
+            if name.endswith(".pkl"):
+                yield io.BytesIO(archive.read(name)), 1
+
+
+def _global_names(stream: BinaryIO) -> Iterator[str]:
+    """The classes and functions that one pickle names, as module.name, found without running it."""
+    # STACK_GLOBAL (protocol 4) takes its names from the stack, so the texts pushed last are followed. A
+    # pickle made to mislead this ends at the second gate, which refuses the instruction as such.
+    memo: dict[int, str] = {}
+    pushed = ["", ""]
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(stream):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".", 1)
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(pushed[-2:])
+        elif opcode.name.startswith("EXT"):
+            yield f"copyreg extension {argument}"
+        if opcode.name == "MEMOIZE":
+            memo[len(memo)] = pushed[-1]
+        elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            memo[argument] = pushed[-1]
+        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+            pushed = [pushed[-1], memo.get(argument, "?")]
+        elif opcode.stack_after:
+            pushed = [pushed[-1], argument if isinstance(argument, str) else "?"]
+
+
+def _refused_by_torch(error: pickle.UnpicklingError, path: Path) -> ValueError:
+    """The refusal of the second gate in our words."""
+    text = str(error)
+    # "GLOBAL os.system was not an allowed global", "unsupported GLOBAL os.system whose module os is blocked"
+    name = re.search(r"GLOBAL (\S+)", text)
+    if name is not None:
+        return _unsafe(path, f"asks for {name[1]}")
+    if "Unsupported operand" in text:
+        return ModelFileError(
+            f"{path}: has a form of pickle that cannot be read safely; save it again with torch.save, "
+            "without a pickle_protocol"
+        )
+    return _unsafe(path, "asks for more than tensors and plain containers")
+
+
+def _unsafe(path: Path, what: str) -> UnsafePickleError:
+    return UnsafePickleError(
+        f"{path}: {what}, which can run foreign code; nothing was run. Where you trust the file, load it "
+        "with its own code, torch.save the state_dict() and give that file"
+    )
+
+
+def _plain(value: Any, path: Path, copies: dict[int, Any], depth: int) -> Any:
+    """Copy of nested containers, each once however often it is shared, with plain tensors in it."""
+    if depth > _MAX_DEPTH:
+        raise ModelFileError(f"{path}: nests more than {_MAX_DEPTH} deep, or in itself; it is no checkpoint")
+    if isinstance(value, Tensor):
+        if type(value) not in (Tensor, torch.nn.Parameter) or value.is_meta or value.is_quantized:
+            raise ModelFileError(
+                f"{path}: holds a tensor that is no plain one; save plain tensors with values"
+            )
+        return value.detach()
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    if type(value) in _PLAIN:
+        return value
+    if id(value) in copies:
+        return copies[id(value)]
+    result: Any
+    if type(value) in (dict, OrderedDict, Counter):
+        result = {
+            _plain(key, path, copies, depth + 1): _plain(item, path, copies, depth + 1)
+            for key, item in value.items()
+        }
+    elif type(value) in (list, tuple, set, torch.Size):
+        container = tuple if isinstance(value, tuple) else type(value)
+        result = container(_plain(item, path, copies, depth + 1) for item in value)
+    else:
+        kind = type(value)
+        raise _unsafe(path, f"holds a {kind.__module__}.{kind.__qualname__}")
+    copies[id(value)] = result
+    return result

@@ -1,0 +1,5 @@
+"""Style transfer: encoder, decoder, model files and stylisation."""
+
+from style_transfer.model import ModelSpec, StyleTransferModel, build, load, prepare_style
+
+__all__ = ["ModelSpec", "StyleTransferModel", "build", "load", "prepare_style"]

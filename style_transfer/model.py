@@ -1,0 +1,165 @@
+"""The style-transfer model: frozen encoder, style encoder, modulated decoder; and the classic AdaIN model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.features import VGGFeatures, calibration_images
+from ganmod.model_file import load_state, read_model_file, save_model_file
+from ganmod.modulation import StyleSpec
+from ganmod.modulation.functional import match_statistics, mean_std
+from style_transfer.networks import Decoder, StyleEncoder
+
+KIND = "style-transfer"
+SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything needed to build the model again; stored in its file.
+
+    architecture: "modulated" has a style encoder and a modulated convolution at every decoder scale; "classic" matches
+    the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017). style_image_size: side in pixels to
+    which style images are brought. style_dim, descriptor_size: the style descriptor W is [style_dim, d, d].
+    """
+
+    encoder: str
+    encoder_widths: tuple[int, int, int, int]
+    architecture: Literal["modulated", "classic"] = "modulated"
+    modulation: str = "adaconv"
+    modulation_options: Mapping[str, Any] = field(default_factory=dict)
+    style_dim: int = 512
+    descriptor_size: int = 3
+    style_image_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ("modulated", "classic"):
+            raise ValueError(f"architecture is {self.architecture!r}, expected 'modulated' or 'classic'")
+        if self.style_image_size % 64 or self.style_image_size <= 0:
+            raise ValueError(f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256")
+
+
+class StatisticsParams(NamedTuple):
+    """What the classic model takes from a style: mean and deviation of its relu4_1, [N,C,1,1] each."""
+
+    mean: Tensor
+    std: Tensor
+
+
+class StyleTransferModel(nn.Module):
+    """content image, style image -> stylized image, RGB [N,3,H,W] in [0,1].
+
+    `predict` turns style images into parameters, once per style; `decode` applies them to content features.
+    """
+
+    feature_rms: Tensor
+
+    def __init__(self, spec: ModelSpec, encoder: VGGFeatures) -> None:
+        """encoder: frozen; its weights are saved with the model, so that a model file is complete."""
+        super().__init__()
+        if tuple(encoder.widths) != tuple(spec.encoder_widths):
+            raise ValueError(f"the encoder has widths {encoder.widths}, the model expects {spec.encoder_widths}")
+        self.spec = spec
+        self.encoder = encoder.requires_grad_(False).eval()
+        channels = spec.encoder_widths[-1]
+        # Weight demodulation assumes inputs of unit variance, which VGG features are far from; instance normalisation
+        # does not mind. So one per-channel scale serves every modulation. The classic model reads plain features.
+        self.register_buffer("feature_rms", torch.ones(channels))
+        if spec.architecture == "classic":
+            self.style_encoder = None
+            self.decoder = Decoder(spec.encoder_widths, None)
+            return
+        style = StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=max(spec.encoder_widths))
+        self.style_encoder = StyleEncoder(
+            channels, spec.style_image_size // 8, style_dim=spec.style_dim, descriptor_size=spec.descriptor_size
+        )
+        self.decoder = Decoder(
+            spec.encoder_widths, style, modulation=spec.modulation, modulation_options=spec.modulation_options
+        )
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Store the per-channel RMS of relu4_1 on two bundled photos; needed once, before training."""
+        if self.spec.architecture == "modulated":
+            rms = self.encode(calibration_images()).square().mean(dim=(0, 2, 3)).sqrt()
+            self.feature_rms.copy_(rms.clamp_min(0.05))  # channels that are almost never active stay small
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters to train, by name: all but the encoder's."""
+        return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
+
+    def encode(self, x: Tensor) -> Tensor:
+        """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> relu4_1 over its RMS, [N,C,H/8,W/8]. No gradient."""
+        with torch.no_grad():
+            return self.encoder.normalized(x)["relu4_1"] / self.feature_rms[:, None, None]
+
+    def predict_from_features(self, features: Tensor) -> list[Any]:
+        """Encoded style image [N,C,S/8,S/8] -> parameters, one NamedTuple per modulated place."""
+        if self.style_encoder is None:
+            return [StatisticsParams(*mean_std(features, unbiased=True))]
+        return self.decoder.predict(self.style_encoder(features))
+
+    def predict(self, style: Tensor) -> list[Any]:
+        """Style images [N,3,S,S] in [0,1], S = style_image_size -> parameters."""
+        size = self.spec.style_image_size
+        if style.shape[2:] != (size, size) and self.style_encoder is not None:
+            raise ValueError(f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style")
+        return self.predict_from_features(self.encode(style))
+
+    def decode(self, features: Tensor, params: list[Any]) -> Tensor:
+        """Encoded content [N,C,H/8,W/8] and parameters -> image [N,3,H,W], not clamped."""
+        if self.style_encoder is None:
+            return self.decoder(match_statistics(features, *params[0]), None)
+        return self.decoder(features, params)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """The training path: content [N,3,H,W], style [N,3,S,S] -> [N,3,H,W], not clamped."""
+        if content.shape == style.shape:  # one pass of the encoder over both
+            both = self.encode(torch.cat([content, style]))
+            features, style_features = both.chunk(2)
+            return self.decode(features, self.predict_from_features(style_features))
+        return self.decode(self.encode(content), self.predict(style))
+
+    def save(self, path: str | Path, *, half: bool = False, training: Mapping[str, Any] | None = None) -> None:
+        """Write a model file; `half` stores float16. `training`: plain values kept in it for the reader's information."""
+        config = {"model": asdict(self.spec), "training": dict(training or {})}
+        save_model_file(Path(path), self.state_dict(), kind=KIND, config=config, half=half)
+
+
+def prepare_style(images: Tensor, size: int) -> Tensor:
+    """Style images [N,3,H,W] -> [N,3,size,size]: short side resized to `size` (antialiased), centre crop."""
+    height, width = images.shape[2:]
+    scale = size / min(height, width)
+    shape = (max(round(height * scale), size), max(round(width * scale), size))
+    if shape != (height, width):
+        images = F.interpolate(images, size=shape, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    return images[:, :, top : top + size, left : left + size]
+
+
+def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:
+    """A new model with random decoder, calibrated to its encoder."""
+    model = StyleTransferModel(spec, encoder)
+    model.calibrate()
+    return model
+
+
+def load(path: str | Path | None = None) -> StyleTransferModel:
+    """The model stored in a model file, in eval mode on the CPU; without a path, the AdaConv model shipped with ganmod.
+
+    Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors.
+    """
+    source = Path(path) if path is not None else SHIPPED
+    file = read_model_file(source, expect_kind=KIND)
+    fields = dict(file.config["model"])
+    spec = ModelSpec(**{**fields, "encoder_widths": tuple(fields["encoder_widths"])})
+    model = StyleTransferModel(spec, VGGFeatures(spec.encoder_widths))
+    load_state(model, file.tensors, source=str(source))
+    return model.eval()

@@ -1,0 +1,82 @@
+"""The style encoder and the decoder of the style-transfer model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
+from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
+
+
+class StyleEncoder(nn.Module):
+    """Features of the style image [N,C,S,S] -> style descriptor W [N,D,d,d].
+
+    Three times [3x3 convolution, LeakyReLU, 2x2 average pooling], then one fully connected layer (Chandran et al.
+    2021, section 4.1), which fixes the side S of its input.
+    """
+
+    def __init__(self, channels: int, feature_size: int, *, style_dim: int, descriptor_size: int) -> None:
+        super().__init__()
+        if feature_size % 8:
+            raise ValueError(f"feature_size is {feature_size}, expected a multiple of 8: style images of 64, 128, 192 ...")
+        self.shape = (style_dim, descriptor_size, descriptor_size)
+        self.convs = nn.ModuleList(
+            Conv2d(channels, channels, activation=ScaledReLU(0.2), padding_mode="reflect") for _ in range(3)
+        )
+        self.fc = EqualizedLinear(channels * (feature_size // 8) ** 2, style_dim * descriptor_size**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = F.avg_pool2d(conv(x), 2)  # [N,C,S,S] -> [N,C,S/2,S/2]
+        return self.fc(x.flatten(1)).unflatten(1, self.shape)  # [N,D,d,d]
+
+
+class Decoder(nn.Module):
+    """Features [N,C4,H/8,W/8] -> image [N,3,H,W]: VGG-19 mirrored, with one modulated convolution at each of 4 scales.
+
+    widths: channels of relu1_1 to relu4_1, as in the encoder. With `style=None` all convolutions are plain (the
+    classic AdaIN model's decoder). Reflect padding, nearest upsampling; the last layer is linear around 0.5.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        style: StyleSpec | None,
+        *,
+        modulation: str = "",
+        modulation_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        w1, w2, w3, w4 = widths
+        chains = ((w4, w3), (w3, w3, w3, w3, w2), (w2, w2, w1), (w1, w1))  # output widths of one scale's convolutions
+        self.first = nn.ModuleList()
+        self.rest = nn.ModuleList()
+        for chain in chains:
+            if style is None:
+                self.first.append(Conv2d(chain[0], chain[1], activation=ScaledReLU(), padding_mode="reflect"))
+            else:
+                conv = StaticConv2d(chain[0], chain[1], padding_mode="reflect")
+                layer = create_modulation(modulation, chain[0], style, modulation_options)
+                self.first.append(ModulatedConv2d(conv, layer, activation=ScaledReLU()))
+            pairs = zip(chain[1:-1], chain[2:], strict=True)
+            self.rest.append(
+                nn.Sequential(*(Conv2d(i, o, activation=ScaledReLU(), padding_mode="reflect") for i, o in pairs))
+            )
+        self.to_rgb = Conv2d(w1, 3, padding_mode="reflect")
+        self.output_gain, self.output_offset = 0.25, 0.5  # photos: mean near 0.5, deviation near 0.25
+
+    def predict(self, style: Tensor) -> list[Any]:
+        """Style descriptor -> the parameters of the four modulated convolutions, coarse to fine."""
+        return [layer.predict(style) for layer in self.first]  # type: ignore[operator]
+
+    def forward(self, x: Tensor, params: Sequence[Any] | None) -> Tensor:
+        for scale, (first, rest) in enumerate(zip(self.first, self.rest, strict=True)):
+            if scale > 0:
+                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = first(x) if params is None else first.apply_params(x, params[scale])  # type: ignore[operator]
+            x = rest(x)
+        return self.to_rgb(x) * self.output_gain + self.output_offset

@@ -1,0 +1,1 @@
+"""Data, loops, checkpoints and logs for training."""

@@ -1,0 +1,136 @@
+"""Training images as a stream of crops: what item n shows depends on the seed and n alone, never on who asks."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ganmod.images import ImageError, read_image, resize_short_side
+
+MAX_CORRUPT_FILES = 20
+
+
+def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
+    """The random generator of one item: seeded by (seed, purpose, index), the same in every process."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
+
+
+class CropStream(Dataset[Tensor]):
+    """An endless, seeded stream of random square crops: position n -> uint8 [3,crop,crop].
+
+    Every image is seen once per pass, in an order drawn per pass. An image is first resized so that its short side is
+    at most `short_side`; the crop is a random square between `crop` pixels and that short side, resized to `crop`.
+    Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by name and replaced by the next
+    one; more than MAX_CORRUPT_FILES of them raise ImageError.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path | np.ndarray],
+        *,
+        purpose: str,
+        crop: int,
+        short_side: int,
+        seed: int,
+        flip: bool = True,
+        cache_mb: int = 2048,
+    ) -> None:
+        if not images:
+            raise ValueError(f"no {purpose} images: give at least one")
+        if short_side < crop:
+            raise ValueError(f"short_side is {short_side}, smaller than the crop of {crop}: set it to {crop} or more")
+        self.images, self.purpose, self.crop, self.short_side = list(images), purpose, crop, short_side
+        self.seed, self.flip = seed, flip
+        self.cache_bytes = cache_mb * 2**20
+        self.cache: dict[int, np.ndarray] = {}
+        self.corrupt: set[int] = set()
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def __getitem__(self, position: int) -> Tensor:
+        rng = draw(self.seed, self.purpose, position)
+        image = self._image(position)
+        height, width = image.shape[:2]
+        side = int(rng.integers(min(self.crop, height, width), min(height, width) + 1))
+        top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+        square = Image.fromarray(image[top : top + side, left : left + side])
+        if side != self.crop:
+            square = square.resize((self.crop, self.crop), Image.Resampling.BICUBIC)
+        pixels = np.asarray(square)
+        if self.flip and rng.random() < 0.5:
+            pixels = pixels[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def _image(self, position: int) -> np.ndarray:
+        epoch, offset = divmod(position, len(self.images))
+        if self._order[0] != epoch:
+            self._order = (epoch, draw(self.seed, f"{self.purpose} order", epoch).permutation(len(self.images)))
+        order = self._order[1]
+        for step in range(len(order)):
+            index = int(order[(offset + step) % len(order)])
+            if index in self.corrupt:
+                continue
+            try:
+                return self._load(index)
+            except ImageError as error:
+                self.corrupt.add(index)
+                warnings.warn(f"skipped: {error}", stacklevel=2)
+                if len(self.corrupt) > MAX_CORRUPT_FILES:
+                    raise ImageError(f"more than {MAX_CORRUPT_FILES} corrupt {self.purpose} images, the last: {error}") from error
+        raise ImageError(f"none of the {len(self.images)} {self.purpose} images can be read")
+
+    def _load(self, index: int) -> np.ndarray:
+        if index in self.cache:
+            return self.cache[index]
+        source = self.images[index]
+        image = read_image(source) if isinstance(source, Path) else source
+        if min(image.shape[:2]) > self.short_side:
+            image = resize_short_side(image, self.short_side)
+        self.cache_bytes -= image.nbytes
+        if self.cache_bytes > 0:
+            self.cache[index] = image
+        return image
+
+
+class Pairs(Dataset[tuple[Tensor, Tensor]]):
+    """Content and style crops at the same position of their streams."""
+
+    def __init__(self, content: CropStream, style: CropStream) -> None:
+        self.content, self.style = content, style
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        return self.content[position], self.style[position]
+
+
+class StepSampler(Sampler[list[int]]):
+    """The stream positions that one process reads, step after step, from image `nimg` on.
+
+    A global step takes `batch` consecutive positions; process `rank` of `num_processes` takes its share of them.
+    """
+
+    def __init__(self, *, batch: int, nimg: int, rank: int = 0, num_processes: int = 1) -> None:
+        self.batch, self.nimg, self.rank, self.share = batch, nimg, rank, batch // num_processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.nimg + self.rank * self.share
+        while True:
+            yield list(range(start, start + self.share))
+            start += self.batch
+
+
+def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0) -> DataLoader:
+    """Batches for one process; the number of worker processes changes speed, never content."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+    )

@@ -1,0 +1,20 @@
+"""Exponential moving average of a model's trainable parameters, counted in images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float) -> float:
+    """Weight of the old average at one step: 0.5^(batch / half-life), the half-life at most rampup * nimg."""
+    half_life_nimg = min(half_life_kimg * 1000, nimg * rampup)
+    return 0.5 ** (batch_size / max(half_life_nimg, 1e-8))
+
+
+@torch.no_grad()
+def update_ema(average: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+    """average <- decay * average + (1 - decay) * parameters, in place."""
+    torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)

@@ -1,0 +1,99 @@
+"""The run folder: configuration, log, statistics, sample grids, TensorBoard events; and the request to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+
+from ganmod.images import make_grid, write_image
+
+
+class RunFolder:
+    """Files of one run. Every process has one; only the first (`active`) writes."""
+
+    def __init__(self, path: str | Path, *, active: bool = True, tensorboard: bool = True) -> None:
+        self.path = Path(path)
+        self.active = active
+        self._log: TextIO | None = None
+        self._writer: Any = None
+        if active:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._log = (self.path / "log.txt").open("a")
+            if tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._writer = SummaryWriter(str(self.path))
+
+    def save_config(self, text: str) -> None:
+        if self.active:
+            (self.path / "config.yaml").write_text(text)
+
+    def log(self, message: str) -> None:
+        """One line to the terminal (stderr) and to log.txt."""
+        if self._log is not None:
+            print(message, file=sys.stderr)
+            self._log.write(message + "\n")
+            self._log.flush()
+
+    def write_stats(self, nimg: int, stats: dict[str, float]) -> None:
+        """One line of stats.jsonl; the same values to TensorBoard, by image count."""
+        if not self.active:
+            return
+        with (self.path / "stats.jsonl").open("a") as file:
+            file.write(json.dumps({"nimg": nimg, **stats}) + "\n")
+        if self._writer is not None:
+            for name, value in stats.items():
+                self._writer.add_scalar(name, value, nimg)
+
+    def discard_stats_after(self, nimg: int) -> None:
+        """On resume: drop the lines written after the checkpoint, which the continued run writes again."""
+        file = self.path / "stats.jsonl"
+        if self.active and file.exists():
+            lines = [line for line in file.read_text().splitlines() if json.loads(line)["nimg"] <= nimg]
+            file.write_text("".join(line + "\n" for line in lines))
+
+    def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
+        """A picture of rows of uint8 images: NAME.png, and in TensorBoard."""
+        if self.active:
+            grid = make_grid(rows)
+            write_image(self.path / f"{name}.png", grid)
+            if self._writer is not None:
+                self._writer.add_image(name.split("-")[0], grid, nimg, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class StopRequest:
+    """True after SIGTERM or SIGINT, while the context is entered; a second signal acts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, self._previous[number])

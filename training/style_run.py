@@ -1,0 +1,111 @@
+"""What a style-transfer run is made of, built from its configuration: data, model, loss network, loss terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.schema import StyleData, StyleLoss, StyleModel, StyleRun
+from ganmod.features import VGGFeatures, load_features
+from ganmod.images import list_images
+from ganmod.modulation.functional import match_statistics, mean_std
+from ganmod.style_losses import STYLE_LOSSES, content_loss
+from style_transfer import ModelSpec, StyleTransferModel, build
+from style_transfer.procedural_styles import builtin_contents, draw_style_set
+from training.data import CropStream, Pairs
+
+BUILTIN_STYLES = 60
+
+
+class Losses(NamedTuple):
+    total: Tensor
+    content: Tensor
+    style: Tensor
+
+
+def find_images(folders: list[str], exclude: list[str]) -> list[Path]:
+    """All images in the folders, without the file names listed (one per line) in the `exclude` files."""
+    left_out = {line.strip() for file in exclude for line in Path(file).read_text().splitlines()}
+    found = [path for folder in folders for path in list_images(folder) if path.name not in left_out]
+    if folders and not found:
+        raise ValueError(f"every image in {', '.join(folders)} is listed in {', '.join(exclude)}: nothing to train on")
+    return found
+
+
+def build_data(data: StyleData, seed: int) -> Pairs:
+    """Content and style streams; empty lists of folders mean the built-in photos and procedural styles."""
+    contents: list[Path] | list[np.ndarray] = find_images(data.content, data.exclude) or list(builtin_contents().values())
+    styles: list[Path] | list[np.ndarray] = find_images(data.style, data.exclude) or [
+        image for _, image in draw_style_set(BUILTIN_STYLES, 256)
+    ]
+    content = _stream(contents, "content", data, seed)
+    return Pairs(content, _stream(styles, "style", data, seed))
+
+
+def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData, seed: int) -> CropStream:
+    return CropStream(
+        images,
+        purpose=purpose,
+        crop=data.crop,
+        short_side=data.short_side,
+        seed=seed,
+        flip=data.flip,
+        cache_mb=data.cache_mb // 2,
+    )
+
+
+def build_model(config: StyleModel) -> StyleTransferModel:
+    """The untrained model with its pretrained encoder."""
+    encoder = load_features(config.encoder, path=config.encoder_weights)
+    w1, w2, w3, w4 = encoder.widths
+    spec = ModelSpec(
+        encoder=config.encoder,
+        encoder_widths=(w1, w2, w3, w4),
+        architecture=config.architecture,
+        modulation=config.modulation,
+        modulation_options=config.modulation_options,
+        style_dim=config.style_dim,
+        descriptor_size=config.descriptor_size,
+        style_image_size=config.style_image_size,
+    )
+    return build(spec, encoder)
+
+
+def build_loss_network(config: StyleLoss) -> VGGFeatures:
+    """The frozen network in whose features the losses are measured."""
+    return load_features(config.network, path=config.network_weights)
+
+
+def style_transfer_losses(
+    network: VGGFeatures, config: StyleLoss, stylized: Tensor, content: Tensor, style: Tensor, *, classic: bool
+) -> Losses:
+    """Losses of stylized images, all three [N,3,H,W] in [0,1], averaged over the batch.
+
+    The classic model's content target is the content with the style's statistics (Huang & Belongie 2017, Eq. 12);
+    the modulated models' is the content itself (Chandran et al. 2021, Eq. 6).
+    """
+    with torch.no_grad():
+        style_features = network.normalized(style)
+        target = network.normalized(content)
+        if classic:
+            style_statistics = mean_std(style_features["relu4_1"], unbiased=True)
+            target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}
+    features = network.normalized(stylized)
+    content_term = content_loss(features, target).mean()
+    style_term = STYLE_LOSSES[config.style](features, style_features).mean()
+    return Losses(config.content_weight * content_term + config.style_weight * style_term, content_term, style_term)
+
+
+def check_batch(config: StyleRun, num_processes: int) -> None:
+    """ValueError unless the batch divides over processes and accumulation steps."""
+    batch, micro = config.schedule.batch_size, config.schedule.microbatch
+    share = num_processes * (micro or 1)
+    if batch % share:
+        raise ValueError(
+            f"batch_size {batch} is not a multiple of {num_processes} processes x {micro or 1} per pass: "
+            f"try {(batch // share + 1) * share}"
+        )

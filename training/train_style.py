@@ -1,0 +1,257 @@
+"""Training of a style-transfer model: one flat loop, resumable to the bit."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from configs.schema import StyleRun, to_yaml
+from ganmod.images import to_uint8
+from style_transfer import StyleTransferModel, prepare_style
+from training import distributed
+from training.checkpoint import load_latest_checkpoint, save_checkpoint
+from training.data import Pairs, StepSampler, step_loader
+from training.ema import ema_decay, update_ema
+from training.run_folder import RunFolder, StopRequest
+from training.style_run import build_data, build_loss_network, build_model, check_batch, style_transfer_losses
+
+MODEL_FILE = "model-latest.safetensors"
+GRID_IMAGES = 6
+
+
+class NonFiniteError(RuntimeError):
+    """Losses or gradients were not finite for too many steps in a row."""
+
+
+class StoppedBySignal(Exception):
+    """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
+
+
+def train(config: StyleRun, run_dir: str | Path, *, resume: bool = True, progress: bool | None = None) -> Path:
+    """Train until total_kimg or the time budget, write the run folder, return the path of the final model file.
+
+    Running it again with the same folder continues from the newest checkpoint; `progress` False hides the bar.
+    Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
+    """
+    # Process, data, networks. Every process builds the same initial weights from the seed.
+    schedule, runtime = config.schedule, config.runtime
+    rank, num_processes, device = distributed.start(runtime.device)
+    check_batch(config, num_processes)
+    for plugin in config.plugins:
+        importlib.import_module(plugin)
+    torch.manual_seed(runtime.seed)
+    data = build_data(config.data, runtime.seed)
+    memory_format = torch.channels_last if runtime.channels_last else torch.contiguous_format
+    loss_network = build_loss_network(config.loss).to(device, memory_format=memory_format)
+    model = build_model(config.model).to(device, memory_format=memory_format)
+    parameters = model.trainable()
+    ema = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.Adam(
+        parameters.values(),
+        lr=config.optimizer.lr,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
+        fused=True if device.type == "cuda" else None,
+    )
+    classic = config.model.architecture == "classic"
+    share = schedule.batch_size // num_processes
+    micro = schedule.microbatch or share
+    forward = torch.compile(model) if runtime.compile else model
+
+    # Run folder and resume.
+    run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
+    state = load_latest_checkpoint(run_dir, map_location=device, report=run.log) if resume else None
+    nimg, nonfinite_in_a_row, nonfinite_total, seconds = 0, 0, 0, 0.0
+    if state is not None:
+        check_same_run(state["config"], config)
+        _restore(state, model, ema, optimizer)
+        nimg, seconds = state["nimg"], state["seconds"]
+        nonfinite_in_a_row, nonfinite_total = state["nonfinite_in_a_row"], state["nonfinite_total"]
+        run.log(f"resumed at {nimg} images")
+    run.discard_stats_after(nimg)
+    run.save_config(to_yaml(config))
+    total_nimg = max(round(schedule.total_kimg * 1000 / schedule.batch_size), 1) * schedule.batch_size
+    loader = iter(
+        step_loader(
+            data,
+            StepSampler(batch=schedule.batch_size, nimg=nimg, rank=rank, num_processes=num_processes),
+            num_workers=config.data.num_workers,
+        )
+    )
+    grid_contents, grid_styles = _grid_inputs(data, device)
+    clock = time.process_time if schedule.clock == "cpu" else time.monotonic
+    budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
+    sums = torch.zeros(4, dtype=torch.float64, device=device)  # total, content, style, number of steps
+    bar = tqdm(total=total_nimg, initial=nimg, unit="img", disable=(rank != 0 or None) if progress is not False else True)
+
+    with StopRequest() as stop_request:
+        while True:
+            # Save a snapshot, a checkpoint; done?
+            done = nimg >= total_nimg or distributed.agree(seconds >= budget, device)
+            stopping = distributed.agree(bool(stop_request), device)
+            step_index = nimg // schedule.batch_size
+            if nimg > 0 and (done or _every(schedule.snapshot_kimg, schedule.batch_size, step_index)):
+                if rank == 0:
+                    rows = _grid(model, ema, grid_contents, grid_styles)
+                    run.write_grid(f"stylized-{nimg // 1000:06d}", rows, nimg=nimg)
+                    _save_model(model, ema, Path(run_dir) / MODEL_FILE, nimg)
+            if done or stopping or (nimg > 0 and _every(schedule.checkpoint_kimg, schedule.batch_size, step_index)):
+                if rank == 0:
+                    save_checkpoint(
+                        run_dir,
+                        nimg,
+                        {
+                            "nimg": nimg,
+                            "seconds": seconds,
+                            "nonfinite_in_a_row": nonfinite_in_a_row,
+                            "nonfinite_total": nonfinite_total,
+                            "config": config.model_dump(mode="json"),
+                            "model": {name: p.detach() for name, p in parameters.items()},
+                            "buffers": {"feature_rms": model.feature_rms},
+                            "ema": ema,
+                            "optimizer": optimizer.state_dict(),
+                        },
+                    )
+            if done or stopping:
+                break
+
+            # Gradients, accumulated over this process's share of the batch.
+            begin = clock()
+            lr = config.optimizer.lr / (1 + config.optimizer.lr_decay * step_index)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            content, style = (
+                x.to(device, memory_format=memory_format, non_blocking=True).float() / 255 for x in next(loader)
+            )
+            step_losses = torch.zeros(3, device=device)
+            for c, s in zip(content.split(micro), style.split(micro), strict=True):
+                with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
+                    stylized = forward(c, prepare_style(s, model.spec.style_image_size) if not classic else s)
+                    losses = style_transfer_losses(loss_network, config.loss, stylized, c, s, classic=classic)
+                (losses.total * (len(c) / share)).backward()
+                step_losses += torch.stack([x.detach().float() for x in losses]) * (len(c) / share)
+            distributed.average_gradients(parameters.values())
+            step_losses = distributed.average(step_losses)
+
+            # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.
+            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters.values() if p.grad is not None])
+            if bool(torch.isfinite(norm)) and bool(torch.isfinite(step_losses).all()):
+                nonfinite_in_a_row = 0
+                if config.optimizer.clip_grad_norm is not None:
+                    torch.nn.utils.clip_grads_with_norm_(parameters.values(), config.optimizer.clip_grad_norm, norm)
+                optimizer.step()
+                sums += torch.cat([step_losses.double(), torch.ones(1, dtype=torch.float64, device=device)])
+            else:
+                nonfinite_in_a_row += 1
+                nonfinite_total += 1
+                _report_nonfinite(run, nimg, step_losses, norm, nonfinite_in_a_row, schedule.max_nonfinite_steps)
+            nimg += schedule.batch_size
+            decay = ema_decay(
+                schedule.batch_size, nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
+            )
+            update_ema(ema, parameters, decay)
+            seconds += clock() - begin
+
+            # Report.
+            bar.update(schedule.batch_size)
+            if _every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size) or nimg >= total_nimg:
+                total, content_value, style_value, steps = sums.tolist()
+                sums.zero_()
+                stats = {
+                    "loss/total": total / max(steps, 1),
+                    "loss/content": content_value / max(steps, 1),
+                    "loss/style": style_value / max(steps, 1),
+                    "seconds": seconds,
+                    "nonfinite_steps": float(nonfinite_total),
+                }
+                run.write_stats(nimg, stats)
+                bar.set_postfix(content=f"{stats['loss/content']:.3f}", style=f"{stats['loss/style']:.3f}")
+
+    bar.close()
+    run.log(f"{'stopped' if stopping and not done else 'done'} at {nimg} images after {seconds:.0f} s")
+    run.close()
+    distributed.stop()
+    if stopping and not done:
+        raise StoppedBySignal(f"checkpoint written at {nimg} images: run the same command again to continue")
+    return Path(run_dir) / MODEL_FILE
+
+
+def check_same_run(saved: dict[str, Any], config: StyleRun) -> None:
+    """ValueError if a checkpoint belongs to a run whose model, loss, data or batch differ from `config`."""
+    current = config.model_dump(mode="json")
+    for section in ("model", "loss", "data", "optimizer"):
+        for key, value in current[section].items():
+            if key not in ("cache_mb", "num_workers", "encoder_weights", "network_weights") and saved[section].get(key) != value:
+                raise ValueError(
+                    f"the run folder holds a run with {section}.{key} = {saved[section].get(key)!r}, this command says "
+                    f"{value!r}: use another --out, or --no-resume to begin anew"
+                )
+    for section, key in (("schedule", "batch_size"), ("runtime", "seed")):
+        if saved[section][key] != current[section][key]:
+            raise ValueError(
+                f"the run folder holds a run with {section}.{key} = {saved[section][key]}, this command says "
+                f"{current[section][key]}: use another --out, or --no-resume to begin anew"
+            )
+
+
+def _restore(
+    state: dict[str, Any], model: StyleTransferModel, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+) -> None:
+    with torch.no_grad():
+        for name, parameter in model.trainable().items():
+            parameter.copy_(state["model"][name])
+            ema[name].copy_(state["ema"][name])
+        model.feature_rms.copy_(state["buffers"]["feature_rms"])
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def _every(kimg: float, batch_size: int, step_index: int) -> bool:
+    return step_index % max(round(kimg * 1000 / batch_size), 1) == 0
+
+
+def _report_nonfinite(run: RunFolder, nimg: int, losses: Tensor, norm: Tensor, in_a_row: int, limit: int) -> None:
+    terms = [name for name, x in zip(("total", "content", "style"), losses, strict=True) if not torch.isfinite(x)]
+    what = f"loss {', '.join(terms)}" if terms else f"gradient norm ({norm.item()})"
+    run.log(f"non-finite {what} at {nimg} images ({in_a_row} in a row): step left out")
+    if in_a_row >= limit:
+        raise NonFiniteError(
+            f"non-finite {what} for {in_a_row} steps in a row at {nimg} images. The last checkpoint is intact: lower "
+            "optimizer.lr, or set runtime.precision to float32, and run again"
+        )
+
+
+def _grid_inputs(data: Pairs, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The same few crops in every snapshot, from far beyond the positions that training reaches."""
+    pairs = [data[10**9 + i] for i in range(GRID_IMAGES)]
+    content, style = (torch.stack(list(x)).to(device).float() / 255 for x in zip(*pairs, strict=True))
+    return content, style
+
+
+@torch.no_grad()
+def _grid(model: StyleTransferModel, ema: dict[str, Tensor], content: Tensor, style: Tensor) -> list[list[Any]]:
+    """Rows of uint8 images: contents, styles, stylized with the averaged weights."""
+    trained = {name: p.detach().clone() for name, p in model.trainable().items()}
+    _copy_into(model, ema)
+    stylized = model(content, prepare_style(style, model.spec.style_image_size)).clamp(0, 1)
+    _copy_into(model, trained)
+    return [list(to_uint8(images.float().cpu())) for images in (content, style, stylized)]
+
+
+def _save_model(model: StyleTransferModel, ema: dict[str, Tensor], path: Path, nimg: int) -> None:
+    trained = {name: p.detach().clone() for name, p in model.trainable().items()}
+    _copy_into(model, ema)
+    model.save(path, training={"nimg": nimg})
+    _copy_into(model, trained)
+
+
+@torch.no_grad()
+def _copy_into(model: StyleTransferModel, values: dict[str, Tensor]) -> None:
+    for name, parameter in model.trainable().items():
+        parameter.copy_(values[name])
