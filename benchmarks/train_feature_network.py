@@ -50,7 +50,9 @@ def solve_first_layer(student: VGGFeatures, teacher: VGGFeatures, images: Tensor
     """Least squares for conv1_1, which is linear in the image; gradient descent is slow on its correlated patches."""
     first = student.convs["1_1"]
     patches = F.unfold(F.pad(student.conv0(images), (1, 1, 1, 1), mode="reflect"), 3)  # [N,27,L]
-    target = teacher.convs["1_1"](F.pad(teacher.conv0(images), (1, 1, 1, 1), mode="reflect")).flatten(2)  # [N,16,L]
+    target = teacher.convs["1_1"](F.pad(teacher.conv0(images), (1, 1, 1, 1), mode="reflect")).flatten(
+        2
+    )  # [N,16,L]
     a = patches.transpose(1, 2).reshape(-1, patches.shape[1]).double()
     a = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], dim=1)
     b = target.transpose(1, 2).reshape(-1, target.shape[1]).double()
@@ -60,10 +62,14 @@ def solve_first_layer(student: VGGFeatures, teacher: VGGFeatures, images: Tensor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--data", action="append", required=True, help="folder of images, repeatable")
-    parser.add_argument("--exclude", action="append", default=[], help="file with one held-out file name per line")
+    parser.add_argument(
+        "--exclude", action="append", default=[], help="file with one held-out file name per line"
+    )
     parser.add_argument("--minutes", type=float, default=20, help="processor minutes (all threads together)")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=96)
@@ -103,7 +109,13 @@ def main() -> None:
         optimizer.step()
         step += 1
         if step % 50 == 0:
-            history.append({"step": step, "seconds": round(elapsed), **{k: round(v.item(), 5) for k, v in errors.items()}})
+            history.append(
+                {
+                    "step": step,
+                    "seconds": round(elapsed),
+                    **{k: round(v.item(), 5) for k, v in errors.items()},
+                }
+            )
             bar.update(round(elapsed) - bar.n)
             bar.set_postfix(step=step, relu4_1=history[-1]["4_1"])
             if bar.disable and step % 500 == 0:
@@ -114,11 +126,22 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     config = {"widths": list(SLIM_WIDTHS)}
     save_model_file(
-        args.out / "ganmod-slim.safetensors", student.state_dict(), kind="feature-network", config=config, half=True
+        args.out / "ganmod-slim.safetensors",
+        student.state_dict(),
+        kind="feature-network",
+        config=config,
+        half=True,
     )
-    figures = {"steps": step, "images": len(files), "options": {k: str(v) for k, v in vars(args).items()}, "history": history}
+    figures = {
+        "steps": step,
+        "images": len(files),
+        "options": {k: str(v) for k, v in vars(args).items()},
+        "history": history,
+    }
     (args.out / "features.json").write_text(json.dumps(figures, indent=1))
-    print(f"{step} steps on {len(files)} images; errors at the last step: {history[-1] if history else 'none'}")
+    print(
+        f"{step} steps on {len(files)} images; errors at the last step: {history[-1] if history else 'none'}"
+    )
 
 
 if __name__ == "__main__":

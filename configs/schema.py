@@ -119,7 +119,9 @@ class StyleRun(Strict):
                 f"data.short_side {self.data.short_side} is smaller than data.crop: try {2 * self.data.crop}"
             )
         if self.model.style_image_size % 64:
-            raise ValueError(f"model.style_image_size {self.model.style_image_size} is not a multiple of 64: try 128 or 256")
+            raise ValueError(
+                f"model.style_image_size {self.model.style_image_size} is not a multiple of 64: try 128 or 256"
+            )
         micro = self.schedule.microbatch
         if micro is not None and self.schedule.batch_size % micro:
             raise ValueError(

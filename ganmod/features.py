@@ -23,7 +23,9 @@ SHIPPED = Path(__file__).parent / "weights" / "ganmod-slim.safetensors"
 # torchvision's vgg19-dcbb9e9d.pth carries the first digits of its SHA-256 in its name.
 VGG19_FILE, VGG19_SHA256_PREFIX = "vgg19-dcbb9e9d.pth", "dcbb9e9d"
 TORCHVISION_INDEX = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14, 16, 19), strict=True))
-NORMALISED_INDEX = dict(zip(CONVOLUTIONS, (2, 5, 9, 12, 16, 19, 22, 25, 29), strict=True))  # vgg_normalised.pth
+NORMALISED_INDEX = dict(
+    zip(CONVOLUTIONS, (2, 5, 9, 12, 16, 19, 22, 25, 29), strict=True)
+)  # vgg_normalised.pth
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -42,7 +44,9 @@ class VGGFeatures(nn.Module):
     layers = LAYERS
     rms: Tensor
 
-    def __init__(self, widths: tuple[int, ...] = VGG19_WIDTHS, *, aux_widths: tuple[int, ...] | None = None) -> None:
+    def __init__(
+        self, widths: tuple[int, ...] = VGG19_WIDTHS, *, aux_widths: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__()
         if len(widths) != 4:
             raise ValueError(f"widths is {widths}, expected four numbers of channels, for relu1_1 to relu4_1")
@@ -64,7 +68,9 @@ class VGGFeatures(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """RGB [N,3,H,W] in [0,1], sides of at least 16 -> {relu1_1: [N,C1,H,W], ..., relu4_1: [N,C4,H/8,W/8]}."""
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 16:
-            raise ValueError(f"images have shape {list(x.shape)}, expected [N, 3, H, W] with H and W of at least 16")
+            raise ValueError(
+                f"images have shape {list(x.shape)}, expected [N, 3, H, W] with H and W of at least 16"
+            )
         features = {}
         x = self.conv0(x)
         for name, conv in self.convs.items():
@@ -99,7 +105,9 @@ def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
     elif name in ("vgg19-slim", "vgg19-slim-aux"):
         network = _load_slim(path, aux=name.endswith("-aux"))
     else:
-        raise ValueError(f"unknown feature network {name!r}: expected vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim")
+        raise ValueError(
+            f"unknown feature network {name!r}: expected vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim"
+        )
     return network.requires_grad_(False).eval()
 
 
@@ -124,7 +132,9 @@ def _load_vgg19(path: Path | None) -> VGGFeatures:
     if file.name == VGG19_FILE:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         if not digest.startswith(VGG19_SHA256_PREFIX):
-            raise FeatureError(f"{file} has SHA-256 {digest}, expected one beginning {VGG19_SHA256_PREFIX}: copy it anew")
+            raise FeatureError(
+                f"{file} has SHA-256 {digest}, expected one beginning {VGG19_SHA256_PREFIX}: copy it anew"
+            )
     return vgg19_from_state(read_tensors_pickle(file), source=str(file))
 
 
@@ -139,7 +149,9 @@ def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
         tensors = {"conv0.weight": state["0.weight"], "conv0.bias": state["0.bias"]}
         index, prefix = NORMALISED_INDEX, ""
     else:
-        raise FeatureError(f"{source} is neither torchvision's VGG-19 nor vgg_normalised.pth: first keys {list(state)[:3]}")
+        raise FeatureError(
+            f"{source} is neither torchvision's VGG-19 nor vgg_normalised.pth: first keys {list(state)[:3]}"
+        )
     for name, i in index.items():
         for part in ("weight", "bias"):
             tensors[f"convs.{name}.{part}"] = state[f"{prefix}{i}.{part}"]
@@ -156,7 +168,9 @@ def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
         )
     file = Path(path) / "4SE.pth" if Path(path).is_dir() else Path(path)
     if not file.is_file():
-        raise FeatureError(f"{file} not found: expected the stage file 4SE.pth of Collaborative-Distillation's VGG-19")
+        raise FeatureError(
+            f"{file} not found: expected the stage file 4SE.pth of Collaborative-Distillation's VGG-19"
+        )
     state = read_tensors_pickle(file)
     state = state.get("model", state)
     network = VGGFeatures(SLIM_WIDTHS, aux_widths=VGG19_WIDTHS if aux else None)

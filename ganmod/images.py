@@ -141,7 +141,7 @@ def _grey_of_unknown_range(image: Image.Image) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none or the EXIF block itself is damaged (the pixels are not)."""
+    """EXIF orientation 1..8; 1 where there is none or where the EXIF block, not the picture, is damaged."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except (LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
@@ -259,7 +259,7 @@ def resize_short_side(image: np.ndarray, size: int, *, resample: ResizeFilter = 
 
 
 def center_crop(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
-    """Middle `size` x `size` (or (height, width)) of uint8 [H,W,3], a copy; ValueError where it is smaller."""
+    """Middle `size` x `size` (or (height, width)) of uint8 [H,W,3], a copy; ValueError if it is smaller."""
     _check_image(image)
     height, width = (size, size) if isinstance(size, int) else size
     if not (1 <= height <= image.shape[0] and 1 <= width <= image.shape[1]):

@@ -14,7 +14,9 @@ PaddingMode = Literal["zeros", "reflect"]
 class EqualizedLinear(nn.Module):
     """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time."""
 
-    def __init__(self, in_features: int, out_features: int, *, init_std: float = 1.0, bias_init: float = 0.0) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, *, init_std: float = 1.0, bias_init: float = 0.0
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) * init_std)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
@@ -86,7 +88,8 @@ class Conv2d(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x) + self.bias[:, None, None]
+        x = self.conv(x)
+        x = x + self.bias[:, None, None].to(x.dtype)  # else autocast's half precision would end here
         return x if self.activation is None else self.activation(x)
 
 

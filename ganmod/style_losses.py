@@ -30,7 +30,11 @@ def mean_std_loss(features: Features, target: Features) -> Tensor:
     for layer in features:
         mean, std = mean_std(features[layer])
         target_mean, target_std = mean_std(target[layer])
-        total = total + (mean - target_mean).square().mean(dim=(1, 2, 3)) + (std - target_std).square().mean(dim=(1, 2, 3))
+        total = (
+            total
+            + (mean - target_mean).square().mean(dim=(1, 2, 3))
+            + (std - target_std).square().mean(dim=(1, 2, 3))
+        )
     return total
 
 

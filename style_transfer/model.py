@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.features import VGGFeatures, calibration_images
@@ -16,6 +16,14 @@ from ganmod.model_file import load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
 from ganmod.modulation.functional import match_statistics, mean_std
 from style_transfer.networks import Decoder, StyleEncoder
+from style_transfer.prepare import (
+    from_batch,
+    interpolate_params,
+    pad_to_multiple,
+    prepare_style,
+    resize_content,
+    to_batch,
+)
 
 KIND = "style-transfer"
 SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
@@ -43,7 +51,9 @@ class ModelSpec:
         if self.architecture not in ("modulated", "classic"):
             raise ValueError(f"architecture is {self.architecture!r}, expected 'modulated' or 'classic'")
         if self.style_image_size % 64 or self.style_image_size <= 0:
-            raise ValueError(f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256")
+            raise ValueError(
+                f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256"
+            )
 
 
 class StatisticsParams(NamedTuple):
@@ -65,7 +75,9 @@ class StyleTransferModel(nn.Module):
         """encoder: frozen; its weights are saved with the model, so that a model file is complete."""
         super().__init__()
         if tuple(encoder.widths) != tuple(spec.encoder_widths):
-            raise ValueError(f"the encoder has widths {encoder.widths}, the model expects {spec.encoder_widths}")
+            raise ValueError(
+                f"the encoder has widths {encoder.widths}, the model expects {spec.encoder_widths}"
+            )
         self.spec = spec
         self.encoder = encoder.requires_grad_(False).eval()
         channels = spec.encoder_widths[-1]
@@ -78,7 +90,10 @@ class StyleTransferModel(nn.Module):
             return
         style = StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=max(spec.encoder_widths))
         self.style_encoder = StyleEncoder(
-            channels, spec.style_image_size // 8, style_dim=spec.style_dim, descriptor_size=spec.descriptor_size
+            channels,
+            spec.style_image_size // 8,
+            style_dim=spec.style_dim,
+            descriptor_size=spec.descriptor_size,
         )
         self.decoder = Decoder(
             spec.encoder_widths, style, modulation=spec.modulation, modulation_options=spec.modulation_options
@@ -110,7 +125,9 @@ class StyleTransferModel(nn.Module):
         """Style images [N,3,S,S] in [0,1], S = style_image_size -> parameters."""
         size = self.spec.style_image_size
         if style.shape[2:] != (size, size) and self.style_encoder is not None:
-            raise ValueError(f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style")
+            raise ValueError(
+                f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style"
+            )
         return self.predict_from_features(self.encode(style))
 
     def decode(self, features: Tensor, params: list[Any]) -> Tensor:
@@ -127,21 +144,51 @@ class StyleTransferModel(nn.Module):
             return self.decode(features, self.predict_from_features(style_features))
         return self.decode(self.encode(content), self.predict(style))
 
-    def save(self, path: str | Path, *, half: bool = False, training: Mapping[str, Any] | None = None) -> None:
+    @torch.inference_mode()
+    def predict_style(self, style: np.ndarray | Tensor) -> list[Any]:
+        """`predict` for a style of any size: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]."""
+        images = to_batch(style, "style").to(self.feature_rms.device)
+        return self.predict(prepare_style(images, self.spec.style_image_size))
+
+    @torch.inference_mode()
+    def apply_params(
+        self, content: np.ndarray | Tensor, params: list[Any], *, size: int | None = None
+    ) -> Any:
+        """`stylize` with parameters predicted before: many contents in one style, or frames of a video."""
+        images = resize_content(to_batch(content, "content"), size)
+        padded = pad_to_multiple(images, 8).to(self.feature_rms.device)
+        out = self.decode(self.encode(padded), params)[:, :, : images.shape[2], : images.shape[3]]
+        return from_batch(out.float().clamp(0, 1), content)
+
+    @torch.inference_mode()
+    def stylize(
+        self,
+        content: np.ndarray | Tensor,
+        style: np.ndarray | Tensor,
+        *,
+        alpha: float = 1.0,
+        size: int | None = None,
+    ) -> Any:
+        """Content in the style of another image, of the content's kind: uint8 [H,W,3] or float tensor in [0,1].
+
+        content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of contents.
+        alpha: 1 is the full style; below, the predicted parameters are interpolated with those predicted from the
+        content image itself. size: the content's short side in pixels, aspect kept; None leaves it. The style is
+        resized to the style encoder's size and cropped to its centre. Raises ValueError for images below 16 pixels.
+        """
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (style)")
+        params = self.predict_style(style)
+        if alpha < 1:
+            params = interpolate_params(self.predict_style(content), params, alpha)
+        return self.apply_params(content, params, size=size)
+
+    def save(
+        self, path: str | Path, *, half: bool = False, training: Mapping[str, Any] | None = None
+    ) -> None:
         """Write a model file; `half` stores float16. `training`: plain values kept in it for the reader's information."""
         config = {"model": asdict(self.spec), "training": dict(training or {})}
         save_model_file(Path(path), self.state_dict(), kind=KIND, config=config, half=half)
-
-
-def prepare_style(images: Tensor, size: int) -> Tensor:
-    """Style images [N,3,H,W] -> [N,3,size,size]: short side resized to `size` (antialiased), centre crop."""
-    height, width = images.shape[2:]
-    scale = size / min(height, width)
-    shape = (max(round(height * scale), size), max(round(width * scale), size))
-    if shape != (height, width):
-        images = F.interpolate(images, size=shape, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
-    return images[:, :, top : top + size, left : left + size]
 
 
 def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:

@@ -22,7 +22,9 @@ class StyleEncoder(nn.Module):
     def __init__(self, channels: int, feature_size: int, *, style_dim: int, descriptor_size: int) -> None:
         super().__init__()
         if feature_size % 8:
-            raise ValueError(f"feature_size is {feature_size}, expected a multiple of 8: style images of 64, 128, 192 ...")
+            raise ValueError(
+                f"feature_size is {feature_size}, expected a multiple of 8: style images of 64, 128, 192 ..."
+            )
         self.shape = (style_dim, descriptor_size, descriptor_size)
         self.convs = nn.ModuleList(
             Conv2d(channels, channels, activation=ScaledReLU(0.2), padding_mode="reflect") for _ in range(3)
@@ -52,7 +54,12 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         w1, w2, w3, w4 = widths
-        chains = ((w4, w3), (w3, w3, w3, w3, w2), (w2, w2, w1), (w1, w1))  # output widths of one scale's convolutions
+        chains = (
+            (w4, w3),
+            (w3, w3, w3, w3, w2),
+            (w2, w2, w1),
+            (w1, w1),
+        )  # output widths of one scale's convolutions
         self.first = nn.ModuleList()
         self.rest = nn.ModuleList()
         for chain in chains:
@@ -64,7 +71,9 @@ class Decoder(nn.Module):
                 self.first.append(ModulatedConv2d(conv, layer, activation=ScaledReLU()))
             pairs = zip(chain[1:-1], chain[2:], strict=True)
             self.rest.append(
-                nn.Sequential(*(Conv2d(i, o, activation=ScaledReLU(), padding_mode="reflect") for i, o in pairs))
+                nn.Sequential(
+                    *(Conv2d(i, o, activation=ScaledReLU(), padding_mode="reflect") for i, o in pairs)
+                )
             )
         self.to_rgb = Conv2d(w1, 3, padding_mode="reflect")
         self.output_gain, self.output_offset = 0.25, 0.5  # photos: mean near 0.5, deviation near 0.25

@@ -30,8 +30,8 @@ Color = tuple[int, int, int]
 # Half a side of the canvas: the image's half diagonal and a little for the resampling filter.
 REACH = 0.72
 
-# Pillow fills a shape to half a pixel beyond its edge. With at least this many pixels across, thin strokes stay
-# as thin in small images as in large ones.
+# Pillow fills a shape to half a pixel beyond its edge. With at least this many pixels across, thin strokes
+# are as thin in small images as in large ones.
 _SUPERSAMPLING = 3
 _MIN_PIXELS = 576
 

@@ -1,7 +1,7 @@
 """Style and content images that need no download: six drawn styles, and the photos inside scikit-image.
 
-A style is a texture in the plane, drawn larger than the image, turned and cut out. Lengths are in units of the
-image's side; angles are in radians inside and in degrees in the public functions.
+A style is a texture in the plane, drawn larger than the image, turned and cut out. Lengths are in units of
+the image's side; angles are in radians inside and in degrees in the public functions.
 """
 
 import math
@@ -137,7 +137,7 @@ def _stripes(size: int, rng: Generator) -> Canvas:
 
 
 def _hatching(size: int, rng: Generator) -> Canvas:
-    """Tapered pen strokes, upright, dense where a hidden tone is dark; a second slant in the deepest shade."""
+    """Tapered pen strokes, upright, dense where a hidden tone is dark; a second slant in deep shade."""
     inks = [(22, 20, 24), (74, 40, 22), (20, 38, 92), (96, 22, 28)]
     papers = [(250, 248, 242), (244, 232, 208), (240, 242, 246)]
     ink, paper = inks[rng.integers(len(inks))], papers[rng.integers(len(papers))]
@@ -168,7 +168,7 @@ def _hatching(size: int, rng: Generator) -> Canvas:
 
 
 def _dots(size: int, rng: Generator) -> Canvas:
-    """A honeycomb of dots whose radius follows a hidden tone; one ink as in halftone print, or many colours."""
+    """A honeycomb of dots whose radius follows a hidden tone; one ink as in print, or many colours."""
     ground, colors = _palette(rng, black_and_white=0.3)
     canvas = Canvas(size, ground)
     pitch = rng.uniform(0.032, 0.046)
@@ -184,7 +184,7 @@ def _dots(size: int, rng: Generator) -> Canvas:
 
 
 def _brush_strokes(size: int, rng: Generator) -> Canvas:
-    """Thick oil strokes along a flowing direction, upright on average, with bristle streaks and a lit edge."""
+    """Thick oil strokes along a flowing direction, upright on average, with bristle marks and a lit edge."""
     ground, colors = _palette(rng, black_and_white=0.0)
     colors = _dark_to_light([ground, *colors])
     canvas = Canvas(size, colors[1])

@@ -26,7 +26,9 @@ RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 def test_lossless_formats_round_trip(tmp_path, suffix):
     write_image(tmp_path / "new" / f"a{suffix}", RGB)
     got = read_image(tmp_path / "new" / f"a{suffix}")
-    assert got.dtype == np.uint8 and got.flags.c_contiguous and got.flags.writeable
+    assert got.dtype == np.uint8
+    assert got.flags.c_contiguous
+    assert got.flags.writeable
     np.testing.assert_array_equal(got, RGB)
 
 
@@ -101,8 +103,11 @@ def test_list_images_says_what_is_wrong(tmp_path):
 def test_tensor_round_trip_is_exact():
     every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
     tensor = to_tensor(every)
-    assert tensor.dtype == torch.float32 and tensor.shape == (3, 16, 16) and tensor.is_contiguous()
-    assert tensor[0, 0, 0] == 0 and tensor[0, -1, -1] == 1
+    assert tensor.dtype == torch.float32
+    assert tensor.shape == (3, 16, 16)
+    assert tensor.is_contiguous()
+    assert tensor[0, 0, 0] == 0
+    assert tensor[0, -1, -1] == 1
     np.testing.assert_array_equal(to_uint8(tensor), every)
     batch = torch.stack([tensor, 1 - tensor])
     np.testing.assert_array_equal(to_uint8(batch), np.stack([every, 255 - every]))
@@ -130,7 +135,8 @@ def test_resize_is_antialiased_and_keeps_the_mean():
     assert (resize(constant, (17, 3)) == 93).all()
     assert (resize(RGB[:1, :1], (3, 4)) == RGB[0, 0]).all()
     same = resize(RGB, (5, 7))
-    assert same is not RGB and (same == RGB).all()
+    assert same is not RGB
+    assert (same == RGB).all()
     with pytest.raises(ValueError, match="at least 1"):
         resize(RGB, (0, 4))
 
@@ -151,7 +157,7 @@ def test_center_crop():
 
 
 def test_grid_puts_each_image_in_its_cell():
-    rows = [[RGB, 255 - RGB], [None, RGB[::-1].copy()], [RGB]]
+    rows: list[list[np.ndarray | None]] = [[RGB, 255 - RGB], [None, RGB[::-1].copy()], [RGB]]
     grid = make_grid(rows, gap=2, background=9)
     assert grid.shape == (2 + 3 * 7, 2 + 2 * 9, 3)
     expected = np.full_like(grid, 9)
@@ -177,10 +183,12 @@ def test_grid_labels_stand_outside_the_cells():
         [[cell] * 2] * 3, column_labels=["adain", "a name much too long for it"], row_labels=["1", "22", ""]
     )
     top, left = labelled.shape[0] - plain.shape[0], labelled.shape[1] - plain.shape[1]
-    assert top > 0 and left > 0
+    assert top > 0
+    assert left > 0
     np.testing.assert_array_equal(labelled[top:, left:], plain)
     dark = labelled.min(2) < 100
-    assert dark[:top, left : left + 84].any() and dark[:top, left + 88 :].any(), "column labels"
+    assert dark[:top, left : left + 84].any()
+    assert dark[:top, left + 88 :].any()
     rows = [dark[top + 64 * r : top + 64 * (r + 1), :left].any() for r in range(3)]
     assert rows == [True, True, False]
     assert not dark[:top, left + 84 : left + 88].any(), "a long label is cut at its cell"

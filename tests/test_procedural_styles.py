@@ -1,4 +1,4 @@
-"""If this fails, training on built-in data sees other style images than before, or ones with empty corners."""
+"""If this fails, built-in training data differs from before, or has empty corners or wrong angles."""
 
 import math
 import socket
@@ -26,8 +26,9 @@ MEANS = {
 
 def gradient_direction(image: np.ndarray) -> float:
     """Dominant direction of the grey gradient in degrees, 0 = along x, from the structure tensor."""
-    # Blurred, because differences of pixels misjudge the direction of a sharp edge by some degrees.
-    dy, dx = np.gradient(gaussian_filter(image.astype(float).mean(-1), 1.5)[6:-6, 6:-6])
+    # Derivatives of a Gaussian, because differences of pixels misjudge sharp edges by some degrees.
+    grey = image.astype(float).mean(-1)
+    dy, dx = (gaussian_filter(grey, 1.0, order=order)[6:-6, 6:-6] for order in ((1, 0), (0, 1)))
     return math.degrees(0.5 * math.atan2(2 * (dx * dy).mean(), (dx * dx - dy * dy).mean()))
 
 
@@ -38,7 +39,8 @@ def test_names():
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_arguments_give_equal_images(name):
     image = draw_style(name, 96, seed=0)
-    assert image.shape == (96, 96, 3) and image.dtype == np.uint8
+    assert image.shape == (96, 96, 3)
+    assert image.dtype == np.uint8
     np.testing.assert_array_equal(image, draw_style(name, 96, seed=0))
     np.testing.assert_array_equal(image, PROCEDURAL_STYLES[name](96, 0))
     np.testing.assert_allclose(image.mean((0, 1)), MEANS[name], atol=1)
@@ -84,7 +86,7 @@ def test_the_pattern_reaches_every_corner(name, angle):
 
 @pytest.mark.parametrize("angle", [0, 20, 45, 90, 110, 160])
 def test_lines_run_at_the_angle(angle):
-    for name, tolerance in (("stripes", 0.5), ("hatching", 14)):
+    for name, tolerance in (("stripes", 0.1), ("hatching", 8)):
         for seed in range(3):
             # Upright lines have their gradient along x; y points down, so a turn to the left counts down.
             direction = gradient_direction(draw_style(name, 128, seed=seed, angle=angle))
@@ -107,7 +109,9 @@ def test_circles_and_squares_are_black_and_white():
         grey = image[..., 0]
         assert (image == grey[..., None]).all()
         dark, light = (grey < 40).mean(), (grey > 215).mean()
-        assert dark > 0.25 and light > 0.25 and dark + light > 0.8
+        assert dark > 0.25
+        assert light > 0.25
+        assert dark + light > 0.8
         grounds.add(bool(light > dark))
     assert grounds == {True, False}, "some seeds are white on black"
 
@@ -177,8 +181,12 @@ def test_stroke_geometry():
     np.testing.assert_allclose(bent.mean(0), centers[0], atol=1e-3)
 
     square = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
-    np.testing.assert_allclose(inset(square, 0.25), square * 0.75 + 0.25)
+    smaller = inset(square, 0.25)
+    assert smaller is not None
+    np.testing.assert_allclose(smaller, square * 0.75 + 0.25)
     assert inset(square, 0.6) is None
     rounded = round_corners(square)
-    assert rounded.shape == (16, 2) and rounded.min() >= 0 and rounded.max() <= 2
+    assert rounded.shape == (16, 2)
+    assert rounded.min() >= 0
+    assert rounded.max() <= 2
     np.testing.assert_allclose(rounded.mean(0), [1, 1])

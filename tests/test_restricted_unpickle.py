@@ -60,7 +60,7 @@ def test_refused_even_where_the_program_allows_the_function(tmp_path: Path, form
     path = save({"weight": Call(Path.touch, trace)}, tmp_path / "model.pth", form)
     with (
         torch.serialization.safe_globals([Path.touch, type(trace), getattr]),
-        pytest.raises(UnsafePickleError, match="asks for .*pathlib"),
+        pytest.raises(UnsafePickleError, match=r"asks for .*pathlib"),
     ):
         read_tensors_pickle(path)
     assert not trace.exists()

@@ -1,5 +1,6 @@
 """Training checkpoints: tensors and plain values, written whole, checked when read, the last two kept."""
 
+import contextlib
 import re
 import zipfile
 from collections import OrderedDict
@@ -55,12 +56,7 @@ def save_checkpoint(run_dir: str | Path, nimg: int, state: dict[str, Any]) -> Pa
             f"{path}: could not be written ({reason}); earlier checkpoints are kept. "
             "Make room on the disk and resume the run"
         ) from error
-    for damaged in damaged_later:  # out of the way: they count neither as the latest nor among the last two
-        damaged.replace(damaged.with_name(damaged.name + ".damaged"))
-    for _, old in _checkpoints(run_dir)[KEEP:]:
-        old.unlink(missing_ok=True)
-    for leftover in run_dir.glob(f".checkpoint-*{TEMPORARY_SUFFIX}"):  # of a run killed while writing
-        leftover.unlink(missing_ok=True)
+    _tidy(run_dir, damaged_later)
     return path
 
 
@@ -113,6 +109,17 @@ def _damaged_later(run_dir: Path, nimg: int) -> list[Path]:
                 "another run folder"
             )
     return damaged
+
+
+def _tidy(run_dir: Path, damaged: list[Path]) -> None:
+    """Keep the last two sound checkpoints; a file that cannot be removed is no reason to stop the run."""
+    with contextlib.suppress(OSError):
+        for path in damaged:  # out of the way: they count neither as the latest nor among the last two
+            path.replace(path.with_name(path.name + ".damaged"))
+        for _, path in _checkpoints(run_dir)[KEEP:]:
+            path.unlink()
+        for path in run_dir.glob(f".checkpoint-*{TEMPORARY_SUFFIX}"):  # of a run killed while writing
+            path.unlink()
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -46,7 +46,9 @@ class CropStream(Dataset[Tensor]):
         if not images:
             raise ValueError(f"no {purpose} images: give at least one")
         if short_side < crop:
-            raise ValueError(f"short_side is {short_side}, smaller than the crop of {crop}: set it to {crop} or more")
+            raise ValueError(
+                f"short_side is {short_side}, smaller than the crop of {crop}: set it to {crop} or more"
+            )
         self.images, self.purpose, self.crop, self.short_side = list(images), purpose, crop, short_side
         self.seed, self.flip = seed, flip
         self.cache_bytes = cache_mb * 2**20
@@ -71,7 +73,10 @@ class CropStream(Dataset[Tensor]):
     def _image(self, position: int) -> np.ndarray:
         epoch, offset = divmod(position, len(self.images))
         if self._order[0] != epoch:
-            self._order = (epoch, draw(self.seed, f"{self.purpose} order", epoch).permutation(len(self.images)))
+            self._order = (
+                epoch,
+                draw(self.seed, f"{self.purpose} order", epoch).permutation(len(self.images)),
+            )
         order = self._order[1]
         for step in range(len(order)):
             index = int(order[(offset + step) % len(order)])
@@ -83,7 +88,9 @@ class CropStream(Dataset[Tensor]):
                 self.corrupt.add(index)
                 warnings.warn(f"skipped: {error}", stacklevel=2)
                 if len(self.corrupt) > MAX_CORRUPT_FILES:
-                    raise ImageError(f"more than {MAX_CORRUPT_FILES} corrupt {self.purpose} images, the last: {error}") from error
+                    raise ImageError(
+                        f"more than {MAX_CORRUPT_FILES} corrupt {self.purpose} images, the last: {error}"
+                    ) from error
         raise ImageError(f"none of the {len(self.images)} {self.purpose} images can be read")
 
     def _load(self, index: int) -> np.ndarray:

@@ -32,13 +32,17 @@ def find_images(folders: list[str], exclude: list[str]) -> list[Path]:
     left_out = {line.strip() for file in exclude for line in Path(file).read_text().splitlines()}
     found = [path for folder in folders for path in list_images(folder) if path.name not in left_out]
     if folders and not found:
-        raise ValueError(f"every image in {', '.join(folders)} is listed in {', '.join(exclude)}: nothing to train on")
+        raise ValueError(
+            f"every image in {', '.join(folders)} is listed in {', '.join(exclude)}: nothing to train on"
+        )
     return found
 
 
 def build_data(data: StyleData, seed: int) -> Pairs:
     """Content and style streams; empty lists of folders mean the built-in photos and procedural styles."""
-    contents: list[Path] | list[np.ndarray] = find_images(data.content, data.exclude) or list(builtin_contents().values())
+    contents: list[Path] | list[np.ndarray] = find_images(data.content, data.exclude) or list(
+        builtin_contents().values()
+    )
     styles: list[Path] | list[np.ndarray] = find_images(data.style, data.exclude) or [
         image for _, image in draw_style_set(BUILTIN_STYLES, 256)
     ]
@@ -81,7 +85,13 @@ def build_loss_network(config: StyleLoss) -> VGGFeatures:
 
 
 def style_transfer_losses(
-    network: VGGFeatures, config: StyleLoss, stylized: Tensor, content: Tensor, style: Tensor, *, classic: bool
+    network: VGGFeatures,
+    config: StyleLoss,
+    stylized: Tensor,
+    content: Tensor,
+    style: Tensor,
+    *,
+    classic: bool,
 ) -> Losses:
     """Losses of stylized images, all three [N,3,H,W] in [0,1], averaged over the batch.
 
@@ -97,7 +107,9 @@ def style_transfer_losses(
     features = network.normalized(stylized)
     content_term = content_loss(features, target).mean()
     style_term = STYLE_LOSSES[config.style](features, style_features).mean()
-    return Losses(config.content_weight * content_term + config.style_weight * style_term, content_term, style_term)
+    return Losses(
+        config.content_weight * content_term + config.style_weight * style_term, content_term, style_term
+    )
 
 
 def check_batch(config: StyleRun, num_processes: int) -> None:

@@ -34,7 +34,9 @@ class StoppedBySignal(Exception):
     """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
 
 
-def train(config: StyleRun, run_dir: str | Path, *, resume: bool = True, progress: bool | None = None) -> Path:
+def train(
+    config: StyleRun, run_dir: str | Path, *, resume: bool = True, progress: bool | None = None
+) -> Path:
     """Train until total_kimg or the time budget, write the run folder, return the path of the final model file.
 
     Running it again with the same folder continues from the newest checkpoint; `progress` False hides the bar.
@@ -88,7 +90,12 @@ def train(config: StyleRun, run_dir: str | Path, *, resume: bool = True, progres
     clock = time.process_time if schedule.clock == "cpu" else time.monotonic
     budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # total, content, style, number of steps
-    bar = tqdm(total=total_nimg, initial=nimg, unit="img", disable=(rank != 0 or None) if progress is not False else True)
+    bar = tqdm(
+        total=total_nimg,
+        initial=nimg,
+        unit="img",
+        disable=(rank != 0 or None) if progress is not False else True,
+    )
 
     with StopRequest() as stop_request:
         while True:
@@ -101,7 +108,11 @@ def train(config: StyleRun, run_dir: str | Path, *, resume: bool = True, progres
                     rows = _grid(model, ema, grid_contents, grid_styles)
                     run.write_grid(f"stylized-{nimg // 1000:06d}", rows, nimg=nimg)
                     _save_model(model, ema, Path(run_dir) / MODEL_FILE, nimg)
-            if done or stopping or (nimg > 0 and _every(schedule.checkpoint_kimg, schedule.batch_size, step_index)):
+            if (
+                done
+                or stopping
+                or (nimg > 0 and _every(schedule.checkpoint_kimg, schedule.batch_size, step_index))
+            ):
                 if rank == 0:
                     save_checkpoint(
                         run_dir,
@@ -128,7 +139,8 @@ def train(config: StyleRun, run_dir: str | Path, *, resume: bool = True, progres
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             content, style = (
-                x.to(device, memory_format=memory_format, non_blocking=True).float() / 255 for x in next(loader)
+                x.to(device, memory_format=memory_format, non_blocking=True).float() / 255
+                for x in next(loader)
             )
             step_losses = torch.zeros(3, device=device)
             for c, s in zip(content.split(micro), style.split(micro), strict=True):
@@ -145,23 +157,33 @@ def train(config: StyleRun, run_dir: str | Path, *, resume: bool = True, progres
             if bool(torch.isfinite(norm)) and bool(torch.isfinite(step_losses).all()):
                 nonfinite_in_a_row = 0
                 if config.optimizer.clip_grad_norm is not None:
-                    torch.nn.utils.clip_grads_with_norm_(parameters.values(), config.optimizer.clip_grad_norm, norm)
+                    torch.nn.utils.clip_grads_with_norm_(
+                        parameters.values(), config.optimizer.clip_grad_norm, norm
+                    )
                 optimizer.step()
                 sums += torch.cat([step_losses.double(), torch.ones(1, dtype=torch.float64, device=device)])
             else:
                 nonfinite_in_a_row += 1
                 nonfinite_total += 1
-                _report_nonfinite(run, nimg, step_losses, norm, nonfinite_in_a_row, schedule.max_nonfinite_steps)
+                _report_nonfinite(
+                    run, nimg, step_losses, norm, nonfinite_in_a_row, schedule.max_nonfinite_steps
+                )
             nimg += schedule.batch_size
             decay = ema_decay(
-                schedule.batch_size, nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
+                schedule.batch_size,
+                nimg,
+                half_life_kimg=schedule.ema_half_life_kimg,
+                rampup=schedule.ema_rampup,
             )
             update_ema(ema, parameters, decay)
             seconds += clock() - begin
 
             # Report.
             bar.update(schedule.batch_size)
-            if _every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size) or nimg >= total_nimg:
+            if (
+                _every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
+                or nimg >= total_nimg
+            ):
                 total, content_value, style_value, steps = sums.tolist()
                 sums.zero_()
                 stats = {
@@ -188,7 +210,10 @@ def check_same_run(saved: dict[str, Any], config: StyleRun) -> None:
     current = config.model_dump(mode="json")
     for section in ("model", "loss", "data", "optimizer"):
         for key, value in current[section].items():
-            if key not in ("cache_mb", "num_workers", "encoder_weights", "network_weights") and saved[section].get(key) != value:
+            if (
+                key not in ("cache_mb", "num_workers", "encoder_weights", "network_weights")
+                and saved[section].get(key) != value
+            ):
                 raise ValueError(
                     f"the run folder holds a run with {section}.{key} = {saved[section].get(key)!r}, this command says "
                     f"{value!r}: use another --out, or --no-resume to begin anew"
@@ -216,8 +241,12 @@ def _every(kimg: float, batch_size: int, step_index: int) -> bool:
     return step_index % max(round(kimg * 1000 / batch_size), 1) == 0
 
 
-def _report_nonfinite(run: RunFolder, nimg: int, losses: Tensor, norm: Tensor, in_a_row: int, limit: int) -> None:
-    terms = [name for name, x in zip(("total", "content", "style"), losses, strict=True) if not torch.isfinite(x)]
+def _report_nonfinite(
+    run: RunFolder, nimg: int, losses: Tensor, norm: Tensor, in_a_row: int, limit: int
+) -> None:
+    terms = [
+        name for name, x in zip(("total", "content", "style"), losses, strict=True) if not torch.isfinite(x)
+    ]
     what = f"loss {', '.join(terms)}" if terms else f"gradient norm ({norm.item()})"
     run.log(f"non-finite {what} at {nimg} images ({in_a_row} in a row): step left out")
     if in_a_row >= limit:
@@ -235,7 +264,9 @@ def _grid_inputs(data: Pairs, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _grid(model: StyleTransferModel, ema: dict[str, Tensor], content: Tensor, style: Tensor) -> list[list[Any]]:
+def _grid(
+    model: StyleTransferModel, ema: dict[str, Tensor], content: Tensor, style: Tensor
+) -> list[list[Any]]:
     """Rows of uint8 images: contents, styles, stylized with the averaged weights."""
     trained = {name: p.detach().clone() for name, p in model.trainable().items()}
     _copy_into(model, ema)

@@ -69,5 +69,11 @@ class AdaConv(Modulation):
 
     def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
         return functional.adaconv(
-            x, params.depthwise, params.pointwise, params.bias, normalize=self.normalize, eps=self.eps, impl=self.impl
+            x,
+            params.depthwise,
+            params.pointwise,
+            params.bias,
+            normalize=self.normalize,
+            eps=self.eps,
+            impl=self.impl,
         )

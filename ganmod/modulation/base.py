@@ -62,7 +62,9 @@ def check_style(style: Tensor, spec: StyleSpec) -> None:
     """Raise ValueError unless style has the shape that `spec` announces."""
     expected = [spec.dim] if spec.kind == "vector" else [spec.dim, spec.size, spec.size]
     if list(style.shape[1:]) != expected:
-        raise ValueError(f"style has shape {list(style.shape)}, expected [N, {', '.join(map(str, expected))}]")
+        raise ValueError(
+            f"style has shape {list(style.shape)}, expected [N, {', '.join(map(str, expected))}]"
+        )
 
 
 def pool_style(style: Tensor) -> Tensor:

@@ -57,6 +57,6 @@ class ModulatedConv2d(nn.Module):
         if noise is not None:
             if self.noise_strength is None:
                 raise ValueError("this layer was built without noise: pass noise=True to its constructor")
-            x = x + noise * self.noise_strength
+            x = x + (noise * self.noise_strength).to(x.dtype)
         x = x + self.bias[:, None, None].to(x.dtype)
         return x if self.activation is None else self.activation(x)

@@ -35,7 +35,9 @@ def register_modulation(name: str) -> Callable[[M], M]:
             owner = f"{_REGISTRY[name].__module__}.{_REGISTRY[name].__qualname__}"
             raise ValueError(f"a modulation named {name!r} exists already ({owner}): choose another name")
         if cls.modulate is Modulation.modulate and cls.convolve is Modulation.convolve:
-            raise ValueError(f"{cls.__qualname__} overrides neither modulate() nor convolve(): it would do nothing")
+            raise ValueError(
+                f"{cls.__qualname__} overrides neither modulate() nor convolve(): it would do nothing"
+            )
         if cls.predict is Modulation.predict:
             raise ValueError(f"{cls.__qualname__} does not override predict(): it has no parameters to apply")
         _REGISTRY[name] = cls

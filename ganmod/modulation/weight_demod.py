@@ -50,7 +50,9 @@ class WeightDemod(Modulation):
         if self.impl == "fused":
             per_sample = weight[None] * scale[:, None, :, None, None]  # [N,O,C,K,K]
             if self.demodulate:
-                per_sample = per_sample * functional.demodulation(weight, scale, eps=self.eps)[..., None, None, None]
+                per_sample = (
+                    per_sample * functional.demodulation(weight, scale, eps=self.eps)[..., None, None, None]
+                )
             return conv.apply_weight(x, per_sample.to(x.dtype))
         out = conv.apply_weight(x * scale[:, :, None, None].to(x.dtype), weight)
         if self.demodulate:

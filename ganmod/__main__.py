@@ -1,0 +1,5 @@
+"""`python -m ganmod`, for torchrun."""
+
+from ganmod.cli.main import main
+
+main()

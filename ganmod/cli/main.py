@@ -1,0 +1,79 @@
+"""The command `ganmod`: subcommands are imported when they are called, so that --help needs no torch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+COMMANDS = {  # name: (module, attribute, one line for --help)
+    "quickstart": (
+        "ganmod.cli.quickstart",
+        "quickstart",
+        "See it work: stylise, train two small models, read a report.",
+    ),
+    "stylize": (
+        "ganmod.cli.stylize",
+        "stylize",
+        "Stylise an image, or a folder of contents x a folder of styles.",
+    ),
+    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style`."),
+    "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
+    "import": ("ganmod.cli.import_model", "import_model", "Convert foreign weights: `ganmod import adain`."),
+    "bench": ("ganmod.cli.bench", "bench", "Measure speed against an alternative: `ganmod bench style`."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules that are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[name]
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ganmod")
+def cli() -> None:
+    """Style modulation for image models: AdaIN, weight demodulation and AdaConv as interchangeable parts.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 stopped by a signal (the same command continues).
+    """
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are one message, not a traceback (GANMOD_DEBUG=1 shows it)."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(3)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        if type(error).__name__ == "StoppedBySignal":  # named, not imported: training needs torch
+            click.echo(str(error), err=True)
+            sys.exit(3)
+        expected = (ValueError, OSError) if not os.environ.get("GANMOD_DEBUG") else ()
+        if isinstance(error, expected) or type(error).__name__ in ("CheckpointError", "NonFiniteError"):
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(1)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""`ganmod modulations`"""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import click
+
+from ganmod.modulation import list_modulations, modulation_info
+
+
+@click.command()
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def modulations(plugin: tuple[str, ...], as_json: bool) -> None:
+    """List the registered modulations and their options with defaults."""
+    for module in plugin:
+        importlib.import_module(module)
+    infos = [modulation_info(name) for name in list_modulations()]
+    if as_json:
+        click.echo(
+            json.dumps(
+                [{"name": i.name, "summary": i.summary, "options": i.options} for i in infos], indent=1
+            )
+        )
+        return
+    for info in infos:
+        click.echo(f"{info.name:14}{info.summary}")
+        for option, default in info.options.items():
+            click.echo(f"{'':14}  {option} = {default!r}")

@@ -1,0 +1,137 @@
+"""`ganmod train`: recipes."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from configs.schema import list_presets, load_run, parse_setting, to_yaml
+
+
+@click.group()
+def train() -> None:
+    """Train a model. Running the same command again continues from the newest checkpoint."""
+
+
+FOLDER = click.Path(exists=True, file_okay=False)
+
+
+@train.command()
+@click.option(
+    "--config",
+    default="style-adaconv-slim",
+    show_default=True,
+    metavar="NAME|PATH",
+    help="Preset or YAML file.",
+)
+@click.option(
+    "--content",
+    multiple=True,
+    type=FOLDER,
+    help="Folder of content images; repeatable. None: built-in photos.",
+)
+@click.option(
+    "--style", multiple=True, type=FOLDER, help="Folder of style images; repeatable. None: procedural styles."
+)
+@click.option(
+    "--exclude", multiple=True, type=click.Path(exists=True), help="File with names to leave out, one a line."
+)
+@click.option(
+    "--modulation", help="adaconv, adain, weight_demod, or one of your own (see `ganmod modulations`)."
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Run folder.")
+@click.option("--encoder", help="Encoder: vgg19, vgg19-slim or ganmod-slim.")
+@click.option("--loss-network", help="Loss network: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.")
+@click.option(
+    "--feature-weights",
+    type=click.Path(exists=True),
+    help="Weights of vgg19 or vgg19-slim, where one is used.",
+)
+@click.option("--batch", type=int, help="Images per step, over all processes.")
+@click.option("--kimg", type=float, help="Length, in thousands of images.")
+@click.option(
+    "--minutes", type=float, help="End after so many minutes of training, if --kimg is not reached before."
+)
+@click.option("--size", type=int, help="Side of the training crops in pixels.")
+@click.option("--seed", type=int)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]))
+@click.option("--compile/--no-compile", "compile_model", default=None, help="torch.compile the model.")
+@click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one.")
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key, e.g. optimizer.lr=0.001."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the resolved configuration and parameter counts, and stop."
+)
+def style(
+    config: str,
+    content: tuple[str, ...],
+    style: tuple[str, ...],
+    exclude: tuple[str, ...],
+    modulation: str | None,
+    out: Path,
+    encoder: str | None,
+    loss_network: str | None,
+    feature_weights: str | None,
+    batch: int | None,
+    kimg: float | None,
+    minutes: float | None,
+    size: int | None,
+    seed: int | None,
+    device: str | None,
+    precision: str | None,
+    compile_model: bool | None,
+    resume: bool,
+    plugin: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Train a style-transfer model on folders of content and style images."""
+    given: dict[str, Any] = {
+        "data.content": list(content) or None,
+        "data.style": list(style) or None,
+        "data.exclude": list(exclude) or None,
+        "model.modulation": modulation,
+        "model.encoder": encoder,
+        "loss.network": loss_network,
+        "schedule.batch_size": batch,
+        "schedule.total_kimg": kimg,
+        "schedule.minutes": minutes,
+        "data.crop": size,
+        "runtime.seed": seed,
+        "runtime.device": device,
+        "runtime.precision": precision,
+        "runtime.compile": compile_model,
+        "plugins": list(plugin) or None,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    changes |= dict(parse_setting(text) for text in settings)
+    if feature_weights is not None:
+        resolved = load_run(config, changes)
+        if resolved.model.encoder != "ganmod-slim":
+            changes["model.encoder_weights"] = feature_weights
+        if resolved.loss.network != "ganmod-slim":
+            changes["loss.network_weights"] = feature_weights
+    resolved = load_run(config, changes)
+    if dry_run:
+        click.echo(to_yaml(resolved), nl=False)
+        click.echo(f"# presets: {', '.join(list_presets())}")
+        from training.style_run import build_model
+
+        for module in resolved.plugins:
+            importlib.import_module(module)
+        model = build_model(resolved.model)
+        click.echo(f"# trained parameters: {sum(p.numel() for p in model.trainable().values()):,}")
+        return
+
+    from training.train_style import train as train_style
+
+    model_file = train_style(resolved, out, resume=resume)
+    click.echo(f"model: {model_file}")

@@ -1,0 +1,79 @@
+"""Images and parameters on their way into and out of the model: layout, sizes, padding, interpolation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganmod.images import to_uint8
+
+MIN_SIDE = 16
+
+
+def to_batch(image: np.ndarray | Tensor, what: str) -> Tensor:
+    """uint8 [H,W,3] or float [3,H,W] or [N,3,H,W] in [0,1] -> float [N,3,H,W]; ValueError for anything else."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(
+                f"{what} is an array {image.dtype} {list(image.shape)}, expected uint8 [H, W, 3]"
+            )
+        batch = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 255
+    else:
+        batch = image[None] if image.ndim == 3 else image
+        if batch.ndim != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
+            raise ValueError(
+                f"{what} is a tensor {image.dtype} {list(image.shape)}, expected floats in [0, 1], [3, H, W] or [N, 3, H, W]"
+            )
+    if min(batch.shape[2:]) < MIN_SIDE:
+        height, width = batch.shape[2:]
+        raise ValueError(f"{what} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}")
+    return batch
+
+
+def from_batch(batch: Tensor, like: np.ndarray | Tensor) -> np.ndarray | Tensor:
+    """[N,3,H,W] in [0,1] -> the layout, type and device of `like`."""
+    if isinstance(like, np.ndarray):
+        return to_uint8(batch[0].cpu())
+    return (batch[0] if like.ndim == 3 and len(batch) == 1 else batch).to(like.device, like.dtype)
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    height, width = images.shape[2:]
+    scale = size / min(height, width)
+    shape = [max(round(height * scale), size), max(round(width * scale), size)]
+    if shape == [height, width]:
+        return images
+    return F.interpolate(images, size=shape, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def resize_content(images: Tensor, size: int | None) -> Tensor:
+    """[N,3,H,W] with its short side resized to `size` pixels (antialiased), aspect kept; None leaves it."""
+    if size is not None and size < MIN_SIDE:
+        raise ValueError(f"size is {size} pixels, expected at least {MIN_SIDE}")
+    return images if size is None else _resized(images, size)
+
+
+def prepare_style(images: Tensor, size: int) -> Tensor:
+    """Style images [N,3,H,W] -> [N,3,size,size]: short side resized to `size` (antialiased), centre crop."""
+    images = _resized(images, size)
+    height, width = images.shape[2:]
+    top, left = (height - size) // 2, (width - size) // 2
+    return images[:, :, top : top + size, left : left + size]
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """[N,3,H,W] reflect-padded at the bottom and right to multiples of `multiple`."""
+    bottom, right = (-images.shape[2] % multiple, -images.shape[3] % multiple)
+    return F.pad(images, (0, right, 0, bottom), mode="reflect") if bottom or right else images
+
+
+def interpolate_params(first: list[Any], second: list[Any], weight: float) -> list[Any]:
+    """(1 - weight) * first + weight * second, tensor by tensor; both lists hold equal NamedTuples of tensors."""
+    return [
+        type(a)(*(torch.lerp(x, y, weight) for x, y in zip(a, b, strict=True)))
+        for a, b in zip(first, second, strict=True)
+    ]

@@ -1,0 +1,426 @@
+"""If this fails, modulations are no longer interchangeable: one breaks in a host, a precision or a training loop."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
+from ganmod.modulation import (
+    ModulatedConv2d,
+    Modulation,
+    StyleSpec,
+    create_modulation,
+    list_modulations,
+    register_modulation,
+    registry,
+)
+from ganmod.modulation.base import StyleKind, pool_style
+
+CHANNELS, OUT_CHANNELS, HEIGHT, WIDTH, SAMPLES = 4, 3, 6, 5, 3
+
+# host_width 8 gives AdaConv groups of two channels at 4 channels. AdaConv's kernels have size 3.
+STYLES = {
+    "vector": StyleSpec("vector", 5, host_width=8),
+    "map_S=K": StyleSpec("map", 3, size=3, host_width=8),
+    "map_S<K": StyleSpec("map", 3, size=2, host_width=8),
+    "map_S>K": StyleSpec("map", 3, size=4, host_width=8),
+}
+HOSTS = ("plain", "upsample", "between", "noise", "reflect_relu")
+
+# Options that take another path through a built-in modulation; every path is held to the same contract.
+VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
+    "adaconv": (
+        {"normalize": "none"},
+        {"normalize": "demod"},
+        {"kernel_size": 1},
+        {"kernel_size": 5, "kernel_budget": 16},
+        {"impl": "grouped"},
+        {"impl": "loop"},
+    ),
+    "weight_demod": ({"impl": "fused"}, {"demodulate": False}),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One modulation in one host with one kind of style."""
+
+    name: str
+    style: str
+    host: str = "plain"
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.options)
+        return "-".join(part for part in (self.name, options, self.style, self.host) if part)
+
+    @property
+    def spec(self) -> StyleSpec:
+        return STYLES[self.style]
+
+    def build(self, seed: int = 0) -> ModulatedConv2d:
+        """The layer in float64, with the parameters that start at zero moved away from it."""
+        torch.manual_seed(seed)
+        conv = StaticConv2d(
+            CHANNELS,
+            OUT_CHANNELS,
+            padding_mode="reflect" if self.host == "reflect_relu" else "zeros",
+            resample=nn.Upsample(scale_factor=2) if self.host == "upsample" else None,
+        )
+        layer = ModulatedConv2d(
+            conv,
+            create_modulation(self.name, CHANNELS, self.spec, dict(self.options)),
+            between=nn.LeakyReLU(0.2) if self.host == "between" else None,
+            activation=ScaledReLU(0.2) if self.host == "reflect_relu" else None,
+            noise=self.host == "noise",
+        ).double()
+        with torch.no_grad():
+            layer.bias.normal_()
+            if layer.noise_strength is not None:
+                layer.noise_strength.fill_(0.5)
+        return layer
+
+    def inputs(self, seed: int = 1, samples: int = SAMPLES) -> tuple[Tensor, ...]:
+        """x, style and, where the host takes it, noise, in float64."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+        x, spec = draw(samples, CHANNELS, HEIGHT, WIDTH), self.spec
+        style = draw(samples, spec.dim) if spec.kind == "vector" else draw(samples, spec.dim, spec.size, spec.size)
+        return (x, style, draw(samples, 1, HEIGHT, WIDTH)) if self.host == "noise" else (x, style)
+
+
+def cases() -> list[Case]:
+    """Every modulation x style x host, and every variant x style in the plain host."""
+    full = [Case(name, style, host) for name in list_modulations() for style in STYLES for host in HOSTS]
+    return full + [
+        Case(name, style, options=tuple(options.items()))
+        for name, variants in VARIANTS.items()
+        for options in variants
+        for style in STYLES
+    ]
+
+
+def check_shape(case: Case) -> None:
+    factor = 2 if case.host == "upsample" else 1
+    out = case.build()(*case.inputs())
+    assert out.shape == (SAMPLES, OUT_CHANNELS, factor * HEIGHT, factor * WIDTH)
+    assert out.isfinite().all()
+
+
+def check_float64_is_kept_and_float32_agrees(case: Case) -> None:
+    layer, inputs = case.build(), case.inputs()
+    exact = layer(*inputs)
+    assert exact.dtype == torch.float64
+    single = layer.float()(*(x.float() for x in inputs))
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def check_bfloat16(case: Case) -> None:
+    """Autocast gives bfloat16, whatever the input's precision; so does a layer in bfloat16."""
+    layer, inputs = case.build(), case.inputs()
+    exact = layer(*inputs)
+    layer, inputs = layer.float(), tuple(x.float() for x in inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = [layer(*inputs), layer(inputs[0].bfloat16(), *inputs[1:])]
+    pure = layer.bfloat16()(*(x.bfloat16() for x in inputs))
+    for out in (*mixed, pure):
+        assert out.dtype == torch.bfloat16
+        assert (out - exact).square().mean().sqrt() < 0.05 * exact.square().mean().sqrt()
+
+
+def check_samples_do_not_mix(case: Case) -> None:
+    layer, inputs = case.build(), case.inputs()
+    together = layer(*inputs)
+    for n in range(SAMPLES):
+        alone = layer(*(x[n : n + 1] for x in inputs))
+        torch.testing.assert_close(alone, together[n : n + 1], rtol=1e-10, atol=1e-10)
+
+
+def check_style_matters(case: Case) -> None:
+    layer, (x, style, *noise) = case.build(), case.inputs()
+    x = x[:1].expand(SAMPLES, -1, -1, -1)
+    noise = [n[:1] for n in noise]
+    out = layer(x, style, *noise)
+    for other in (1, 2):
+        assert (out[0] - out[other]).square().mean() > (1e-3 * out.std()) ** 2
+
+
+def check_gradients_reach_everything(case: Case) -> None:
+    """No element of the input, the style or a parameter is without effect."""
+    layer, inputs = case.build(), tuple(x.requires_grad_() for x in case.inputs())
+    out = layer(*inputs)
+    (out * torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(2))).sum().backward()
+    for name, tensor in [*zip(("x", "style", "noise"), inputs, strict=False), *layer.named_parameters()]:
+        assert tensor.grad is not None, f"{name} gets no gradient"
+        assert tensor.grad.isfinite().all(), f"{name} gets a gradient that is not finite"
+        dead = (tensor.grad == 0).sum().item()
+        assert dead == 0, f"{dead} of {tensor.numel()} elements of {name} get no gradient"
+
+
+def check_double_backward(case: Case) -> None:
+    """Second derivatives with respect to the input, the style and all parameters match finite differences."""
+    layer = case.build()
+    tensors = dict(layer.named_parameters())
+    inputs = tuple(x.requires_grad_() for x in case.inputs(samples=2))
+    flat = nn.utils.parameters_to_vector(tensors.values()).detach().requires_grad_()
+
+    def run(flat: Tensor, *inputs: Tensor) -> Tensor:
+        parts = flat.split([p.numel() for p in tensors.values()])
+        return functional_call(
+            layer, {k: v.view_as(p) for (k, p), v in zip(tensors.items(), parts, strict=True)}, inputs
+        )
+
+    assert torch.autograd.gradgradcheck(run, (flat, *inputs), fast_mode=True, atol=1e-4)
+
+
+def check_state_dict_round_trip(case: Case) -> None:
+    first, second, inputs = case.build(seed=0), case.build(seed=1), case.inputs()
+    assert not torch.equal(first(*inputs), second(*inputs))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(*inputs), second(*inputs))
+
+
+def check_static_state_is_shared(case: Case) -> None:
+    """All but the modulation's own tensors have the same names and shapes under every modulation."""
+    static = {k: v.shape for k, v in case.build().state_dict().items() if not k.startswith("modulation.")}
+    reference = replace(case, name="adain", options=()).build().state_dict()
+    assert static == {k: v.shape for k, v in reference.items() if not k.startswith("modulation.")}
+    assert static["conv.weight"] == (OUT_CHANNELS, CHANNELS, 3, 3)
+
+
+def check_parameters_are_predicted_apart(case: Case) -> None:
+    """Parameters can be cached, spread over video frames, mixed between styles."""
+    layer, (x, style, *noise) = case.build(), case.inputs()
+    params = layer.predict(style)
+    assert isinstance(params, tuple)
+    assert params._fields
+    assert all(isinstance(p, Tensor) and len(p) == SAMPLES for p in params)
+    whole = layer(x, style, *noise)
+    assert torch.equal(layer.apply_params(x, params, *noise), whole)
+
+    one = layer.predict(style[:1])
+    spread = type(one)(*(p.expand(SAMPLES, *p.shape[1:]) for p in one))
+    repeated = layer(x, style[:1].expand(SAMPLES, *style.shape[1:]), *noise)
+    torch.testing.assert_close(layer.apply_params(x, spread, *noise), repeated, rtol=1e-10, atol=1e-10)
+
+    other = layer.predict(style.flip(0))
+    ends = [layer.apply_params(x, p, *noise) for p in (params, other)]
+    for weight in (0.0, 0.5, 1.0):
+        mixed = type(params)(*(torch.lerp(a, b, weight) for a, b in zip(params, other, strict=True)))
+        out = layer.apply_params(x, mixed, *noise)
+        assert out.isfinite().all()
+        near = [torch.allclose(out, end, rtol=1e-10, atol=1e-10) for end in ends]
+        assert near == [weight == 0.0, weight == 1.0]
+
+
+def check_channels_last(case: Case) -> None:
+    layer, (x, *rest) = case.build(), case.inputs()
+    expected = layer(x, *rest)
+    out = layer.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last), *rest)
+    torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
+
+
+CONTRACT: dict[str, Callable[[Case], None]] = {
+    check.__name__.removeprefix("check_"): check
+    for check in (
+        check_shape,
+        check_float64_is_kept_and_float32_agrees,
+        check_bfloat16,
+        check_samples_do_not_mix,
+        check_style_matters,
+        check_gradients_reach_everything,
+        check_double_backward,
+        check_state_dict_round_trip,
+        check_static_state_is_shared,
+        check_parameters_are_predicted_apart,
+        check_channels_last,
+    )
+}
+
+
+@pytest.mark.parametrize("clause", CONTRACT)
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_contract(case: Case, clause: str):
+    CONTRACT[clause](case)
+
+
+def compiled_agrees(case: Case, backend: str) -> None:
+    """torch.compile in one graph gives the same values and gradients."""
+    layer, inputs = case.build(), tuple(x.requires_grad_() for x in case.inputs())
+    wanted = (*inputs, *layer.parameters())
+    expected = layer(*inputs)
+    gradients = torch.autograd.grad(expected.square().sum(), wanted)
+    torch._dynamo.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the compiler warns about itself
+        out = torch.compile(layer, backend=backend, fullgraph=True)(*inputs)
+        compiled_gradients = torch.autograd.grad(out.square().sum(), wanted)
+    torch.testing.assert_close(out, expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(compiled_gradients, gradients, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", list_modulations())
+def test_compiles(name: str):
+    compiled_agrees(Case(name, "map_S=K", "noise"), "aot_eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("name", list_modulations())
+def test_compiles_with_inductor(name: str, style: str):
+    compiled_agrees(Case(name, style, "upsample"), "inductor")
+
+
+@pytest.fixture
+def empty_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+class TintParams(NamedTuple):
+    color: Tensor  # [N,C]
+
+
+class Tint(Modulation):
+    """Adds a colour that is linear in the style: the smallest modulation that a user might write."""
+
+    style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
+
+    def __init__(self, channels: int, style: StyleSpec, *, strength: float = 1.0) -> None:
+        super().__init__(channels, style)
+        self.strength = strength
+        self.affine = EqualizedLinear(style.dim, channels)
+
+    def predict(self, style: Tensor) -> Any:
+        return TintParams(self.strength * self.affine(pool_style(style)))
+
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        return x + params.color[:, :, None, None]
+
+
+def test_a_users_modulation_is_held_to_the_same_contract(empty_slot: None):
+    register_modulation("tint")(Tint)
+    own = [case for case in cases() if case.name == "tint"]
+    assert len(own) == len(STYLES) * len(HOSTS)
+    for case in own:
+        for check in CONTRACT.values():
+            check(case)
+
+
+class MixesSamples(Tint):
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        return super().modulate(x, params) - x.mean()
+
+
+class IgnoresStyle(Tint):
+    def predict(self, style: Tensor) -> Any:
+        return TintParams(0 * super().predict(style).color)
+
+
+class CastsToFloat32(Tint):
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        return super().modulate(x.float(), params).to(x.dtype)
+
+
+class CutsTheGradient(Tint):
+    def predict(self, style: Tensor) -> Any:
+        return TintParams(super().predict(style).color.detach())
+
+
+class HasADeadParameter(Tint):
+    def __init__(self, channels: int, style: StyleSpec) -> None:
+        super().__init__(channels, style)
+        self.unused = nn.Parameter(torch.zeros(1))
+
+
+class PredictsAList(Tint):
+    def predict(self, style: Tensor) -> Any:
+        return [super().predict(style).color]
+
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        return x + params[0][:, :, None, None]
+
+
+class CutsTheSecondDerivative(Tint):
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        return x + (x * params.color[:, :, None, None].detach()) + params.color[:, :, None, None]
+
+
+class ForgetsItsState(Tint):
+    def __init__(self, channels: int, style: StyleSpec) -> None:
+        super().__init__(channels, style)
+        self.register_buffer("offset", torch.randn(channels, 1, 1), persistent=False)
+
+    def modulate(self, x: Tensor, params: Any) -> Tensor:
+        return super().modulate(x + self.offset, params)
+
+
+class Widens(Tint):
+    def convolve(self, x: Tensor, conv: nn.Module, params: Any) -> Tensor:
+        return conv(x).double()
+
+
+BREACHES: Mapping[type[Modulation], str] = {
+    MixesSamples: "samples_do_not_mix",
+    IgnoresStyle: "style_matters",
+    CastsToFloat32: "double_backward",
+    CutsTheGradient: "gradients_reach_everything",
+    HasADeadParameter: "gradients_reach_everything",
+    PredictsAList: "parameters_are_predicted_apart",
+    CutsTheSecondDerivative: "double_backward",
+    ForgetsItsState: "state_dict_round_trip",
+    Widens: "bfloat16",
+}
+
+
+@pytest.mark.parametrize("culprit", BREACHES, ids=lambda cls: cls.__name__)
+def test_the_contract_finds_a_breach(empty_slot: None, culprit: type[Modulation]):
+    register_modulation("culprit")(culprit)
+    with pytest.raises((AssertionError, AttributeError, RuntimeError)):
+        CONTRACT[BREACHES[culprit]](Case("culprit", "vector"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_unmodulated_layer_keeps_the_precision_too(dtype: torch.dtype):
+    layer, x = Conv2d(2, 3, activation=ScaledReLU()), torch.randn(1, 2, 5, 5)
+    if dtype == torch.bfloat16:
+        with torch.autocast("cpu", dtype):
+            assert layer(x).dtype == dtype
+    else:
+        assert layer.to(dtype)(x.to(dtype)).dtype == dtype
+
+
+@pytest.fixture
+def layer() -> Iterator[ModulatedConv2d]:
+    yield Case("adain", "vector").build()
+
+
+def test_a_modulation_of_other_width_is_refused():
+    spec = STYLES["vector"]
+    with pytest.raises(ValueError, match=r"acts on 5 channels, but the convolution reads 4: build it with channels=4"):
+        ModulatedConv2d(StaticConv2d(4, 3), create_modulation("adain", 5, spec))
+
+
+def test_noise_needs_a_layer_built_for_it(layer: ModulatedConv2d):
+    x, style = Case("adain", "vector").inputs()
+    with pytest.raises(ValueError, match="pass noise=True"):
+        layer(x, style, torch.zeros(1, 1, HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("name", list_modulations())
+@pytest.mark.parametrize(("style", "shape"), [("vector", (2, 4)), ("vector", (2, 5, 1, 1)), ("map_S=K", (2, 3, 2, 2))])
+def test_a_style_of_other_shape_is_refused(name: str, style: str, shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"style has shape \[2, .*\], expected \[N, "):
+        Case(name, style).build().predict(torch.zeros(shape, dtype=torch.float64))

@@ -1,0 +1,201 @@
+"""If this fails, a resumed or distributed run is not the run the user started, or a bad step damages it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.schema import StyleRun, load_run
+from training import train_style
+from training.checkpoint import CheckpointError, load_latest_checkpoint
+from training.ema import ema_decay, update_ema
+from training.train_style import NonFiniteError, train
+
+ROOT = Path(__file__).parent.parent
+BATCH = 2
+
+
+def smoke(steps: int, **changes: object) -> StyleRun:
+    """A run of a few tiny steps; checkpoints only where it ends."""
+    return load_run(
+        "style-smoke",
+        {
+            "model.style_dim": 8,
+            "data.crop": 32,
+            "data.short_side": 64,
+            "model.style_image_size": 64,
+            "schedule.batch_size": BATCH,
+            "schedule.total_kimg": steps * BATCH / 1000,
+            "schedule.log_kimg": BATCH / 1000,
+            "schedule.checkpoint_kimg": 100,
+            "schedule.snapshot_kimg": 100,
+            "runtime.tensorboard": False,
+            "runtime.device": "cpu",
+            **changes,
+        },
+    )
+
+
+def final_state(run_dir: Path) -> dict:
+    state = load_latest_checkpoint(run_dir, report=lambda text: None)
+    assert state is not None
+    return state
+
+
+def flat(state: object, path: str = "") -> dict[str, object]:
+    """Nested containers as {path: leaf}."""
+    if isinstance(state, dict):
+        items = state.items()
+    elif isinstance(state, list | tuple):
+        items = enumerate(state)  # type: ignore[assignment]
+    else:
+        return {path: state}
+    return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
+
+
+def assert_same(a: dict, b: dict, ignore: tuple[str, ...] = ("/seconds", "/config")) -> None:
+    a, b = flat(a), flat(b)
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        if key.startswith(ignore):
+            continue
+        same = torch.equal(value, b[key]) if isinstance(value, torch.Tensor) else value == b[key]
+        assert same, f"{key} differs"
+
+
+@pytest.mark.parametrize("modulation", ["adaconv", "adain", "weight_demod", "classic"])
+def test_interrupted_run_equals_uninterrupted_run_bitwise(tmp_path: Path, modulation: str) -> None:
+    changes = {"model.architecture": "classic"} if modulation == "classic" else {"model.modulation": modulation}
+    train(smoke(7, **changes), tmp_path / "whole", progress=False)
+    train(smoke(3, **changes), tmp_path / "parts", progress=False)
+    train(smoke(7, **changes), tmp_path / "parts", progress=False)
+
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
+    lines = [
+        [json.loads(line) for line in (tmp_path / name / "stats.jsonl").read_text().splitlines()]
+        for name in ("whole", "parts")
+    ]
+    for whole, parts in zip(*lines, strict=True):
+        assert whole["nimg"] == parts["nimg"]
+        assert whole["loss/total"] == parts["loss/total"]
+
+
+def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ganmod", "train", "style", "--config", "style-smoke", "--out"]
+    tiny = ["--set", "data.short_side=64", "--size", "32", "--batch", "2", "--device", "cpu"]
+    tiny += ["--set", "schedule.checkpoint_kimg=100", "--set", "schedule.snapshot_kimg=100"]
+    tiny += ["--set", "runtime.tensorboard=false", "--set", "schedule.log_kimg=0.002"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "run"), *tiny, "--kimg", "100"], cwd=ROOT, env=environment, stderr=subprocess.PIPE
+    )
+    stats = tmp_path / "run" / "stats.jsonl"
+    deadline = time.monotonic() + 120
+    while not (stats.exists() and stats.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 3, error
+    stopped = final_state(tmp_path / "run")["nimg"]
+    assert stopped > 0
+
+    kimg = str((stopped + 2 * BATCH) / 1000)
+    again = subprocess.run([*command, str(tmp_path / "run"), *tiny, "--kimg", kimg], cwd=ROOT, env=environment, check=False)
+    assert again.returncode == 0
+    whole = subprocess.run([*command, str(tmp_path / "whole"), *tiny, "--kimg", kimg], cwd=ROOT, env=environment, check=False)
+    assert whole.returncode == 0
+    assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012", "--device", "cpu"]
+    options += ["--set", "data.short_side=64", "--set", "runtime.tensorboard=false", "--set", "optimizer.lr=0.0005"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, prefix in (("one", [sys.executable]), ("two", launch)):
+        command = [*prefix, "-m", "ganmod", "train", "style", "--out", str(tmp_path / name), *options]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
+    assert one["nimg"] == two["nimg"] == 12
+    for name, value in one["model"].items():
+        torch.testing.assert_close(two["model"][name], value, rtol=1e-4, atol=1e-4, msg=name)
+    log = [json.loads((tmp_path / name / "stats.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
+    assert log[0]["loss/total"] == pytest.approx(log[1]["loss/total"], rel=1e-4)
+
+
+def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path) -> None:
+    changes = {"schedule.batch_size": 4, "schedule.total_kimg": 0.008, "optimizer.lr": 5e-4}
+    train(smoke(1, **changes), tmp_path / "whole", progress=False)
+    train(smoke(1, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", progress=False)
+    parts = final_state(tmp_path / "parts")["model"]
+    for name, value in final_state(tmp_path / "whole")["model"].items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_non_finite_steps_are_left_out_then_stop_the_run_and_keep_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(smoke(2), tmp_path, progress=False)
+    before = final_state(tmp_path)
+    real = train_style.style_transfer_losses
+
+    def poisoned(*args: object, **kwargs: object) -> object:
+        losses = real(*args, **kwargs)  # type: ignore[arg-type]
+        return losses._replace(total=losses.total * float("nan"), style=losses.style * float("nan"))
+
+    monkeypatch.setattr(train_style, "style_transfer_losses", poisoned)
+    with pytest.raises(NonFiniteError, match="total, style for 3 steps in a row"):
+        train(smoke(9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, progress=False)
+    assert_same(before, final_state(tmp_path), ignore=())
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(smoke(2), tmp_path, progress=False)
+    before = final_state(tmp_path)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(CheckpointError, match="No space left"):
+            train(smoke(3), tmp_path, progress=False)
+    assert_same(before, final_state(tmp_path), ignore=())
+
+
+def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    train(smoke(1), tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"model.modulation = 'adaconv', this command says 'adain'"):
+        train(smoke(2, **{"model.modulation": "adain"}), tmp_path, progress=False)
+
+
+def test_loss_falls_and_the_model_file_holds_the_average(tmp_path: Path) -> None:
+    import style_transfer
+
+    path = train(smoke(30, **{"optimizer.lr": 2e-3}), tmp_path, progress=False)
+    lines = [json.loads(line)["loss/total"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert sum(lines[-5:]) < 0.7 * sum(lines[:5])
+    saved = style_transfer.load(path).trainable()
+    for name, value in final_state(tmp_path)["ema"].items():
+        assert torch.equal(saved[name].detach(), value), name
+
+
+def test_ema_half_life_and_ramp_up() -> None:
+    assert ema_decay(8, 10**6, half_life_kimg=0.8, rampup=0.05) ** 100 == pytest.approx(0.5)  # 800 images later
+    assert ema_decay(8, 1600, half_life_kimg=100, rampup=0.05) == pytest.approx(0.5 ** (8 / 80))
+    average = {"w": torch.tensor([1.0])}
+    update_ema(average, {"w": torch.nn.Parameter(torch.tensor([3.0]))}, 0.75)
+    assert average["w"].item() == pytest.approx(1.5)
