@@ -1,9 +1,11 @@
 """Train the shipped feature network: a small VGG whose features match the 16-fold compressed VGG-19's.
 
-    python benchmarks/train_feature_network.py --teacher 4SE.pth --data PHOTOS --data PAINTINGS --minutes 20 --out runs/features
+    python benchmarks/train_feature_network.py --teacher 4SE.pth --data PHOTOS --data PAINTINGS --minutes 20
+    --out runs/features
 
-The student has the teacher's layout. Its first convolution is solved by least squares, the others start at random; every
-convolution's output is matched, each divided by the teacher's deviation at that layer. Writes ganmod-slim.safetensors, features.json (figures) beside it.
+The student has the teacher's layout. Its first convolution is solved by least squares, the others start at
+random; every convolution's output is matched, each divided by the teacher's deviation at that layer. Writes
+ganmod-slim.safetensors, features.json (figures) beside it.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ def new_student() -> VGGFeatures:
 
 @torch.no_grad()
 def solve_first_layer(student: VGGFeatures, teacher: VGGFeatures, images: Tensor) -> None:
-    """Least squares for conv1_1, which is linear in the image; gradient descent is slow on its correlated patches."""
+    """Least squares for conv1_1, which is linear in the image; gradient descent is slow on its correlated
+    patches.
+    """
     first = student.convs["1_1"]
     patches = F.unfold(F.pad(student.conv0(images), (1, 1, 1, 1), mode="reflect"), 3)  # [N,27,L]
     target = teacher.convs["1_1"](F.pad(teacher.conv0(images), (1, 1, 1, 1), mode="reflect")).flatten(

@@ -48,7 +48,9 @@ class StyleLoss(Strict):
 
 
 class StyleData(Strict):
-    """Folders of images; file names listed in the `exclude` files are left out. Empty lists: the built-in images."""
+    """Folders of images; file names listed in the `exclude` files are left out. Empty lists: the built-in
+    images.
+    """
 
     content: list[str] = []
     style: list[str] = []
@@ -71,7 +73,9 @@ class Optimizer(Strict):
 
 
 class Schedule(Strict):
-    """How long, and how often what is written. `minutes` (of the clock named) ends a run earlier than total_kimg."""
+    """How long, and how often what is written. `minutes` (of the clock named) ends a run earlier than
+    total_kimg.
+    """
 
     batch_size: Positive = 8
     microbatch: Positive | None = None
@@ -116,16 +120,18 @@ class StyleRun(Strict):
             raise ValueError(f"data.crop {self.data.crop} is not a multiple of 8: try {low} or {low + 8}")
         if self.data.short_side < self.data.crop:
             raise ValueError(
-                f"data.short_side {self.data.short_side} is smaller than data.crop: try {2 * self.data.crop}"
+                f"data.short_side {self.data.short_side} is below data.crop: try {2 * self.data.crop}"
             )
         if self.model.style_image_size % 64:
             raise ValueError(
-                f"model.style_image_size {self.model.style_image_size} is not a multiple of 64: try 128 or 256"
+                f"model.style_image_size {self.model.style_image_size} is not a multiple of 64: "
+                "try 128 or 256"
             )
         micro = self.schedule.microbatch
         if micro is not None and self.schedule.batch_size % micro:
             raise ValueError(
-                f"schedule.batch_size {self.schedule.batch_size} is not a multiple of schedule.microbatch {micro}"
+                f"schedule.batch_size {self.schedule.batch_size} is not a multiple of "
+                f"schedule.microbatch {micro}: try {-(-self.schedule.batch_size // micro) * micro}"
             )
         return self
 

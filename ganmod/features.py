@@ -1,4 +1,4 @@
-"""Frozen VGG-19 feature networks up to relu4_1: the full one, the 16-fold compressed one, and the one shipped here."""
+"""Frozen VGG-19 feature networks up to relu4_1: full, 16-fold compressed, and the one shipped here."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class VGGFeatures(nn.Module):
         self.register_buffer("rms", torch.ones(len(LAYERS)))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """RGB [N,3,H,W] in [0,1], sides of at least 16 -> {relu1_1: [N,C1,H,W], ..., relu4_1: [N,C4,H/8,W/8]}."""
+        """RGB [N,3,H,W] in [0,1], sides of at least 16 -> {relu1_1: [N,C1,H,W], ..., relu4_1:
+        [N,C4,H/8,W/8]}.
+        """
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 16:
             raise ValueError(
                 f"images have shape {list(x.shape)}, expected [N, 3, H, W] with H and W of at least 16"
@@ -92,11 +94,13 @@ class VGGFeatures(nn.Module):
 
 
 def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
-    """A frozen feature network by name: vgg19, vgg19-slim, vgg19-slim-aux (both need `path`) or ganmod-slim (shipped).
+    """A frozen feature network by name: vgg19, vgg19-slim, vgg19-slim-aux (both need `path`) or ganmod-slim
+    (shipped).
 
-    vgg19: torchvision's ImageNet weights from torch's cache folder, or `path`: that file or the AdaIN authors'
-    vgg_normalised.pth. vgg19-slim: `path` is the folder of Collaborative-Distillation's stage files, or its 4SE.pth;
-    -aux appends that file's linear maps to VGG-19's own widths. Raises FeatureError naming the file that is missing.
+    vgg19: torchvision's ImageNet weights from torch's cache folder, or `path`: that file or the AdaIN
+    authors' vgg_normalised.pth. vgg19-slim: `path` is the folder of Collaborative-Distillation's stage files,
+    or its 4SE.pth; -aux appends that file's linear maps to VGG-19's own widths. Raises FeatureError naming
+    the file that is missing.
     """
     if name == "ganmod-slim":
         network = _load_shipped(Path(path) if path is not None else SHIPPED)
@@ -139,7 +143,9 @@ def _load_vgg19(path: Path | None) -> VGGFeatures:
 
 
 def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
-    """VGG-19 from torchvision's state dict (features.0.weight ...) or vgg_normalised.pth's (0.weight ...), calibrated."""
+    """VGG-19 from torchvision's state dict (features.0.weight ...) or vgg_normalised.pth's (0.weight ...),
+    calibrated.
+    """
     network = VGGFeatures()
     if "features.0.weight" in state:
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
@@ -190,7 +196,9 @@ def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
 
 
 def calibration_images(size: int = 256) -> Tensor:
-    """Two photos bundled with scikit-image, [2,3,size,size] in [0,1]: the fixed input that sets each layer's RMS."""
+    """Two photos bundled with scikit-image, [2,3,size,size] in [0,1]: the fixed input that sets each layer's
+    RMS.
+    """
     from skimage import data
 
     crops = []

@@ -1,4 +1,4 @@
-"""Layers with equalised learning rate: weights are N(0, 1), their scale is applied at run time (Karras et al. 2018)."""
+"""Layers with equalised learning rate: weights are N(0, 1), scaled at run time (Karras et al. 2018)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ class EqualizedLinear(nn.Module):
 
 
 class StaticConv2d(nn.Module):
-    """Convolution without bias, gain 1/sqrt(in * k^2) at run time, optionally after a resampling of its input.
+    """Convolution without bias, gain 1/sqrt(in * k^2) at run time, optionally after a resampling of its
+    input.
 
-    The learned convolution that every modulation shares: `scaled_weight` is the weight with its gain, `apply_weight`
-    convolves with a substitute, one [O,C,K,K] or one per sample [N,O,C,K,K].
+    The learned convolution that every modulation shares: `scaled_weight` is the weight with its gain,
+    `apply_weight` convolves with a substitute, one [O,C,K,K] or one per sample [N,O,C,K,K].
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class StaticConv2d(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """`StaticConv2d` with a bias and, by default, a ReLU with gain sqrt(2): the unmodulated layer of our networks."""
+    """`StaticConv2d` with a bias and an activation: the unmodulated layer of our networks."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class Conv2d(nn.Module):
 
 
 class ScaledReLU(nn.Module):
-    """max(x, slope * x) times the gain that keeps the second moment of a unit Gaussian: sqrt(2 / (1 + slope^2))."""
+    """max(x, slope * x) * sqrt(2 / (1 + slope^2)), which keeps the second moment of a unit Gaussian."""
 
     def __init__(self, slope: float = 0.0) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
-"""Content and style losses on features divided by their stored RMS: pure functions, for training and for metrics.
+"""Content and style losses on features divided by their stored RMS: pure functions, for training and for
+metrics.
 
-Features are dictionaries {relu1_1: [N,C,H,W], ...} from `VGGFeatures.normalized`. Every loss is returned per sample, [N].
+Features are dictionaries {relu1_1: [N,C,H,W], ...} from `VGGFeatures.normalized`. Every loss is returned per
+sample, [N].
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def content_loss(features: Features, target: Features, *, layer: str = "relu4_1"
 
 
 def mean_std_loss(features: Features, target: Features) -> Tensor:
-    """Squared differences of the channel means and deviations, averaged over channels, summed over layers -> [N].
+    """Squared differences of the channel means and deviations, averaged over channels, summed over layers ->
+    [N].
 
     Huang & Belongie 2017, Eq. 13. Features of other image sizes are allowed.
     """
@@ -39,9 +42,11 @@ def mean_std_loss(features: Features, target: Features) -> Tensor:
 
 
 def gram(x: Tensor, *, shift: tuple[int, int] = (0, 0)) -> Tensor:
-    """Products of channel pairs, the second moved by `shift` (rows, columns), averaged over positions: -> [N,C,C].
+    """Products of channel pairs, the second moved by `shift` (rows, columns), averaged over positions: ->
+    [N,C,C].
 
-    x [N,C,H,W]. Gatys et al. 2016, Eq. 3; shifted: Berger & Memisevic 2017, which sees arrangement, not just content.
+    x [N,C,H,W]. Gatys et al. 2016, Eq. 3; shifted: Berger & Memisevic 2017, which sees arrangement, not just
+    content.
     """
     rows, columns = shift
     height, width = x.shape[2] - abs(rows), x.shape[3] - abs(columns)
@@ -58,7 +63,9 @@ def gram_loss(features: Features, target: Features) -> Tensor:
 
 
 def shifted_gram_loss(features: Features, target: Features) -> Tensor:
-    """`gram_loss` averaged over the four shifts in SHIFTS: sensitive to the arrangement and direction of strokes."""
+    """`gram_loss` averaged over the four shifts in SHIFTS: sensitive to the arrangement and direction of
+    strokes.
+    """
     return _gram_distance(features, target, SHIFTS)
 
 

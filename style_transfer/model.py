@@ -33,9 +33,10 @@ SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 class ModelSpec:
     """Everything needed to build the model again; stored in its file.
 
-    architecture: "modulated" has a style encoder and a modulated convolution at every decoder scale; "classic" matches
-    the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017). style_image_size: side in pixels to
-    which style images are brought. style_dim, descriptor_size: the style descriptor W is [style_dim, d, d].
+    architecture: "modulated" has a style encoder and a modulated convolution at every decoder scale;
+    "classic" matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017).
+    style_image_size: side in pixels to which style images are brought. style_dim, descriptor_size: the style
+    descriptor W is [style_dim, d, d].
     """
 
     encoder: str
@@ -81,8 +82,9 @@ class StyleTransferModel(nn.Module):
         self.spec = spec
         self.encoder = encoder.requires_grad_(False).eval()
         channels = spec.encoder_widths[-1]
-        # Weight demodulation assumes inputs of unit variance, which VGG features are far from; instance normalisation
-        # does not mind. So one per-channel scale serves every modulation. The classic model reads plain features.
+        # Weight demodulation assumes inputs of unit variance, which VGG features are far from; instance
+        # normalisation does not mind. So one per-channel scale serves every modulation. The classic model
+        # reads plain features.
         self.register_buffer("feature_rms", torch.ones(channels))
         if spec.architecture == "classic":
             self.style_encoder = None
@@ -169,12 +171,14 @@ class StyleTransferModel(nn.Module):
         alpha: float = 1.0,
         size: int | None = None,
     ) -> Any:
-        """Content in the style of another image, of the content's kind: uint8 [H,W,3] or float tensor in [0,1].
+        """Content in the style of another image, of the content's kind: uint8 [H,W,3] or float tensor in
+        [0,1].
 
-        content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of contents.
-        alpha: 1 is the full style; below, the predicted parameters are interpolated with those predicted from the
-        content image itself. size: the content's short side in pixels, aspect kept; None leaves it. The style is
-        resized to the style encoder's size and cropped to its centre. Raises ValueError for images below 16 pixels.
+        content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of
+        contents. alpha: 1 is the full style; below, the predicted parameters are interpolated with those
+        predicted from the content image itself. size: the content's short side in pixels, aspect kept; None
+        leaves it. The style is resized to the style encoder's size and cropped to its centre. Raises
+        ValueError for images below 16 pixels.
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (style)")
@@ -186,7 +190,9 @@ class StyleTransferModel(nn.Module):
     def save(
         self, path: str | Path, *, half: bool = False, training: Mapping[str, Any] | None = None
     ) -> None:
-        """Write a model file; `half` stores float16. `training`: plain values kept in it for the reader's information."""
+        """Write a model file; `half` stores float16. `training`: plain values kept in it for the reader's
+        information.
+        """
         config = {"model": asdict(self.spec), "training": dict(training or {})}
         save_model_file(Path(path), self.state_dict(), kind=KIND, config=config, half=half)
 
@@ -199,7 +205,8 @@ def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:
 
 
 def load(path: str | Path | None = None) -> StyleTransferModel:
-    """The model stored in a model file, in eval mode on the CPU; without a path, the AdaConv model shipped with ganmod.
+    """The model stored in a model file, in eval mode on the CPU; without a path, the AdaConv model shipped
+    with ganmod.
 
     Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors.
     """

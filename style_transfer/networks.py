@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,8 @@ from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 class StyleEncoder(nn.Module):
     """Features of the style image [N,C,S,S] -> style descriptor W [N,D,d,d].
 
-    Three times [3x3 convolution, LeakyReLU, 2x2 average pooling], then one fully connected layer (Chandran et al.
-    2021, section 4.1), which fixes the side S of its input.
+    Three times [3x3 convolution, LeakyReLU, 2x2 average pooling], then one fully connected layer (Chandran et
+    al. 2021, section 4.1), which fixes the side S of its input.
     """
 
     def __init__(self, channels: int, feature_size: int, *, style_dim: int, descriptor_size: int) -> None:
@@ -38,10 +39,12 @@ class StyleEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Features [N,C4,H/8,W/8] -> image [N,3,H,W]: VGG-19 mirrored, with one modulated convolution at each of 4 scales.
+    """Features [N,C4,H/8,W/8] -> image [N,3,H,W]: VGG-19 mirrored, with one modulated convolution at each of
+    4 scales.
 
-    widths: channels of relu1_1 to relu4_1, as in the encoder. With `style=None` all convolutions are plain (the
-    classic AdaIN model's decoder). Reflect padding, nearest upsampling; the last layer is linear around 0.5.
+    widths: channels of relu1_1 to relu4_1, as in the encoder. With `style=None` all convolutions are plain
+    (the classic AdaIN model's decoder). Reflect padding, nearest upsampling; the last layer is linear around
+    0.5.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Decoder(nn.Module):
                 conv = StaticConv2d(chain[0], chain[1], padding_mode="reflect")
                 layer = create_modulation(modulation, chain[0], style, modulation_options)
                 self.first.append(ModulatedConv2d(conv, layer, activation=ScaledReLU()))
-            pairs = zip(chain[1:-1], chain[2:], strict=True)
+            pairs = itertools.pairwise(chain[1:])
             self.rest.append(
                 nn.Sequential(
                     *(Conv2d(i, o, activation=ScaledReLU(), padding_mode="reflect") for i, o in pairs)

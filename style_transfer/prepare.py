@@ -26,7 +26,8 @@ def to_batch(image: np.ndarray | Tensor, what: str) -> Tensor:
         batch = image[None] if image.ndim == 3 else image
         if batch.ndim != 4 or batch.shape[1] != 3 or not batch.is_floating_point():
             raise ValueError(
-                f"{what} is a tensor {image.dtype} {list(image.shape)}, expected floats in [0, 1], [3, H, W] or [N, 3, H, W]"
+                f"{what} is a tensor {image.dtype} {list(image.shape)}, expected floats in [0, 1], "
+                "[3, H, W] or [N, 3, H, W]"
             )
     if min(batch.shape[2:]) < MIN_SIDE:
         height, width = batch.shape[2:]

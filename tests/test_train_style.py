@@ -74,7 +74,8 @@ def assert_same(a: dict, b: dict, ignore: tuple[str, ...] = ("/seconds", "/confi
 
 @pytest.mark.parametrize("modulation", ["adaconv", "adain", "weight_demod", "classic"])
 def test_interrupted_run_equals_uninterrupted_run_bitwise(tmp_path: Path, modulation: str) -> None:
-    changes = {"model.architecture": "classic"} if modulation == "classic" else {"model.modulation": modulation}
+    key = "model.architecture" if modulation == "classic" else "model.modulation"
+    changes = {key: modulation}
     train(smoke(7, **changes), tmp_path / "whole", progress=False)
     train(smoke(3, **changes), tmp_path / "parts", progress=False)
     train(smoke(7, **changes), tmp_path / "parts", progress=False)
@@ -95,9 +96,8 @@ def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_pa
     tiny += ["--set", "schedule.checkpoint_kimg=100", "--set", "schedule.snapshot_kimg=100"]
     tiny += ["--set", "runtime.tensorboard=false", "--set", "schedule.log_kimg=0.002"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, str(tmp_path / "run"), *tiny, "--kimg", "100"], cwd=ROOT, env=environment, stderr=subprocess.PIPE
-    )
+    long = [*command, str(tmp_path / "run"), *tiny, "--kimg", "100"]
+    process = subprocess.Popen(long, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     stats = tmp_path / "run" / "stats.jsonl"
     deadline = time.monotonic() + 120
     while not (stats.exists() and stats.stat().st_size) and time.monotonic() < deadline:
@@ -109,10 +109,11 @@ def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_pa
     assert stopped > 0
 
     kimg = str((stopped + 2 * BATCH) / 1000)
-    again = subprocess.run([*command, str(tmp_path / "run"), *tiny, "--kimg", kimg], cwd=ROOT, env=environment, check=False)
-    assert again.returncode == 0
-    whole = subprocess.run([*command, str(tmp_path / "whole"), *tiny, "--kimg", kimg], cwd=ROOT, env=environment, check=False)
-    assert whole.returncode == 0
+    for name in ("run", "whole"):
+        done = subprocess.run(
+            [*command, str(tmp_path / name), *tiny, "--kimg", kimg], cwd=ROOT, env=environment, check=False
+        )
+        assert done.returncode == 0
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
 
 
@@ -120,9 +121,11 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012", "--device", "cpu"]
-    options += ["--set", "data.short_side=64", "--set", "runtime.tensorboard=false", "--set", "optimizer.lr=0.0005"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012"]
+    options += ["--device", "cpu", "--set", "data.short_side=64", "--set", "optimizer.lr=0.0005"]
+    options += ["--set", "runtime.tensorboard=false"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launch += ["--master-port", str(port)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for name, prefix in (("one", [sys.executable]), ("two", launch)):
         command = [*prefix, "-m", "ganmod", "train", "style", "--out", str(tmp_path / name), *options]
@@ -132,8 +135,8 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert one["nimg"] == two["nimg"] == 12
     for name, value in one["model"].items():
         torch.testing.assert_close(two["model"][name], value, rtol=1e-4, atol=1e-4, msg=name)
-    log = [json.loads((tmp_path / name / "stats.jsonl").read_text().splitlines()[-1]) for name in ("one", "two")]
-    assert log[0]["loss/total"] == pytest.approx(log[1]["loss/total"], rel=1e-4)
+    logs = [(tmp_path / name / "stats.jsonl").read_text().splitlines()[-1] for name in ("one", "two")]
+    assert json.loads(logs[0])["loss/total"] == pytest.approx(json.loads(logs[1])["loss/total"], rel=1e-4)
 
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path) -> None:
@@ -194,7 +197,8 @@ def test_loss_falls_and_the_model_file_holds_the_average(tmp_path: Path) -> None
 
 
 def test_ema_half_life_and_ramp_up() -> None:
-    assert ema_decay(8, 10**6, half_life_kimg=0.8, rampup=0.05) ** 100 == pytest.approx(0.5)  # 800 images later
+    decay = ema_decay(8, 10**6, half_life_kimg=0.8, rampup=0.05)
+    assert decay**100 == pytest.approx(0.5)  # 800 images later
     assert ema_decay(8, 1600, half_life_kimg=100, rampup=0.05) == pytest.approx(0.5 ** (8 / 80))
     average = {"w": torch.tensor([1.0])}
     update_ema(average, {"w": torch.nn.Parameter(torch.tensor([3.0]))}, 0.75)

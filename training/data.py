@@ -1,4 +1,4 @@
-"""Training images as a stream of crops: what item n shows depends on the seed and n alone, never on who asks."""
+"""Training images as a stream of crops: what item n shows depends on the seed and n alone."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
 class CropStream(Dataset[Tensor]):
     """An endless, seeded stream of random square crops: position n -> uint8 [3,crop,crop].
 
-    Every image is seen once per pass, in an order drawn per pass. An image is first resized so that its short side is
-    at most `short_side`; the crop is a random square between `crop` pixels and that short side, resized to `crop`.
-    Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by name and replaced by the next
-    one; more than MAX_CORRUPT_FILES of them raise ImageError.
+    Every image is seen once per pass, in an order drawn per pass. An image is first resized so that its short
+    side is at most `short_side`; the crop is a random square between `crop` pixels and that short side,
+    resized to `crop`. Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by name
+    and replaced by the next one; more than MAX_CORRUPT_FILES of them raise ImageError.
     """
 
     def __init__(
@@ -119,7 +119,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 class StepSampler(Sampler[list[int]]):
     """The stream positions that one process reads, step after step, from image `nimg` on.
 
-    A global step takes `batch` consecutive positions; process `rank` of `num_processes` takes its share of them.
+    A global step takes `batch` consecutive positions; process `rank` of `num_processes` takes its share of
+    them.
     """
 
     def __init__(self, *, batch: int, nimg: int, rank: int = 0, num_processes: int = 1) -> None:

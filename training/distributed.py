@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 
 def start(device: str) -> tuple[int, int, torch.device]:
-    """(rank, num_processes, device); joins the process group when torchrun set one up (NCCL on GPUs, else gloo).
+    """(rank, num_processes, device); joins the process group when torchrun set one up (NCCL on GPUs, else
+    gloo).
 
     device: "auto" takes the GPU of this process where there is one, else the CPU.
     """

@@ -51,6 +51,12 @@ class RunFolder:
             for name, value in stats.items():
                 self._writer.add_scalar(name, value, nimg)
 
+    def clear(self) -> None:
+        """Remove what an earlier run would hand on: its checkpoints and statistics."""
+        if self.active:
+            for file in [*self.path.glob("checkpoint-*.pt*"), self.path / "stats.jsonl"]:
+                file.unlink(missing_ok=True)
+
     def discard_stats_after(self, nimg: int) -> None:
         """On resume: drop the lines written after the checkpoint, which the continued run writes again."""
         file = self.path / "stats.jsonl"

@@ -95,8 +95,8 @@ def style_transfer_losses(
 ) -> Losses:
     """Losses of stylized images, all three [N,3,H,W] in [0,1], averaged over the batch.
 
-    The classic model's content target is the content with the style's statistics (Huang & Belongie 2017, Eq. 12);
-    the modulated models' is the content itself (Chandran et al. 2021, Eq. 6).
+    The classic model's content target is the content with the style's statistics (Huang & Belongie 2017, Eq.
+    12); the modulated models' is the content itself (Chandran et al. 2021, Eq. 6).
     """
     with torch.no_grad():
         style_features = network.normalized(style)

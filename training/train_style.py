@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from training.style_run import build_data, build_loss_network, build_model, chec
 
 MODEL_FILE = "model-latest.safetensors"
 GRID_IMAGES = 6
+FREE_TO_CHANGE = ("data.cache_mb", "data.num_workers", "model.encoder_weights", "loss.network_weights")
 
 
 class NonFiniteError(RuntimeError):
@@ -37,10 +40,11 @@ class StoppedBySignal(Exception):
 def train(
     config: StyleRun, run_dir: str | Path, *, resume: bool = True, progress: bool | None = None
 ) -> Path:
-    """Train until total_kimg or the time budget, write the run folder, return the path of the final model file.
+    """Train until total_kimg or the time budget, write the run folder, return the path of the final model
+    file.
 
-    Running it again with the same folder continues from the newest checkpoint; `progress` False hides the bar.
-    Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
+    Running it again with the same folder continues from the newest checkpoint; `progress` False hides the
+    bar. Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
     """
     # Process, data, networks. Every process builds the same initial weights from the seed.
     schedule, runtime = config.schedule, config.runtime
@@ -68,13 +72,17 @@ def train(
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
-    state = load_latest_checkpoint(run_dir, map_location=device, report=run.log) if resume else None
+    if rank == 0 and not resume:
+        run.clear()
+    state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
     nimg, nonfinite_in_a_row, nonfinite_total, seconds = 0, 0, 0, 0.0
+    sums = torch.zeros(4, dtype=torch.float64, device=device)  # since the last report: three losses, steps
     if state is not None:
         check_same_run(state["config"], config)
         _restore(state, model, ema, optimizer)
         nimg, seconds = state["nimg"], state["seconds"]
         nonfinite_in_a_row, nonfinite_total = state["nonfinite_in_a_row"], state["nonfinite_total"]
+        sums.copy_(state["sums"])
         run.log(f"resumed at {nimg} images")
     run.discard_stats_after(nimg)
     run.save_config(to_yaml(config))
@@ -86,10 +94,9 @@ def train(
             num_workers=config.data.num_workers,
         )
     )
-    grid_contents, grid_styles = _grid_inputs(data, device)
+    grid_inputs = _grid_inputs(data, device)
     clock = time.process_time if schedule.clock == "cpu" else time.monotonic
     budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
-    sums = torch.zeros(4, dtype=torch.float64, device=device)  # total, content, style, number of steps
     bar = tqdm(
         total=total_nimg,
         initial=nimg,
@@ -103,32 +110,33 @@ def train(
             done = nimg >= total_nimg or distributed.agree(seconds >= budget, device)
             stopping = distributed.agree(bool(stop_request), device)
             step_index = nimg // schedule.batch_size
-            if nimg > 0 and (done or _every(schedule.snapshot_kimg, schedule.batch_size, step_index)):
-                if rank == 0:
-                    rows = _grid(model, ema, grid_contents, grid_styles)
-                    run.write_grid(f"stylized-{nimg // 1000:06d}", rows, nimg=nimg)
-                    _save_model(model, ema, Path(run_dir) / MODEL_FILE, nimg)
+            begun = nimg > 0
             if (
-                done
-                or stopping
-                or (nimg > 0 and _every(schedule.checkpoint_kimg, schedule.batch_size, step_index))
+                rank == 0
+                and begun
+                and (done or _every(schedule.snapshot_kimg, schedule.batch_size, step_index))
             ):
-                if rank == 0:
-                    save_checkpoint(
-                        run_dir,
-                        nimg,
-                        {
-                            "nimg": nimg,
-                            "seconds": seconds,
-                            "nonfinite_in_a_row": nonfinite_in_a_row,
-                            "nonfinite_total": nonfinite_total,
-                            "config": config.model_dump(mode="json"),
-                            "model": {name: p.detach() for name, p in parameters.items()},
-                            "buffers": {"feature_rms": model.feature_rms},
-                            "ema": ema,
-                            "optimizer": optimizer.state_dict(),
-                        },
-                    )
+                with averaged_weights(model, ema):
+                    run.write_grid(f"stylized-{nimg // 1000:06d}", _grid(model, *grid_inputs), nimg=nimg)
+                    model.save(Path(run_dir) / MODEL_FILE, training={"nimg": nimg, "seconds": seconds})
+            due = begun and _every(schedule.checkpoint_kimg, schedule.batch_size, step_index)
+            if rank == 0 and (done or stopping or due):
+                save_checkpoint(
+                    run_dir,
+                    nimg,
+                    {
+                        "nimg": nimg,
+                        "seconds": seconds,
+                        "nonfinite_in_a_row": nonfinite_in_a_row,
+                        "nonfinite_total": nonfinite_total,
+                        "config": config.model_dump(mode="json"),
+                        "model": {name: p.detach() for name, p in parameters.items()},
+                        "feature_rms": model.feature_rms,
+                        "ema": ema,
+                        "optimizer": optimizer.state_dict(),
+                        "sums": sums,
+                    },
+                )
             if done or stopping:
                 break
 
@@ -206,23 +214,23 @@ def train(
 
 
 def check_same_run(saved: dict[str, Any], config: StyleRun) -> None:
-    """ValueError if a checkpoint belongs to a run whose model, loss, data or batch differ from `config`."""
-    current = config.model_dump(mode="json")
-    for section in ("model", "loss", "data", "optimizer"):
-        for key, value in current[section].items():
-            if (
-                key not in ("cache_mb", "num_workers", "encoder_weights", "network_weights")
-                and saved[section].get(key) != value
-            ):
-                raise ValueError(
-                    f"the run folder holds a run with {section}.{key} = {saved[section].get(key)!r}, this command says "
-                    f"{value!r}: use another --out, or --no-resume to begin anew"
-                )
-    for section, key in (("schedule", "batch_size"), ("runtime", "seed")):
-        if saved[section][key] != current[section][key]:
+    """ValueError if a checkpoint belongs to a run whose model, loss, data, optimizer, batch or seed differ."""
+
+    def kept(run: dict[str, Any]) -> dict[str, Any]:
+        sections = ("model", "loss", "data", "optimizer")
+        values = {f"{name}.{key}": value for name in sections for key, value in run[name].items()}
+        values["schedule.batch_size"], values["runtime.seed"] = (
+            run["schedule"]["batch_size"],
+            run["runtime"]["seed"],
+        )
+        return {key: value for key, value in values.items() if key not in FREE_TO_CHANGE}
+
+    before, now = kept(saved), kept(config.model_dump(mode="json"))
+    for key, value in now.items():
+        if before.get(key) != value:
             raise ValueError(
-                f"the run folder holds a run with {section}.{key} = {saved[section][key]}, this command says "
-                f"{current[section][key]}: use another --out, or --no-resume to begin anew"
+                f"the run folder holds a run with {key} = {before.get(key)!r}, this command says {value!r}: "
+                "use another --out, or --no-resume to begin anew"
             )
 
 
@@ -233,7 +241,7 @@ def _restore(
         for name, parameter in model.trainable().items():
             parameter.copy_(state["model"][name])
             ema[name].copy_(state["ema"][name])
-        model.feature_rms.copy_(state["buffers"]["feature_rms"])
+        model.feature_rms.copy_(state["feature_rms"])
     optimizer.load_state_dict(state["optimizer"])
 
 
@@ -251,8 +259,8 @@ def _report_nonfinite(
     run.log(f"non-finite {what} at {nimg} images ({in_a_row} in a row): step left out")
     if in_a_row >= limit:
         raise NonFiniteError(
-            f"non-finite {what} for {in_a_row} steps in a row at {nimg} images. The last checkpoint is intact: lower "
-            "optimizer.lr, or set runtime.precision to float32, and run again"
+            f"non-finite {what} for {in_a_row} steps in a row at {nimg} images. The last checkpoint is "
+            "intact: lower optimizer.lr, or set runtime.precision to float32, and run again"
         )
 
 
@@ -264,22 +272,21 @@ def _grid_inputs(data: Pairs, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _grid(
-    model: StyleTransferModel, ema: dict[str, Tensor], content: Tensor, style: Tensor
-) -> list[list[Any]]:
-    """Rows of uint8 images: contents, styles, stylized with the averaged weights."""
-    trained = {name: p.detach().clone() for name, p in model.trainable().items()}
-    _copy_into(model, ema)
+def _grid(model: StyleTransferModel, content: Tensor, style: Tensor) -> list[list[Any]]:
+    """Rows of uint8 images: contents, styles, stylized."""
     stylized = model(content, prepare_style(style, model.spec.style_image_size)).clamp(0, 1)
-    _copy_into(model, trained)
     return [list(to_uint8(images.float().cpu())) for images in (content, style, stylized)]
 
 
-def _save_model(model: StyleTransferModel, ema: dict[str, Tensor], path: Path, nimg: int) -> None:
+@contextlib.contextmanager
+def averaged_weights(model: StyleTransferModel, ema: dict[str, Tensor]) -> Iterator[None]:
+    """The model with its averaged weights, put back to the trained ones at the end."""
     trained = {name: p.detach().clone() for name, p in model.trainable().items()}
     _copy_into(model, ema)
-    model.save(path, training={"nimg": nimg})
-    _copy_into(model, trained)
+    try:
+        yield
+    finally:
+        _copy_into(model, trained)
 
 
 @torch.no_grad()

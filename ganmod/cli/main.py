@@ -53,7 +53,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend are one message, not a traceback (GANMOD_DEBUG=1 shows it)."""
+    """Run the command line; errors that a user can mend are one message, not a traceback (GANMOD_DEBUG=1
+    shows it).
+    """
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -68,6 +70,9 @@ def main() -> None:
         if type(error).__name__ == "StoppedBySignal":  # named, not imported: training needs torch
             click.echo(str(error), err=True)
             sys.exit(3)
+        if type(error).__name__ == "ConfigError":  # a key or value given with --set or in a file
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
         expected = (ValueError, OSError) if not os.environ.get("GANMOD_DEBUG") else ()
         if isinstance(error, expected) or type(error).__name__ in ("CheckpointError", "NonFiniteError"):
             click.echo(f"Error: {error}", err=True)

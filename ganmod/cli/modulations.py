@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import click
 
+from ganmod.cli.option_checks import import_plugins
 from ganmod.modulation import list_modulations, modulation_info
 
 
@@ -17,8 +17,7 @@ from ganmod.modulation import list_modulations, modulation_info
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def modulations(plugin: tuple[str, ...], as_json: bool) -> None:
     """List the registered modulations and their options with defaults."""
-    for module in plugin:
-        importlib.import_module(module)
+    import_plugins(plugin)
     infos = [modulation_info(name) for name in list_modulations()]
     if as_json:
         click.echo(

@@ -81,7 +81,8 @@ def stylize(
 
 
 def _write_grid(out: Path, contents: list[Path], styles: list[Path]) -> Path:
-    """Styles above, contents at the left, results between, from the files written; at most 12 x 12 of them."""
+    """Styles above, contents at the left, results between, from the files written; at most 12 x 12 of them.
+    """
     from ganmod.images import resize_short_side
 
     def cell(path: Path) -> object:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import click
 
 from configs.schema import list_presets, load_run, parse_setting, to_yaml
+from ganmod.cli.option_checks import check_device, import_plugins
 
 
 @click.group()
@@ -42,7 +42,7 @@ FOLDER = click.Path(exists=True, file_okay=False)
 @click.option(
     "--modulation", help="adaconv, adain, weight_demod, or one of your own (see `ganmod modulations`)."
 )
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Run folder.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]")
 @click.option("--encoder", help="Encoder: vgg19, vgg19-slim or ganmod-slim.")
 @click.option("--loss-network", help="Loss network: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.")
 @click.option(
@@ -76,7 +76,7 @@ def style(
     style: tuple[str, ...],
     exclude: tuple[str, ...],
     modulation: str | None,
-    out: Path,
+    out: Path | None,
     encoder: str | None,
     loss_network: str | None,
     feature_weights: str | None,
@@ -120,18 +120,32 @@ def style(
         if resolved.loss.network != "ganmod-slim":
             changes["loss.network_weights"] = feature_weights
     resolved = load_run(config, changes)
+    import_plugins(resolved.plugins)
+    _check_modulation(resolved.model.modulation)
     if dry_run:
         click.echo(to_yaml(resolved), nl=False)
         click.echo(f"# presets: {', '.join(list_presets())}")
         from training.style_run import build_model
 
-        for module in resolved.plugins:
-            importlib.import_module(module)
         model = build_model(resolved.model)
         click.echo(f"# trained parameters: {sum(p.numel() for p in model.trainable().values()):,}")
         return
 
+    if out is None:
+        raise click.UsageError("Missing option '--out': the run folder")
+    if resolved.runtime.device != "auto":
+        check_device(resolved.runtime.device)
     from training.train_style import train as train_style
 
     model_file = train_style(resolved, out, resume=resume)
     click.echo(f"model: {model_file}")
+
+
+def _check_modulation(name: str) -> None:
+    """An unknown name is a usage error now, not a failure after the data are loaded."""
+    from ganmod.modulation import modulation_info
+
+    try:
+        modulation_info(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Modulations of a convolution by a style: AdaIN, weight demodulation, AdaConv, and those that users register."""
+"""Modulations of a convolution by a style: AdaIN, weight demodulation, AdaConv, and users' own."""
 
 from ganmod.modulation.adaconv import AdaConv, AdaConvParams
 from ganmod.modulation.adain import AdaIN, AdaINParams

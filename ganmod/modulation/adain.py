@@ -19,7 +19,7 @@ class AdaINParams(NamedTuple):
 
 @register_modulation("adain")
 class AdaIN(Modulation):
-    """scale * IN(x) + shift before the convolution; scale - 1 and shift are linear in the style (Huang & Belongie)."""
+    """scale * IN(x) + shift before the convolution, both linear in the style (Huang & Belongie 2017)."""
 
     def __init__(self, channels: int, style: StyleSpec, *, eps: float = 1e-5) -> None:
         super().__init__(channels, style)

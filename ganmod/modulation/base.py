@@ -28,8 +28,8 @@ class StyleSpec:
 class Modulation(nn.Module):
     """How a style touches one convolution. Override `predict`, and `modulate` or `convolve` or both.
 
-    A host calls `predict` once per style and then `modulate` and `convolve` per image, so parameters can be cached,
-    interpolated between styles, mixed per layer, inspected and exported.
+    A host calls `predict` once per style and then `modulate` and `convolve` per image, so parameters can be
+    cached, interpolated between styles, mixed per layer, inspected and exported.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")

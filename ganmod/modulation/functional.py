@@ -74,14 +74,12 @@ def adaconv(
     Reflect padding keeps H and W, which must exceed K // 2. `normalize`: "instance" is the paper's formula, "none"
     leaves x alone, "demod" instead scales each output channel of the composed kernel to unit norm.
     The two kernels are multiplied into one before they meet x: the same result, one pass over the image.
+    `impl` names a form of the convolution, see `per_sample_conv`.
     """
-    if normalize == "instance":
-        x = instance_norm(x, eps)
     kernel = compose_kernels(depthwise, pointwise)
     if normalize == "demod":
         kernel = kernel * (kernel.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-    out = per_sample_conv2d(x, kernel, impl=impl)
-    return out + bias[:, :, None, None]
+    return per_sample_conv2d(x, kernel, bias, norm_eps=eps if normalize == "instance" else None, impl=impl)
 
 
 def adaconv_reference(

@@ -14,11 +14,11 @@ class KernelPredictor(nn.Module):
     """Style [N,D] or [N,D,S,S] -> depthwise [N,C,C/g,K,K], pointwise [N,C,C/g,1,1], bias [N,C].
 
     The depthwise head is a convolution where the descriptor is as large as the kernel (S = K), a transposed
-    convolution where it is smaller, a valid convolution where it is larger; the two other heads read the pooled
-    style (Chandran et al. 2021, section 4.2).
-    Differs from the paper: kernels are the identity (delta depthwise, identity pointwise) plus the predicted residual,
-    which starts at `residual_gain`, and the bias of the depthwise head is one number per kernel element. Predicted from
-    nothing, with a scalar bias per kernel, the untrained decoder does not see its content.
+    convolution where it is smaller, a valid convolution where it is larger; the two other heads read the
+    pooled style (Chandran et al. 2021, section 4.2). Differs from the paper: kernels are the identity (delta
+    depthwise, identity pointwise) plus the predicted residual, which starts at `residual_gain`, and the bias
+    of the depthwise head is one number per kernel element. Predicted from nothing, with a scalar bias per
+    kernel, the untrained decoder does not see its content.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class KernelPredictor(nn.Module):
         self.style_size = style.size if style.kind == "map" else 1
         maps = channels * group_size
         taps = 3 if self.style_size == kernel_size else abs(kernel_size - self.style_size) + 1
-        # Residuals are summed over the group (and, depthwise, over its taps): dividing by the root of their number
-        # keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
+        # Residuals are summed over the group (and, depthwise, over its taps): dividing by the root of their
+        # number keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
         depthwise_std = residual_gain / (group_size * kernel_size**2) ** 0.5
         pointwise_std = residual_gain / group_size**0.5
         self.depthwise_weight = nn.Parameter(torch.randn(maps, style.dim, taps, taps) * depthwise_std)
@@ -46,6 +46,7 @@ class KernelPredictor(nn.Module):
         self.bias = EqualizedLinear(style.dim, channels, init_std=residual_gain)
 
         identity = torch.eye(group_size).repeat(channels // group_size, 1)  # [C,C/g]: in-group identity
+        self.identity: Tensor
         self.register_buffer("identity", identity, persistent=False)
 
     def forward(self, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,8 +14,8 @@ from ganmod.modulation.base import Modulation
 class ModulatedConv2d(nn.Module):
     """modulate -> activation between -> [resample] -> convolve -> + noise -> + bias -> activation after.
 
-    x [N,C,H,W], style as the modulation expects it -> [N,O,H',W']. The static weight `conv.weight` and the bias are the
-    same parameters under every modulation.
+    x [N,C,H,W], style as the modulation expects it -> [N,O,H',W']. The static weight `conv.weight` and the
+    bias are the same parameters under every modulation.
     """
 
     def __init__(
@@ -31,8 +31,8 @@ class ModulatedConv2d(nn.Module):
         out_channels, in_channels = conv.weight.shape[:2]
         if modulation.channels != in_channels:
             raise ValueError(
-                f"the modulation acts on {modulation.channels} channels, but the convolution reads {in_channels}: "
-                f"build it with channels={in_channels}"
+                f"the modulation acts on {modulation.channels} channels, but the convolution reads "
+                f"{in_channels}: build it with channels={in_channels}"
             )
         self.conv = conv
         self.modulation = modulation

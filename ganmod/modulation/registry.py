@@ -74,8 +74,8 @@ def create_modulation(
     if style.kind not in cls.style_kinds:
         fitting = ", ".join(modulations_for(style)) or "none"
         raise ValueError(
-            f"modulation {name!r} needs a style of kind {' or '.join(cls.style_kinds)}, but this host supplies "
-            f"{style.kind!r}. Modulations that fit: {fitting}"
+            f"modulation {name!r} needs a style of kind {' or '.join(cls.style_kinds)}, but this host "
+            f"supplies {style.kind!r}. Modulations that fit: {fitting}"
         )
     known = _options(cls)
     for option in options or {}:
@@ -91,7 +91,8 @@ def _lookup(name: str) -> type[Modulation]:
     if name not in _REGISTRY:
         raise ValueError(
             f"unknown modulation {name!r}{_nearest(name, list_modulations())}. "
-            f"Registered: {', '.join(list_modulations())}. A module of your own is loaded with --plugin pkg.module"
+            f"Registered: {', '.join(list_modulations())}. "
+            "A module of your own is loaded with --plugin pkg.module"
         )
     return _REGISTRY[name]
 

@@ -1,0 +1,41 @@
+"""Checks of options that several commands share: a wrong one is a usage error before any work begins."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+
+import click
+
+
+def import_plugins(names: Iterable[str]) -> None:
+    """Import the modules of --plugin, which register modulations; the working folder is searched last.
+
+    Raises click.UsageError for a module that is not found; errors inside a module are not touched.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the console script, unlike `python -m`, does not look there
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the plugin is there, and imports something that is not
+            raise click.UsageError(
+                f"--plugin {name}: no module named {error.name!r}. Install it, or run the command in the "
+                "folder that holds it"
+            ) from error
+
+
+def check_device(name: str) -> None:
+    """click.UsageError unless torch has the device `name`: cpu, cuda, cuda:N or another of torch's."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise click.UsageError(f"--device {name}: no such device, expected cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise click.UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here, try cpu")

@@ -1,0 +1,85 @@
+"""LPIPS with the SqueezeNet 1.1 backbone: how different two images look (Zhang et al., CVPR 2018).
+
+The linear heads come with the `lpips` package; the backbone's weights come from a file that the caller names.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ganmod.model_file import ModelFileError, load_state
+from ganmod.restricted_unpickle import read_tensors_pickle
+
+MIN_SIZE = 32  # below, SqueezeNet's last stages see a single position or none
+
+
+class LpipsError(ValueError):
+    """LPIPS cannot be set up: the package or the backbone's weights are missing or not the ones expected."""
+
+
+class LpipsDistance(nn.Module):
+    """LPIPS v0.1, network `squeeze`: (a, b) -> one distance per pair, 0 for equal images. Frozen.
+
+    Not comparable with LPIPS over AlexNet or VGG: say `LPIPS (SqueezeNet)` in tables.
+    """
+
+    def __init__(self, backbone: Mapping[str, Any], *, source: str = "backbone") -> None:
+        """backbone: torchvision's SqueezeNet 1.1, whole or `.features` alone; source names it in errors.
+
+        Raises LpipsError when the `lpips` package is missing or the tensors are not SqueezeNet 1.1's.
+        """
+        super().__init__()
+        try:
+            import lpips
+        except ImportError as error:
+            raise LpipsError(
+                "LPIPS needs the package `lpips`: install it with pip install 'ganmod[metrics]'"
+            ) from error
+        with warnings.catch_warnings():
+            # lpips 0.1.4 still says `pretrained=` to torchvision, which warns; nothing is downloaded.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
+            self.model = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
+        # lpips cuts SqueezeNet into slices, whose layers keep their number in torchvision's `features`.
+        slices = (getattr(self.model.net, f"slice{i + 1}") for i in range(self.model.net.N_slices))
+        layers = nn.ModuleDict({name: layer for part in slices for name, layer in part.named_children()})
+        tensors = {
+            k.removeprefix("features."): v for k, v in backbone.items() if not k.startswith("classifier.")
+        }
+        try:
+            load_state(layers, tensors, source=source)
+        except ModelFileError as error:
+            raise LpipsError(f"{error}. Expected SqueezeNet 1.1 in torchvision's layout") from error
+        self.requires_grad_(False).eval()
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """RGB [N,3,H,W] in [0,1], both of one shape, sides of at least 32 -> [N], differentiable."""
+        if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3 or min(a.shape[2:]) < MIN_SIZE:
+            got = f"{list(a.shape)} and {list(b.shape)}"
+            raise ValueError(
+                f"got images {got}, expected one shape [N, 3, H, W] with H and W of at least {MIN_SIZE}"
+            )
+        return self.model(a, b, normalize=True).flatten()  # normalize: [0,1] -> [-1,1]
+
+
+def load_lpips(path: str | Path) -> LpipsDistance:
+    """LPIPS with the backbone stored at `path`: torchvision's squeezenet1_1-b8a52dc0.pth, or its `features`.
+
+    Raises LpipsError that names the file when it is missing or holds another network, and that says how to
+    install `lpips` when the package is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LpipsError(
+            f"SqueezeNet 1.1 weights for LPIPS not found at {path}. Expected torchvision's "
+            "squeezenet1_1-b8a52dc0.pth, or the state dict of its `features`: supply the file with "
+            "--lpips-weights PATH"
+        )
+    state = read_tensors_pickle(path)
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise LpipsError(f"{path} holds no state dict: expected SqueezeNet 1.1 in torchvision's layout")
+    return LpipsDistance(state, source=str(path))

@@ -1,0 +1,214 @@
+"""If this fails, AdaConv's kernels have wrong shapes, start far from the identity, or do not follow the style."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganmod.modulation import AdaConv, AdaConvParams, AdaIN, StyleSpec
+from ganmod.modulation.adaconv import largest_group_size
+from ganmod.modulation.functional import compose_kernels, instance_norm
+from ganmod.modulation.kernel_predictor import KernelPredictor
+
+CHANNELS, DIM = 4, 3
+
+
+def build(kernel_size: int, size: int, *, group_size: int = 2, residual_gain: float = 0.1) -> KernelPredictor:
+    torch.manual_seed(0)
+    return KernelPredictor(
+        CHANNELS,
+        StyleSpec("map", DIM, size=size),
+        kernel_size=kernel_size,
+        group_size=group_size,
+        residual_gain=residual_gain,
+    ).double()
+
+
+def silence(predictor: KernelPredictor) -> None:
+    """Every weight and bias to zero: what remains is what the kernels are residuals to."""
+    with torch.no_grad():
+        for parameter in predictor.parameters():
+            parameter.zero_()
+
+
+def delta_kernels(kernel_size: int, group_size: int) -> Tensor:
+    """[C,C/g,K,K] that leaves an image as it is, written out entry by entry."""
+    kernel = torch.zeros(CHANNELS, group_size, kernel_size, kernel_size).double()
+    for channel in range(CHANNELS):
+        kernel[channel, channel % group_size, kernel_size // 2, kernel_size // 2] = 1
+    return kernel
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("group_size", [1, 2, 4])
+def test_any_descriptor_gives_kernels_of_any_size(kernel_size: int, size: int, group_size: int):
+    predictor = build(kernel_size, size, group_size=group_size)
+    depthwise, pointwise, bias = predictor(torch.randn(2, DIM, size, size).double())
+    assert depthwise.shape == (2, CHANNELS, group_size, kernel_size, kernel_size)
+    assert pointwise.shape == (2, CHANNELS, group_size, 1, 1)
+    assert bias.shape == (2, CHANNELS)
+    silence(predictor)
+    depthwise, pointwise, bias = predictor(torch.randn(2, DIM, size, size).double())
+    assert torch.equal(depthwise, delta_kernels(kernel_size, group_size).expand_as(depthwise))
+    assert torch.equal(pointwise, delta_kernels(1, group_size).expand_as(pointwise))
+    assert torch.equal(bias, torch.zeros(2, CHANNELS).double())
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+def test_a_vector_is_a_descriptor_of_one_position(kernel_size: int):
+    vector, as_map = (
+        KernelPredictor(CHANNELS, spec, kernel_size=kernel_size, group_size=2, residual_gain=0.1)
+        for spec in (StyleSpec("vector", DIM), StyleSpec("map", DIM, size=1))
+    )
+    as_map.load_state_dict(vector.state_dict())
+    style = torch.randn(2, DIM)
+    torch.testing.assert_close(vector(style), as_map(style[:, :, None, None]))
+
+
+def test_without_residual_adaconv_is_the_normalisation_alone():
+    torch.manual_seed(0)
+    x, style = 3 * torch.randn(2, CHANNELS, 6, 7).double() + 1, torch.randn(2, DIM, 3, 3).double()
+    for normalize, expected in (("none", x), ("demod", x), ("instance", instance_norm(x))):
+        modulation = AdaConv(CHANNELS, StyleSpec("map", DIM, size=3), normalize=normalize).double()  # type: ignore[arg-type]
+        silence(modulation.kernel_predictor)
+        torch.testing.assert_close(modulation.modulate(x, modulation.predict(style)), expected, rtol=1e-7, atol=1e-7)
+
+
+def test_one_style_position_stamps_one_kernel():
+    """S < K: a transposed convolution lays the weight down where the descriptor is not zero."""
+    predictor = build(3, 2)
+    silence(predictor)
+    stamp = torch.randn(CHANNELS * 2, 2, 2).double()
+    with torch.no_grad():
+        predictor.depthwise_weight[:, 1] = stamp
+    for row in range(2):
+        for column in range(2):
+            style = torch.zeros(1, DIM, 2, 2).double()
+            style[0, 1, row, column] = 5.0
+            expected = torch.zeros(CHANNELS * 2, 3, 3).double()
+            expected[:, row : row + 2, column : column + 2] = 5.0 * stamp / (DIM * 4) ** 0.5
+            residual = predictor(style)[0] - delta_kernels(3, 2)
+            torch.testing.assert_close(residual.reshape(CHANNELS * 2, 3, 3), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_descriptor_as_large_as_the_kernel_is_convolved_in_place():
+    """S = K: with a weight of one central tap the kernel is the descriptor, turned neither way."""
+    predictor = build(3, 3)
+    silence(predictor)
+    with torch.no_grad():
+        predictor.depthwise_weight[:, 2, 1, 1] = 1.0
+    style = torch.randn(2, DIM, 3, 3).double()
+    expected = style[:, 2, None, None] / (DIM * 9) ** 0.5 + delta_kernels(3, 2)
+    torch.testing.assert_close(predictor(style)[0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_turning_the_descriptor_turns_the_kernels():
+    predictor = build(3, 3)
+    weight = predictor.depthwise_weight.detach()
+    with torch.no_grad():  # a weight that looks the same from every side
+        predictor.depthwise_weight.copy_(torch.stack([torch.rot90(weight, k, (2, 3)) for k in range(4)]).sum(0))
+    style = torch.randn(1, DIM, 3, 3).double()
+    kernels, turned = predictor(style)[0], predictor(torch.rot90(style, 1, (2, 3)))[0]
+    assert (kernels - turned).abs().max() > 0.01
+    torch.testing.assert_close(turned, torch.rot90(kernels, 1, (3, 4)), rtol=1e-12, atol=1e-12)
+
+
+def test_the_bias_of_the_depthwise_head_can_hold_any_kernel():
+    predictor = build(3, 3)
+    silence(predictor)
+    wanted = torch.randn(CHANNELS, 2, 3, 3).double()
+    with torch.no_grad():
+        predictor.depthwise_bias.copy_(wanted - delta_kernels(3, 2))
+    torch.testing.assert_close(predictor(torch.randn(1, DIM, 3, 3).double())[0][0], wanted)
+
+
+def test_residuals_are_linear_in_the_style():
+    predictor = build(3, 2)
+    identity = (delta_kernels(3, 2), delta_kernels(1, 2), torch.zeros(CHANNELS).double())
+    a, b = torch.randn(2, 1, DIM, 2, 2).double()
+    for part, fixed in enumerate(identity):
+        left, right, mixed = (predictor(s)[part] - fixed for s in (a, b, 0.3 * a + 2 * b))
+        torch.testing.assert_close(mixed, 0.3 * left + 2 * right, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("group_size", [1, 4, 64])
+@pytest.mark.parametrize(("kernel_size", "size"), [(3, 1), (3, 3), (3, 2), (5, 3), (1, 3)])
+def test_kernels_start_near_the_identity_at_any_size(kernel_size: int, size: int, group_size: int):
+    """On white noise the two kernels and the bias each add a deviation near residual_gain, or less."""
+    torch.manual_seed(0)
+    gain = 0.1
+    style_spec = StyleSpec("map", 128, size=size)
+    predictor = KernelPredictor(64, style_spec, kernel_size=kernel_size, group_size=group_size, residual_gain=gain)
+    depthwise, pointwise, bias = predictor(torch.randn(4, 128, size, size))
+    identity = F.pad(predictor.identity[..., None, None], (kernel_size // 2,) * 4)
+    residual = compose_kernels(depthwise, pointwise) - identity  # [N,C,C/g,K,K]
+    disturbance = residual.square().sum(dim=(2, 3, 4)).mean().sqrt().item()  # what it makes of white noise
+    assert 0.5 * gain < disturbance < 2 * gain
+    assert 0.2 * gain < bias.std().item() < 1.2 * gain
+
+
+def test_the_default_budget_gives_the_known_schedule_of_groups():
+    groups = []
+    for channels in (512, 256, 128, 64):
+        modulation = AdaConv(channels, StyleSpec("vector", 2, host_width=512))
+        depthwise, pointwise, _ = modulation.predict(torch.zeros(1, 2))
+        assert depthwise.shape[2] == pointwise.shape[2]
+        groups.append(channels // depthwise.shape[2])
+    assert groups == [512, 128, 32, 8]
+
+
+@pytest.mark.parametrize(
+    ("channels", "budget", "expected"),
+    [
+        (64, 64, 1),
+        (64, 512, 8),
+        (96, 512, 4),  # 512 / 96 = 5.3; 5 does not divide 96
+        (48, 512, 8),  # 10.7; 10 and 9 do not divide 48
+        (7, 512, 7),
+        (7, 42, 1),
+        (512, 64, 1),  # less than one channel a group
+        (4, 10**9, 4),
+        (1, 1, 1),
+    ],
+)
+def test_groups_hold_the_largest_divisor_within_the_budget(channels: int, budget: int, expected: int):
+    assert largest_group_size(channels, budget) == expected
+
+
+def test_without_a_host_width_a_group_holds_one_channel():
+    assert AdaConv(8, StyleSpec("vector", 2)).predict(torch.zeros(1, 2)).depthwise.shape == (1, 8, 1, 3, 3)
+    four = AdaConv(8, StyleSpec("vector", 2), kernel_budget=32).predict(torch.zeros(1, 2))
+    assert four.depthwise.shape == (1, 8, 4, 3, 3)
+
+
+def test_adaconv_of_single_taps_is_adain_weight_for_weight():
+    """Chandran et al. 2021, section 4: AdaIN is AdaConv with kernels of one element and groups of one channel."""
+    torch.manual_seed(0)
+    spec = StyleSpec("vector", 6)
+    adain = AdaIN(CHANNELS, spec).double()
+    adaconv = AdaConv(CHANNELS, spec, kernel_size=1).double()
+    predictor = adaconv.kernel_predictor
+    silence(predictor)
+    with torch.no_grad():
+        centre = predictor.depthwise_weight.shape[-1] // 2
+        predictor.depthwise_weight[:, :, centre, centre] = adain.affine.weight[:CHANNELS]
+        predictor.bias.weight.copy_(adain.affine.weight[CHANNELS:])
+    x, style = 2 * torch.randn(3, CHANNELS, 5, 6).double() + 1, torch.randn(3, 6).double()
+    expected = adain.modulate(x, adain.predict(style))
+    torch.testing.assert_close(adaconv.modulate(x, adaconv.predict(style)), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("group_size", [1, 2, 4])
+def test_delta_kernels_of_any_size_are_adain_too(group_size: int):
+    torch.manual_seed(0)
+    x, scale, shift = torch.randn(2, CHANNELS, 5, 6).double(), torch.randn(2, CHANNELS).double(), torch.randn(2, CHANNELS)
+    shift = shift.double()
+    modulation = AdaConv(CHANNELS, StyleSpec("vector", 2), kernel_budget=CHANNELS * group_size).double()
+    depthwise = delta_kernels(3, group_size) * scale[:, :, None, None, None]
+    params = AdaConvParams(depthwise, delta_kernels(1, group_size).expand(2, -1, -1, -1, -1), shift)
+    adain = AdaIN(CHANNELS, StyleSpec("vector", 2)).double()
+    expected = adain.modulate(x, type(adain.predict(torch.zeros(2, 2).double()))(scale, shift))
+    torch.testing.assert_close(modulation.modulate(x, params), expected, rtol=1e-12, atol=1e-12)

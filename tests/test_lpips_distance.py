@@ -1,0 +1,102 @@
+"""If this fails, LPIPS figures are not the published measure, or a missing package or file goes unexplained."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.models import squeezenet1_1
+
+from metrics.lpips_distance import LpipsDistance, LpipsError, load_lpips
+
+lpips = pytest.importorskip("lpips")
+
+HEADS = Path(lpips.__file__).parent / "weights/v0.1/squeeze.pth"
+TAPS = (1, 4, 7, 9, 10, 11, 12)
+SHIFT = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
+SCALE = torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    torch.manual_seed(0)
+    return squeezenet1_1(weights=None).features.eval()
+
+
+@pytest.fixture(scope="module")
+def distance(backbone):
+    return LpipsDistance(backbone.state_dict())
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.rand(2, 2, 3, 48, 40, generator=torch.Generator().manual_seed(1))
+
+
+def written_out(backbone, a, b):
+    """Zhang et al. 2018, Eq. 1, with the package's heads: sum over taps of mean_hw w . (a_hat - b_hat)^2."""
+    heads = torch.load(HEADS, map_location="cpu", weights_only=True)
+    total = torch.zeros(len(a), dtype=torch.float64)
+    x, y = ((2 * i - 1 - SHIFT) / SCALE for i in (a, b))
+    for number, layer in enumerate(backbone):
+        x, y = layer(x), layer(y)
+        if number in TAPS:
+            weight = heads[f"lin{TAPS.index(number)}.model.1.weight"].double()
+            difference = F.normalize(x.double(), dim=1) - F.normalize(y.double(), dim=1)
+            total += F.conv2d(difference.square(), weight).mean(dim=(1, 2, 3))
+    return total
+
+
+def test_equals_the_formula_written_out(backbone, distance, images):
+    with torch.no_grad():
+        expected = written_out(backbone, *images)
+    assert expected.min() > 1e-3  # random weights still tell the images apart
+    torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_identical_images_are_at_zero_and_order_does_not_matter(distance, images):
+    a, b = images
+    assert distance(a, a).tolist() == [0, 0]
+    torch.testing.assert_close(distance(a, b), distance(b, a))
+
+
+def test_images_of_a_batch_do_not_affect_each_other(distance, images):
+    a, b = images
+    torch.testing.assert_close(distance(a, b)[1:], distance(a[1:], b[1:]))
+
+
+def test_is_frozen_but_differentiable_in_the_images(distance, images):
+    assert not any(p.requires_grad for p in distance.parameters())
+    assert not distance.model.training
+    a = images[0].clone().requires_grad_()
+    distance(a, images[1]).sum().backward()
+    assert a.grad.abs().sum() > 0
+
+
+def test_whole_network_and_features_alone_give_the_same(backbone, distance, images, tmp_path):
+    whole = squeezenet1_1(weights=None)
+    whole.features.load_state_dict(backbone.state_dict())
+    torch.save(whole.state_dict(), tmp_path / "squeezenet.pth")
+    assert load_lpips(tmp_path / "squeezenet.pth")(*images).tolist() == distance(*images).tolist()
+
+
+def test_construction_is_quiet(backbone, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LpipsDistance(backbone.state_dict())
+    assert capsys.readouterr().out == ""
+
+
+def test_errors_name_the_file_the_package_and_the_shape(distance, images, tmp_path, monkeypatch):
+    with pytest.raises(LpipsError, match=r"nowhere\.pth.*--lpips-weights"):
+        load_lpips(tmp_path / "nowhere.pth")
+    torch.save({"0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pth")
+    with pytest.raises(LpipsError, match=r"other\.pth.*SqueezeNet 1\.1"):
+        load_lpips(tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"\[2, 3, 48, 40\] and \[2, 3, 48, 39\]"):
+        distance(images[0], images[1][..., :39])
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    with pytest.raises(LpipsError, match=r"pip install 'ganmod\[metrics\]'"):
+        LpipsDistance({})

@@ -1,0 +1,132 @@
+"""If this fails, weight demodulation is not StyleGAN2's: its fused and unfused forms or its formula differ."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.layers import StaticConv2d
+from ganmod.modulation import ModulatedConv2d, StyleSpec, WeightDemod, WeightDemodParams
+from ganmod.modulation.functional import demodulation
+
+CHANNELS, OUT_CHANNELS = 5, 4
+SPEC = StyleSpec("vector", 6)
+
+
+def reference(x: Tensor, weight: Tensor, scale: Tensor, *, demodulate: bool, eps: float, padding: int) -> Tensor:
+    """Karras et al. 2020, Eq. 1 and 3, entry by entry: w'_oik = s_i w_oik, w''_oik = w'_oik / sqrt(sum w'^2 + eps)."""
+    outputs = []
+    for sample, s in zip(x, scale, strict=True):
+        per_sample = torch.empty_like(weight)
+        for o in range(weight.shape[0]):
+            for i in range(weight.shape[1]):
+                per_sample[o, i] = s[i] * weight[o, i]
+            if demodulate:
+                per_sample[o] /= (per_sample[o] ** 2).sum().add(eps).sqrt()
+        outputs.append(F.conv2d(sample[None], per_sample, padding=padding))
+    return torch.cat(outputs)
+
+
+def build(impl: str, *, demodulate: bool = True, conv: StaticConv2d | None = None) -> ModulatedConv2d:
+    torch.manual_seed(0)
+    conv = conv or StaticConv2d(CHANNELS, OUT_CHANNELS)
+    return ModulatedConv2d(conv, WeightDemod(CHANNELS, SPEC, impl=impl, demodulate=demodulate))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("kernel_size", [1, 3])
+@pytest.mark.parametrize("impl", ["fused", "unfused"])
+def test_both_forms_equal_the_formula_in_float64(impl: str, kernel_size: int, demodulate: bool):
+    torch.manual_seed(1)
+    conv = StaticConv2d(CHANNELS, OUT_CHANNELS, kernel_size)
+    layer = build(impl, demodulate=demodulate, conv=conv).double()
+    x, scale = torch.randn(3, CHANNELS, 6, 7).double(), torch.randn(3, CHANNELS).double()
+    weight = conv.weight.detach() / (CHANNELS * kernel_size**2) ** 0.5
+    expected = reference(x, weight, scale, demodulate=demodulate, eps=1e-8, padding=kernel_size // 2)
+    torch.testing.assert_close(layer.apply_params(x, WeightDemodParams(scale)), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("resample", [None, nn.Upsample(scale_factor=2), nn.AvgPool2d(2)])
+def test_fused_equals_unfused_with_padding_and_resampling(padding_mode: str, resample: nn.Module | None):
+    torch.manual_seed(1)
+    conv = StaticConv2d(CHANNELS, OUT_CHANNELS, padding_mode=padding_mode, resample=resample)  # type: ignore[arg-type]
+    fused, unfused = (build(impl, conv=conv).double() for impl in ("fused", "unfused"))
+    x, style = torch.randn(3, CHANNELS, 6, 8).double(), torch.randn(3, 6).double()
+    torch.testing.assert_close(fused(x, style), unfused(x, style), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("impl", ["fused", "unfused"])
+def test_float32_is_near_the_formula(impl: str):
+    torch.manual_seed(1)
+    layer = build(impl)
+    x, scale = torch.randn(2, CHANNELS, 6, 7), torch.randn(2, CHANNELS)
+    weight = layer.conv.scaled_weight.detach().double()
+    expected = reference(x.double(), weight, scale.double(), demodulate=True, eps=1e-8, padding=1)
+    out = layer.apply_params(x, WeightDemodParams(scale))
+    torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_demodulation_of_equal_weights_in_closed_form():
+    weight, scale = torch.full((2, 3, 3, 3), 0.5).double(), torch.tensor([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]]).double()
+    expected = torch.tensor([[(27 * 0.25) ** -0.5] * 2, [((4 + 0 + 1) * 9 * 0.25) ** -0.5] * 2]).double()
+    torch.testing.assert_close(demodulation(weight, scale), expected, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
+def test_unit_noise_comes_out_with_unit_deviation_whatever_the_style(spread: float):
+    torch.manual_seed(0)
+    conv = StaticConv2d(64, 64)
+    layer = ModulatedConv2d(conv, WeightDemod(64, SPEC))
+    scale = 1 + spread * torch.randn(2, 64)
+    out = layer.apply_params(torch.randn(2, 64, 32, 32), WeightDemodParams(scale))
+    inner = out[:, :, 1:-1, 1:-1]  # zero padding lowers the rim
+    assert inner.std(dim=(1, 2, 3)).sub(1).abs().max() < 0.05
+    assert inner.square().mean(dim=(2, 3)).sqrt().sub(1).abs().max() < 0.25
+
+
+def test_the_output_does_not_depend_on_the_size_of_scale_or_gain():
+    torch.manual_seed(0)
+    layer = build("unfused").double()
+    x, scale = torch.randn(2, CHANNELS, 6, 6).double(), torch.randn(2, CHANNELS).double()
+    expected = layer.apply_params(x, WeightDemodParams(scale))
+    torch.testing.assert_close(layer.apply_params(x, WeightDemodParams(7 * scale)), expected, rtol=1e-6, atol=1e-6)
+    layer.conv.gain *= 7
+    torch.testing.assert_close(layer.apply_params(x, WeightDemodParams(scale)), expected, rtol=1e-6, atol=1e-6)
+
+    plain = build("unfused", demodulate=False, conv=layer.conv).double()
+    once = plain.apply_params(x, WeightDemodParams(scale))
+    torch.testing.assert_close(plain.apply_params(x, WeightDemodParams(7 * scale)), 7 * once, rtol=1e-10, atol=1e-10)
+
+
+def test_a_scale_of_zero_gives_zero_and_finite_gradients():
+    layer = build("unfused")
+    scale = torch.zeros(1, CHANNELS, requires_grad=True)
+    out = layer.apply_params(torch.randn(1, CHANNELS, 6, 6), WeightDemodParams(scale))
+    assert out.abs().max() == 0
+    out.sum().backward()
+    assert scale.grad is not None
+    assert scale.grad.isfinite().all()
+
+
+def test_the_scale_starts_around_one_and_is_linear_in_the_style():
+    torch.manual_seed(0)
+    modulation = WeightDemod(256, StyleSpec("vector", 64)).double()
+    styles = torch.randn(200, 64).double()
+    (scale,) = modulation.predict(styles)
+    assert abs(scale.mean().item() - 1) < 0.02
+    assert abs(scale.std().item() - 1) < 0.05
+    (zero,) = modulation.predict(torch.zeros(1, 64).double())
+    assert torch.equal(zero, torch.ones(1, 256).double())
+    (double,) = modulation.predict(2 * styles)
+    torch.testing.assert_close(double - 1, 2 * (scale - 1), rtol=1e-10, atol=1e-10)
+
+
+def test_a_map_is_read_as_its_spatial_mean():
+    torch.manual_seed(0)
+    vector, as_map = WeightDemod(3, StyleSpec("vector", 6)), WeightDemod(3, StyleSpec("map", 6, size=4))
+    as_map.load_state_dict(vector.state_dict())
+    style = torch.randn(2, 6, 4, 4)
+    torch.testing.assert_close(as_map.predict(style).scale, vector.predict(style.mean(dim=(2, 3))).scale)
