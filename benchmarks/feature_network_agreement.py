@@ -10,6 +10,7 @@
 3. classes: how often the nearest other texture is of the same class (--classes, all images; the class is
    the file's name up to its last "_");
 4. milliseconds per forward pass.
+Writes feature_networks.json in --out and prints the table.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/style/feature_networks.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/style"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
@@ -235,9 +236,10 @@ def main() -> None:
         "pairs": [[a.name, b.name] for a, b in pairs],
         "losses": {name: {k: [round(i, 6) for i in v] for k, v in of.items()} for name, of in losses.items()},
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record) + "\n")
-    print(f"wrote {args.out}", file=sys.stderr)
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / "feature_networks.json"
+    file.write_text(json.dumps(record) + "\n")
+    print(f"wrote {file}", file=sys.stderr)
     print(table(list(networks), results))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ganmod.features import IMAGENET_MEAN, IMAGENET_STD, SLIM_WIDTHS, VGGFeatures, calibration_images
+from ganmod.features import SLIM_WIDTHS, VGGFeatures, load_features
 from ganmod.modulation import AdaConv, list_modulations
 from style_transfer import ModelSpec, StyleTransferModel, build, prepare_style
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
@@ -17,24 +18,9 @@ SIZE = 128
 SCALES = 4
 
 
-def random_features() -> VGGFeatures:
-    """A feature network of the shipped one's structure with Kaiming weights."""
-    torch.manual_seed(0)
-    network = VGGFeatures(SLIM_WIDTHS)
-    for conv in network.convs.values():
-        assert isinstance(conv, nn.Conv2d)
-        nn.init.kaiming_normal_(conv.weight)
-        nn.init.zeros_(conv.bias)
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    network.conv0.weight.data.copy_(torch.diag(1 / std)[..., None, None])
-    network.conv0.bias.data.copy_(-mean / std)
-    network.calibrate(calibration_images(SIZE))
-    return network
-
-
 @pytest.fixture(scope="module")
 def encoder() -> VGGFeatures:
-    return random_features()
+    return load_features("ganmod-slim")
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +35,13 @@ def styles() -> Tensor:
     return torch.cat([as_batch(image) for _, image in draw_style_set(4, SIZE)])
 
 
-def as_batch(image) -> Tensor:
+def as_batch(image: np.ndarray) -> Tensor:
     return prepare_style(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255, SIZE)
 
 
 def untrained(modulation: str, encoder: VGGFeatures, seed: int = 0) -> StyleTransferModel:
     torch.manual_seed(seed)
-    spec = ModelSpec("slim", SLIM_WIDTHS, modulation=modulation, style_dim=32, style_image_size=SIZE)
+    spec = ModelSpec("ganmod-slim", SLIM_WIDTHS, modulation=modulation, style_dim=32, style_image_size=SIZE)
     return build(spec, encoder)
 
 

@@ -74,7 +74,9 @@ def test_without_residual_adaconv_is_the_normalisation_alone():
     for normalize, expected in (("none", x), ("demod", x), ("instance", instance_norm(x))):
         modulation = AdaConv(CHANNELS, StyleSpec("map", DIM, size=3), normalize=normalize).double()  # type: ignore[arg-type]
         silence(modulation.kernel_predictor)
-        torch.testing.assert_close(modulation.modulate(x, modulation.predict(style)), expected, rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(
+            modulation.modulate(x, modulation.predict(style)), expected, rtol=1e-7, atol=1e-7
+        )
 
 
 def test_one_style_position_stamps_one_kernel():
@@ -109,7 +111,9 @@ def test_turning_the_descriptor_turns_the_kernels():
     predictor = build(3, 3)
     weight = predictor.depthwise_weight.detach()
     with torch.no_grad():  # a weight that looks the same from every side
-        predictor.depthwise_weight.copy_(torch.stack([torch.rot90(weight, k, (2, 3)) for k in range(4)]).sum(0))
+        predictor.depthwise_weight.copy_(
+            torch.stack([torch.rot90(weight, k, (2, 3)) for k in range(4)]).sum(0)
+        )
     style = torch.randn(1, DIM, 3, 3).double()
     kernels, turned = predictor(style)[0], predictor(torch.rot90(style, 1, (2, 3)))[0]
     assert (kernels - turned).abs().max() > 0.01
@@ -141,7 +145,9 @@ def test_kernels_start_near_the_identity_at_any_size(kernel_size: int, size: int
     torch.manual_seed(0)
     gain = 0.1
     style_spec = StyleSpec("map", 128, size=size)
-    predictor = KernelPredictor(64, style_spec, kernel_size=kernel_size, group_size=group_size, residual_gain=gain)
+    predictor = KernelPredictor(
+        64, style_spec, kernel_size=kernel_size, group_size=group_size, residual_gain=gain
+    )
     depthwise, pointwise, bias = predictor(torch.randn(4, 128, size, size))
     identity = F.pad(predictor.identity[..., None, None], (kernel_size // 2,) * 4)
     residual = compose_kernels(depthwise, pointwise) - identity  # [N,C,C/g,K,K]
@@ -204,7 +210,11 @@ def test_adaconv_of_single_taps_is_adain_weight_for_weight():
 @pytest.mark.parametrize("group_size", [1, 2, 4])
 def test_delta_kernels_of_any_size_are_adain_too(group_size: int):
     torch.manual_seed(0)
-    x, scale, shift = torch.randn(2, CHANNELS, 5, 6).double(), torch.randn(2, CHANNELS).double(), torch.randn(2, CHANNELS)
+    x, scale, shift = (
+        torch.randn(2, CHANNELS, 5, 6).double(),
+        torch.randn(2, CHANNELS).double(),
+        torch.randn(2, CHANNELS),
+    )
     shift = shift.double()
     modulation = AdaConv(CHANNELS, StyleSpec("vector", 2), kernel_budget=CHANNELS * group_size).double()
     depthwise = delta_kernels(3, group_size) * scale[:, :, None, None, None]

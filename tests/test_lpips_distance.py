@@ -1,4 +1,4 @@
-"""If this fails, LPIPS figures are not the published measure, or a missing package or file goes unexplained."""
+"""If this fails, LPIPS figures are not the published measure, or a missing package or file is unexplained."""
 
 import sys
 import warnings

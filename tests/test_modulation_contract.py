@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from ganmod.modulation import (
     registry,
 )
 from ganmod.modulation.base import StyleKind, pool_style
+from ganmod.modulation.per_sample_conv import ConvImpl
 
 CHANNELS, OUT_CHANNELS, HEIGHT, WIDTH, SAMPLES = 4, 3, 6, 5, 3
 
@@ -43,8 +44,7 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
         {"normalize": "demod"},
         {"kernel_size": 1},
         {"kernel_size": 5, "kernel_budget": 16},
-        {"impl": "grouped"},
-        {"impl": "loop"},
+        *({"impl": impl} for impl in get_args(ConvImpl)),
     ),
     "weight_demod": ({"impl": "fused"}, {"demodulate": False}),
 }
@@ -97,14 +97,22 @@ class Case:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         x, spec = draw(samples, CHANNELS, HEIGHT, WIDTH), self.spec
-        style = draw(samples, spec.dim) if spec.kind == "vector" else draw(samples, spec.dim, spec.size, spec.size)
+        style = (
+            draw(samples, spec.dim)
+            if spec.kind == "vector"
+            else draw(samples, spec.dim, spec.size, spec.size)
+        )
         return (x, style, draw(samples, 1, HEIGHT, WIDTH)) if self.host == "noise" else (x, style)
 
 
 def cases() -> list[Case]:
     """Every modulation in every host, with every style, in every variant; not every product of the three."""
-    hosts = [Case(name, style, host) for name in list_modulations() for style in MAIN_STYLES for host in HOSTS]
-    styles = [Case(name, style) for name in list_modulations() for style in STYLES if style not in MAIN_STYLES]
+    hosts = [
+        Case(name, style, host) for name in list_modulations() for style in MAIN_STYLES for host in HOSTS
+    ]
+    styles = [
+        Case(name, style) for name in list_modulations() for style in STYLES if style not in MAIN_STYLES
+    ]
     variants = [
         Case(name, style, options=tuple(options.items()))
         for name, several in VARIANTS.items()
@@ -164,7 +172,9 @@ def check_gradients_reach_everything(case: Case) -> None:
     """No element of the input, the style or a parameter is without effect."""
     layer, inputs = case.build(), tuple(x.requires_grad_() for x in case.inputs())
     out = layer(*inputs)
-    (out * torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(2))).sum().backward()
+    (
+        out * torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(2))
+    ).sum().backward()
     for name, tensor in [*zip(("x", "style", "noise"), inputs, strict=False), *layer.named_parameters()]:
         assert tensor.grad is not None, f"{name} gets no gradient"
         assert tensor.grad.isfinite().all(), f"{name} gets a gradient that is not finite"
@@ -178,7 +188,9 @@ def check_double_backward(case: Case) -> None:
     names, parameters = zip(*layer.named_parameters(), strict=True)
     point = tuple(x.detach().requires_grad_() for x in (*inputs, *parameters))
     generator = torch.Generator().manual_seed(3)
-    along, across = ([torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in point] for _ in range(2))
+    along, across = (
+        [torch.randn(x.shape, generator=generator, dtype=x.dtype) for x in point] for _ in range(2)
+    )
 
     def value_and_slope(*tensors: Tensor) -> tuple[Tensor, Tensor]:
         """A number that the layer gives, and its derivative in the direction `across`."""
@@ -191,7 +203,9 @@ def check_double_backward(case: Case) -> None:
         return torch.stack([(a * b).sum() for a, b in zip(left, right, strict=True)]).sum()
 
     step = 1e-5
-    after, before = (value_and_slope(*(x + sign * step * v for x, v in zip(point, along, strict=True))) for sign in (1, -1))
+    after, before = (
+        value_and_slope(*(x + sign * step * v for x, v in zip(point, along, strict=True))) for sign in (1, -1)
+    )
     for derived, ahead, behind in zip(value_and_slope(*point), after, before, strict=True):
         gradients = torch.autograd.grad(derived, point, retain_graph=True, materialize_grads=True)
         torch.testing.assert_close(dot(gradients, along), (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-5)
@@ -422,7 +436,9 @@ def layer() -> Iterator[ModulatedConv2d]:
 
 def test_a_modulation_of_other_width_is_refused():
     spec = STYLES["vector"]
-    with pytest.raises(ValueError, match=r"acts on 5 channels, but the convolution reads 4: build it with channels=4"):
+    with pytest.raises(
+        ValueError, match=r"acts on 5 channels, but the convolution reads 4: build it with channels=4"
+    ):
         ModulatedConv2d(StaticConv2d(4, 3), create_modulation("adain", 5, spec))
 
 
@@ -433,7 +449,9 @@ def test_noise_needs_a_layer_built_for_it(layer: ModulatedConv2d):
 
 
 @pytest.mark.parametrize("name", list_modulations())
-@pytest.mark.parametrize(("style", "shape"), [("vector", (2, 4)), ("vector", (2, 5, 1, 1)), ("map_S=K", (2, 3, 2, 2))])
+@pytest.mark.parametrize(
+    ("style", "shape"), [("vector", (2, 4)), ("vector", (2, 5, 1, 1)), ("map_S=K", (2, 3, 2, 2))]
+)
 def test_a_style_of_other_shape_is_refused(name: str, style: str, shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"style has shape \[2, .*\], expected \[N, "):
         Case(name, style).build().predict(torch.zeros(shape, dtype=torch.float64))

@@ -81,7 +81,9 @@ def test_info_lists_summary_and_options_with_defaults():
 
 def test_a_name_is_taken_once():
     register_modulation("scale")(Scale)
-    with pytest.raises(ValueError, match=r"'scale' exists already \(.*test_registry\.Scale\): choose another name"):
+    with pytest.raises(
+        ValueError, match=r"'scale' exists already \(.*test_registry\.Scale\): choose another name"
+    ):
         register_modulation("scale")(type("Other", (Scale,), {}))
     with pytest.raises(ValueError, match=r"'adain' exists already \(ganmod\.modulation\.adain\.AdaIN\)"):
         register_modulation("adain")(Scale)
@@ -131,7 +133,9 @@ def test_an_unknown_option_is_answered_with_the_nearest_and_the_list():
         "modulation 'weight_demod' has no option 'demodulat' (did you mean 'demodulate'?). "
         "Its options: demodulate, impl, eps"
     )
-    with pytest.raises(ValueError, match=r"'adaconv' has no option 'kernelsize' \(did you mean 'kernel_size'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"'adaconv' has no option 'kernelsize' \(did you mean 'kernel_size'\?\)"
+    ):
         create_modulation("adaconv", 4, VECTOR, {"kernelsize": 3})
 
 
@@ -159,7 +163,9 @@ def test_an_unfit_style_is_answered_with_the_modulations_that_fit():
 
 
 def test_an_unfit_style_is_refused_without_the_registry_too():
-    with pytest.raises(ValueError, match=r"AdaIN needs a style of kind vector or map, but the host supplies 'id'"):
+    with pytest.raises(
+        ValueError, match=r"AdaIN needs a style of kind vector or map, but the host supplies 'id'"
+    ):
         AdaIN(4, StyleSpec("id", 4))
 
 

@@ -15,7 +15,9 @@ CHANNELS, OUT_CHANNELS = 5, 4
 SPEC = StyleSpec("vector", 6)
 
 
-def reference(x: Tensor, weight: Tensor, scale: Tensor, *, demodulate: bool, eps: float, padding: int) -> Tensor:
+def reference(
+    x: Tensor, weight: Tensor, scale: Tensor, *, demodulate: bool, eps: float, padding: int
+) -> Tensor:
     """Karras et al. 2020, Eq. 1 and 3, entry by entry: w'_oik = s_i w_oik, w''_oik = w'_oik / sqrt(sum w'^2 + eps)."""
     outputs = []
     for sample, s in zip(x, scale, strict=True):
@@ -45,7 +47,9 @@ def test_both_forms_equal_the_formula_in_float64(impl: str, kernel_size: int, de
     x, scale = torch.randn(3, CHANNELS, 6, 7).double(), torch.randn(3, CHANNELS).double()
     weight = conv.weight.detach() / (CHANNELS * kernel_size**2) ** 0.5
     expected = reference(x, weight, scale, demodulate=demodulate, eps=1e-8, padding=kernel_size // 2)
-    torch.testing.assert_close(layer.apply_params(x, WeightDemodParams(scale)), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        layer.apply_params(x, WeightDemodParams(scale)), expected, rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
@@ -70,7 +74,10 @@ def test_float32_is_near_the_formula(impl: str):
 
 
 def test_demodulation_of_equal_weights_in_closed_form():
-    weight, scale = torch.full((2, 3, 3, 3), 0.5).double(), torch.tensor([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]]).double()
+    weight, scale = (
+        torch.full((2, 3, 3, 3), 0.5).double(),
+        torch.tensor([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]]).double(),
+    )
     expected = torch.tensor([[(27 * 0.25) ** -0.5] * 2, [((4 + 0 + 1) * 9 * 0.25) ** -0.5] * 2]).double()
     torch.testing.assert_close(demodulation(weight, scale), expected, rtol=1e-7, atol=0)
 
@@ -92,13 +99,19 @@ def test_the_output_does_not_depend_on_the_size_of_scale_or_gain():
     layer = build("unfused").double()
     x, scale = torch.randn(2, CHANNELS, 6, 6).double(), torch.randn(2, CHANNELS).double()
     expected = layer.apply_params(x, WeightDemodParams(scale))
-    torch.testing.assert_close(layer.apply_params(x, WeightDemodParams(7 * scale)), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        layer.apply_params(x, WeightDemodParams(7 * scale)), expected, rtol=1e-6, atol=1e-6
+    )
     layer.conv.gain *= 7
-    torch.testing.assert_close(layer.apply_params(x, WeightDemodParams(scale)), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        layer.apply_params(x, WeightDemodParams(scale)), expected, rtol=1e-6, atol=1e-6
+    )
 
     plain = build("unfused", demodulate=False, conv=layer.conv).double()
     once = plain.apply_params(x, WeightDemodParams(scale))
-    torch.testing.assert_close(plain.apply_params(x, WeightDemodParams(7 * scale)), 7 * once, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        plain.apply_params(x, WeightDemodParams(7 * scale)), 7 * once, rtol=1e-10, atol=1e-10
+    )
 
 
 def test_a_scale_of_zero_gives_zero_and_finite_gradients():

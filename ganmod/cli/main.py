@@ -70,13 +70,10 @@ def main() -> None:
         if type(error).__name__ == "StoppedBySignal":  # named, not imported: training needs torch
             click.echo(str(error), err=True)
             sys.exit(3)
-        if type(error).__name__ == "ConfigError":  # a key or value given with --set or in a file
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2)
         expected = (ValueError, OSError) if not os.environ.get("GANMOD_DEBUG") else ()
         if isinstance(error, expected) or type(error).__name__ in ("CheckpointError", "NonFiniteError"):
             click.echo(f"Error: {error}", err=True)
-            sys.exit(1)
+            sys.exit(2 if type(error).__name__ == "ConfigError" else 1)
         raise
 
 

@@ -26,7 +26,8 @@ def modulations(plugin: tuple[str, ...], as_json: bool) -> None:
             )
         )
         return
+    width = max(len(info.name) for info in infos) + 2
     for info in infos:
-        click.echo(f"{info.name:14}{info.summary}")
+        click.echo(f"{info.name:{width}}{info.summary}")
         for option, default in info.options.items():
-            click.echo(f"{'':14}  {option} = {default!r}")
+            click.echo(f"{'':{width}}  {option} = {default!r}")

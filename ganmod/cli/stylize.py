@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import click
-import torch
+import numpy as np
 from tqdm import tqdm
 
 import style_transfer
-from ganmod.images import IMAGE_SUFFIXES, list_images, make_grid, read_image, write_image
-from style_transfer.prepare import interpolate_params
+from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.images import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    list_images,
+    make_grid,
+    read_image,
+    resize_short_side,
+    write_image,
+)
+from style_transfer.prepare import MIN_SIDE, interpolate_params
 
 GRID_CELL = 256
+GRID_LIMIT = 12
 
 
 @click.command()
@@ -31,10 +42,15 @@ GRID_CELL = 256
     "--alpha", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Strength of the style."
 )
 @click.option(
-    "--size", type=click.IntRange(16), help="Short side of the result in pixels; none: as the content."
+    "--size",
+    type=click.IntRange(MIN_SIDE),
+    help="Short side of the result in pixels; none: as the content.",
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--skip-existing", is_flag=True, help="Leave out results that are there already.")
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
 def stylize(
     content: Path,
     style: Path,
@@ -44,53 +60,112 @@ def stylize(
     size: int | None,
     device: str,
     skip_existing: bool,
+    plugin: tuple[str, ...],
 ) -> None:
     """Give CONTENT the style of STYLE. Folders give every pair, and a grid of all.
 
-    Under torchrun, the styles of a folder are shared out over the processes.
+    An image of a folder that cannot be used is named and left out, and the exit code is then 1. Under
+    torchrun, the styles of a folder are shared out over the processes.
     """
-    contents = list_images(content) if content.is_dir() else [content]
-    styles = list_images(style) if style.is_dir() else [style]
+    contents, styles = _results_names(content), _results_names(style)
     several = content.is_dir() or style.is_dir()
-    if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
-        raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
-    if several and out.is_file():
-        raise click.UsageError(f"--out {out} is a file, but several results need a folder")
+    _check_out(out, content, style)
+    check_device(device)
+    import_plugins(plugin)
     network = style_transfer.load(model).to(device)
 
     rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    mine = styles[rank::num_processes]
+    mine = list(styles)[rank::num_processes]
+    unusable: dict[Path, ImageError] = {}
+    num_written, num_kept = 0, 0
     bar = tqdm(total=len(contents) * len(mine), unit="img", disable=None if several else True)
     for style_file in mine:
-        style_image = read_image(style_file)
-        params = network.predict_style(style_image)  # once per style
+        try:
+            params = network.predict_style(_read(style_file))  # once per style
+        except ImageError as error:
+            unusable[style_file] = error
+            bar.update(len(contents))
+            continue
         for content_file in contents:
-            file = out / f"{content_file.stem}--{style_file.stem}.png" if several else out
-            if not (skip_existing and file.exists()):
-                image = read_image(content_file)
-                mixed = (
-                    params if alpha == 1 else interpolate_params(network.predict_style(image), params, alpha)
-                )
-                write_image(file, network.apply_params(image, mixed, size=size))
+            file = out / f"{contents[content_file]}--{styles[style_file]}.png" if several else out
             bar.update()
+            if content_file in unusable:
+                continue
+            if skip_existing and file.exists():
+                num_kept += 1
+                continue
+            try:
+                image = _read(content_file)
+            except ImageError as error:
+                unusable[content_file] = error
+                continue
+            mixed = params if alpha == 1 else interpolate_params(network.predict_style(image), params, alpha)
+            write_image(file, network.apply_params(image, mixed, size=size))
+            num_written += 1
     bar.close()
-    if several and num_processes == 1:
-        click.echo(f"wrote {len(contents) * len(styles)} images and {_write_grid(out, contents, styles)}")
-    elif rank == 0:
-        click.echo(f"wrote {out}")
+
+    if not several and unusable:
+        raise next(iter(unusable.values()))
+    kept = f" ({num_kept} were there)" if num_kept else ""
+    click.echo(f"wrote {num_written} images{kept} to {out}" if several else f"wrote {out}{kept}")
+    if several and num_processes == 1 and num_written + num_kept:
+        for file in unusable:
+            contents.pop(file, None)
+            styles.pop(file, None)
+        click.echo(f"grid: {_write_grid(out, contents, styles)}")
+    if unusable:
+        raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable.values()))
 
 
-def _write_grid(out: Path, contents: list[Path], styles: list[Path]) -> Path:
-    """Styles above, contents at the left, results between, from the files written; at most 12 x 12 of them.
+def _results_names(source: Path) -> dict[Path, str]:
+    """Image files of a folder, or the one file -> their part of the names of results, each once.
+
+    That is the stem, or the whole path inside the folder for files that share their stem with another.
     """
-    from ganmod.images import resize_short_side
+    if not source.is_dir():
+        return {source: source.stem}
+    files = list_images(source)
+    stems = Counter(file.stem for file in files)
+    return {
+        file: file.stem if stems[file.stem] == 1 else "_".join(file.relative_to(source).parts)
+        for file in files
+    }
 
-    def cell(path: Path) -> object:
+
+def _check_out(out: Path, content: Path, style: Path) -> None:
+    """click.UsageError for an --out that cannot hold the results, or whose files the next run would read."""
+    folders = [folder for folder in (content, style) if folder.is_dir()]
+    if not folders and out.suffix.lower() not in IMAGE_SUFFIXES:
+        raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
+    if folders and out.is_file():
+        raise click.UsageError(f"--out {out} is a file, but several results need a folder")
+    for folder in folders:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise click.UsageError(
+                f"--out {out} lies inside {folder}, whose images are read again in the next run: "
+                "give a folder elsewhere"
+            )
+
+
+def _read(path: Path) -> np.ndarray:
+    """uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model."""
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(f"{path} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}")
+    return image
+
+
+def _write_grid(out: Path, contents: dict[Path, str], styles: dict[Path, str]) -> Path:
+    """Styles above, contents at the left, results between, from the files written; the first 12 x 12."""
+
+    def cell(path: Path) -> np.ndarray:
         return resize_short_side(read_image(path), GRID_CELL)
 
-    contents, styles = contents[:12], styles[:12]
-    blank = torch.full((GRID_CELL, GRID_CELL, 3), 255, dtype=torch.uint8).numpy()
-    rows = [[blank, *(cell(s) for s in styles)]]
-    rows += [[cell(c), *(cell(out / f"{c.stem}--{s.stem}.png") for s in styles)] for c in contents]
-    write_image(out / "grid.png", make_grid(rows))  # type: ignore[arg-type]
+    shown = list(styles)[:GRID_LIMIT]
+    rows: list[list[np.ndarray | None]] = [[None, *(cell(style) for style in shown)]]
+    for content in list(contents)[:GRID_LIMIT]:
+        results = (cell(out / f"{contents[content]}--{styles[style]}.png") for style in shown)
+        rows.append([cell(content), *results])
+    write_image(out / "grid.png", make_grid(rows))
     return out / "grid.png"

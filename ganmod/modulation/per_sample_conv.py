@@ -9,13 +9,14 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
 
-What "auto" takes: chunks on the CPU, whatever the size; grouped elsewhere (fewest launches, not measured yet).
-Why chunks, on 2 cores with AVX-512, float32, batch 4, one thread, forward + backward, ms:
+What "auto" takes: chunks on the CPU, whatever the size; grouped elsewhere (fewest launches, unmeasured).
+Why chunks: float32, batch 4, one thread of a 2-core machine with AVX-512, forward + backward, least of 4
+in ms (interleaved, on a machine with other work: read the ratios):
 
   channels, side, group size        512,32,1   256,64,2   128,128,4   64,256,8
-  adaconv_reference (loop)                64        183         273        621
+  adaconv_reference (loop)                87        173         273        660
   two kernels composed, loop              52        185         384        836
-  chunks                                  24         60         123        290
+  chunks                                  29         67         125        314
 
 oneDNN falls back to slow kernels for groups of 2 to 7 channels (the weight gradient of 256 x 64 x 64: 34 ms
 with groups of 2, 13 ms with groups of 8), and buffers beyond some ten megabytes go back to the system after
@@ -33,8 +34,8 @@ from torch import Tensor
 
 ConvImpl = Literal["auto", "loop", "grouped", "chunks", "unfold", "shifted"]
 
-_MERGED_CHANNELS = 8  # channels per merged group: where oneDNN's fast kernels begin; 16 was slower by a third
-_CHUNK_BYTES = 4 << 20  # input per call: 1 to 8 MiB were within 10 %, a whole batch was up to twice as slow
+_MERGED_CHANNELS = 8  # channels per merged group: oneDNN's fast kernels begin here; 16 took a third longer
+_CHUNK_BYTES = 4 << 20  # input per call: convolutions on 16 MiB took up to twice as long
 _COMPILED_CHUNK_BYTES = 16 << 20  # a traced loop is unrolled: fewer and larger steps keep compilation short
 
 
@@ -49,8 +50,8 @@ def per_sample_conv2d(
     """Convolve sample n of x with weight[n], reflect padding, same size out.
 
     x [N,C,H,W], weight [N,O,C/G,K,K] (G groups, inferred from the shapes; K odd), bias [N,O] -> [N,O,H,W].
-    With `norm_eps`, x is instance-normalised first, (x - mean) / sqrt(var + norm_eps), for less than a separate
-    pass costs. `impl` picks a form, see the module's description; all give the same result.
+    With `norm_eps`, x is instance-normalised first, (x - mean) / sqrt(var + norm_eps), for less than a
+    separate pass costs. `impl` picks a form, see the module's description; all give the same result.
     Raises ValueError for an unknown form and for shapes that do not fit together.
     """
     _check(x, weight, impl)
@@ -101,7 +102,7 @@ def _check(x: Tensor, weight: Tensor, impl: str) -> None:
         raise ValueError(f"kernels are {size} x {size_x}, expected square and odd: 1, 3, 5 ...")
     if channels % group_size or out_channels % (channels // group_size):
         raise ValueError(
-            f"{channels} channels and {out_channels} outputs do not divide into groups of {group_size} inputs, "
+            f"{channels} channels and {out_channels} outputs do not divide into groups of {group_size}, "
             "expected weight [N,O,C/G,K,K] with C and O multiples of G"
         )
     if min(x.shape[2:]) <= size // 2:
@@ -130,7 +131,7 @@ def _normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Instance norm of x [1,C,H,W], with 1/std moved into weight [O,C/G,K,K]: one pass over the image less.
 
     Half precision keeps 1/std on x, so that both operands stay near 1, inside the format's range. The mean of
-    squares stands in for torch.var_mean, which took ten times as long on the CPU.
+    squares stands in for torch.var_mean, which took several times as long on the CPU.
     """
     centred = x.to(torch.promote_types(x.dtype, torch.float32))
     centred = centred - centred.mean(dim=(2, 3), keepdim=True)

@@ -1,0 +1,171 @@
+"""Which way the strokes of an image run: structure tensor, orientation histograms, response to rotation.
+
+Angles are in degrees in [0,180), counter-clockwise as displayed: 0 is a horizontal stroke, 90 an upright one.
+Inside, an orientation is a complex number whose argument is *twice* the angle: strokes have no head or tail,
+so 0 and 180 degrees must be the same number (Bigun & Granlund 1987), and averages need no special cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+GRADIENT_SIGMA = 1.0  # pixels
+WINDOWS = (2.0, 4.0, 8.0)  # pixels; window sizes worth reporting: fine strokes to broad ones
+NUM_BINS = 36
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Rec. 601 luma -> float64 [H,W] in [0,1].
+
+    image: uint8 [H,W,3] in 0..255, float [H,W,3] in [0,1], or float [H,W], which is returned as it is.
+    """
+    if image.ndim == 2 and np.issubdtype(image.dtype, np.floating):
+        return image.astype(np.float64)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32, np.float64):
+        got = f"{image.dtype} {list(image.shape)}"
+        raise ValueError(f"got image {got}, expected uint8 or float [H,W,3], or float [H,W]")
+    return image @ np.array([0.299, 0.587, 0.114]) / (255 if image.dtype == np.uint8 else 1)
+
+
+def orientation_field(grey: np.ndarray, *, window: float = 4.0) -> np.ndarray:
+    """Local stroke orientation of float [H,W] -> complex [H-2m,W-2m], a margin m = ceil(2 * window) cut off.
+
+    The argument is twice the stroke's angle; the modulus is the difference of the structure tensor's
+    eigenvalues: 0 where no direction prevails. window: sigma in pixels of the neighbourhood.
+    Raises ValueError when nothing is left within the margin.
+    """
+    margin = math.ceil(2 * window)  # borders are mirrored, which bends strokes there
+    if grey.ndim != 2 or min(grey.shape) <= 2 * margin:
+        raise ValueError(
+            f"got an image {list(grey.shape)}, expected [H,W] above {2 * margin} pixels at window "
+            f"{window:g}: give a larger image or a smaller window"
+        )
+    down = gaussian_filter(grey, GRADIENT_SIGMA, order=(1, 0))
+    right = gaussian_filter(grey, GRADIENT_SIGMA, order=(0, 1))
+    # (right + i up)^2 has twice the gradient's angle; the stroke lies across, half a turn away in the double.
+    doubled = -((right - 1j * down) ** 2)
+    smooth = gaussian_filter(doubled.real, window) + 1j * gaussian_filter(doubled.imag, window)
+    return smooth[margin : grey.shape[0] - margin, margin : grey.shape[1] - margin]
+
+
+def orientation_moment(field: np.ndarray, mask: np.ndarray | None = None) -> complex:
+    """sum of the field / sum of its modulus: twice the mean angle, and how much the field agrees with it.
+
+    field: from `orientation_field`. mask: bool or weights of the field's shape, or of the image's (see
+    `flat_mask`), whose margin is then cut. A field that is zero everywhere gives 0.
+    """
+    weight = np.ones(field.shape) if mask is None else _fit_mask(mask, field.shape)
+    total = float((weight * np.abs(field)).sum())
+    # Below 1e-12 the image is flat up to rounding, and its "direction" would be that of the rounding.
+    return complex((weight * field).sum() / total) if total > 1e-12 * field.size else 0j
+
+
+def mean_orientation(
+    image: np.ndarray, *, window: float = 4.0, mask: np.ndarray | None = None
+) -> tuple[float, float]:
+    """(degrees in [0,180), strength in [0,1]) of an image's strokes; 1: all run one way.
+
+    image: as for `luma`. mask: see `orientation_moment`.
+    """
+    return from_moment(orientation_moment(orientation_field(luma(image), window=window), mask))
+
+
+def from_moment(moment: complex) -> tuple[float, float]:
+    """A moment -> (degrees in [0,180), strength)."""
+    degrees = math.degrees(np.angle(moment)) / 2 % 180
+    return degrees if degrees < 180 else 0.0, abs(moment)  # -1e-17 % 180 is 180.0
+
+
+def orientation_difference(a: float, b: float) -> float:
+    """Degrees between two orientations -> [0,90]."""
+    away = abs(a - b) % 180
+    return min(away, 180 - away)
+
+
+def orientation_histogram(
+    field: np.ndarray, *, bins: int = NUM_BINS, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """Strength-weighted shares of orientations -> [bins], sum 1; bin i holds [i, i + 1) * 180 / bins degrees.
+
+    A field that is zero everywhere gives equal shares.
+    """
+    weight = np.abs(field) * (1.0 if mask is None else _fit_mask(mask, field.shape))
+    place = (np.angle(field) / (2 * math.pi) % 1 * bins).astype(int) % bins
+    counts = np.bincount(place.ravel(), weights=weight.ravel(), minlength=bins)
+    return counts / counts.sum() if counts.sum() > 0 else np.full(bins, 1 / bins)
+
+
+def circular_emd(p: np.ndarray, q: np.ndarray) -> float:
+    """Earth mover's distance of two orientation histograms, in degrees -> [0,90].
+
+    On a circle the earth may start moving anywhere; the best start is the median of the cumulated differences
+    (Werman, Peleg & Rosenfeld 1985).
+    """
+    if p.shape != q.shape or p.ndim != 1 or not math.isclose(p.sum(), q.sum(), rel_tol=1e-6):
+        raise ValueError(
+            f"got histograms {list(p.shape)} and {list(q.shape)}, expected one length and one sum"
+        )
+    cumulated = np.cumsum(p - q)
+    return float(np.abs(cumulated - np.median(cumulated)).sum() * 180 / len(p) / p.sum())
+
+
+def flat_mask(image: np.ndarray, *, share: float = 0.5, window: float = 4.0) -> np.ndarray:
+    """bool [H,W]: the `share` of pixels around which the image changes least.
+
+    Measured there, the strokes of a stylized image are the style's, not the content's edges.
+    """
+    grey = luma(image)
+    gradient = [gaussian_filter(grey, GRADIENT_SIGMA, order=order) for order in ((1, 0), (0, 1))]
+    energy = gaussian_filter(gradient[0] ** 2 + gradient[1] ** 2, window)
+    return energy <= np.quantile(energy, share)
+
+
+@dataclass(frozen=True)
+class RotationResponse:
+    """How the strokes answer to a style turned by several angles.
+
+    follows: length of the part of the moments that turns with the style. stays: of the part that does not.
+    """
+
+    follows: float
+    stays: float
+
+    @property
+    def response(self) -> float:
+        """follows / (follows + stays) -> [0,1]: 1 strokes turn with the style, 0 they ignore it. 0/0 is 0."""
+        total = self.follows + self.stays
+        return self.follows / total if total > 0 else 0.0
+
+
+def rotation_response(moments: Sequence[complex], degrees: Sequence[float]) -> RotationResponse:
+    """Moments of the results for a style turned by `degrees`, spread evenly over [0,180) -> RotationResponse.
+
+    The two parts are the Fourier coefficients 0 and 1 of the moment as a function of the doubled angle.
+    """
+    if len(moments) != len(degrees) or len(degrees) < 3:
+        raise ValueError(
+            f"got {len(moments)} moments and {len(degrees)} angles, expected as many, at least 3: with "
+            "fewer, a part that turns cannot be told from one that stays"
+        )
+    z, turn = np.array(moments), np.exp(2j * np.radians(np.array(degrees)))
+    if abs(turn.mean()) > 1e-6 or abs((turn**2).mean()) > 1e-6:
+        raise ValueError(
+            f"got angles {list(degrees)}, expected them spread evenly over [0,180), as i * 180 / n"
+        )
+    return RotationResponse(follows=float(abs((z / turn).mean())), stays=float(abs(z.mean())))
+
+
+def _fit_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask of the field's shape, cut from the middle where it has the image's."""
+    cut = [(mask.shape[i] - shape[i]) / 2 for i in range(2)] if mask.ndim == 2 else [-1]
+    if min(cut) < 0 or cut[0] != cut[-1] or cut[0] % 1:
+        raise ValueError(
+            f"got a mask {list(mask.shape)} for a field {list(shape)}: give one of the image's shape"
+        )
+    margin = int(cut[0])
+    return mask[margin : margin + shape[0], margin : margin + shape[1]].astype(np.float64)

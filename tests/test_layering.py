@@ -1,0 +1,166 @@
+"""If this fails, a package imports another that must not depend on it, or the command line starts slowly."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Which of our packages each may import. ganmod/cli wires all of them together.
+ALLOWED: dict[str, set[str]] = {
+    "configs": set(),
+    "ganmod": set(),
+    "ganmod/cli": {"style_transfer", "metrics", "training", "configs"},
+    "style_transfer": {"ganmod"},
+    "metrics": {"ganmod"},
+    "training": {"ganmod", "style_transfer", "metrics", "configs"},
+}
+OURS = {package.split("/")[0] for package in ALLOWED}
+# Files that would say nothing about what they do, or blur the border between packages.
+FORBIDDEN_NAMES = {"utils.py", "helpers.py", "misc.py", "common.py"}
+FORBIDDEN_FILES = {"training/style_transfer.py", "training/metrics.py"}
+
+
+def sources() -> list[Path]:
+    """Every module of the packages."""
+    return sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
+
+
+def package_of(path: Path) -> str:
+    """The row of ALLOWED that a module falls under."""
+    relative = path.relative_to(ROOT)
+    return "ganmod/cli" if relative.parts[:2] == ("ganmod", "cli") else relative.parts[0]
+
+
+def imported_names(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
+    """(line, absolute module) of every import, wherever it stands: in functions, under TYPE_CHECKING, by a text.
+
+    module: the module's own dotted name, with __init__ as its last part for a package.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(module.split(".")[: -node.level]) if node.level else ""
+            start = ".".join(part for part in (base, node.module) if part)
+            yield node.lineno, start
+            yield from ((node.lineno, f"{start}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+def violations(text: str, package: str, module: str) -> list[str]:
+    """Imports of ours in a module's text that its package may not have."""
+    allowed = ALLOWED[package] | {package.split("/")[0]}
+    found = {
+        (line, name.split(".")[0])
+        for line, name in imported_names(ast.parse(text), module)
+        if name.split(".")[0] in OURS - allowed
+    }
+    # The library does not know its command line.
+    if package == "ganmod":
+        found |= {
+            (line, "ganmod.cli")
+            for line, name in imported_names(ast.parse(text), module)
+            if f"{name}.".startswith("ganmod.cli.") and module != "ganmod.__main__"
+        }
+    return [f"line {line} imports {name}" for line, name in sorted(found)]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_in_the_one_direction(path: Path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    found = violations(path.read_text(encoding="utf-8"), package_of(path), module)
+    assert not found, f"{path.relative_to(ROOT)}: {'; '.join(found)}; see ALLOWED in this test"
+
+
+@pytest.mark.parametrize(
+    ("text", "package", "module", "expected"),
+    [
+        ("import training", "ganmod", "ganmod.x", ["line 1 imports training"]),
+        ("import training.ema as e", "metrics", "metrics.x", ["line 1 imports training"]),
+        ("from style_transfer.model import load", "metrics", "metrics.x", ["line 1 imports style_transfer"]),
+        ("def f():\n    import metrics", "style_transfer", "style_transfer.x", ["line 2 imports metrics"]),
+        (
+            "if TYPE_CHECKING:\n    from configs.schema import A",
+            "ganmod",
+            "ganmod.x",
+            ["line 2 imports configs"],
+        ),
+        ("importlib.import_module('training.ema')", "ganmod", "ganmod.x", ["line 1 imports training"]),
+        ("from ganmod import cli", "ganmod", "ganmod.x", ["line 1 imports ganmod.cli"]),
+        ("from .cli import main", "ganmod", "ganmod.x", ["line 1 imports ganmod.cli"]),
+        ("from ..cli import main", "ganmod", "ganmod.modulation.x", ["line 1 imports ganmod.cli"]),
+        ("import ganmod", "configs", "configs.schema", ["line 1 imports ganmod"]),
+        ("import training, metrics, ganmod.layers", "ganmod/cli", "ganmod.cli.x", []),
+        ("from . import layers\nimport torch\nimport metricsaside", "ganmod", "ganmod.x", []),
+        ("from ganmod.layers import Conv2d", "style_transfer", "style_transfer.x", []),
+        ("import configs, metrics, style_transfer, ganmod", "training", "training.x", []),
+    ],
+)
+def test_the_check_finds_every_form_of_import(text: str, package: str, module: str, expected: list[str]):
+    assert violations(text, package, module) == expected
+
+
+def test_every_package_exists_and_has_modules():
+    assert {package_of(path) for path in sources()} == set(ALLOWED)
+    assert ROOT / "ganmod" / "modulation" / "functional.py" in sources()
+
+
+def test_files_are_named_after_what_they_do():
+    assert not [str(path) for path in sources() if path.name in FORBIDDEN_NAMES]
+    assert not [name for name in FORBIDDEN_FILES if (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources() if package_of(path) in ("ganmod", "configs")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_the_library_does_not_print(path: Path):
+    calls = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+    assert not calls, f"{path.relative_to(ROOT)} prints in lines {calls}: return or raise instead"
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names in sys.modules after a statement in a fresh interpreter."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import ganmod",
+        "import ganmod.cli.main",
+        "import sys; sys.argv = ['ganmod', '--help']\n"
+        "try:\n    from ganmod.cli.main import main; main()\nexcept SystemExit as stop:\n    assert not stop.code",
+    ],
+    ids=["library", "command", "help"],
+)
+def test_starting_does_not_import_what_is_slow(statement: str):
+    loaded = modules_after(statement)
+    assert "ganmod" in loaded
+    slow = {"torch", "torchvision", "scipy", "skimage", "tensorboard", "cleanfid", "pydantic", "numpy", "PIL"}
+    assert not loaded & slow
+
+
+def test_configurations_need_no_torch():
+    """So that `--dry-run` and a faulty option are answered at once."""
+    assert "torch" not in modules_after("import configs.schema")

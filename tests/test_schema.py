@@ -1,0 +1,61 @@
+"""If this fails, a typo in a configuration goes unnoticed, or a run's config.yaml does not repeat the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from configs.schema import ConfigError, StyleRun, list_presets, load_run, parse_setting, to_yaml
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
+    config = load_run(name, {})
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(config))
+    assert load_run(str(file), {}) == config
+
+
+def test_published_numbers_of_the_full_width_preset() -> None:
+    config = load_run("style-adaconv", {})
+    assert (config.model.style_dim, config.model.descriptor_size, config.model.style_image_size) == (512, 3, 256)
+    assert (config.schedule.batch_size, config.schedule.total_kimg) == (8, 1280)  # 160k steps of 8
+    assert (config.loss.content_weight, config.loss.style_weight) == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.rl": 0.1}, "optimizer.rl: Extra inputs are not permitted"),
+        ({"optimizer.lr": -1}, "optimizer.lr: Input should be greater than 0"),
+        ({"data.crop": 100}, "data.crop 100 is not a multiple of 8: try 96 or 104"),
+        ({"data.short_side": 64}, "data.short_side 64 is below data.crop: try 256"),
+        ({"model.style_image_size": 100}, "is not a multiple of 64: try 128 or 256"),
+        ({"schedule.microbatch": 3}, "batch_size 8 is not a multiple of schedule.microbatch 3: try 9"),
+        ({"loss.style": "grams"}, "loss.style: Input should be 'mean_std', 'gram' or 'shifted_gram'"),
+        ({"recipe.name": 1}, "recipe.name: recipe is a value, not a section"),
+    ],
+)
+def test_what_does_not_fit_is_named(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_run("style-adaconv-slim", changes)
+    assert message in str(caught.value)
+
+
+def test_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="no preset or file named 'style-adacov'. Presets: style-adaconv, "):
+        load_run("style-adacov", {})
+
+
+def test_settings_are_read_as_yaml() -> None:
+    assert parse_setting("optimizer.lr=1.0e-3") == ("optimizer.lr", 0.001)
+    assert parse_setting("data.content=[a, b]") == ("data.content", ["a", "b"])
+    assert parse_setting("model.modulation=adain") == ("model.modulation", "adain")
+    with pytest.raises(ConfigError, match="expected key=value"):
+        parse_setting("optimizer.lr")
+
+
+def test_configurations_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        StyleRun().recipe = "other"  # type: ignore[assignment, misc]
