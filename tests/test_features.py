@@ -1,4 +1,4 @@
-"""If this fails, losses and figures are measured in another network than the named one, or from the wrong file."""
+"""If this fails, losses and figures are measured in another network than the named one."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_vgg19_of_other_widths_is_refused(tmp_path: Path):
 
 
 class SlimStage(nn.Module):
-    """A stage file's network as its authors lay it out: conv0, conv11 ... conv41, a linear map after each convX1."""
+    """A stage file's network as its authors lay it out: conv0, conv11 ... conv41, linear maps convX1_aux."""
 
     NAMES = ("11", "12", "21", "22", "31", "32", "33", "34", "41")
 

@@ -76,7 +76,7 @@ def _small_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stylized(reference: Reference, content: Tensor, style: Tensor) -> Tensor:
-    """decoder(sd(y) * (x - mu(x)) / sd(x) + mu(y)), x and y at relu4_1, sd = sqrt(unbiased variance + 1e-5)."""
+    """decoder(sd(y) * (x - mu(x)) / sd(x) + mu(y)) at relu4_1, sd = sqrt(unbiased variance + 1e-5)."""
     x, y = reference.encoder(content), reference.encoder(style)
 
     def mu(features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""If this fails, an untrained model is blind to its content, or its signal dies or explodes before training starts."""
+"""If this fails, an untrained model is blind to its content, or its signal dies or explodes in it."""
 
 from __future__ import annotations
 

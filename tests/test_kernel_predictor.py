@@ -1,4 +1,4 @@
-"""If this fails, AdaConv's kernels have wrong shapes, start far from the identity, or do not follow the style."""
+"""If this fails, AdaConv's kernels have wrong shapes, start far from the identity, or ignore the style."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_without_a_host_width_a_group_holds_one_channel():
 
 
 def test_adaconv_of_single_taps_is_adain_weight_for_weight():
-    """Chandran et al. 2021, section 4: AdaIN is AdaConv with kernels of one element and groups of one channel."""
+    """AdaIN is AdaConv with kernels of one element and groups of one channel (Chandran et al. 2021)."""
     torch.manual_seed(0)
     spec = StyleSpec("vector", 6)
     adain = AdaIN(CHANNELS, spec).double()

@@ -40,7 +40,7 @@ def package_of(path: Path) -> str:
 
 
 def imported_names(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
-    """(line, absolute module) of every import, wherever it stands: in functions, under TYPE_CHECKING, by a text.
+    """(line, absolute module) of every import: in functions, under TYPE_CHECKING, through importlib too.
 
     module: the module's own dotted name, with __init__ as its last part for a package.
     """
@@ -149,8 +149,8 @@ def modules_after(statement: str) -> set[str]:
     [
         "import ganmod",
         "import ganmod.cli.main",
-        "import sys; sys.argv = ['ganmod', '--help']\n"
-        "try:\n    from ganmod.cli.main import main; main()\nexcept SystemExit as stop:\n    assert not stop.code",
+        "import sys; sys.argv = ['ganmod', '--help']\nfrom ganmod.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code",
     ],
     ids=["library", "command", "help"],
 )

@@ -1,4 +1,4 @@
-"""If this fails, a modulation cannot be found by name, or a mistake in using one goes without a clear message."""
+"""If this fails, a modulation cannot be found by name, or a mistake in using one is not explained."""
 
 from __future__ import annotations
 

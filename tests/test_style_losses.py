@@ -1,4 +1,4 @@
-"""If this fails, training and the reported figures measure another content or style distance than they name."""
+"""If this fails, training and the reported figures measure another distance than they name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_content_is_the_mean_squared_difference_at_one_layer():
 
 
 def test_mean_and_deviation_in_closed_form():
-    """Constant maps against patterns of known mean and biased deviation; averaged over channels, summed over layers."""
+    """Constant maps against patterns of known mean and deviation; mean over channels, sum over layers."""
     constant = torch.tensor([3.0, -1.0]).double()[None, :, None, None].expand(1, 2, 8, 8)
     pattern = torch.cat([5.0 + 2.0 * upright_stripes(), -1.0 + 0.5 * checkerboard()], dim=1)
     flat = EPS**0.5

@@ -1,4 +1,4 @@
-"""If this fails, a style-transfer model is not the same after saving, or its training and its use disagree."""
+"""If this fails, a style-transfer model changes when saved, or its training and its use disagree."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def test_a_file_of_other_configuration_is_refused(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     make("adain").save(path)
     file = read_model_file(path)
-    for config in ({}, {"model": {}}, {"model": {**file.config["model"], "colour": 1}}):
+    configs: list[dict[str, object]] = [{}, {"model": {}}, {"model": {**file.config["model"], "colour": 1}}]
+    for config in configs:
         save_model_file(path, file.tensors, kind=file.kind, config=config)
         with pytest.raises(ValueError, match=r"model\.safetensors"):
             load(path)
@@ -166,7 +167,7 @@ def test_one_style_serves_any_number_of_contents(model: StyleTransferModel):
 
 @torch.no_grad()
 def test_features_enter_with_unit_size():
-    """Weight demodulation assumes it; each channel is divided by its stored RMS. The classic model takes them plain."""
+    """Weight demodulation assumes it: each channel is divided by its RMS. Not so for the classic model."""
     content, _ = images()
     modulated, classic = make("weight_demod"), make("classic")
     plain = modulated.encoder.normalized(content)["relu4_1"]
@@ -201,7 +202,6 @@ def test_only_the_decoder_and_the_style_encoder_are_trained(model: StyleTransfer
 
 @pytest.mark.parametrize("size", [32, 63])
 def test_a_style_of_other_size_is_refused(size: int):
-    content, _ = images()
     with pytest.raises(ValueError, match=rf"style images are \[{size}, {size}\], expected \[64, 64\]"):
         make("adain").predict(torch.rand(1, 3, size, size))
 
@@ -246,7 +246,7 @@ def test_the_decoder_mirrors_the_encoder():
         decoder = make("classic" if style is None else "adain").decoder
         assert isinstance(decoder, Decoder)
         shapes = [
-            [tuple(layer.conv.weight.shape[:2]) for layer in (first, *rest)]  # type: ignore[union-attr, misc]
+            [tuple(layer.conv.weight.shape[:2]) for layer in (first, *rest)]  # type: ignore[misc]
             for first, rest in zip(decoder.first, decoder.rest, strict=True)
         ]
         assert shapes == [[(6, 8)], [(6, 6), (6, 6), (6, 6), (4, 6)], [(4, 4), (4, 4)], [(4, 4)]]

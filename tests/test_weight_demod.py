@@ -1,4 +1,4 @@
-"""If this fails, weight demodulation is not StyleGAN2's: its fused and unfused forms or its formula differ."""
+"""If this fails, weight demodulation is not StyleGAN2's, or its fused and unfused forms differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPEC = StyleSpec("vector", 6)
 def reference(
     x: Tensor, weight: Tensor, scale: Tensor, *, demodulate: bool, eps: float, padding: int
 ) -> Tensor:
-    """Karras et al. 2020, Eq. 1 and 3, entry by entry: w'_oik = s_i w_oik, w''_oik = w'_oik / sqrt(sum w'^2 + eps)."""
+    """Karras et al. 2020, Eq. 1 and 3: w'_oik = s_i w_oik, then w'_oik / sqrt(sum_ik w'^2 + eps)."""
     outputs = []
     for sample, s in zip(x, scale, strict=True):
         per_sample = torch.empty_like(weight)

@@ -34,7 +34,7 @@ class KernelPredictor(nn.Module):
         self.channels, self.kernel_size, self.group_size = channels, kernel_size, group_size
         self.style_size = style.size if style.kind == "map" else 1
         maps = channels * group_size
-        taps = 3 if self.style_size == kernel_size else abs(kernel_size - self.style_size) + 1
+        taps = min(3, kernel_size) if self.style_size == kernel_size else abs(kernel_size - self.style_size) + 1
         # Residuals are summed over the group (and, depthwise, over its taps): dividing by the root of their
         # number keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
         depthwise_std = residual_gain / (group_size * kernel_size**2) ** 0.5
@@ -61,7 +61,7 @@ class KernelPredictor(nn.Module):
         style = style[:, :, None, None] if style.ndim == 2 else style
         weight = self.depthwise_weight * self.depthwise_gain
         if self.style_size == self.kernel_size:
-            return F.conv2d(style, weight, padding=1)
+            return F.conv2d(style, weight, padding=weight.shape[-1] // 2)
         if self.style_size < self.kernel_size:
             return F.conv_transpose2d(style, weight.transpose(0, 1))
         return F.conv2d(style, weight)
