@@ -76,10 +76,10 @@ def pair_losses(
     for a, b in tqdm(list(pairs), desc=label, disable=None):
         first, second = network.normalized(square(a, size)), network.normalized(square(b, size))
         for loss, function in STYLE_LOSSES.items():
-            for layers in (LAYERS, *((layer,) for layer in LAYERS)):
-                name = loss if layers == LAYERS else f"{loss} {layers[0]}"
-                value = function({i: first[i] for i in layers}, {i: second[i] for i in layers})
-                losses.setdefault(name, []).append(float(value))
+            by_layer = [float(function({i: first[i]}, {i: second[i]})) for i in LAYERS]
+            losses.setdefault(loss, []).append(sum(by_layer))  # every style loss is a sum over layers
+            for layer, value in zip(LAYERS, by_layer, strict=True):
+                losses.setdefault(f"{loss} {layer}", []).append(value)
     return losses
 
 
@@ -105,7 +105,7 @@ def style_vectors(network: VGGFeatures, images: Iterable[Tensor], label: str) ->
     """Images [1,3,H,W] -> {loss: vectors [N,D]}, checked against the loss on the first two images."""
     found: dict[str, list[Tensor]] = {name: [] for name in VECTORS}
     checked: list[Mapping[str, Tensor]] = []
-    for image in tqdm(list(images), desc=label, disable=None):
+    for image in tqdm(images, desc=label, disable=None):
         features = network.normalized(image)
         if len(checked) < 2:
             checked.append(features)
@@ -197,6 +197,7 @@ def main() -> None:
         }
         for loss in losses[REFERENCE]
     }
+    print(table(list(networks), results), file=sys.stderr, flush=True)  # so far: the whole takes minutes
 
     # 2. Two disjoint crops of one style image: opposite corners.
     styles, half = held_out_images(args.held_out, args.style or args.data), args.size // 2

@@ -38,13 +38,17 @@ class StyleModel(Strict):
 
 
 class StyleLoss(Strict):
-    """The frozen loss network and the weights of the terms."""
+    """The frozen loss network and the weights of the terms.
+
+    Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost its content
+    altogether (content loss 0.21, that of an unrelated photo, after 560 s), with 1 the picture stays.
+    """
 
     network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim"] = "vgg19"
     network_weights: str | None = None
     style: Literal["mean_std", "gram", "shifted_gram"] = "mean_std"
     content_weight: NonNegative = 1.0
-    style_weight: NonNegative = 10.0
+    style_weight: NonNegative = 1.0
 
 
 class StyleData(Strict):

@@ -146,6 +146,7 @@ def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
     """VGG-19 from torchvision's state dict (features.0.weight ...) or vgg_normalised.pth's (0.weight ...),
     calibrated.
     """
+    _check_state_dict(state, source)
     network = VGGFeatures()
     if "features.0.weight" in state:
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
@@ -158,9 +159,12 @@ def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
         raise FeatureError(
             f"{source} is neither torchvision's VGG-19 nor vgg_normalised.pth: first keys {list(state)[:3]}"
         )
-    for name, i in index.items():
-        for part in ("weight", "bias"):
-            tensors[f"convs.{name}.{part}"] = state[f"{prefix}{i}.{part}"]
+    try:
+        for name, i in index.items():
+            for part in ("weight", "bias"):
+                tensors[f"convs.{name}.{part}"] = state[f"{prefix}{i}.{part}"]
+    except KeyError as error:
+        raise FeatureError(f"{source} has no tensor {error}: it is not the whole VGG-19") from error
     load_state(network, tensors | {"rms": torch.ones(4)}, source=source)
     network.calibrate(calibration_images())
     return network
@@ -178,7 +182,9 @@ def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
             f"{file} not found: expected the stage file 4SE.pth of Collaborative-Distillation's VGG-19"
         )
     state = read_tensors_pickle(file)
+    _check_state_dict(state, str(file))
     state = state.get("model", state)
+    _check_state_dict(state, str(file))
     network = VGGFeatures(SLIM_WIDTHS, aux_widths=VGG19_WIDTHS if aux else None)
     try:
         tensors = {f"conv0.{part}": state[f"conv0.{part}"] for part in ("weight", "bias")}
@@ -193,6 +199,11 @@ def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
     load_state(network, tensors | {"rms": torch.ones(4)}, source=str(file))
     network.calibrate(calibration_images())
     return network
+
+
+def _check_state_dict(state: object, source: str) -> None:
+    if not isinstance(state, Mapping):
+        raise FeatureError(f"{source} holds a {type(state).__name__}, expected a state dict: tensors by name")
 
 
 def calibration_images(size: int = 256) -> Tensor:

@@ -50,11 +50,16 @@ def gram(x: Tensor, *, shift: tuple[int, int] = (0, 0)) -> Tensor:
     """
     rows, columns = shift
     height, width = x.shape[2] - abs(rows), x.shape[3] - abs(columns)
+    if min(height, width) < 1:
+        raise ValueError(
+            f"features are {x.shape[2]} x {x.shape[3]}, too small to shift by {shift}: use larger images"
+        )
     top, left = max(-rows, 0), max(-columns, 0)
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     first = x[:, :, top : top + height, left : left + width].flatten(2)
     second = x[:, :, top + rows : top + rows + height, left + columns : left + columns + width].flatten(2)
-    return first @ second.transpose(1, 2) / first.shape[2]
+    with torch.autocast(x.device.type, enabled=False):  # it would round the sums to half precision
+        return first @ second.transpose(1, 2) / first.shape[2]
 
 
 def gram_loss(features: Features, target: Features) -> Tensor:

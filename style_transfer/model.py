@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ganmod.features import VGGFeatures, calibration_images
-from ganmod.model_file import load_state, read_model_file, save_model_file
+from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
 from ganmod.modulation.functional import match_statistics, mean_std
 from style_transfer.networks import Decoder, StyleEncoder
@@ -22,6 +22,7 @@ from style_transfer.prepare import (
     pad_to_multiple,
     prepare_style,
     resize_content,
+    spread_params,
     to_batch,
 )
 
@@ -140,7 +141,9 @@ class StyleTransferModel(nn.Module):
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """The training path: content [N,3,H,W], style [N,3,S,S] -> [N,3,H,W], not clamped."""
-        if content.shape == style.shape:  # one pass of the encoder over both
+        size = self.spec.style_image_size
+        fits = self.style_encoder is None or style.shape[2:] == (size, size)
+        if fits and content.shape == style.shape:  # one pass of the encoder over both
             both = self.encode(torch.cat([content, style]))
             features, style_features = both.chunk(2)
             return self.decode(features, self.predict_from_features(style_features))
@@ -159,7 +162,8 @@ class StyleTransferModel(nn.Module):
         """`stylize` with parameters predicted before: many contents in one style, or frames of a video."""
         images = resize_content(to_batch(content, "content"), size)
         padded = pad_to_multiple(images, 8).to(self.feature_rms.device)
-        out = self.decode(self.encode(padded), params)[:, :, : images.shape[2], : images.shape[3]]
+        out = self.decode(self.encode(padded), spread_params(params, len(images)))
+        out = out[:, :, : images.shape[2], : images.shape[3]]
         return from_batch(out.float().clamp(0, 1), content)
 
     @torch.inference_mode()
@@ -212,8 +216,14 @@ def load(path: str | Path | None = None) -> StyleTransferModel:
     """
     source = Path(path) if path is not None else SHIPPED
     file = read_model_file(source, expect_kind=KIND)
-    fields = dict(file.config["model"])
-    spec = ModelSpec(**{**fields, "encoder_widths": tuple(fields["encoder_widths"])})
+    try:
+        fields = dict(file.config["model"])
+        spec = ModelSpec(**{**fields, "encoder_widths": tuple(fields["encoder_widths"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"{source}: its configuration describes no style-transfer model ({error}); "
+            "it may come from a newer ganmod, or train and save it again"
+        ) from error
     model = StyleTransferModel(spec, VGGFeatures(spec.encoder_widths))
     load_state(model, file.tensors, source=str(source))
     return model.eval()

@@ -78,3 +78,8 @@ def interpolate_params(first: list[Any], second: list[Any], weight: float) -> li
         type(a)(*(torch.lerp(x, y, weight) for x, y in zip(a, b, strict=True)))
         for a, b in zip(first, second, strict=True)
     ]
+
+
+def spread_params(params: list[Any], samples: int) -> list[Any]:
+    """Parameters predicted for one style, shared by `samples` contents; those of several styles unchanged."""
+    return [type(p)(*(x.expand(samples, *x.shape[1:]) if len(x) == 1 else x for x in p)) for p in params]

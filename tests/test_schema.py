@@ -21,7 +21,7 @@ def test_published_numbers_of_the_full_width_preset() -> None:
     config = load_run("style-adaconv", {})
     assert (config.model.style_dim, config.model.descriptor_size, config.model.style_image_size) == (512, 3, 256)
     assert (config.schedule.batch_size, config.schedule.total_kimg) == (8, 1280)  # 160k steps of 8
-    assert (config.loss.content_weight, config.loss.style_weight) == (1, 10)
+    assert (config.loss.content_weight, config.loss.style_weight) == (1, 1)
 
 
 @pytest.mark.parametrize(

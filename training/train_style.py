@@ -97,10 +97,12 @@ def train(
     grid_inputs = _grid_inputs(data, device)
     clock = time.process_time if schedule.clock == "cpu" else time.monotonic
     budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
+    timed = schedule.minutes is not None  # then the bar counts seconds: the images it will reach are unknown
     bar = tqdm(
-        total=total_nimg,
-        initial=nimg,
-        unit="img",
+        total=round(budget) if timed else total_nimg,
+        initial=int(seconds) if timed else nimg,
+        unit="s" if timed else "img",
+        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{postfix}" if timed else None,
         disable=(rank != 0 or None) if progress is not False else True,
     )
 
@@ -187,7 +189,7 @@ def train(
             seconds += clock() - begin
 
             # Report.
-            bar.update(schedule.batch_size)
+            bar.update((min(int(seconds), bar.total) if timed else nimg) - bar.n)
             if (
                 _every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
                 or nimg >= total_nimg

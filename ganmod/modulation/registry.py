@@ -103,5 +103,5 @@ def _options(cls: type[Modulation]) -> dict[str, Any]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(word, known, n=1)
+    match = difflib.get_close_matches(word.lower(), known, n=1)
     return f" (did you mean {match[0]!r}?)" if match else ""

@@ -1,0 +1,215 @@
+"""`ganmod bench`: speed against an alternative, side by side, as ratios."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+import ganmod
+from ganmod.cli.option_checks import check_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.bench_style import Comparison, Progress
+
+LOSS_TOLERANCE = 0.01
+STYLE_DIMS = {"full": 512, "slim": 128}
+PARTS = ("iteration", "op", "stylize")
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed: every number is a ratio to an alternative measured in the same run."""
+
+
+@bench.command()
+@click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True)
+@click.option(
+    "--size",
+    type=click.IntRange(64),
+    default=256,
+    show_default=True,
+    help="Side of the images in pixels, a multiple of 64.",
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Images per training iteration."
+)
+@click.option(
+    "--width",
+    type=click.Choice(list(STYLE_DIMS)),
+    default="full",
+    show_default=True,
+    help="Networks and scales as wide as VGG-19, or a quarter.",
+)
+@click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs of each form."
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--compile/--no-compile", "compiled", default=True, help="Measure the op compiled, too.  [default: yes]"
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+def style(
+    part: str,
+    size: int,
+    batch: int,
+    width: str,
+    repeats: int,
+    threads: int | None,
+    device: str,
+    compiled: bool,
+    json_file: Path | None,
+) -> None:
+    """Style transfer: a training iteration, the AdaConv op and stylising with cached parameters.
+
+    The alternatives: training in float32, with one convolution per sample and everything encoded apart; a
+    loop over samples, depthwise, then pointwise; predicting the parameters for every image. The networks
+    have random weights. Ends with code 1 if losses of a training iteration differ by more than 1 %.
+    """
+    if size % 64:
+        raise click.UsageError(f"--size {size} is not a multiple of 64: try {size // 64 * 64 or 64}")
+    check_device(device)
+    import torch
+
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
+    try:
+        machine = describe_machine(torch.device(device))
+        click.echo("\n".join(f"{key}: {value}" for key, value in machine.items()) + "\n")
+        rows = _run(PARTS if part == "all" else (part,), size, batch, width, repeats, device, compiled)
+    finally:
+        torch.set_num_threads(threads_before)
+    if json_file is not None:
+        report = {"machine": machine, "results": [row.to_dict() for row in rows]}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    apart = [row for row in rows if row.part == "iteration" and not row.deviation <= LOSS_TOLERANCE]
+    if apart:
+        raise click.ClickException(
+            "; ".join(f"{row.case}: losses {row.deviation:.2%} apart, expected at most 1 %" for row in apart)
+        )
+
+
+def _run(
+    parts: tuple[str, ...], size: int, batch: int, width: str, repeats: int, device_name: str, compiled: bool
+) -> list[Comparison]:
+    """Measure and print, part by part."""
+    import torch
+
+    from style_transfer import load
+    from style_transfer.model import SHIPPED
+    from training import bench_style
+
+    widths, style_dim = bench_style.WIDTHS[width], STYLE_DIMS[width]
+    device = torch.device(device_name)
+    common: dict[str, Any] = {"size": size, "repeats": repeats, "device": device}
+    rows: list[Comparison] = []
+    if "iteration" in parts:
+        dtypes = [torch.float32, *([torch.bfloat16] if bf16_instructions(device) else [])]
+        click.echo(f"A training iteration, {width} width, AdaConv, random weights")
+        with _bar("iteration", (repeats + 1) * (len(dtypes) + 1)) as progress:
+            found = bench_style.compare_iteration(
+                widths=widths, style_dim=style_dim, batch=batch, dtypes=dtypes, progress=progress, **common
+            )
+        rows += _print(found)
+        if len(dtypes) == 1:
+            click.echo("  bfloat16: left out, the processor has no instructions for it")
+    if "op" in parts:
+        click.echo("The AdaConv op, forward and backward")
+        for mode in (False, True) if compiled else (False,):
+            with _bar("compiled op" if mode else "eager op", 4 * 2 * (repeats + 1)) as progress:
+                found = bench_style.compare_op(widths=widths, compiled=mode, progress=progress, **common)
+            rows += _print(found)
+    if "stylize" in parts:
+        click.echo("Stylising with cached parameters")
+        models = {f"random, {width}": lambda: bench_style.random_model(widths, style_dim=style_dim, size=size)}
+        if SHIPPED.is_file():
+            models["shipped"] = load
+        for name, make in models.items():
+            with _bar(name, 1 + 2 * repeats) as progress:
+                found = bench_style.compare_stylize(make(), name, progress=progress, **common)
+            rows += _print(found)
+    return rows
+
+
+class _bar:
+    """A progress bar on standard error that yields the call that advances it."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.bar = tqdm(total=total, desc=name, unit="run", leave=False, disable=None)
+
+    def __enter__(self) -> Progress:
+        return lambda: self.bar.update() and None
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.close()
+
+
+def _print(rows: list[Comparison]) -> list[Comparison]:
+    for row in rows:
+        click.echo(
+            f"  {row.case:42}  {row.a} {row.a_min_ms:.1f} / {row.a_median_ms:.1f} ms, "
+            f"{row.b} {row.b_min_ms:.1f} / {row.b_median_ms:.1f} ms (min / median): "
+            f"{row.ratio_min:.2f}x / {row.ratio_median:.2f}x, apart by {row.deviation:.1e}"
+        )
+    return rows
+
+
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """Versions and hardware that the numbers belong to."""
+    import torch
+
+    return {
+        "ganmod": ganmod.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "bf16 instructions": ", ".join(bf16_instructions(device)) or "none",
+    }
+
+
+def cpu_name() -> str:
+    """The processor's model, as its system calls it."""
+    for line in _cpuinfo():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def bf16_instructions(device: torch.device) -> list[str]:
+    """The processor's bfloat16 features by name, empty without them; for a GPU, what torch says of it."""
+    if device.type == "cuda":
+        import torch
+
+        return ["cuda"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+    flags = {word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()}
+    found = sorted(flags & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16"})
+    if not found and _sysctl("hw.optional.arm.FEAT_BF16") == "1":
+        found = ["FEAT_BF16"]
+    return found
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+
+
+def _sysctl(key: str) -> str:
+    """A value of macOS's sysctl; empty elsewhere."""
+    if platform.system() != "Darwin":
+        return ""
+    done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=False)
+    return done.stdout.strip()

@@ -1,0 +1,356 @@
+"""Speed of style transfer against its obvious form: a training iteration, the AdaConv op, cached styles.
+
+Both forms of a comparison run in turn (A, B, A, B ...) in one process, so that other work on the machine
+burdens both alike; only the ratios mean something. Every comparison also measures how far the two results
+are apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from configs.schema import StyleLoss
+from ganmod.features import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
+from ganmod.images import center_crop, resize_short_side, to_tensor
+from ganmod.modulation.functional import adaconv, adaconv_reference
+from ganmod.style_losses import STYLE_LOSSES, content_loss
+from style_transfer import ModelSpec, StyleTransferModel, build, prepare_style
+from style_transfer.procedural_styles import builtin_contents, draw_style_set
+from training.style_run import Losses, style_transfer_losses
+
+WIDTHS = {"full": VGG19_WIDTHS, "slim": SLIM_WIDTHS}
+OP_BATCH = 4
+Progress = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two forms of one computation, a (the obvious one) and b; times in ms, ratio = a / b: above 1, b is faster.
+
+    deviation: largest relative difference of the results, in float32 of the order of 1e-6.
+    """
+
+    part: str
+    case: str
+    a: str
+    b: str
+    a_min_ms: float
+    a_median_ms: float
+    b_min_ms: float
+    b_median_ms: float
+    deviation: float
+
+    @property
+    def ratio_min(self) -> float:
+        return self.a_min_ms / self.b_min_ms
+
+    @property
+    def ratio_median(self) -> float:
+        return self.a_median_ms / self.b_median_ms
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"ratio_min": self.ratio_min, "ratio_median": self.ratio_median}
+
+
+def interleaved_ms(
+    forms: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, progress: Progress
+) -> dict[str, list[float]]:
+    """Wall time in ms of `repeats` calls of each form, taken in turn; warming up is the caller's part."""
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(repeats):
+        for name, form in forms.items():
+            _wait(device)
+            begin = time.perf_counter()
+            form()
+            _wait(device)
+            times[name].append((time.perf_counter() - begin) * 1000)
+            progress()
+    return times
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _compare(
+    part: str, case: str, names: tuple[str, str], times: Mapping[str, list[float]], deviation: float
+) -> Comparison:
+    a, b = (times[name] for name in names)
+    return Comparison(
+        part, case, *names, min(a), statistics.median(a), min(b), statistics.median(b), deviation
+    )
+
+
+def largest_deviation(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Largest difference of each pair of tensors over the largest expected value; the worst of the pairs."""
+    return max(
+        ((x.double() - y.double()).abs().max() / y.double().abs().max().clamp_min(1e-30)).item()
+        for x, y in zip(got, expected, strict=True)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# A training iteration.
+
+
+def random_features(widths: tuple[int, ...], seed: int = 0) -> VGGFeatures:
+    """A frozen VGG-19 with Kaiming weights, calibrated: the cost of the trained one, without its file."""
+    torch.manual_seed(seed)
+    network = VGGFeatures(widths)
+    for conv in network.convs.values():
+        nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    network.calibrate(calibration_images())
+    return network.requires_grad_(False).eval()
+
+
+def random_model(widths: tuple[int, ...], *, style_dim: int, size: int, seed: int = 0) -> StyleTransferModel:
+    """The untrained AdaConv model on a random encoder; the same weights for the same arguments.
+
+    size: of style images, a multiple of 64.
+    """
+    w1, w2, w3, w4 = widths
+    encoder = random_features(widths, seed)
+    spec = ModelSpec("vgg19", (w1, w2, w3, w4), style_dim=style_dim, style_image_size=size)
+    return build(spec, encoder)
+
+
+def sample_batch(batch: int, size: int) -> tuple[Tensor, Tensor]:
+    """Crops of the built-in photos and as many procedural styles, float [batch,3,size,size] in [0,1]."""
+    photos = itertools.islice(itertools.cycle(builtin_contents().values()), batch)
+    contents = [to_tensor(center_crop(resize_short_side(photo, size), size)) for photo in photos]
+    styles = [to_tensor(image) for _, image in draw_style_set(batch, size)]
+    return torch.stack(contents), torch.stack(styles)
+
+
+def obvious_losses(
+    model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
+) -> Losses:
+    """The obvious form: content and style encoded apart, one sample's convolution at a time, targets apart."""
+    features, style_features = model.encode(content), model.encode(style)
+    stylized = _obvious_decode(model, features, model.predict_from_features(style_features))
+    with torch.no_grad():
+        content_target = network.normalized(content)
+        style_target = network.normalized(style)
+    result = network.normalized(stylized)
+    content_term = content_loss(result, content_target).mean()
+    style_term = STYLE_LOSSES[config.style](result, style_target).mean()
+    return Losses(
+        config.content_weight * content_term + config.style_weight * style_term, content_term, style_term
+    )
+
+
+def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any]) -> Tensor:
+    decoder = model.decoder
+    for scale, (first, rest) in enumerate(zip(decoder.first, decoder.rest, strict=True)):
+        if scale > 0:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        x = adaconv_reference(x, *params[scale])
+        x = first.conv(x) + first.bias[:, None, None]  # type: ignore[operator, index]
+        x = rest(first.activation(x))  # type: ignore[operator]
+    return decoder.to_rgb(x) * decoder.output_gain + decoder.output_offset
+
+
+def training_losses(
+    model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
+) -> Losses:
+    """The losses as `training.train_style` computes them."""
+    stylized = model(content, prepare_style(style, model.spec.style_image_size))
+    return style_transfer_losses(network, config, stylized, content, style, classic=False)
+
+
+LossForm = Callable[[StyleTransferModel, VGGFeatures, StyleLoss, Tensor, Tensor], Losses]
+
+
+class Iteration:
+    """Forward, backward and Adam step of one form, with a model, an optimizer and a batch of its own."""
+
+    def __init__(
+        self,
+        losses: LossForm,
+        *,
+        widths: tuple[int, ...],
+        style_dim: int,
+        batch: int,
+        size: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = False,
+    ) -> None:
+        """dtype: bfloat16 means autocast. channels_last: memory format of weights and images."""
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.losses, self.dtype, self.device = losses, dtype, device
+        self.config = StyleLoss()
+        self.model = random_model(widths, style_dim=style_dim, size=size).to(device, memory_format=layout)
+        self.network = random_features(widths).to(device, memory_format=layout)
+        self.content, self.style = (x.to(device, memory_format=layout) for x in sample_batch(batch, size))
+        self.optimizer = torch.optim.Adam(
+            self.model.trainable().values(),
+            lr=2e-3,
+            betas=(0.0, 0.99),
+            fused=True if device.type == "cuda" else None,
+        )
+
+    def __call__(self) -> Tensor:
+        """One iteration -> its losses before the step: total, content, style, [3]."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            losses = self.losses(self.model, self.network, self.config, self.content, self.style)
+        losses.total.backward()
+        self.optimizer.step()
+        return torch.stack([x.detach().float() for x in losses])
+
+
+def compare_iteration(
+    *,
+    widths: tuple[int, ...] = VGG19_WIDTHS,
+    style_dim: int = 512,
+    batch: int = 8,
+    size: int = 256,
+    repeats: int = 5,
+    device: torch.device,
+    dtypes: Sequence[torch.dtype] = (torch.float32,),
+    progress: Progress = lambda: None,
+) -> list[Comparison]:
+    """The training loop's iteration in each of `dtypes` against the obvious form in float32.
+
+    The deviation is that of the three losses in the first iteration, from equal weights.
+    """
+    sizes = {"widths": widths, "style_dim": style_dim, "batch": batch, "size": size, "device": device}
+    forms = {"obvious": Iteration(obvious_losses, **sizes)}  # type: ignore[arg-type]
+    for dtype in dtypes:
+        forms[_name(dtype)] = Iteration(training_losses, **sizes, dtype=dtype, channels_last=True)  # type: ignore[arg-type]
+    first = {}
+    for name, form in forms.items():  # the warm-up
+        first[name] = form()
+        progress()
+    times = interleaved_ms(forms, repeats, device, progress)
+    expected = first["obvious"]
+    return [
+        _compare(
+            "iteration",
+            f"{name}, batch {batch}, {size} px",
+            ("obvious", name),
+            times,
+            ((first[name] - expected).abs() / expected.abs()).max().item(),
+        )
+        for name in forms
+        if name != "obvious"
+    ]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# The AdaConv op.
+
+
+def compare_op(
+    *,
+    widths: tuple[int, ...] = VGG19_WIDTHS,
+    batch: int = OP_BATCH,
+    size: int = 256,
+    repeats: int = 5,
+    device: torch.device,
+    compiled: bool = False,
+    progress: Progress = lambda: None,
+) -> list[Comparison]:
+    """AdaConv, forward and backward, against the loop over samples, at the four scales and summed over them.
+
+    size: side at the finest scale; the coarsest has an eighth. compiled: both forms by torch.compile.
+    """
+    mode = "compiled" if compiled else "eager"
+    rows = []
+    for scale, channels in enumerate(reversed(widths)):
+        side = size >> (3 - scale)
+        inputs = _op_inputs(batch, channels, max(widths) // channels, side, device)
+        forms, results = {}, {}
+        for name, op in {"loop": adaconv_reference, "adaconv": adaconv}.items():
+            if compiled:
+                torch.compiler.reset()  # else earlier shapes count towards the limit of recompilations
+                op = torch.compile(op, dynamic=False)
+            forms[name] = _forward_backward(op, inputs)
+            results[name] = forms[name]()  # compiles, warms up
+            progress()
+        times = interleaved_ms(forms, repeats, device, progress)
+        case = f"{mode}, {channels} channels, {side} px, batch {batch}"
+        deviation = largest_deviation(results["adaconv"], results["loop"])
+        rows.append(_compare("op", case, ("loop", "adaconv"), times, deviation))
+    return [*rows, _summed(rows, f"{mode}, sum of the scales")]
+
+
+def _op_inputs(batch: int, channels: int, group_size: int, side: int, device: torch.device) -> list[Tensor]:
+    """x, depthwise, pointwise, bias and the gradient of the output."""
+    generator = torch.Generator().manual_seed(0)
+    shapes_and_scales = (
+        ((batch, channels, side, side), 1.0),
+        ((batch, channels, group_size, 3, 3), 0.2),
+        ((batch, channels, group_size, 1, 1), 0.5),
+        ((batch, channels), 1.0),
+        ((batch, channels, side, side), 1.0),
+    )
+    return [
+        (torch.randn(shape, generator=generator) * scale).to(device) for shape, scale in shapes_and_scales
+    ]
+
+
+def _forward_backward(op: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+    """A call that returns the output and the gradients of all inputs."""
+    *arguments, grad_output = inputs
+    leaves = [x.requires_grad_() for x in arguments]
+
+    def run() -> list[Tensor]:
+        out = op(*leaves)
+        return [out.detach(), *torch.autograd.grad(out, leaves, grad_output)]
+
+    return run
+
+
+def _summed(rows: Sequence[Comparison], case: str) -> Comparison:
+    total = {
+        key: sum(getattr(row, key) for row in rows)
+        for key in ("a_min_ms", "a_median_ms", "b_min_ms", "b_median_ms")
+    }
+    return Comparison(
+        rows[0].part, case, rows[0].a, rows[0].b, **total, deviation=max(row.deviation for row in rows)
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------
+# Stylising with cached parameters.
+
+
+def compare_stylize(
+    model: StyleTransferModel,
+    case: str,
+    *,
+    size: int = 256,
+    repeats: int = 5,
+    device: torch.device,
+    progress: Progress = lambda: None,
+) -> list[Comparison]:
+    """One content in a style whose parameters were predicted before, against predicting them every time."""
+    model = model.to(device).eval()
+    (content,), (style,) = (x.to(device) for x in sample_batch(1, size))
+    params = model.predict_style(style)
+    forms: dict[str, Callable[[], Tensor]] = {
+        "stylize": lambda: model.stylize(content, style),
+        "cached": lambda: model.apply_params(content, params),
+    }
+    results = {name: form() for name, form in forms.items()}
+    progress()
+    times = interleaved_ms(forms, repeats, device, progress)
+    deviation = largest_deviation([results["cached"]], [results["stylize"]])
+    return [_compare("stylize", f"{case}, {size} px", ("stylize", "cached"), times, deviation)]
