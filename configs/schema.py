@@ -40,8 +40,8 @@ class StyleModel(Strict):
 class StyleLoss(Strict):
     """The frozen loss network and the weights of the terms.
 
-    Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost its content
-    altogether (content loss 0.21, that of an unrelated photo, after 560 s), with 1 the picture stays.
+    Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost
+    its content altogether (content loss 0.21, that of an unrelated photo), with 1 the picture stays.
     """
 
     network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim"] = "vgg19"

@@ -58,7 +58,7 @@ class StaticConv2d(nn.Module):
         return self.apply_weight(x, self.scaled_weight)
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], with this layer's padding and resampling."""
+        """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], padded and resampled as this layer."""
         if self.resample is not None:
             x = self.resample(x)
         pad = self.padding

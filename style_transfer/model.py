@@ -114,7 +114,7 @@ class StyleTransferModel(nn.Module):
         return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
 
     def encode(self, x: Tensor) -> Tensor:
-        """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> relu4_1 over its RMS, [N,C,H/8,W/8]. No gradient."""
+        """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> scaled relu4_1 [N,C,H/8,W/8]. No gradient."""
         with torch.no_grad():
             return self.encoder.normalized(x)["relu4_1"] / self.feature_rms[:, None, None]
 

@@ -15,7 +15,7 @@ MIN_SIDE = 16
 
 
 def to_batch(image: np.ndarray | Tensor, what: str) -> Tensor:
-    """uint8 [H,W,3] or float [3,H,W] or [N,3,H,W] in [0,1] -> float [N,3,H,W]; ValueError for anything else."""
+    """uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1] -> float [N,3,H,W]; else ValueError."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(
@@ -73,7 +73,7 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def interpolate_params(first: list[Any], second: list[Any], weight: float) -> list[Any]:
-    """(1 - weight) * first + weight * second, tensor by tensor; both lists hold equal NamedTuples of tensors."""
+    """(1 - weight) * first + weight * second, tensor by tensor, of two lists of equal NamedTuples."""
     return [
         type(a)(*(torch.lerp(x, y, weight) for x, y in zip(a, b, strict=True)))
         for a, b in zip(first, second, strict=True)

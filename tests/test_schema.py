@@ -19,7 +19,8 @@ def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path)
 
 def test_published_numbers_of_the_full_width_preset() -> None:
     config = load_run("style-adaconv", {})
-    assert (config.model.style_dim, config.model.descriptor_size, config.model.style_image_size) == (512, 3, 256)
+    model = config.model
+    assert (model.style_dim, model.descriptor_size, model.style_image_size) == (512, 3, 256)
     assert (config.schedule.batch_size, config.schedule.total_kimg) == (8, 1280)  # 160k steps of 8
     assert (config.loss.content_weight, config.loss.style_weight) == (1, 1)
 
@@ -44,7 +45,9 @@ def test_what_does_not_fit_is_named(changes: dict, message: str) -> None:
 
 
 def test_unknown_preset_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no preset or file named 'style-adacov'. Presets: style-adaconv, "):
+    with pytest.raises(
+        ConfigError, match=r"no preset or file named 'style-adacov'\. Presets: style-adaconv, "
+    ):
         load_run("style-adacov", {})
 
 

@@ -45,7 +45,8 @@ def test_crops_lie_inside_the_image_and_are_flipped_half_the_time() -> None:
     crops = stream([ramp], short_side=64)
     rising = [bool((crops[i][0, 0].int().diff() > 0).any()) for i in range(200)]
     assert 70 < sum(rising) < 130
-    assert not any(bool((stream([ramp], short_side=64, flip=False)[i][0, 0].int().diff() < 0).any()) for i in range(50))
+    upright = stream([ramp], short_side=64, flip=False)
+    assert not any(bool((upright[i][0, 0].int().diff() < 0).any()) for i in range(50))
     assert crops[0].shape == (3, 16, 16)
     assert crops[0].dtype == torch.uint8
 
@@ -54,10 +55,8 @@ def test_crops_lie_inside_the_image_and_are_flipped_half_the_time() -> None:
 def test_processes_share_a_step_and_workers_do_not_matter(num_workers: int) -> None:
     data = Pairs(stream(flat_images(6)), stream(flat_images(6), purpose="style"))
     whole = iter(step_loader(data, StepSampler(batch=4, nimg=8), num_workers=0))
-    shares = [
-        iter(step_loader(data, StepSampler(batch=4, nimg=8, rank=r, num_processes=2), num_workers=num_workers))
-        for r in range(2)
-    ]
+    samplers = [StepSampler(batch=4, nimg=8, rank=r, num_processes=2) for r in range(2)]
+    shares = [iter(step_loader(data, sampler, num_workers=num_workers)) for sampler in samplers]
     for _ in range(2):
         content, style = next(whole)
         parts = [next(share) for share in shares]
@@ -80,10 +79,10 @@ def test_too_many_corrupt_files_are_an_error(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(30)]
     for file in files:
         file.write_bytes(b"not an image")
-    with pytest.warns(UserWarning), pytest.raises(ImageError, match="more than 20 corrupt content images"):
-        stream(files)[0]
-    with pytest.warns(UserWarning), pytest.raises(ImageError, match="none of the 3 content images can be read"):
-        stream(files[:3])[0]
+    expected = ((files, "more than 20 corrupt content images"), (files[:3], "none of the 3 content images"))
+    for some, message in expected:
+        with pytest.warns(UserWarning, match="skipped"), pytest.raises(ImageError, match=message):
+            stream(some)[0]
 
 
 def test_impossible_settings_are_refused() -> None:

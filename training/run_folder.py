@@ -1,4 +1,4 @@
-"""The run folder: configuration, log, statistics, sample grids, TensorBoard events; and the request to stop."""
+"""The run folder: configuration, log, statistics, sample grids, TensorBoard; the request to stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a style-transfer run is made of, built from its configuration: data, model, loss network, loss terms."""
+"""The parts of a style-transfer run, from its configuration: data, model, loss network, losses."""
 
 from __future__ import annotations
 

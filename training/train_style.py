@@ -55,8 +55,8 @@ def train(
     torch.manual_seed(runtime.seed)
     data = build_data(config.data, runtime.seed)
     memory_format = torch.channels_last if runtime.channels_last else torch.contiguous_format
-    loss_network = build_loss_network(config.loss).to(device, memory_format=memory_format)
-    model = build_model(config.model).to(device, memory_format=memory_format)
+    loss_network = build_loss_network(config.loss).to(device).to(memory_format=memory_format)
+    model = build_model(config.model).to(device).to(memory_format=memory_format)
     parameters = model.trainable()
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.Adam(
@@ -216,7 +216,7 @@ def train(
 
 
 def check_same_run(saved: dict[str, Any], config: StyleRun) -> None:
-    """ValueError if a checkpoint belongs to a run whose model, loss, data, optimizer, batch or seed differ."""
+    """ValueError if the checkpoint is of a run whose model, loss, data, optimizer, batch or seed differ."""
 
     def kept(run: dict[str, Any]) -> dict[str, Any]:
         sections = ("model", "loss", "data", "optimizer")

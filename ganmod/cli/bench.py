@@ -131,7 +131,9 @@ def _run(
             rows += _print(found)
     if "stylize" in parts:
         click.echo("Stylising with cached parameters")
-        models = {f"random, {width}": lambda: bench_style.random_model(widths, style_dim=style_dim, size=size)}
+        models = {
+            f"random, {width}": lambda: bench_style.random_model(widths, style_dim=style_dim, size=size)
+        }
         if SHIPPED.is_file():
             models["shipped"] = load
         for name, make in models.items():

@@ -14,7 +14,7 @@ Normalize = Literal["instance", "none", "demod"]
 
 
 def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """(x - mean) / sqrt(var + eps) per sample and channel, biased variance over H and W. [N,C,H,W] -> same."""
+    """(x - mean) / sqrt(var + eps) per sample and channel, biased variance. [N,C,H,W] -> [N,C,H,W]."""
     mean, std = mean_std(x, eps=eps)
     return ((x.to(mean.dtype) - mean) / std).to(x.dtype)
 
@@ -22,7 +22,7 @@ def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
 def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[Tensor, Tensor]:
     """Spatial mean and sqrt(var + eps) of x [N,C,H,W] -> two [N,C,1,1], in float32 or wider.
 
-    `unbiased` is the convention of the AdaIN authors' code (torch.var); losses and layers here use the biased one.
+    `unbiased` is the convention of the AdaIN authors' code; losses and layers here use the biased variance.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))  # half-precision sums over H*W lose the variance
     mean = x.mean(dim=(2, 3), keepdim=True)
@@ -32,7 +32,7 @@ def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[T
 
 
 def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tensor:
-    """scale * IN(x) + shift. x [N,C,H,W], scale and shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8)."""
+    """scale * IN(x) + shift. x [N,C,H,W], scale, shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8)."""
     return scale[:, :, None, None] * instance_norm(x, eps) + shift[:, :, None, None]
 
 
@@ -46,7 +46,7 @@ def match_statistics(content: Tensor, style_mean: Tensor, style_std: Tensor, *, 
 
 
 def demodulation(weight: Tensor, scale: Tensor, *, eps: float = 1e-8) -> Tensor:
-    """rsqrt(sum over i,k of (w_oik * s_i)^2 + eps): weight [O,C,K,K], scale [N,C] -> [N,O] (StyleGAN2, Eq. 3)."""
+    """rsqrt(sum_ik (w_oik * s_i)^2 + eps). weight [O,C,K,K], scale [N,C] -> [N,O] (StyleGAN2, Eq. 3)."""
     energy = weight.square().sum(dim=(2, 3))  # [O,C]
     return (scale.square() @ energy.t() + eps).rsqrt()
 
@@ -73,8 +73,8 @@ def adaconv(
     """Adaptive convolution (Chandran et al. 2021, Eq. 3-5): p * (f * norm(x)) + b, one kernel set per sample.
 
     x [N,C,H,W]; depthwise f [N,C,C/g,K,K]; pointwise p [N,C,C/g,1,1]; bias b [N,C] -> [N,C,H,W].
-    Reflect padding keeps H and W, which must exceed K // 2. `normalize`: "instance" is the paper's formula, "none"
-    leaves x alone, "demod" instead scales each output channel of the composed kernel to unit norm.
+    Reflect padding keeps H and W, which must exceed K // 2. `normalize`: "instance" is the paper's formula,
+    "none" leaves x alone, "demod" instead scales each output channel of the composed kernel to unit norm.
     The two kernels are multiplied into one before they meet x: the same result, one pass over the image.
     `impl` names a form of the convolution, see `per_sample_conv`.
     """
@@ -93,7 +93,7 @@ def adaconv_reference(
     normalize: Normalize = "instance",
     eps: float = 1e-5,
 ) -> Tensor:
-    """`adaconv` in its obvious form: one sample at a time, depthwise, then pointwise, then bias. Same shapes."""
+    """`adaconv` in its obvious form: sample by sample, depthwise, then pointwise, then bias. Same shapes."""
     outputs = []
     for sample, f, p, b in zip(x, depthwise, pointwise, bias, strict=True):
         sample = sample[None]  # [1,C,H,W]

@@ -34,7 +34,9 @@ class KernelPredictor(nn.Module):
         self.channels, self.kernel_size, self.group_size = channels, kernel_size, group_size
         self.style_size = style.size if style.kind == "map" else 1
         maps = channels * group_size
-        taps = min(3, kernel_size) if self.style_size == kernel_size else abs(kernel_size - self.style_size) + 1
+        taps = abs(kernel_size - self.style_size) + 1
+        if self.style_size == kernel_size:
+            taps = min(3, kernel_size)
         # Residuals are summed over the group (and, depthwise, over its taps): dividing by the root of their
         # number keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
         depthwise_std = residual_gain / (group_size * kernel_size**2) ** 0.5
