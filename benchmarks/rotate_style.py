@@ -52,14 +52,18 @@ Moments = Mapping[float, complex]
 
 
 def smooth_contents(size: int) -> dict[str, np.ndarray]:
-    """Two uint8 [size,size,3] without strokes: a drawn evening sky, a photo blurred down to its shades."""
-    down = np.linspace(0, 1, size)[:, None, None]
-    column = np.array([60, 110, 190]) * (1 - down) + np.array([245, 190, 130]) * down
-    sky = np.broadcast_to(column, (size, size, 3))
-    photo = builtin_contents()["coffee"]
-    square = resize_short_side(center_crop(photo, min(photo.shape[:2])), size)
-    blurred = gaussian_filter(square.astype(float), (size / 16, size / 16, 0))
-    return {"sky": np.rint(sky).astype(np.uint8), "blurred photo": np.rint(blurred).astype(np.uint8)}
+    """Two uint8 [size,size,3] without strokes: photos blurred down to their shades.
+
+    A drawn gradient would not do: what is constant along every row stays so in any convolutional network,
+    whatever the style, and no upright stroke can appear.
+    """
+    contents = {}
+    for name in ("coffee", "astronaut"):
+        photo = builtin_contents()[name]
+        square = resize_short_side(center_crop(photo, min(photo.shape[:2])), size)
+        blurred = gaussian_filter(square.astype(float), (size / 16, size / 16, 0))
+        contents[f"blurred {name}"] = np.rint(blurred).astype(np.uint8)
+    return contents
 
 
 def measure(image: np.ndarray, window: float) -> complex:

@@ -34,7 +34,7 @@ Progress = Callable[[], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two forms of one computation, a (the obvious one) and b; times in ms, ratio = a / b: above 1, b is faster.
+    """Times in ms of two forms of a computation, a (the obvious one) and b; ratios are a / b.
 
     deviation: largest relative difference of the results, in float32 of the order of 1e-6.
     """
@@ -136,7 +136,7 @@ def sample_batch(batch: int, size: int) -> tuple[Tensor, Tensor]:
 def obvious_losses(
     model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
 ) -> Losses:
-    """The obvious form: content and style encoded apart, one sample's convolution at a time, targets apart."""
+    """The obvious form: content and style encoded apart, one convolution per sample, targets apart."""
     features, style_features = model.encode(content), model.encode(style)
     stylized = _obvious_decode(model, features, model.predict_from_features(style_features))
     with torch.no_grad():
@@ -191,8 +191,8 @@ class Iteration:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.losses, self.dtype, self.device = losses, dtype, device
         self.config = StyleLoss()
-        self.model = random_model(widths, style_dim=style_dim, size=size).to(device, memory_format=layout)
-        self.network = random_features(widths).to(device, memory_format=layout)
+        self.model = random_model(widths, style_dim=style_dim, size=size).to(device).to(memory_format=layout)
+        self.network = random_features(widths).to(device).to(memory_format=layout)
         self.content, self.style = (x.to(device, memory_format=layout) for x in sample_batch(batch, size))
         self.optimizer = torch.optim.Adam(
             self.model.trainable().values(),

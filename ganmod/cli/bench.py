@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +118,7 @@ def _run(
     if "iteration" in parts:
         dtypes = [torch.float32, *([torch.bfloat16] if bf16_instructions(device) else [])]
         click.echo(f"A training iteration, {width} width, AdaConv, random weights")
-        with _bar("iteration", (repeats + 1) * (len(dtypes) + 1)) as progress:
+        with _progress_bar("iteration", (repeats + 1) * (len(dtypes) + 1)) as progress:
             found = bench_style.compare_iteration(
                 widths=widths, style_dim=style_dim, batch=batch, dtypes=dtypes, progress=progress, **common
             )
@@ -126,7 +128,7 @@ def _run(
     if "op" in parts:
         click.echo("The AdaConv op, forward and backward")
         for mode in (False, True) if compiled else (False,):
-            with _bar("compiled op" if mode else "eager op", 4 * 2 * (repeats + 1)) as progress:
+            with _progress_bar("compiled op" if mode else "eager op", 4 * 2 * (repeats + 1)) as progress:
                 found = bench_style.compare_op(widths=widths, compiled=mode, progress=progress, **common)
             rows += _print(found)
     if "stylize" in parts:
@@ -137,23 +139,20 @@ def _run(
         if SHIPPED.is_file():
             models["shipped"] = load
         for name, make in models.items():
-            with _bar(name, 1 + 2 * repeats) as progress:
+            with _progress_bar(name, 1 + 2 * repeats) as progress:
                 found = bench_style.compare_stylize(make(), name, progress=progress, **common)
             rows += _print(found)
     return rows
 
 
-class _bar:
-    """A progress bar on standard error that yields the call that advances it."""
-
-    def __init__(self, name: str, total: int) -> None:
-        self.bar = tqdm(total=total, desc=name, unit="run", leave=False, disable=None)
-
-    def __enter__(self) -> Progress:
-        return lambda: self.bar.update() and None
-
-    def __exit__(self, *exception: object) -> None:
-        self.bar.close()
+@contextlib.contextmanager
+def _progress_bar(name: str, total: int) -> Iterator[Progress]:
+    """A bar on standard error (on a terminal only), and the call that advances it."""
+    bar = tqdm(total=total, desc=name, unit="run", leave=False, disable=None)
+    try:
+        yield lambda: (bar.update(), None)[1]
+    finally:
+        bar.close()
 
 
 def _print(rows: list[Comparison]) -> list[Comparison]:
