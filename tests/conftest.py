@@ -7,8 +7,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from ganmod.cli.main import main
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped, with this reason, where torch sees no CUDA device."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 class Ended(NamedTuple):

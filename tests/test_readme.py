@@ -50,9 +50,9 @@ def test_commands_name_existing_options() -> None:
     for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = line.split("#")[0].split()
-            if "ganmod" not in words:
+            if words[:1] != ["ganmod"]:
                 continue
-            words = words[words.index("ganmod") + 1 :]
+            words = words[1:]
             command: click.Command = cli
             while isinstance(command, click.Group) and words:
                 found = command.get_command(click.Context(command), words[0])
