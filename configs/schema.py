@@ -98,7 +98,7 @@ class Runtime(Strict):
     """Where and how fast: leaves the results alone, within the tolerance of the precision."""
 
     device: str = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float64"] = "float32"  # float64: to check equality
     channels_last: bool = True
     compile: bool = False
     seed: int = Field(default=0, ge=0)

@@ -72,18 +72,15 @@ def assert_same(a: dict, b: dict, ignore: tuple[str, ...] = ("/seconds", "/confi
         assert same, f"{key} differs"
 
 
-def assert_same_gradients(a: dict, b: dict) -> None:
-    """Averaged gradients of every parameter equal to 1e-4 of the largest.
+def assert_close(a: dict, b: dict) -> None:
+    """Weights equal to 1e-4, of runs in float64.
 
-    Weights will not do: Adam divides by the gradient's size, so where a gradient is nearly zero its rounding
-    error moves the weight by up to the learning rate.
+    In float32 rounding turns a few ReLUs over, and Adam, which divides by the gradient, makes steps of it.
     """
-    assert a["optimizer"]["state"].keys() == b["optimizer"]["state"].keys()
-    for index, state in a["optimizer"]["state"].items():
-        mean = state["exp_avg"]
-        other = b["optimizer"]["state"][index]["exp_avg"]
-        assert float(mean.abs().max()) > 0, index
-        torch.testing.assert_close(other, mean, rtol=1e-4, atol=1e-4 * float(mean.abs().max()))
+    assert a["model"].keys() == b["model"].keys()
+    for name, value in a["model"].items():
+        assert value.dtype == torch.float64
+        torch.testing.assert_close(b["model"][name], value, rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize("modulation", ["adaconv", "adain", "weight_demod", "classic"])
@@ -136,7 +133,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012"]
-    options += ["--device", "cpu", "--set", "data.short_side=64", "--set", "optimizer.lr=0.00001"]
+    options += ["--device", "cpu", "--set", "data.short_side=64", "--set", "runtime.precision=float64"]
     options += ["--set", "runtime.tensorboard=false"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     launch += ["--master-port", str(port)]
@@ -147,16 +144,16 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
     assert one["nimg"] == two["nimg"] == 12
-    assert_same_gradients(one, two)
+    assert_close(one, two)
     logs = [(tmp_path / name / "stats.jsonl").read_text().splitlines()[-1] for name in ("one", "two")]
     assert json.loads(logs[0])["loss/total"] == pytest.approx(json.loads(logs[1])["loss/total"], rel=1e-4)
 
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path) -> None:
-    changes = {"schedule.batch_size": 4, "schedule.total_kimg": 0.008, "optimizer.lr": 1e-5}
+    changes = {"schedule.batch_size": 4, "schedule.total_kimg": 0.008, "runtime.precision": "float64"}
     train(smoke(1, **changes), tmp_path / "whole", progress=False)
     train(smoke(1, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", progress=False)
-    assert_same_gradients(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
+    assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
 
 
 def test_non_finite_steps_are_left_out_then_stop_the_run_and_keep_the_checkpoint(

@@ -54,9 +54,10 @@ def train(
         importlib.import_module(plugin)
     torch.manual_seed(runtime.seed)
     data = build_data(config.data, runtime.seed)
+    dtype = torch.float64 if runtime.precision == "float64" else torch.float32
     memory_format = torch.channels_last if runtime.channels_last else torch.contiguous_format
-    loss_network = build_loss_network(config.loss).to(device).to(memory_format=memory_format)
-    model = build_model(config.model).to(device).to(memory_format=memory_format)
+    loss_network = build_loss_network(config.loss).to(device, dtype).to(memory_format=memory_format)
+    model = build_model(config.model).to(device, dtype).to(memory_format=memory_format)
     parameters = model.trainable()
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.Adam(
@@ -94,7 +95,7 @@ def train(
             num_workers=config.data.num_workers,
         )
     )
-    grid_inputs = _grid_inputs(data, device)
+    grid_inputs = _grid_inputs(data, device, dtype)
     clock = time.process_time if schedule.clock == "cpu" else time.monotonic
     budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
     timed = schedule.minutes is not None  # then the bar counts seconds: the images it will reach are unknown
@@ -149,16 +150,16 @@ def train(
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             content, style = (
-                x.to(device, memory_format=memory_format, non_blocking=True).float() / 255
+                x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
                 for x in next(loader)
             )
-            step_losses = torch.zeros(3, device=device)
+            step_losses = torch.zeros(3, dtype=torch.float64, device=device)
             for c, s in zip(content.split(micro), style.split(micro), strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
                     stylized = forward(c, prepare_style(s, model.spec.style_image_size) if not classic else s)
                     losses = style_transfer_losses(loss_network, config.loss, stylized, c, s, classic=classic)
                 (losses.total * (len(c) / share)).backward()
-                step_losses += torch.stack([x.detach().float() for x in losses]) * (len(c) / share)
+                step_losses += torch.stack([x.detach().double() for x in losses]) * (len(c) / share)
             distributed.average_gradients(parameters.values())
             step_losses = distributed.average(step_losses)
 
@@ -171,7 +172,7 @@ def train(
                         parameters.values(), config.optimizer.clip_grad_norm, norm
                     )
                 optimizer.step()
-                sums += torch.cat([step_losses.double(), torch.ones(1, dtype=torch.float64, device=device)])
+                sums += torch.cat([step_losses, step_losses.new_ones(1)])
             else:
                 nonfinite_in_a_row += 1
                 nonfinite_total += 1
@@ -266,10 +267,10 @@ def _report_nonfinite(
         )
 
 
-def _grid_inputs(data: Pairs, device: torch.device) -> tuple[Tensor, Tensor]:
+def _grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The same few crops in every snapshot, from far beyond the positions that training reaches."""
     pairs = [data[10**9 + i] for i in range(GRID_IMAGES)]
-    content, style = (torch.stack(list(x)).to(device).float() / 255 for x in zip(*pairs, strict=True))
+    content, style = (torch.stack(list(x)).to(device, dtype) / 255 for x in zip(*pairs, strict=True))
     return content, style
 
 
