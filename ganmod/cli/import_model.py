@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from style_transfer.import_adain import import_adain
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
