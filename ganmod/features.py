@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganmod.layers import reflect_pad
 from ganmod.model_file import load_state, read_model_file
 from ganmod.restricted_unpickle import read_tensors_pickle
 
@@ -69,23 +70,43 @@ class VGGFeatures(nn.Module):
         """RGB [N,3,H,W] in [0,1], sides of at least 16 -> {relu1_1: [N,C1,H,W], ..., relu4_1:
         [N,C4,H/8,W/8]}.
         """
+        return self._run(x, torch.ones_like(self.rms))
+
+    def normalized(self, x: Tensor) -> dict[str, Tensor]:
+        """`forward`, each layer divided by its stored RMS."""
+        return self._run(x, self.rms)
+
+    def _run(self, x: Tensor, rms: Tensor) -> dict[str, Tensor]:
+        """Features divided by rms [4] at no cost per pixel: the divisors and conv0 go into the weights.
+
+        ReLU and maximum commute with a positive factor, so a layer whose input was divided by r only has to
+        multiply its weight by r.
+        """
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 16:
             raise ValueError(
                 f"images have shape {list(x.shape)}, expected [N, 3, H, W] with H and W of at least 16"
             )
+        divisors = dict(zip(LAYERS, rms.unbind(), strict=True))
         features = {}
-        x = self.conv0(x)
+        before: Tensor | float = 1.0  # what the features so far have been divided by
         for name, conv in self.convs.items():
             if name in ("2_1", "3_1", "4_1"):
                 x = F.max_pool2d(x, 2)
-            x = F.relu(conv(F.pad(x, (1, 1, 1, 1), mode="reflect")))
-            if name.endswith("_1"):
-                features[f"relu{name}"] = self.aux[name](x) if self.aux else x
+            layer = f"relu{name}"
+            after = divisors.get(layer, before)
+            weight, bias = conv.weight, conv.bias
+            if name == "1_1":
+                bias = bias + (weight.sum(dim=(2, 3)) * self.conv0.bias).sum(dim=1)
+                weight = (weight[:, :, None] * self.conv0.weight).sum(dim=1)  # [O,C,1,3,3] * [C,I,1,1]
+            x = reflect_pad(x, 1)
+            x = F.relu(F.conv2d(x, weight * (before / after), bias / after), inplace=True)
+            before = after
+            if layer in divisors:
+                features[layer] = x
+                if self.aux:
+                    linear = self.aux[name]
+                    features[layer] = F.conv2d(x, linear.weight, linear.bias / after)
         return features
-
-    def normalized(self, x: Tensor) -> dict[str, Tensor]:
-        """`forward`, each layer divided by its stored RMS."""
-        return {name: f / rms for (name, f), rms in zip(self(x).items(), self.rms.unbind(), strict=True)}
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:

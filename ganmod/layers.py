@@ -11,6 +11,17 @@ from torch import Tensor, nn
 PaddingMode = Literal["zeros", "reflect"]
 
 
+def reflect_pad(x: Tensor, pad: int) -> Tensor:
+    """x [N,C,H,W] -> [N,C,H+2*pad,W+2*pad], mirrored at the edges, in x's own precision.
+
+    On a CPU, autocast would have the padding done in float32: two casts of every image, for a copy.
+    """
+    if not torch.is_autocast_enabled(x.device.type):
+        return F.pad(x, (pad,) * 4, mode="reflect")
+    with torch.autocast(x.device.type, enabled=False):
+        return F.pad(x, (pad,) * 4, mode="reflect")
+
+
 class EqualizedLinear(nn.Module):
     """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time."""
 
@@ -23,7 +34,7 @@ class EqualizedLinear(nn.Module):
         self.gain = in_features**-0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.gain, self.bias)
+        return F.linear(x * self.gain, self.weight, self.bias)  # x is the smaller of the two
 
 
 class StaticConv2d(nn.Module):
@@ -57,15 +68,18 @@ class StaticConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.apply_weight(x, self.scaled_weight)
 
-    def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], padded and resampled as this layer."""
+    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], padded and resampled as this layer.
+
+        bias [O]: only with one weight for all samples.
+        """
         if self.resample is not None:
             x = self.resample(x)
         pad = self.padding
         if pad and self.padding_mode == "reflect":
-            x, pad = F.pad(x, (pad,) * 4, mode="reflect"), 0
+            x, pad = reflect_pad(x, pad), 0
         if weight.ndim == 4:
-            return F.conv2d(x, weight, padding=pad)
+            return F.conv2d(x, weight, bias, padding=pad)
         n, channels, height, width = x.shape
         out = F.conv2d(x.reshape(1, n * channels, height, width), weight.flatten(0, 1), padding=pad, groups=n)
         return out.reshape(n, weight.shape[1], *out.shape[2:])
@@ -80,7 +94,7 @@ class Conv2d(nn.Module):
         out_channels: int,
         kernel_size: int = 3,
         *,
-        activation: nn.Module | None = None,
+        activation: ScaledReLU | None = None,
         padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
@@ -89,9 +103,13 @@ class Conv2d(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        x = x + self.bias[:, None, None].to(x.dtype)  # else autocast's half precision would end here
-        return x if self.activation is None else self.activation(x)
+        if self.activation is None:
+            return self.conv.apply_weight(x, self.conv.scaled_weight, self.bias)
+        # As g * max(x, s * x) = max(g * x, s * g * x), the activation's gain and the bias go into the
+        # convolution: two passes over the image less, forward and backward.
+        gain = self.activation.gain
+        x = self.conv.apply_weight(x, self.conv.weight * (self.conv.gain * gain), self.bias * gain)
+        return F.leaky_relu(x, self.activation.slope, inplace=True)
 
 
 class ScaledReLU(nn.Module):

@@ -116,7 +116,11 @@ class StyleTransferModel(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> scaled relu4_1 [N,C,H/8,W/8]. No gradient."""
         with torch.no_grad():
-            return self.encoder.normalized(x)["relu4_1"] / self.feature_rms[:, None, None]
+            return self.scale_features(self.encoder.normalized(x)["relu4_1"])
+
+    def scale_features(self, relu4_1: Tensor) -> Tensor:
+        """The encoder's normalized relu4_1 [N,C,h,w] -> what the decoder and style encoder read."""
+        return relu4_1 / self.feature_rms[:, None, None]
 
     def predict_from_features(self, features: Tensor) -> list[Any]:
         """Encoded style image [N,C,S/8,S/8] -> parameters, one NamedTuple per modulated place."""

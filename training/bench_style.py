@@ -22,8 +22,7 @@ from configs.schema import StyleLoss
 from ganmod.features import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
 from ganmod.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference
-from ganmod.style_losses import STYLE_LOSSES, content_loss
-from style_transfer import ModelSpec, StyleTransferModel, build, prepare_style
+from style_transfer import ModelSpec, StyleTransferModel, build
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.style_run import Losses, style_transfer_losses
 
@@ -136,18 +135,42 @@ def sample_batch(batch: int, size: int) -> tuple[Tensor, Tensor]:
 def obvious_losses(
     model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
 ) -> Losses:
-    """The obvious form: content and style encoded apart, one convolution per sample, targets apart."""
-    features, style_features = model.encode(content), model.encode(style)
-    stylized = _obvious_decode(model, features, model.predict_from_features(style_features))
+    """The obvious form: content and style pass through the network one after the other, one convolution per
+    sample, statistics by torch's own functions. The encoder's features serve as targets, too.
+    """
     with torch.no_grad():
-        content_target = network.normalized(content)
-        style_target = network.normalized(style)
-    result = network.normalized(stylized)
-    content_term = content_loss(result, content_target).mean()
-    style_term = STYLE_LOSSES[config.style](result, style_target).mean()
+        content_target = _obvious_features(network, content)
+        style_target = _obvious_features(network, style)
+    scale = model.feature_rms[:, None, None]
+    params = model.predict_from_features(style_target["relu4_1"] / scale)
+    stylized = _obvious_decode(model, content_target["relu4_1"] / scale, params)
+    result = _obvious_features(network, stylized)
+    content_term = F.mse_loss(result["relu4_1"], content_target["relu4_1"])
+    style_term = torch.zeros([], device=content.device)
+    for layer in result:
+        mean, std = _obvious_statistics(result[layer])
+        target_mean, target_std = _obvious_statistics(style_target[layer])
+        style_term = style_term + F.mse_loss(mean, target_mean) + F.mse_loss(std, target_std)
     return Losses(
         config.content_weight * content_term + config.style_weight * style_term, content_term, style_term
     )
+
+
+def _obvious_features(network: VGGFeatures, x: Tensor) -> dict[str, Tensor]:
+    features = {}
+    x = network.conv0(x)
+    for name, conv in network.convs.items():
+        if name in ("2_1", "3_1", "4_1"):
+            x = F.max_pool2d(x, 2)
+        x = F.relu(conv(F.pad(x, (1, 1, 1, 1), mode="reflect")))
+        if name.endswith("_1"):
+            features[f"relu{name}"] = x / network.rms[int(name[0]) - 1]
+    return features
+
+
+def _obvious_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    var, mean = torch.var_mean(x, dim=(2, 3), correction=0)
+    return mean, (var + 1e-5).sqrt()
 
 
 def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any]) -> Tensor:
@@ -156,17 +179,22 @@ def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any])
         if scale > 0:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         x = adaconv_reference(x, *params[scale])
-        x = first.conv(x) + first.bias[:, None, None]  # type: ignore[operator, index]
-        x = rest(first.activation(x))  # type: ignore[operator]
-    return decoder.to_rgb(x) * decoder.output_gain + decoder.output_offset
+        x = _obvious_conv(first, x)
+        for layer in rest:  # type: ignore[union-attr]
+            x = _obvious_conv(layer, x)
+    return _obvious_conv(decoder.to_rgb, x) * decoder.output_gain + decoder.output_offset
+
+
+def _obvious_conv(layer: Any, x: Tensor) -> Tensor:
+    x = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), layer.conv.scaled_weight, layer.bias)
+    return x if layer.activation is None else F.relu(x) * layer.activation.gain
 
 
 def training_losses(
     model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
 ) -> Losses:
-    """The losses as `training.train_style` computes them."""
-    stylized = model(content, prepare_style(style, model.spec.style_image_size))
-    return style_transfer_losses(network, config, stylized, content, style, classic=False)
+    """The losses as `training.train_style` computes them when encoder and loss network are the same."""
+    return style_transfer_losses(model, network, config, content, style, shared=True)
 
 
 LossForm = Callable[[StyleTransferModel, VGGFeatures, StyleLoss, Tensor, Tensor], Losses]
@@ -186,8 +214,11 @@ class Iteration:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
+        fused: bool | None = None,
     ) -> None:
-        """dtype: bfloat16 means autocast. channels_last: memory format of weights and images."""
+        """dtype: bfloat16 means autocast. channels_last: memory format of weights and images. fused: of Adam;
+        None is torch's choice.
+        """
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.losses, self.dtype, self.device = losses, dtype, device
         self.config = StyleLoss()
@@ -198,7 +229,7 @@ class Iteration:
             self.model.trainable().values(),
             lr=2e-3,
             betas=(0.0, 0.99),
-            fused=True if device.type == "cuda" else None,
+            fused=fused,
         )
 
     def __call__(self) -> Tensor:
@@ -224,12 +255,13 @@ def compare_iteration(
 ) -> list[Comparison]:
     """The training loop's iteration in each of `dtypes` against the obvious form in float32.
 
-    The deviation is that of the three losses in the first iteration, from equal weights.
+    Encoder and loss network are the same network, as in Chandran et al. 2021, and both forms encode an image
+    once. The deviation is that of the three losses in the first iteration, from equal weights.
     """
     sizes = {"widths": widths, "style_dim": style_dim, "batch": batch, "size": size, "device": device}
     forms = {"obvious": Iteration(obvious_losses, **sizes)}  # type: ignore[arg-type]
     for dtype in dtypes:
-        forms[_name(dtype)] = Iteration(training_losses, **sizes, dtype=dtype, channels_last=True)  # type: ignore[arg-type]
+        forms[_name(dtype)] = Iteration(training_losses, **sizes, dtype=dtype, channels_last=True, fused=True)  # type: ignore[arg-type]
     first = {}
     for name, form in forms.items():  # the warm-up
         first[name] = form()

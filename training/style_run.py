@@ -14,7 +14,7 @@ from ganmod.features import VGGFeatures, load_features
 from ganmod.images import list_images
 from ganmod.modulation.functional import match_statistics, mean_std
 from ganmod.style_losses import STYLE_LOSSES, content_loss
-from style_transfer import ModelSpec, StyleTransferModel, build
+from style_transfer import ModelSpec, StyleTransferModel, build, prepare_style
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.data import CropStream, Pairs
 
@@ -84,29 +84,47 @@ def build_loss_network(config: StyleLoss) -> VGGFeatures:
     return load_features(config.network, path=config.network_weights)
 
 
+def same_network(first: VGGFeatures, second: VGGFeatures) -> bool:
+    """Whether two feature networks hold the same values, so that what one computed serves for the other."""
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k], b[k]) for k in a)
+
+
 def style_transfer_losses(
+    model: StyleTransferModel,
     network: VGGFeatures,
     config: StyleLoss,
-    stylized: Tensor,
     content: Tensor,
     style: Tensor,
     *,
-    classic: bool,
+    shared: bool = False,
 ) -> Losses:
-    """Losses of stylized images, all three [N,3,H,W] in [0,1], averaged over the batch.
+    """Losses of stylized images in the features of `network`, averaged over the batch.
 
-    The classic model's content target is the content with the style's statistics (Huang & Belongie 2017, Eq.
-    12); the modulated models' is the content itself (Chandran et al. 2021, Eq. 6).
+    content, style [N,3,H,W] in [0,1]. The classic model's content target is the content with the style's
+    statistics (Huang & Belongie 2017, Eq. 12); the modulated models' is the content itself (Chandran et al.
+    2021, Eq. 6). shared: `network` is the model's encoder (`same_network`), and then content and style pass
+    through it once, as input and as target.
     """
+    size, classic = model.spec.style_image_size, model.spec.architecture == "classic"
+    prepared = style if classic else prepare_style(style, size)
     with torch.no_grad():
-        style_features = network.normalized(style)
+        style_target = network.normalized(style)
         target = network.normalized(content)
+        if shared:
+            features = model.scale_features(target["relu4_1"])
+            style_fits = prepared.shape == style.shape
+            style_features = (
+                model.scale_features(style_target["relu4_1"]) if style_fits else model.encode(prepared)
+            )
+        else:
+            features, style_features = model.encode(content), model.encode(prepared)
         if classic:
-            style_statistics = mean_std(style_features["relu4_1"], unbiased=True)
+            style_statistics = mean_std(style_target["relu4_1"], unbiased=True)
             target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}
-    features = network.normalized(stylized)
-    content_term = content_loss(features, target).mean()
-    style_term = STYLE_LOSSES[config.style](features, style_features).mean()
+    stylized = network.normalized(model.decode(features, model.predict_from_features(style_features)))
+    content_term = content_loss(stylized, target).mean()
+    style_term = STYLE_LOSSES[config.style](stylized, style_target).mean()
     return Losses(
         config.content_weight * content_term + config.style_weight * style_term, content_term, style_term
     )

@@ -22,7 +22,14 @@ from training.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.data import Pairs, StepSampler, step_loader
 from training.ema import ema_decay, update_ema
 from training.run_folder import RunFolder, StopRequest
-from training.style_run import build_data, build_loss_network, build_model, check_batch, style_transfer_losses
+from training.style_run import (
+    build_data,
+    build_loss_network,
+    build_model,
+    check_batch,
+    same_network,
+    style_transfer_losses,
+)
 
 MODEL_FILE = "model-latest.safetensors"
 GRID_IMAGES = 6
@@ -64,12 +71,12 @@ def train(
         parameters.values(),
         lr=config.optimizer.lr,
         betas=(config.optimizer.beta1, config.optimizer.beta2),
-        fused=True if device.type == "cuda" else None,
+        fused=True,
     )
-    classic = config.model.architecture == "classic"
     share = schedule.batch_size // num_processes
     micro = schedule.microbatch or share
-    forward = torch.compile(model) if runtime.compile else model
+    losses_of = torch.compile(style_transfer_losses) if runtime.compile else style_transfer_losses
+    shared = same_network(model.encoder, loss_network)  # then each image is encoded once
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
@@ -156,8 +163,7 @@ def train(
             step_losses = torch.zeros(3, dtype=torch.float64, device=device)
             for c, s in zip(content.split(micro), style.split(micro), strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
-                    stylized = forward(c, prepare_style(s, model.spec.style_image_size) if not classic else s)
-                    losses = style_transfer_losses(loss_network, config.loss, stylized, c, s, classic=classic)
+                    losses = losses_of(model, loss_network, config.loss, c, s, shared=shared)
                 (losses.total * (len(c) / share)).backward()
                 step_losses += torch.stack([x.detach().double() for x in losses]) * (len(c) / share)
             distributed.average_gradients(parameters.values())
