@@ -27,11 +27,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("style_loss", ["mean_std", "shifted_gram"])
-def test_the_obvious_form_has_the_losses_of_the_training_loop(style_loss: str) -> None:
+def test_the_obvious_form_has_the_losses_of_the_training_loop() -> None:
     model = bench_style.random_model(WIDTHS, style_dim=16, size=64)
-    network = bench_style.random_features(WIDTHS, seed=1)
-    config = StyleLoss(style=style_loss, content_weight=2.0, style_weight=3.0)
+    network = bench_style.random_features(WIDTHS)
+    config = StyleLoss(content_weight=2.0, style_weight=3.0)
     content, style = bench_style.sample_batch(2, 64)
     obvious = obvious_losses(model, network, config, content, style)
     fast = training_losses(model, network, config, content, style)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod import features
@@ -267,6 +268,29 @@ def test_normalized_features_of_the_calibration_photos_have_unit_size(
         assert abs(normalized[layer].square().mean().sqrt().item() - 1) < 1e-5
         torch.testing.assert_close(normalized[layer] * rms, plain[layer])
         assert abs(plain[layer].square().mean().sqrt().item() - 1) > 0.01  # there was something to do
+
+
+@pytest.mark.parametrize("aux_widths", [None, (5, 7, 9, 11)])
+def test_normalized_features_equal_the_plain_network_divided_by_its_rms(
+    aux_widths: tuple[int, ...] | None,
+):
+    torch.manual_seed(0)
+    network = VGGFeatures((4, 6, 8, 10), aux_widths=aux_widths).double()
+    network.rms.copy_(torch.tensor([0.5, 2.0, 3.0, 0.25]))
+    for conv in network.convs.values():
+        torch.nn.init.kaiming_normal_(conv.weight)
+    x = images = torch.rand(2, 3, 32, 24, dtype=torch.float64)
+    got = network.normalized(images)
+    x = network.conv0(x)
+    for name, conv in network.convs.items():
+        x = F.max_pool2d(x, 2) if name in ("2_1", "3_1", "4_1") else x
+        x = F.relu(conv(F.pad(x, (1, 1, 1, 1), mode="reflect")))
+        if name.endswith("_1"):
+            layer = f"relu{name}"
+            want = network.aux[name](x) if aux_widths else x
+            torch.testing.assert_close(
+                got[layer], want / network.rms[LAYERS.index(layer)], rtol=1e-10, atol=1e-12
+            )
 
 
 def test_the_shipped_form_keeps_weights_and_rms(tmp_path: Path, images: Tensor):

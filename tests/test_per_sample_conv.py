@@ -10,7 +10,7 @@ from torch import Tensor
 from ganmod.modulation import per_sample_conv
 from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
 
-IMPLS: tuple[ConvImpl, ...] = ("auto", "loop", "grouped", "chunks", "unfold", "shifted")
+IMPLS: tuple[ConvImpl, ...] = ("auto", "loop", "grouped", "samples", "chunks", "unfold", "shifted")
 
 
 def expected(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:

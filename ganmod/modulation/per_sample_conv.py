@@ -5,18 +5,14 @@ convolutions over the N * C channels of a single image. The forms differ in how 
 
   loop      one convolution per sample: the obvious form.
   grouped   one convolution for the batch: fewest launches.
-  chunks    a few megabytes of channels per call, adjacent small groups merged into a block-diagonal one.
+  samples   one call per sample, channels last, adjacent small groups merged into a block-diagonal one.
+  chunks    a few megabytes of channels per call, groups merged likewise.
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
 
-What "auto" takes: chunks on the CPU, whatever the size; grouped elsewhere (fewest launches, unmeasured).
-Why chunks: float32, batch 4, one thread of a 2-core machine with AVX-512, forward + backward, least of 4
-in ms (interleaved, on a machine with other work: read the ratios):
-
-  channels, side, group size        512,32,1   256,64,2   128,128,4   64,256,8
-  adaconv_reference (loop)                87        173         273        660
-  two kernels composed, loop              52        185         384        836
-  chunks                                  29         67         125        314
+What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewhere grouped (fewest launches,
+unmeasured).
+TABLE
 
 oneDNN falls back to slow kernels for groups of 2 to 7 channels (the weight gradient of 256 x 64 x 64: 34 ms
 with groups of 2, 13 ms with groups of 8), and buffers beyond some ten megabytes go back to the system after
@@ -32,7 +28,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ConvImpl = Literal["auto", "loop", "grouped", "chunks", "unfold", "shifted"]
+from ganmod.layers import reflect_pad
+from ganmod.modulation.statistics import mean_variance
+
+ConvImpl = Literal["auto", "loop", "grouped", "samples", "chunks", "unfold", "shifted"]
 
 _MERGED_CHANNELS = 8  # channels per merged group: oneDNN's fast kernels begin here; 16 took a third longer
 _CHUNK_BYTES = 4 << 20  # input per call: convolutions on 16 MiB took up to twice as long
@@ -58,7 +57,11 @@ def per_sample_conv2d(
     n, channels, height, width = x.shape
     out_channels, group_size, size = weight.shape[1], weight.shape[2], weight.shape[3]
     if impl == "auto":
-        impl = "chunks" if x.device.type == "cpu" else "grouped"
+        impl = _choose(x)
+    if norm_eps is not None:
+        x, weight, bias = _normalise(x, weight, bias, norm_eps)
+    if impl == "samples":
+        return _samples(x, weight, bias)
 
     groups = n * channels // group_size
     merge, step = 1, groups
@@ -78,12 +81,9 @@ def per_sample_conv2d(
         [None] * -(-groups // step) if bias is None else bias.reshape(-1).split(step * rows),
         strict=True,
     ):
-        if norm_eps is not None:
-            part, kernel = _normalise(part, kernel, norm_eps)
         if size > 1:
-            part = F.pad(part, (size // 2,) * 4, mode="reflect")
-        if merge > 1:
-            kernel = _block_diagonal(kernel, merge, rows)
+            part = reflect_pad(part, size // 2)
+        kernel = _block_diagonal(kernel, merge, rows)
         outputs.append(convolve(part, kernel, shift))
     out = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
     return out.reshape(n, out_channels, height, width)
@@ -127,24 +127,59 @@ def _groups_per_chunk(groups: int, bytes_per_group: int) -> int:
     return -(-groups // calls)
 
 
-def _normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Instance norm of x [1,C,H,W], with 1/std moved into weight [O,C/G,K,K]: one pass over the image less.
+def _choose(x: Tensor) -> ConvImpl:
+    if x.device.type != "cpu":
+        return "grouped"
+    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return "samples" if channels_last else "chunks"
 
-    Half precision keeps 1/std on x, so that both operands stay near 1, inside the format's range. The mean of
-    squares stands in for torch.var_mean, which took several times as long on the CPU.
+
+def _normalise(
+    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Instance norm of x moved into the weight and the bias: no pass over the image but for its statistics.
+
+    Reflect padding keeps a constant constant, so that taking the mean off x is taking mean * sum(weight) off
+    the output. In float16 x itself is normalised, as the offset could leave its range.
     """
-    centred = x.to(torch.promote_types(x.dtype, torch.float32))
-    centred = centred - centred.mean(dim=(2, 3), keepdim=True)
-    inv_std = (centred.square().mean(dim=(2, 3), keepdim=True) + eps).rsqrt()  # [1,C,1,1]
-    if x.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled(x.device.type):
-        return (centred * inv_std).to(x.dtype), weight
-    out_channels, group_size, size, _ = weight.shape
-    per_group = weight.reshape(-1, out_channels * group_size // x.shape[1], group_size, size, size)
-    return centred, (per_group * inv_std.reshape(-1, 1, group_size, 1, 1)).reshape(weight.shape)
+    mean, var = mean_variance(x)
+    inv_std = (var + eps).rsqrt()  # [N,C,1,1]
+    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+    if dtype == torch.float16:
+        return ((x - mean) * inv_std).to(dtype), weight, bias
+    n, out_channels, group_size, size, _ = weight.shape
+    groups = x.shape[1] // group_size
+    by_input = (n, groups, 1, group_size, 1, 1)
+    weight = weight.reshape(n, groups, -1, group_size, size, size) * inv_std.reshape(by_input)
+    weight = weight.to(dtype)  # rounded before it is summed, so that the offset belongs to it
+    offset = -(weight * mean.reshape(by_input)).sum(dim=(3, 4, 5)).reshape(n, out_channels)
+    bias = (offset if bias is None else bias + offset).to(dtype)
+    return x, weight.reshape(n, out_channels, group_size, size, size), bias
+
+
+def _samples(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The form of that name; arguments and result as in `per_sample_conv2d`."""
+    n, channels = x.shape[:2]
+    out_channels, group_size, size = weight.shape[1:4]
+    groups = channels // group_size
+    rows = out_channels // groups
+    merge = _merged_groups(groups, group_size, rows)
+    x = x.contiguous(memory_format=torch.channels_last)
+    if size > 1:
+        x = reflect_pad(x, size // 2)
+    kernels = _block_diagonal(weight.flatten(0, 1), merge, rows).unflatten(0, (n, -1))
+    shifts = [None] * n if bias is None else bias.unbind()
+    outputs = [
+        F.conv2d(sample, kernel, shift, groups=groups // merge)
+        for sample, kernel, shift in zip(x.split(1), kernels, shifts, strict=True)
+    ]
+    return torch.cat(outputs) if n > 1 else outputs[0]
 
 
 def _block_diagonal(weight: Tensor, merge: int, rows: int) -> Tensor:
     """[O,g,K,K], `rows` outputs per group -> [O,merge*g,K,K]: `merge` groups as one, zero off the blocks."""
+    if merge == 1:
+        return weight
     out_channels, group_size, size, _ = weight.shape
     blocks = torch.eye(merge, dtype=weight.dtype, device=weight.device)[:, None, :, None, None, None]
     weight = weight.reshape(-1, merge, rows, 1, group_size, size, size) * blocks

@@ -1,0 +1,52 @@
+"""If this fails, sharing the encoder's work with the loss network changes what is trained."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from configs.schema import StyleLoss
+from ganmod.features import VGGFeatures
+from style_transfer import ModelSpec, build
+from training.style_run import same_network, style_transfer_losses
+
+WIDTHS = (4, 6, 8, 10)
+
+
+def network(seed: int) -> VGGFeatures:
+    torch.manual_seed(seed)
+    features = VGGFeatures(WIDTHS)
+    for conv in features.convs.values():
+        torch.nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
+    features.calibrate(torch.rand(2, 3, 64, 64))
+    return features.requires_grad_(False)
+
+
+@pytest.mark.parametrize("architecture", ["modulated", "classic"])
+@pytest.mark.parametrize("side", [64, 96])  # the style encoder's size, and another
+def test_shared_features_give_the_same_losses_and_gradients(architecture: str, side: int) -> None:
+    spec = ModelSpec(
+        "own",
+        WIDTHS,
+        architecture=architecture,
+        style_dim=8,
+        style_image_size=64,  # type: ignore[arg-type]
+    )
+    model = build(spec, network(0)).double()
+    loss_network = network(0).double()
+    content, style = (torch.rand(2, 3, side, side, dtype=torch.float64) for _ in range(2))
+    results = []
+    for shared in (False, True):
+        losses = style_transfer_losses(model, loss_network, StyleLoss(), content, style, shared=shared)
+        gradients = torch.autograd.grad(losses.total, list(model.trainable().values()))
+        results.append([*losses, *gradients])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
+
+
+def test_networks_are_the_same_only_with_the_same_values() -> None:
+    first, second = network(0), network(0)
+    assert same_network(first, second)
+    second.rms[2] += 1e-3
+    assert not same_network(first, second)
+    assert not same_network(first, VGGFeatures((4, 6, 8, 12)))
