@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -88,15 +88,16 @@ class VGGFeatures(nn.Module):
             )
         divisors = dict(zip(LAYERS, rms.unbind(), strict=True))
         features = {}
-        before: Tensor | float = 1.0  # what the features so far have been divided by
-        for name, conv in self.convs.items():
+        before = rms.new_ones(())  # what the features so far have been divided by
+        for name, module in self.convs.items():
+            conv = cast(nn.Conv2d, module)
             if name in ("2_1", "3_1", "4_1"):
                 x = F.max_pool2d(x, 2)
             layer = f"relu{name}"
             after = divisors.get(layer, before)
-            weight, bias = conv.weight, conv.bias
+            weight, bias = conv.weight, cast(Tensor, conv.bias)
             if name == "1_1":
-                bias = bias + (weight.sum(dim=(2, 3)) * self.conv0.bias).sum(dim=1)
+                bias = bias + (weight.sum(dim=(2, 3)) * cast(Tensor, self.conv0.bias)).sum(dim=1)
                 weight = (weight[:, :, None] * self.conv0.weight).sum(dim=1)  # [O,C,1,3,3] * [C,I,1,1]
             x = reflect_pad(x, 1)
             x = F.relu(F.conv2d(x, weight * (before / after), bias / after), inplace=True)
@@ -104,8 +105,8 @@ class VGGFeatures(nn.Module):
             if layer in divisors:
                 features[layer] = x
                 if self.aux:
-                    linear = self.aux[name]
-                    features[layer] = F.conv2d(x, linear.weight, linear.bias / after)
+                    linear = cast(nn.Conv2d, self.aux[name])
+                    features[layer] = F.conv2d(x, linear.weight, cast(Tensor, linear.bias) / after)
         return features
 
     @torch.no_grad()

@@ -64,7 +64,7 @@ def _copy_decoder(state: Mapping[str, Tensor], decoder: Decoder) -> None:
             weight, bias = weight / decoder.output_gain, (bias - decoder.output_offset) / decoder.output_gain
         else:  # out = activation_gain * relu(gain W x + b)
             activation_gain = layer.activation.gain  # type: ignore[union-attr]
-            weight, bias = weight / activation_gain, bias / activation_gain  # type: ignore[operator]
+            weight, bias = weight / activation_gain, bias / activation_gain
         layer.conv.weight.copy_(weight / layer.conv.gain)
         layer.bias.copy_(bias)
 

@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -180,7 +180,7 @@ def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any])
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         x = adaconv_reference(x, *params[scale])
         x = _obvious_conv(first, x)
-        for layer in rest:  # type: ignore[union-attr]
+        for layer in cast(nn.Sequential, rest):
             x = _obvious_conv(layer, x)
     return _obvious_conv(decoder.to_rgb, x) * decoder.output_gain + decoder.output_offset
 
