@@ -1,0 +1,88 @@
+"""Frechet distance of two Gaussians fitted to features (Dowson & Landau 1982, Heusel et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+MIN_COUNT = 2  # one image has no covariance
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianStatistics:
+    """What a Frechet distance needs of a set of images: mean [D], unbiased covariance [D,D], both float64.
+
+    count: how many images they were estimated from. Distances at different counts are not comparable: the
+    distance of two samples of one distribution falls as 1 / count. With count <= D the covariance is singular
+    and this bias is large. Raises ValueError for too few images, wrong shapes, NaN or infinity.
+    """
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < MIN_COUNT:
+            raise ValueError(
+                f"statistics of {self.count} images, expected at least {MIN_COUNT}: a covariance needs more "
+                "images, and a comparable distance thousands"
+            )
+        for name in ("mean", "covariance"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        dim = self.mean.size
+        if self.mean.shape != (dim,) or self.covariance.shape != (dim, dim):
+            raise ValueError(
+                f"got mean {list(self.mean.shape)} and covariance {list(self.covariance.shape)}, "
+                "expected [D] and [D, D]"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.covariance).all()):
+            raise ValueError("the statistics hold NaN or infinity: look for the image or weights behind it")
+
+    @property
+    def dim(self) -> int:
+        """D, the number of features."""
+        return self.mean.size
+
+
+def frechet_distance(
+    first: GaussianStatistics, second: GaussianStatistics, *, second_root: np.ndarray | None = None
+) -> float:
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)): 0 for equal statistics, in squared feature units.
+
+    (S1 S2)^(1/2) has the trace of (r' S1 r)^(1/2), r r' = S2, which is symmetric, so that its eigenvalues are
+    real and no matrix square root is taken. The value is not clamped: rounding may leave a small negative
+    one, about -1e-8 of the traces for equal sets of fewer images than features; `shown_distance` is for
+    tables.
+    second_root: `covariance_root(second)`, for a reference that is used often; halves the time.
+    Raises ValueError when the dimensions differ or the result is not finite.
+    """
+    if first.dim != second.dim:
+        raise ValueError(
+            f"got statistics of {first.dim} and {second.dim} features: take both in the same feature space"
+        )
+    root = covariance_root(second) if second_root is None else second_root
+    if root.shape != second.covariance.shape:
+        raise ValueError(f"second_root is {list(root.shape)}, expected {list(second.covariance.shape)}")
+    product = root.T @ first.covariance @ root
+    eigenvalues = np.linalg.eigvalsh((product + product.T) / 2)
+    trace_of_root = np.sqrt(eigenvalues.clip(min=0)).sum()
+    shift = first.mean - second.mean
+    distance = shift @ shift + np.trace(first.covariance) + np.trace(second.covariance) - 2 * trace_of_root
+    if not math.isfinite(distance):
+        raise ValueError(f"the Frechet distance is {distance}: the features are too large for float64")
+    return float(distance)
+
+
+def covariance_root(statistics: GaussianStatistics) -> np.ndarray:
+    """A root r [D,D] of the covariance, r r' = S; eigenvalues that rounding made negative count as 0."""
+    values, vectors = np.linalg.eigh(statistics.covariance)
+    return vectors * np.sqrt(values.clip(min=0))
+
+
+def shown_distance(distance: float) -> float:
+    """A distance as tables show it: never negative. ValueError for NaN, which no table may show."""
+    if math.isnan(distance):
+        raise ValueError("the distance is NaN: the measurement failed, there is nothing to show")
+    return max(0.0, distance)
