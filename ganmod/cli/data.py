@@ -1,0 +1,254 @@
+"""`ganmod data`: pack images into one zip, and say what a data set holds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from training.image_files import ImageFiles
+    from training.image_labels import Labels
+
+SHEET_CELL = 96
+SHEET_ROWS, SHEET_COLUMNS = 12, 12
+SHOWN = 10  # sizes, classes and corrupt files in the printed text
+
+SOURCE = click.Path(exists=True, path_type=Path)
+
+
+class Size(click.ParamType):
+    """ "64" or "WIDTHxHEIGHT" -> (height, width)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = str(value).lower().split("x")
+        if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) for side in sides):
+            self.fail(f"{value!r} is no size: expected N or WIDTHxHEIGHT, such as 256 or 384x256", param, ctx)
+        return int(sides[-1]), int(sides[0])
+
+
+@click.group()
+def data() -> None:
+    """Image data sets for GANs: a folder, a zip, or sub-folders as classes."""
+
+
+@data.command()
+@click.argument("source", metavar="SRC", type=SOURCE)
+@click.argument("out", metavar="OUT.zip", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--size", type=Size(), metavar="N|WxH", help="Size of the results; none: as they are.")
+@click.option(
+    "--filter",
+    "resample",
+    type=click.Choice(["lanczos", "box"]),
+    default="lanczos",
+    show_default=True,
+    help="How images are resized; published FFHQ-256 figures need box.",
+)
+@click.option(
+    "--crop",
+    type=click.Choice(["center", "none"]),
+    help="Cut the middle part that has the shape of --size, or stretch all to it.  [default: center]",
+)
+@click.option(
+    "--labels",
+    "label_source",
+    type=click.Choice(["keep", "from-folders", "none"]),
+    default="keep",
+    show_default=True,
+    help="keep: from dataset.json, without it from sub-folders.",
+)
+@click.option(
+    "--max-corrupt",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Unreadable images that are left out before it is an error.",
+)
+@click.option("--workers", type=click.IntRange(1), help="Threads; none: one per core, 8 at most.")
+@click.option("--force", is_flag=True, help="Replace OUT.zip where it exists.")
+def pack(
+    source: Path,
+    out: Path,
+    size: tuple[int, int] | None,
+    resample: str,
+    crop: str | None,
+    label_source: str,
+    max_corrupt: int,
+    workers: int | None,
+    force: bool,
+) -> None:
+    """Pack the images and labels of SRC (a folder or a zip) into OUT.zip.
+
+    stylegan2-ada's tools read the result, too. It appears when it is whole; the same input gives the same
+    bytes. Images that cannot be read are named and left out.
+    """
+    if out.suffix.lower() != ".zip":
+        raise click.UsageError(f"{out} has no suffix .zip: try {out}.zip")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise click.UsageError(f"{out} is the source itself: give another name")
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} exists: give another name, or --force to replace it")
+    if crop is not None and size is None:
+        raise click.UsageError(f"--crop {crop} needs --size, the shape to cut")
+    from training.dataset_pack import pack as write_pack
+    from training.image_files import ImageFiles
+    from training.image_labels import find_labels
+
+    files = ImageFiles(source)
+    labels = find_labels(
+        files, source={"keep": "auto", "from-folders": "folders", "none": "none"}[label_source]
+    )
+    with tqdm(total=len(files.names), unit="img", disable=None) as bar:
+        report = write_pack(
+            files,
+            labels,
+            out,
+            size=size,
+            resample=resample,
+            crop=crop or "center",
+            max_corrupt=max_corrupt,
+            num_workers=workers or min(8, os.cpu_count() or 1),
+            progress=bar.update,
+        )
+    files.close()
+    for error in report.skipped:
+        click.echo(f"skipped: {error}", err=True)
+    if report.num_enlarged:
+        click.echo(f"enlarged {report.num_enlarged} images that were smaller than the size", err=True)
+    height, width = report.size
+    click.echo(
+        f"wrote {out}: {report.num_images} images of {width}x{height} (width x height), {_kind(labels)}"
+        + (f", {len(report.skipped)} corrupt ones left out" if report.skipped else "")
+    )
+
+
+@data.command()
+@click.argument("path", type=SOURCE)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a contact sheet, such as sheet.png.",
+)
+@click.option("--verify", is_flag=True, help="Decode every image, to find damage behind the first bytes.")
+def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
+    """Count the images, sizes, channels and labels of PATH, a folder or a zip."""
+    from ganmod.images import write_image
+    from training.image_files import ImageFiles
+    from training.image_labels import find_labels
+
+    files = ImageFiles(path)
+    labels = find_labels(files)
+    found = survey(files, labels, verify=verify)
+    if sheet is not None:
+        write_image(sheet, contact_sheet(files, labels))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo(f"{path}: {found['num_images']} images, {found['bytes'] / 2**20:.1f} MiB")
+    click.echo(f"sizes (width x height): {_listed(found['sizes'])}")
+    click.echo(f"modes: {_listed(found['modes'])}")
+    click.echo(f"labels: {_kind(labels)}" + (f": {_listed(found['labels'])}" if found["labels"] else ""))
+    if found["corrupt"]:
+        click.echo(f"corrupt: {len(found['corrupt'])}")
+        for error in found["corrupt"][:SHOWN]:
+            click.echo(f"  {error}")
+    if len(found["sizes"]) > 1:
+        click.echo(f"training needs one size: ganmod data pack {path} OUT.zip --size N")
+    if sheet is not None:
+        click.echo(f"wrote {sheet}")
+
+
+def survey(files: ImageFiles, labels: Labels | None, *, verify: bool = False) -> dict[str, Any]:
+    """What a data set holds, as plain values; verify decodes every image.
+
+    Keys: path, num_images (readable), bytes (encoded), sizes {"WxH": count} and modes {"RGB": count}, most
+    frequent first, c_dim, labels {class: count} (corrupt ones included), corrupt [message].
+    """
+    from ganmod.images import ImageError
+
+    sizes: Counter[str] = Counter()
+    modes: Counter[str] = Counter()
+    corrupt: list[str] = []
+    for name in tqdm(files.names, unit="img", disable=None, leave=False):
+        try:
+            header = files.header(name)
+            if verify:
+                files.read(name)
+        except ImageError as error:
+            corrupt.append(str(error))
+            continue
+        sizes[header.size] += 1
+        modes[header.mode] += 1
+    return {
+        "path": str(files.path),
+        "num_images": sizes.total(),
+        "bytes": sum(files.num_bytes(name) for name in files.names),
+        "sizes": dict(sizes.most_common()),
+        "modes": dict(modes.most_common()),
+        "c_dim": 0 if labels is None else labels.c_dim,
+        "labels": {} if labels is None else labels.counts(),
+        "corrupt": corrupt,
+    }
+
+
+def contact_sheet(files: ImageFiles, labels: Labels | None) -> Any:
+    """Images spread evenly over the data set, uint8 [H,W,3]; a row per class where there are classes.
+
+    A corrupt image leaves its cell empty. Raises ImageError when none of them can be read.
+    """
+    import numpy as np
+
+    from ganmod.images import ImageError, make_grid
+
+    row_labels = None
+    if labels is not None and labels.names:
+        present = np.unique(labels.values)[:SHEET_ROWS]
+        groups = [np.flatnonzero(labels.values == number) for number in present]
+        row_labels = [labels.names[number] for number in present]
+        picks = [_spread(group, SHEET_COLUMNS) for group in groups]
+    else:
+        chosen = _spread(np.arange(len(files.names)), SHEET_ROWS * SHEET_COLUMNS)
+        picks = [chosen[i : i + SHEET_COLUMNS] for i in range(0, len(chosen), SHEET_COLUMNS)]
+
+    def cell(index: int) -> Any:
+        try:
+            return files.read(files.names[index])
+        except ImageError as error:
+            errors.append(error)
+            return None
+
+    errors: list[ImageError] = []
+    rows = [[cell(index) for index in row] for row in picks]
+    if all(image is None for row in rows for image in row):
+        raise errors[0]
+    return make_grid(rows, row_labels=row_labels, cell_size=(SHEET_CELL, SHEET_CELL))
+
+
+def _spread(indices: Any, count: int) -> list[int]:
+    """At most `count` of them, evenly spread."""
+    if len(indices) <= count:
+        return indices.tolist()
+    return [int(indices[i * len(indices) // count]) for i in range(count)]
+
+
+def _kind(labels: Labels | None) -> str:
+    if labels is None:
+        return "no labels"
+    return f"{labels.c_dim} classes" if labels.names else f"labels of {labels.c_dim} numbers"
+
+
+def _listed(counts: dict[str, int]) -> str:
+    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:SHOWN])
+    return shown + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")

@@ -1,0 +1,220 @@
+"""Images of one size for GANs, with labels: an endless stream that depends on seed and position alone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ganmod.images import ImageError
+from training.data import MAX_CORRUPT_FILES, draw
+from training.image_files import ImageFiles, check_one_size, read_headers
+from training.image_labels import find_labels
+
+MIN_IMAGES = 2
+
+LabelUse = Literal["auto", "required", "none"]
+
+
+class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images of one size in a folder or a zip, with their labels: position n of an endless stream -> item.
+
+    An item is (image uint8 [3,H,W] in 0..255, label float32 [c_dim]); a class is one-hot, and c_dim is 0
+    without labels. Item n depends on (seed, n) alone: every pass shows every image once in an order drawn per
+    pass, and with `mirror` half of the positions are flipped left to right. `image`, `label` and
+    `image_batches` give the same images by index, in the order of their names and never flipped.
+
+    resolution: the size that is expected, a side or (height, width); images are never resized here.
+    labels: "auto" takes those of dataset.json or, without that file, of sub-folders; "required" raises where
+    there are none; "none" ignores them. Decoded images are kept in memory up to cache_mb, in each worker.
+    A corrupt file is reported by name as a warning and left out (in the stream, the next of its pass takes
+    its place); more than max_corrupt of them raise ImageError.
+
+    Raises ValueError for a path without images, fewer than MIN_IMAGES of them, mixed sizes (names two), a
+    size other than `resolution`, missing or malformed labels.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        resolution: int | tuple[int, int] | None = None,
+        labels: LabelUse = "auto",
+        seed: int = 0,
+        mirror: bool = False,
+        cache_mb: int = 2048,
+        max_corrupt: int = MAX_CORRUPT_FILES,
+    ) -> None:
+        if labels not in ("auto", "required", "none"):
+            raise ValueError(f"got labels={labels!r}, expected auto, required or none")
+        self.seed, self.mirror, self.cache_mb, self.max_corrupt = seed, mirror, cache_mb, max_corrupt
+        self.files = ImageFiles(path)
+        found = find_labels(self.files, source="none" if labels == "none" else "auto")
+        if found is None and labels == "required":
+            raise ValueError(
+                f"{path} has no labels, but a conditional model needs them: put each class into a "
+                'sub-folder, add a dataset.json with {"labels": [["name.png", 0], ...]}, or train without '
+                "labels"
+            )
+
+        headers, errors = read_headers(self.files)
+        self._corrupt: set[str] = set()
+        for name, error in errors.items():
+            self._report(name, error)
+        if len(headers) < MIN_IMAGES:
+            raise ValueError(
+                f"{path} has {len(headers)} readable images, but training needs at least {MIN_IMAGES}"
+            )
+        check_one_size(headers, self.files.path)
+        keep = [i for i, name in enumerate(self.files.names) if name in headers]
+        self.names = [self.files.names[i] for i in keep]
+        self.labels = None if found is None else found.subset(keep)
+        height, width, _ = headers[self.names[0]]
+        self.image_shape = (3, height, width)
+        self._check_resolution(resolution)
+
+        self._cache: dict[int, np.ndarray] = {}
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    @property
+    def num_images(self) -> int:
+        """Images whose header can be read."""
+        return len(self.names)
+
+    @property
+    def c_dim(self) -> int:
+        """Length of a label: the number of classes, of a vector's entries, or 0."""
+        return 0 if self.labels is None else self.labels.c_dim
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """One per class; empty without classes."""
+        return () if self.labels is None else self.labels.names
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        """Item `position` (0 or more) of the stream: image uint8 [3,H,W], label float32 [c_dim]."""
+        index, pixels = self._readable(position)
+        if self.mirror and draw(self.seed, "images flip", position).random() < 0.5:
+            pixels = pixels[:, :, ::-1]
+        return torch.from_numpy(pixels.copy()), self.label(index)
+
+    def image(self, index: int) -> Tensor:
+        """Image `index` of num_images, uint8 [3,H,W], not flipped; ImageError, which names it, if corrupt."""
+        return torch.from_numpy(self._load(self._checked(index)).copy())
+
+    def label(self, index: int) -> Tensor:
+        """Label of image `index` of num_images, float32 [c_dim]."""
+        index = self._checked(index)
+        if self.labels is None:
+            return torch.empty(0)
+        value = self.labels.values[index]
+        return torch.from_numpy(value.copy()) if value.ndim else self._one_hot(int(value))
+
+    def class_label(self, which: int | str) -> Tensor:
+        """The label float32 [c_dim] of a class, given by its index or its name.
+
+        Raises ValueError for an unknown class, and where the labels are no classes.
+        """
+        if not self.label_names:
+            kind = "no labels" if self.labels is None else "vectors as labels"
+            raise ValueError(f"got class {which!r}, but {self.files.path} has {kind}, no classes")
+        known = which in self.label_names if isinstance(which, str) else 0 <= which < self.c_dim
+        if not known:
+            names = ", ".join(f"{i} {name}" for i, name in enumerate(self.label_names[:20]))
+            more = ", ..." if self.c_dim > 20 else ""
+            raise ValueError(f"unknown class {which!r}: expected one of the {self.c_dim}: {names}{more}")
+        return self._one_hot(self.label_names.index(which) if isinstance(which, str) else which)
+
+    def image_batches(self, batch_size: int, *, indices: Iterable[int] | None = None) -> Iterator[Tensor]:
+        """The images `indices` (all) once, in order, not flipped, as uint8 [N,3,H,W]; N may end smaller.
+
+        Corrupt images are left out and reported. For metrics, which see every image once.
+        """
+        if batch_size < 1:
+            raise ValueError(f"got batch_size {batch_size}, expected 1 or more")
+        batch: list[Tensor] = []
+        for index in range(self.num_images) if indices is None else indices:
+            try:
+                batch.append(self.image(index))
+            except ImageError as error:
+                self._report(self.names[index], error)
+            if len(batch) == batch_size:
+                yield torch.stack(batch)
+                batch = []
+        if batch:
+            yield torch.stack(batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    def _readable(self, position: int) -> tuple[int, np.ndarray]:
+        """(index, pixels [3,H,W]) of a position: the first readable image from there on in its pass."""
+        if position < 0:
+            raise IndexError(f"got position {position}: the stream starts at 0")
+        number, offset = divmod(position, self.num_images)
+        if self._order[0] != number:
+            self._order = number, draw(self.seed, "images order", number).permutation(self.num_images)
+        order = self._order[1]
+        for step in range(self.num_images):
+            index = int(order[(offset + step) % self.num_images])
+            if self.names[index] in self._corrupt:
+                continue
+            try:
+                return index, self._load(index)
+            except ImageError as error:
+                self._report(self.names[index], error)
+        raise ImageError(f"none of the {self.num_images} images of {self.files.path} can be read")
+
+    def _load(self, index: int) -> np.ndarray:
+        """Decoded, from the cache if it is there: uint8 [3,H,W], not to be written to."""
+        if index in self._cache:
+            return self._cache[index]
+        pixels = np.ascontiguousarray(self.files.read(self.names[index]).transpose(2, 0, 1))
+        if pixels.shape != self.image_shape:
+            got, expected = (f"{w}x{h}" for _, h, w in (pixels.shape, self.image_shape))
+            raise ValueError(
+                f"{self.files.full_name(self.names[index])} is {got} (width x height), but {self.names[0]} "
+                f"is {expected}. Make them equal: ganmod data pack {self.files.path} OUT.zip "
+                f"--size {expected}"
+            )
+        if (len(self._cache) + 1) * pixels.nbytes <= self.cache_mb * 2**20:
+            self._cache[index] = pixels
+        return pixels
+
+    def _report(self, name: str, error: ImageError) -> None:
+        if name in self._corrupt:
+            return
+        self._corrupt.add(name)
+        warnings.warn(f"skipped: {error}", stacklevel=3)
+        if len(self._corrupt) > self.max_corrupt:
+            raise ImageError(
+                f"more than {self.max_corrupt} corrupt images in {self.files.path}, the last: {error}"
+            ) from error
+
+    def _checked(self, index: int) -> int:
+        if not 0 <= index < self.num_images:
+            raise IndexError(f"got image {index}, expected 0 to {self.num_images - 1}")
+        return index
+
+    def _one_hot(self, number: int) -> Tensor:
+        label = torch.zeros(self.c_dim)
+        label[number] = 1
+        return label
+
+    def _check_resolution(self, resolution: int | tuple[int, int] | None) -> None:
+        if resolution is None:
+            return
+        height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+        _, got_height, got_width = self.image_shape
+        if (got_height, got_width) != (height, width):
+            raise ValueError(
+                f"the images of {self.files.path} are {got_width}x{got_height} (width x height), but the "
+                f"configured resolution is {width}x{height}. Set it to theirs, or resize: ganmod data pack "
+                f"{self.files.path} OUT.zip --size {width}x{height}"
+            )

@@ -1,0 +1,188 @@
+"""The images of a folder or a zip: which are there, their sizes, their pixels by name."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import posixpath
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ganmod.images import IMAGE_SUFFIXES, ImageError, list_images, read_image
+
+LABEL_FILE = "dataset.json"
+
+_EXIF_ORIENTATION = 0x0112
+
+
+class Header(NamedTuple):
+    """What the first bytes of an image say: its upright size in pixels and Pillow's mode (RGB, L, P, ...)."""
+
+    height: int
+    width: int
+    mode: str
+
+    @property
+    def size(self) -> str:
+        """As `--size` takes it: WIDTHxHEIGHT."""
+        return f"{self.width}x{self.height}"
+
+
+class ImageFiles:
+    """The images of a folder (with its sub-folders) or of a zip, in the order of their names.
+
+    names: paths inside the folder or the zip, with forward slashes. Hidden files and those without an image
+    suffix are left out. Nothing is ever unpacked. A zip is opened anew in every process.
+    Raises ValueError for a path that is neither a folder nor a zip, holds no image, or for a zip with paths
+    that lead out of it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._archive: tuple[int, zipfile.ZipFile] | None = None
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self.is_zip = not self.path.is_dir()
+        if not self.is_zip:
+            self.names = [file.relative_to(self.path).as_posix() for file in list_images(self.path)]
+            return
+        if not self.path.exists():
+            raise ValueError(f"data set {self.path} does not exist: give a folder of images or a zip")
+        for member in self._zip().infolist():
+            name = member.filename.replace("\\", "/")
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(
+                    f"zip {self.path} holds the path {member.filename!r}, which leads out of it: pack it anew"
+                )
+            if not member.is_dir():
+                self._members[name] = member
+        self.names = sorted(filter(_is_image, self._members), key=lambda name: name.split("/"))
+        if not self.names:
+            raise ValueError(f"no image in zip {self.path}: looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_archive": None}
+
+    def full_name(self, name: str) -> str:
+        """The name for messages: with the folder or the zip before it."""
+        return str(self.path / name)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The encoded image; ImageError, which names it, where it cannot be had."""
+        try:
+            if self.is_zip:
+                return self._zip().read(self._members[name])
+            return (self.path / name).read_bytes()
+        # The zip reader's errors: damage, a password, a compression that is not built in.
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+            raise ImageError(f"cannot read image {self.full_name(name)}: {error}") from error
+
+    def num_bytes(self, name: str) -> int:
+        """Size of the encoded image."""
+        return self._members[name].file_size if self.is_zip else (self.path / name).stat().st_size
+
+    def read(self, name: str) -> np.ndarray:
+        """The decoded image, uint8 [H,W,3]; see `ganmod.images.read_image`."""
+        return read_image(self.read_bytes(name), name=self.full_name(name))
+
+    def header(self, name: str) -> Header:
+        """Size and mode, as a rule without decoding the pixels; ImageError where that cannot be had."""
+        try:
+            with self._stream(name) as stream, Image.open(stream) as image:
+                return _header(image)
+        except MemoryError:
+            raise
+        except Exception:  # decoders raise a dozen types; the full reader has the last word and the message
+            height, width, _ = self.read(name).shape
+            return Header(height, width, "RGB")
+
+    def label_file(self) -> tuple[str, str] | None:
+        """(its folder, its text) of dataset.json at the top, or in the one folder that holds all images."""
+        for folder in dict.fromkeys(("", shared_folder(self.names))):
+            name = posixpath.join(folder, LABEL_FILE)
+            try:
+                if self.is_zip and name in self._members:
+                    return folder, self._zip().read(self._members[name]).decode("utf-8-sig")
+                if not self.is_zip and (self.path / name).is_file():
+                    return folder, (self.path / name).read_text(encoding="utf-8-sig")
+            except (UnicodeDecodeError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+                raise ValueError(f"cannot read {self.full_name(name)}: {error}") from error
+        return None
+
+    def close(self) -> None:
+        """Close the zip, where one is open; reading opens it again."""
+        if self._archive is not None:
+            self._archive[1].close()
+            self._archive = None
+
+    def _stream(self, name: str) -> IO[bytes]:
+        return self._zip().open(self._members[name]) if self.is_zip else (self.path / name).open("rb")
+
+    def _zip(self) -> zipfile.ZipFile:
+        # A forked process shares the file position of its parent: each opens its own.
+        if self._archive is None or self._archive[0] != os.getpid():
+            try:
+                self._archive = os.getpid(), zipfile.ZipFile(self.path)
+            except zipfile.BadZipFile as error:
+                raise ValueError(
+                    f"{self.path} is no zip, or not a whole one ({error}): give a folder of images or a zip"
+                ) from error
+        return self._archive[1]
+
+
+def read_headers(
+    files: ImageFiles, *, progress: Callable[[], object] = lambda: None
+) -> tuple[dict[str, Header], dict[str, ImageError]]:
+    """(headers, errors) by name: each image is in one of them. progress is called once per image."""
+    headers: dict[str, Header] = {}
+    errors: dict[str, ImageError] = {}
+    for name in files.names:
+        try:
+            headers[name] = files.header(name)
+        except ImageError as error:
+            errors[name] = error
+        progress()
+    return headers, errors
+
+
+def check_one_size(headers: dict[str, Header], path: Path) -> None:
+    """ValueError, which names two images, unless all have one size."""
+    sizes = Counter(header[:2] for header in headers.values())
+    if len(sizes) > 1:
+        (first, one), *others = headers.items()
+        second, two = next(item for item in others if item[1][:2] != one[:2])
+        side = 2 ** round(math.log2(max(4, min(one.height, one.width, two.height, two.width))))
+        raise ValueError(
+            f"the images of {path} have {len(sizes)} sizes (width x height): {first} is {one.size}, {second} "
+            f"is {two.size}. Make them equal: ganmod data pack {path} OUT.zip --size {side}"
+        )
+
+
+def _header(image: Image.Image) -> Header:
+    orientation = 1
+    # PNG keeps EXIF after the pixels, so that asking for it decodes them.
+    if image.width != image.height and (image.format != "PNG" or "exif" in image.info):
+        with contextlib.suppress(LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    turned = orientation in (5, 6, 7, 8)
+    height, width = (image.width, image.height) if turned else (image.height, image.width)
+    return Header(height, width, image.mode)
+
+
+def _is_image(name: str) -> bool:
+    parts = name.split("/")
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return not hidden and posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def shared_folder(names: Sequence[str]) -> str:
+    """The deepest folder that holds all of them, "" for the top."""
+    return posixpath.commonpath([posixpath.dirname(name) for name in names])
