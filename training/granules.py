@@ -1,0 +1,37 @@
+"""Random draws that belong to data, not to processes: made per granule of consecutive samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import draw
+
+Params = TypeVar("Params", bound=tuple[Tensor, ...])
+
+
+def draw_granules(
+    draw_one: Callable[[np.random.Generator], Params], *, seed: int, purpose: str, first: int, count: int
+) -> Params:
+    """Parameters of `count` consecutive granules, each drawn from (seed, purpose, its global index).
+
+    draw_one: the generator of one granule -> a NamedTuple of tensors [M,...] for its M samples.
+    first: global index of the first granule, e.g. images seen so far / granule size.
+    Returns one NamedTuple of tensors [count*M,...]: equal, whatever the batch split, for equal samples.
+    ValueError: count below 1, first below 0.
+    """
+    if count < 1 or first < 0:
+        raise ValueError(f"granules {first} to {first + count - 1}: give first >= 0 and count >= 1")
+    return concat_params([draw_one(draw(seed, purpose, index)) for index in range(first, first + count)])
+
+
+def concat_params(parts: Sequence[Params]) -> Params:
+    """NamedTuples of tensors [M_i,...] -> one NamedTuple of tensors [sum(M_i),...], in this order."""
+    if not parts:
+        raise ValueError("no parameters to join: give at least one granule's")
+    make: Callable[..., Params] = getattr(type(parts[0]), "_make", type(parts[0]))
+    return make([torch.cat(column) for column in zip(*parts, strict=True)])
