@@ -90,7 +90,8 @@ class CallableSpace:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 RGB [N,3,H,W] -> float32 [N,dim]; ValueError when the function returns anything else."""
         check_uint8(images)
-        found = self.function(images.to(self.device))
+        with torch.autocast(self.device.type, enabled=False):
+            found = self.function(images.to(self.device))
         return _checked_features(found, len(images), self.dim, self.name).float()
 
 
@@ -284,7 +285,9 @@ def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
         found = getattr(found, part)
     made = found() if isinstance(found, type) else found
     if not callable(made):
-        raise ValueError(f"feature space {name}: a {type(made).__name__} cannot be called on images")
+        raise ValueError(
+            f"feature space {name} is of type {type(made).__name__}, expected a function of images"
+        )
     return made
 
 

@@ -1,0 +1,329 @@
+"""If this fails, means and covariances of features depend on batches, processes or luck, or caches lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ganmod.feature_spaces import CallableSpace
+from ganmod.images import to_uint8
+from metrics.feature_statistics import (
+    FeatureStatistics,
+    statistics_of_generator,
+    statistics_of_images,
+    to_saved_uint8,
+)
+from metrics.frechet import GaussianStatistics, frechet_distance
+from metrics.process_shares import Processes, current_processes
+from metrics.statistics_cache import cache_path, cached_statistics, hash_of_images
+from metrics.training_metric import MetricHook
+
+DIM, NUM = 5, 37
+
+
+def features(offset: float = 0) -> Tensor:
+    x = torch.randn(NUM, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return x * torch.arange(1, DIM + 1) + offset
+
+
+def accumulated(x: Tensor, *, batch_size: int, keep: int = 0) -> FeatureStatistics:
+    statistics = FeatureStatistics(x.shape[1], keep=keep)
+    for batch in x.split(batch_size):
+        statistics.update(batch)
+    return statistics
+
+
+def colour_features(images: Tensor) -> Tensor:
+    """Mean and spread of each channel."""
+    x = images.float() / 255
+    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
+
+
+def colour_space(fingerprint: str | None = "colours 1") -> CallableSpace:
+    space = CallableSpace("test:colours", colour_features, device="cpu")
+    space.fingerprint = fingerprint
+    return space
+
+
+def image(index: int) -> Tensor:
+    """uint8 [3,4,4], decided by its index alone."""
+    return torch.randint(256, (3, 4, 4), generator=torch.Generator().manual_seed(index)).to(torch.uint8)
+
+
+def generate(indices: Tensor) -> Tensor:
+    return torch.stack([image(i) for i in indices.tolist()])
+
+
+def generate_with_noise(indices: Tensor) -> Tensor:
+    """Draws from torch's global state, as a generator with random noise does."""
+    return (generate(indices) // 2 + torch.randint(100, (len(indices), 3, 4, 4))).to(torch.uint8)
+
+
+def assert_equal(found: GaussianStatistics, expected: GaussianStatistics, tolerance: float = 1e-12) -> None:
+    assert found.count == expected.count
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=0, atol=tolerance)
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 36, NUM])
+def test_any_cut_into_batches_gives_numpys_mean_and_unbiased_covariance(batch_size: int):
+    x = features()
+    expected = GaussianStatistics(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False), NUM)
+    assert_equal(accumulated(x, batch_size=batch_size).finish(), expected, 1e-13 * 100)
+
+
+def test_a_large_common_offset_costs_no_digits():
+    """With sums of squares, 1e6 would leave 4 digits of the covariance."""
+    near, far = (accumulated(features(offset), batch_size=3).finish() for offset in (0, 1e6))
+    np.testing.assert_allclose(far.covariance, near.covariance, rtol=0, atol=1e-7)
+
+
+def test_merging_equals_one_pass_in_either_order():
+    x = features()
+    expected = accumulated(x, batch_size=NUM).finish()
+    for cut in (0, 1, 20, NUM):
+        merged = accumulated(x[:cut], batch_size=4)
+        merged.merge(accumulated(x[cut:], batch_size=5))
+        assert_equal(merged.finish(), expected)
+    with pytest.raises(ValueError, match="of 4 features into 5"):
+        merged.merge(FeatureStatistics(4))
+
+
+def test_state_dict_is_plain_and_continues_where_it_stopped(tmp_path: Path):
+    x = features()
+    begun = accumulated(x[:20], batch_size=6, keep=25)
+    torch.save(begun.state_dict(), tmp_path / "state.pt")
+    resumed = FeatureStatistics(DIM, keep=25)
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    begun.update(x[20:])
+    resumed.update(x[20:])
+    assert_equal(resumed.finish(), begun.finish(), 0)
+    assert torch.equal(resumed.kept, begun.kept)
+    with pytest.raises(ValueError, match="dim 5 and keep 25, expected 4 and 25"):
+        FeatureStatistics(4, keep=25).load_state_dict(begun.state_dict())
+
+
+def test_the_first_features_are_kept_in_order():
+    x = features()
+    for batch_size in (1, 10, NUM):
+        assert torch.equal(accumulated(x, batch_size=batch_size, keep=12).kept, x[:12].float())
+    first, second = accumulated(x[:8], batch_size=3, keep=12), accumulated(x[8:], batch_size=3, keep=12)
+    first.merge(second)
+    assert torch.equal(first.kept, x[:12].float())
+    assert accumulated(x, batch_size=10).kept.shape == (0, DIM)
+
+
+def test_bad_features_are_refused_and_leave_no_trace():
+    statistics = accumulated(features(), batch_size=10)
+    before = statistics.finish()
+    bad = torch.zeros(4, DIM)
+    bad[1, 2], bad[3, 0] = float("nan"), float("inf")
+    with pytest.raises(ValueError, match="2 of 4 images hold NaN or infinity"):
+        statistics.update(bad)
+    with pytest.raises(ValueError, match=r"torch.float32 \[4, 6\], expected float \[N, 5\]"):
+        statistics.update(torch.zeros(4, 6))
+    assert_equal(statistics.finish(), before, 0)
+    with pytest.raises(ValueError, match="statistics of 1 images"):
+        accumulated(features()[:1], batch_size=1).finish()
+
+
+@pytest.mark.parametrize("num_images", [1, 9, 10, 23])
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_image_goes_to_one_process_in_batches_of_one_process(num_images: int, count: int):
+    whole = [indices.tolist() for indices in Processes().batches(num_images, 5)]
+    shares = [list(Processes(rank, count, Tensor.clone).batches(num_images, 5)) for rank in range(count)]
+    assert sorted(indices.tolist() for share in shares for indices in share) == whole
+    assert [i for batch in whole for i in batch] == list(range(num_images))
+
+
+def test_statistics_of_images_read_uint8_and_report_progress():
+    batches = list(generate(torch.arange(20)).split(8))
+    seen: list[int] = []
+    found = statistics_of_images(batches, colour_space(), keep=3, done=seen.append)
+    x = colour_features(torch.cat(batches)).double().numpy()
+    assert_equal(found.finish(), GaussianStatistics(x.mean(0), np.cov(x, rowvar=False), 20), 1e-12)
+    assert found.kept.shape == (3, 6)
+    assert seen == [8, 8, 4]
+    with pytest.raises(ValueError, match=r"batch 0: got torch.float32 \[2, 3, 4, 4\], expected uint8"):
+        statistics_of_images([torch.zeros(2, 3, 4, 4)], colour_space())
+
+
+def test_shares_of_two_processes_merge_into_the_whole():
+    """Noise from torch's global state included: it is seeded per batch, and batches are the same."""
+    space = colour_space()
+    whole = statistics_of_generator(generate_with_noise, 50, space, batch_size=8)
+    shares = [
+        statistics_of_generator(
+            generate_with_noise, 50, space, batch_size=8, processes=Processes(rank, 2, lambda tensor: tensor)
+        )
+        for rank in range(2)
+    ]
+    assert [share.count for share in shares] == [26, 24]
+    shares[0].merge(shares[1])
+    assert_equal(shares[0].finish(), whole.finish())
+    other_seed = statistics_of_generator(generate_with_noise, 50, space, batch_size=8, seed=1)
+    assert np.abs(other_seed.finish().mean - whole.finish().mean).max() > 1e-4
+
+
+def test_generated_images_are_checked():
+    space = colour_space()
+    with pytest.raises(ValueError, match=r"generated images 0 to 7: got torch\.float32"):
+        statistics_of_generator(lambda indices: generate(indices).float(), 10, space, batch_size=8)
+    with pytest.raises(ValueError, match="generate returned 7 images for 8 indices"):
+        statistics_of_generator(lambda indices: generate(indices)[1:], 10, space, batch_size=8)
+    with pytest.raises(ValueError, match="num_images 1 and batch_size 64, expected 2 and 1"):
+        statistics_of_generator(generate, 1, space)
+
+
+def test_to_saved_uint8_gives_what_a_saved_file_holds():
+    x = torch.cat([torch.linspace(-1.1, 1.1, 3 * 64), torch.arange(0, 256).repeat(3) / 127.5 - 1])
+    x = x.view(1, 3, -1, 8)
+    assert np.array_equal(to_saved_uint8(x).movedim(1, -1).numpy(), to_uint8(x / 2 + 0.5))
+    assert to_saved_uint8(torch.arange(256) / 127.5 - 1).tolist() == list(range(256))
+    with pytest.raises(ValueError, match="NaN"):
+        to_saved_uint8(torch.full((1, 3, 2, 2), float("nan")))
+    with pytest.raises(ValueError, match=r"uint8 \[1\], expected float"):
+        to_saved_uint8(torch.zeros(1, dtype=torch.uint8))
+
+
+def test_the_hook_measures_the_distance_and_leaves_the_random_state_alone():
+    space = colour_space()
+    real = statistics_of_images([generate(torch.arange(100, 140))], space).finish()
+    hook = MetricHook(space, real, 30, batch_size=8)
+    torch.manual_seed(5)
+    expected_next = torch.rand(3)
+    torch.manual_seed(5)
+    found = hook(generate)
+    assert torch.equal(torch.rand(3), expected_next)
+    fake = statistics_of_images([generate(torch.arange(30))], space).finish()
+    assert found == {"fd_test_colours": pytest.approx(frechet_distance(fake, real), abs=1e-12)}
+    assert hook(generate_with_noise) == hook(generate_with_noise)  # whatever was drawn in between
+    assert hook.conditions == {
+        "metric": "fd_test_colours",
+        "space": "colours 1",
+        "num_real": 40,
+        "num_generated": 30,
+        "seed": 0,
+    }
+    two = GaussianStatistics(np.zeros(2), np.eye(2), 10)
+    with pytest.raises(ValueError, match="hold 2 features, but test:colours has 6"):
+        MetricHook(space, two, 30)
+
+
+def test_a_hash_knows_pixels_order_and_sizes_but_not_batches():
+    images = generate(torch.arange(10))
+    digest = hash_of_images([images])
+    assert hash_of_images(images.split(3)) == digest
+    assert hash_of_images([images.flip(0)]) != digest
+    assert hash_of_images([images.reshape(10, 3, 2, 8)]) != digest
+    changed = images.clone()
+    changed[9, 2, 3, 3] += 1
+    assert hash_of_images([changed]) != digest
+
+
+def test_statistics_are_measured_once_per_images_and_space(tmp_path: Path):
+    calls: list[int] = []
+
+    def compute() -> GaussianStatistics:
+        calls.append(1)
+        return accumulated(features()[:, [0] * 6], batch_size=9).finish()
+
+    def measured(content: str, fingerprint: str | None = "colours 1") -> GaussianStatistics:
+        space = colour_space(fingerprint)
+        return cached_statistics(compute, space, content_hash=content, cache_dir=tmp_path / "cache")
+
+    first = measured("a")
+    assert_equal(measured("a"), first, 0)
+    assert len(calls) == 1
+    measured("b")
+    measured("a", "colours 2")
+    assert len(calls) == 3
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    measured("a", None)
+    assert (len(calls), len(list((tmp_path / "cache").iterdir()))) == (4, 3)
+    with pytest.raises(ValueError, match="content_hash is empty"):
+        measured("")
+
+
+@pytest.mark.parametrize("damage", ["short", "text", "pickle", "other"])
+def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: str):
+    space = colour_space()
+    expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
+    path = cache_path(space, "a", tmp_path)
+    cached_statistics(lambda: expected, space, content_hash="a", cache_dir=tmp_path)
+    whole = path.read_bytes()
+    if damage == "short":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "text":
+        path.write_text("statistics")
+    elif damage == "pickle":
+        np.savez(path, mean=np.array([{"an": "object"}], dtype=object), key="", covariance=0, count=2)
+    else:
+        cached_statistics(lambda: expected, space, content_hash="b", cache_dir=tmp_path)
+        cache_path(space, "b", tmp_path).replace(path)
+    with pytest.warns(UserWarning, match=f"{path.name} cannot be used .*measuring them again"):
+        found = cached_statistics(lambda: expected, space, content_hash="a", cache_dir=tmp_path)
+    assert found is expected
+    assert path.read_bytes() == whole
+
+
+def measure_as_one_of_two(rank: int, folder: str) -> None:
+    """What each of two real processes does; results go to files."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    processes = current_processes()
+    space = colour_space()
+    calls: list[int] = []
+
+    def compute() -> GaussianStatistics:
+        calls.append(1)
+        statistics = statistics_of_generator(generate, 30, space, batch_size=4, processes=processes)
+        return statistics.finish()
+
+    real = [
+        cached_statistics(compute, space, content_hash="a", cache_dir=f"{folder}/cache", processes=processes)
+        for _ in range(2)
+    ]
+    hook = MetricHook(space, real[1], 50, batch_size=8, processes=processes)
+    kept = statistics_of_generator(generate, 30, space, batch_size=4, keep=25, processes=processes)
+    torch.save(
+        {
+            "metric": hook(generate_with_noise),
+            "calls": len(calls),
+            "same": bool(np.array_equal(real[0].covariance, real[1].covariance)),
+            "kept": kept.kept,
+        },
+        f"{folder}/result-{rank}.pt",
+    )
+    dist.destroy_process_group()
+
+
+def test_two_processes_agree_with_one(tmp_path: Path):
+    torch.multiprocessing.spawn(measure_as_one_of_two, (str(tmp_path),), nprocs=2)
+    first, second = (torch.load(tmp_path / f"result-{rank}.pt", weights_only=True) for rank in range(2))
+    space = colour_space()
+    real = statistics_of_generator(generate, 30, space, batch_size=4).finish()
+    expected = MetricHook(space, real, 50, batch_size=8)(generate_with_noise)["fd_test_colours"]
+    assert first["metric"] == second["metric"] == {"fd_test_colours": pytest.approx(expected, abs=1e-8)}
+    assert first["calls"] == second["calls"] == 1  # one measured, one read
+    assert first["same"]
+    assert second["same"]
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    # Every second batch of 4 is the first process's: 16 images, of the other's 14 there is room for 9.
+    own = [i for i in range(30) if i // 4 % 2 == 0]
+    others = [4, 5, 6, 7, 12, 13, 14, 15, 20]
+    expected_kept = colour_features(generate(torch.tensor(own + others)))
+    torch.testing.assert_close(first["kept"], expected_kept, rtol=0, atol=1e-6)
+    assert torch.equal(first["kept"], second["kept"])
+
+
+def test_processes_need_a_sum_and_a_rank_that_exists():
+    with pytest.raises(ValueError, match="rank is 2 of 2 processes, expected 0 to 1"):
+        Processes(2, 2, lambda tensor: tensor)
+    with pytest.raises(ValueError, match="2 processes need `total`"):
+        Processes(0, 2)
+    assert current_processes() == Processes()
