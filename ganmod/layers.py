@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import contextlib
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,19 +23,41 @@ def reflect_pad(x: Tensor, pad: int) -> Tensor:
         return F.pad(x, (pad,) * 4, mode="reflect")
 
 
+def widen(x: Tensor) -> Tensor:
+    """Half precision to float32; wider numbers stay as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def half_precision(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """Convolutions and products in dtype, as autocast does it; None changes nothing."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
 class EqualizedLinear(nn.Module):
-    """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time."""
+    """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time.
+
+    lr_mul: the layer's learning rate as a multiple of the others': parameters are stored 1/lr_mul times as
+    large and multiplied by lr_mul at run time.
+    """
 
     def __init__(
-        self, in_features: int, out_features: int, *, init_std: float = 1.0, bias_init: float = 0.0
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        init_std: float = 1.0,
+        bias_init: float = 0.0,
+        lr_mul: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) * init_std)
-        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
-        self.gain = in_features**-0.5
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) * (init_std / lr_mul))
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul))
+        self.gain = lr_mul * in_features**-0.5
+        self.bias_gain = lr_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x * self.gain, self.weight, self.bias)  # x is the smaller of the two
+        bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
+        return F.linear(x * self.gain, self.weight, bias)  # x is the smaller of the two
 
 
 class StaticConv2d(nn.Module):
@@ -86,7 +109,10 @@ class StaticConv2d(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """`StaticConv2d` with a bias and an activation: the unmodulated layer of our networks."""
+    """`StaticConv2d` with a bias and an activation: the unmodulated layer of our networks.
+
+    conv: a resampling convolution to use instead of a plain one, with these channels and kernel size.
+    """
 
     def __init__(
         self,
@@ -96,9 +122,13 @@ class Conv2d(nn.Module):
         *,
         activation: ScaledReLU | None = None,
         padding_mode: PaddingMode = "zeros",
+        conv: StaticConv2d | None = None,
     ) -> None:
         super().__init__()
-        self.conv = StaticConv2d(in_channels, out_channels, kernel_size, padding_mode=padding_mode)
+        expected = (out_channels, in_channels, kernel_size, kernel_size)
+        if conv is not None and conv.weight.shape != expected:
+            raise ValueError(f"conv has a weight {list(conv.weight.shape)}, expected {list(expected)}")
+        self.conv = conv or StaticConv2d(in_channels, out_channels, kernel_size, padding_mode=padding_mode)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.activation = activation
 
@@ -109,16 +139,26 @@ class Conv2d(nn.Module):
         # convolution: two passes over the image less, forward and backward.
         gain = self.activation.gain
         x = self.conv.apply_weight(x, self.conv.weight * (self.conv.gain * gain), self.bias * gain)
-        return F.leaky_relu(x, self.activation.slope, inplace=True)
+        return self.activation.rectify_(x)
 
 
 class ScaledReLU(nn.Module):
-    """max(x, slope * x) * sqrt(2 / (1 + slope^2)), which keeps the second moment of a unit Gaussian."""
+    """max(x, slope * x) * gain, then clamped to +-clamp.
 
-    def __init__(self, slope: float = 0.0) -> None:
+    gain: by default sqrt(2 / (1 + slope^2)), which keeps the second moment of a unit Gaussian; StyleGAN2 has
+    sqrt(2) with a slope of 0.2. clamp: for training in half precision; None leaves it out.
+    """
+
+    def __init__(self, slope: float = 0.0, *, gain: float | None = None, clamp: float | None = None) -> None:
         super().__init__()
         self.slope = slope
-        self.gain = (2 / (1 + slope**2)) ** 0.5
+        self.gain = (2 / (1 + slope**2)) ** 0.5 if gain is None else gain
+        self.clamp = clamp
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x, self.slope) * self.gain
+        return self.rectify_(x * self.gain)
+
+    def rectify_(self, x: Tensor) -> Tensor:
+        """The same for an x that carries the gain already; x is overwritten."""
+        x = F.leaky_relu(x, self.slope, inplace=True)
+        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)

@@ -9,7 +9,9 @@ from ganmod.modulation.registry import (
     create_modulation,
     list_modulations,
     modulation_info,
+    modulation_per_resolution,
     modulations_for,
+    options_per_modulation,
     register_modulation,
 )
 from ganmod.modulation.weight_demod import WeightDemod, WeightDemodParams
@@ -28,6 +30,8 @@ __all__ = [
     "create_modulation",
     "list_modulations",
     "modulation_info",
+    "modulation_per_resolution",
     "modulations_for",
+    "options_per_modulation",
     "register_modulation",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -85,6 +86,63 @@ def create_modulation(
                 f"Its options: {', '.join(known) or 'none'}"
             )
     return cls(channels, style, **(options or {}))
+
+
+def modulation_per_resolution(text: str, resolutions: Sequence[int]) -> dict[int, str]:
+    """The modulation of each resolution: "adaconv" for all, or "adaconv@4-32,weight_demod@64-" by ranges.
+
+    A range is "32", "4-32", "-32" or "64-", both ends included. Raises ValueError for an unknown modulation,
+    a range that cannot be read, two ranges that overlap, and a resolution that none covers.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 1 and "@" not in text:
+        _lookup(parts[0])
+        return dict.fromkeys(resolutions, parts[0])
+    chosen: dict[int, str] = {}
+    for part in parts:
+        name, _, span = part.partition("@")
+        ends = re.fullmatch(r"(\d+)|(\d*)-(\d*)", span.strip())
+        if ends is None or span.strip() in ("", "-"):
+            raise ValueError(
+                f"modulation {text!r}: {part!r} is not NAME@FROM-TO; expected for example adaconv@4-32, "
+                "adaconv@16, weight_demod@64-"
+            )
+        name = name.strip()
+        _lookup(name)
+        low, high = (ends[1], ends[1]) if ends[1] else (ends[2], ends[3])
+        for resolution in resolutions:
+            if int(low or 0) <= resolution <= int(high or resolution):
+                if resolution in chosen:
+                    raise ValueError(
+                        f"modulation {text!r} names both {chosen[resolution]} and {name} for resolution "
+                        f"{resolution}: give ranges that do not overlap"
+                    )
+                chosen[resolution] = name
+    missing = [resolution for resolution in resolutions if resolution not in chosen]
+    if missing:
+        raise ValueError(
+            f"modulation {text!r} leaves out resolution {', '.join(map(str, missing))}: the network has "
+            f"{', '.join(map(str, resolutions))}; a range open to one side, such as {parts[-1].split('@')[0]}"
+            f"@{missing[0]}-, covers what is left"
+        )
+    return chosen
+
+
+def options_per_modulation(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The options of each modulation in `names`: `options` itself if there is one, else by its name.
+
+    With several, options are nested, {"adaconv": {"normalize": "none"}}; with one they may be. Raises
+    ValueError where it is not clear which modulation an option is for.
+    """
+    names = list(dict.fromkeys(names))
+    if all(key in _REGISTRY and isinstance(value, Mapping) for key, value in options.items()):
+        return {name: dict(options.get(name, {})) for name in names}
+    if len(names) == 1:
+        return {names[0]: dict(options)}
+    raise ValueError(
+        f"modulation options {dict(options)} do not say which of {', '.join(names)} they are for: "
+        f"nest them, such as {{{names[0]!r}: {dict(options)}}}"
+    )
 
 
 def _lookup(name: str) -> type[Modulation]:

@@ -1,0 +1,213 @@
+"""What a StyleGAN2 generator and discriminator are built from: plain values that JSON can hold."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from math import log2
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+import torch
+
+Architecture = Literal["skip", "resnet", "orig"]
+StyleLift = Literal["none", "shared", "per_layer"]
+HalfDtype = Literal["float16", "bfloat16"]
+
+HALF_DTYPES: dict[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+_MIN_START = 4  # pixels of the shorter side at the coarsest level
+
+S = TypeVar("S", bound="_NetworkSpec")
+
+
+class Level(NamedTuple):
+    """One resolution of a network. resolution: the power of two nearest to sqrt(height * width), which names
+    the level's block and its range in "adaconv@4-32"; half: whether it runs in half precision.
+    """
+
+    height: int
+    width: int
+    resolution: int
+    channels: int
+    half: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NetworkSpec:
+    """What both networks share.
+
+    img_resolution: pixels, height and width or one number for both; start_size, the coarsest level's, times a
+    power of two. start_size None: halved until the shorter side has 4 to 7 pixels, 4 x 4 for powers of two.
+    c_dim: classes, 0 for an unconditional network. Channels at resolution r: min(channel_base / r,
+    channel_max). conv_clamp: bound of every activation, which half precision needs; None leaves it out.
+    num_half_res: how many of the finest resolutions run in half_dtype; the coarsest never does.
+    """
+
+    img_resolution: int | tuple[int, int]
+    img_channels: int = 3
+    c_dim: int = 0
+    channel_base: int = 32768
+    channel_max: int = 512
+    start_size: tuple[int, int] | None = None
+    conv_clamp: float | None = 256.0
+    num_half_res: int = 0
+    half_dtype: HalfDtype = "bfloat16"
+    architecture: Architecture = "skip"
+
+    def __post_init__(self) -> None:
+        size = self.img_resolution
+        object.__setattr__(self, "img_resolution", (size, size) if isinstance(size, int) else tuple(size))
+        if self.start_size is not None:
+            object.__setattr__(self, "start_size", tuple(self.start_size))
+        self.check_choice("architecture", get_args(Architecture))
+        self.check_choice("half_dtype", get_args(HalfDtype))
+        self.check_at_least(1, "img_channels", "channel_base", "channel_max")
+        self.check_at_least(0, "c_dim", "num_half_res")
+        if self.conv_clamp is not None and self.conv_clamp <= 0:
+            raise ValueError(f"conv_clamp is {self.conv_clamp}, expected a positive number or None")
+        self.levels()
+
+    def check_choice(self, name: str, known: tuple[str, ...]) -> None:
+        """Raise ValueError unless the field holds one of the known words."""
+        if getattr(self, name) not in known:
+            raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, known))}")
+
+    def check_at_least(self, low: int, *names: str) -> None:
+        """Raise ValueError unless the fields hold numbers from `low`."""
+        for name in names:
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from {low}")
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        assert isinstance(self.img_resolution, tuple)
+        return self.img_resolution
+
+    def levels(self) -> list[Level]:
+        """The network's resolutions, coarse to fine; ValueError if the image does not divide into them."""
+        (height, width), doublings = start_size(self.img_size, self.start_size)
+        nominal = 2 ** round(log2(height * width) / 2)
+        first_half = max(doublings + 1 - self.num_half_res, 1)
+        return [
+            Level(
+                height << i,
+                width << i,
+                nominal << i,
+                min(max(self.channel_base // (nominal << i), 1), self.channel_max),
+                i >= first_half,
+            )
+            for i in range(doublings + 1)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON; `from_dict` gives an equal spec."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
+        """The spec that `to_dict` wrote; ValueError for a key it does not have."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"{cls.__name__} has no field {key!r}{hint}; it has {', '.join(known)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSpec(_NetworkSpec):
+    """Everything needed to build a generator again (Karras et al. 2020; defaults of its configuration F).
+
+    modulation: a registered name, or names by resolution, "adaconv@4-32,weight_demod@64-"; ToRGB layers have
+    plain weight modulation under each. modulation_options: of the one modulation, or nested by name.
+    style_lift: modulations read w itself ("none"), or a descriptor [descriptor_dim, S, S], S =
+    descriptor_size, that an MLP makes of w: one for all layers ("shared") or one for each ("per_layer").
+    modulate_after_upsampling: upsampling layers modulate the enlarged image, at four times the cost.
+    """
+
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    mapping_lr_mul: float = 0.01
+    w_avg_beta: float = 0.995
+    modulation: str = "weight_demod"
+    modulation_options: Mapping[str, Any] = field(default_factory=dict)
+    style_lift: StyleLift = "none"
+    descriptor_dim: int = 64
+    descriptor_size: int = 3
+    modulate_after_upsampling: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_choice("style_lift", get_args(StyleLift))
+        self.check_at_least(1, "w_dim", "mapping_layers", "descriptor_dim", "descriptor_size")
+        self.check_at_least(0, "z_dim")
+        if not 0 <= self.w_avg_beta < 1:
+            raise ValueError(f"w_avg_beta is {self.w_avg_beta}, expected a number from 0 to below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorSpec(_NetworkSpec):
+    """Everything needed to build a discriminator again.
+
+    cmap_dim: length of the class embedding of a conditional one; None: the channels of the coarsest level.
+    mapping_layers: of the network that makes it. mbstd_group_size: samples whose deviation is one feature;
+    mbstd_num_channels: how many such features, 0 for none.
+    """
+
+    architecture: Architecture = "resnet"
+    cmap_dim: int | None = None
+    mapping_layers: int = 8
+    mbstd_group_size: int = 4
+    mbstd_num_channels: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_at_least(1, "mapping_layers", "mbstd_group_size")
+        self.check_at_least(0, "mbstd_num_channels")
+        coarsest = self.levels()[0].channels
+        if self.mbstd_num_channels and coarsest % self.mbstd_num_channels:
+            raise ValueError(
+                f"mbstd_num_channels is {self.mbstd_num_channels}, expected a divisor of the {coarsest} "
+                "channels of the coarsest level, such as 1"
+            )
+
+
+def start_size(
+    img_size: tuple[int, int], requested: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], int]:
+    """Height and width in pixels -> the coarsest level's, and how often they double.
+
+    requested: the coarsest level's size; None halves the image until its shorter side has 4 to 7 pixels.
+    Raises ValueError for an image that does not come out, with the nearest sizes that do.
+    """
+    text = f"{img_size[0]} x {img_size[1]}"
+    if min(img_size) < 2 * _MIN_START and requested is None:
+        raise ValueError(f"img_resolution is {text}, expected at least 8 pixels on both sides")
+    if requested is not None:
+        if min(requested) < 1:
+            raise ValueError(f"start_size is {requested}, expected a positive height and width")
+        doublings = max((img_size[0] // requested[0]).bit_length() - 1, 0)
+        if doublings < 1 or (requested[0] << doublings, requested[1] << doublings) != tuple(img_size):
+            fits = " or ".join(
+                f"{requested[0] << n} x {requested[1] << n}" for n in (max(doublings, 1), doublings + 2)
+            )
+            raise ValueError(
+                f"img_resolution {text} is not start_size {requested[0]} x {requested[1]} times a power of "
+                f"two: try {fits}, or leave start_size out"
+            )
+        return requested, doublings
+    doublings = (min(img_size) // _MIN_START).bit_length() - 1
+    unit = 1 << doublings
+    if img_size[0] % unit or img_size[1] % unit:
+        smaller, larger = (
+            " x ".join(str((side + more) // unit * unit) for side in img_size) for more in (0, unit - 1)
+        )
+        raise ValueError(
+            f"img_resolution {text} is not a power-of-two multiple of a start size with 4 to 7 pixels on its "
+            f"shorter side: try {smaller} or {larger} (multiples of {unit}), or give start_size"
+        )
+    return (img_size[0] // unit, img_size[1] // unit), doublings
