@@ -12,9 +12,14 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from training.image_files import ImageFiles
-    from training.image_labels import Labels
+    import numpy as np
 
+    from ganmod.images import ResizeFilter
+    from training.dataset_pack import Crop
+    from training.image_files import ImageFiles
+    from training.image_labels import Labels, LabelSource
+
+LABEL_SOURCES: dict[str, LabelSource] = {"keep": "auto", "from-folders": "folders", "none": "none"}
 SHEET_CELL = 96
 SHEET_ROWS, SHEET_COLUMNS = 12, 12
 SHOWN = 10  # sizes, classes and corrupt files in the printed text
@@ -63,7 +68,7 @@ def data() -> None:
 @click.option(
     "--labels",
     "label_source",
-    type=click.Choice(["keep", "from-folders", "none"]),
+    type=click.Choice(list(LABEL_SOURCES)),
     default="keep",
     show_default=True,
     help="keep: from dataset.json, without it from sub-folders.",
@@ -81,8 +86,8 @@ def pack(
     source: Path,
     out: Path,
     size: tuple[int, int] | None,
-    resample: str,
-    crop: str | None,
+    resample: ResizeFilter,
+    crop: Crop | None,
     label_source: str,
     max_corrupt: int,
     workers: int | None,
@@ -106,9 +111,7 @@ def pack(
     from training.image_labels import find_labels
 
     files = ImageFiles(source)
-    labels = find_labels(
-        files, source={"keep": "auto", "from-folders": "folders", "none": "none"}[label_source]
-    )
+    labels = find_labels(files, source=LABEL_SOURCES[label_source])
     with tqdm(total=len(files.names), unit="img", disable=None) as bar:
         report = write_pack(
             files,
@@ -203,7 +206,7 @@ def survey(files: ImageFiles, labels: Labels | None, *, verify: bool = False) ->
     }
 
 
-def contact_sheet(files: ImageFiles, labels: Labels | None) -> Any:
+def contact_sheet(files: ImageFiles, labels: Labels | None) -> np.ndarray:
     """Images spread evenly over the data set, uint8 [H,W,3]; a row per class where there are classes.
 
     A corrupt image leaves its cell empty. Raises ImageError when none of them can be read.
@@ -222,7 +225,7 @@ def contact_sheet(files: ImageFiles, labels: Labels | None) -> Any:
         chosen = _spread(np.arange(len(files.names)), SHEET_ROWS * SHEET_COLUMNS)
         picks = [chosen[i : i + SHEET_COLUMNS] for i in range(0, len(chosen), SHEET_COLUMNS)]
 
-    def cell(index: int) -> Any:
+    def cell(index: int) -> np.ndarray | None:
         try:
             return files.read(files.names[index])
         except ImageError as error:
@@ -236,7 +239,7 @@ def contact_sheet(files: ImageFiles, labels: Labels | None) -> Any:
     return make_grid(rows, row_labels=row_labels, cell_size=(SHEET_CELL, SHEET_CELL))
 
 
-def _spread(indices: Any, count: int) -> list[int]:
+def _spread(indices: np.ndarray, count: int) -> list[int]:
     """At most `count` of them, evenly spread."""
     if len(indices) <= count:
         return indices.tolist()
