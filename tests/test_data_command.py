@@ -140,7 +140,7 @@ def test_filters_differ_and_enlarged_images_are_told(pets: Path, tmp_path: Path,
     for name in ("box", "lanczos"):
         ganmod_command("data", "pack", pets, tmp_path / f"{name}.zip", "--size", 4, "--filter", name)
         results.append(foreign_reader(tmp_path / f"{name}.zip")[0][0])
-    assert not np.array_equal(*results)
+    assert not np.array_equal(results[0], results[1])
     assert "enlarged" not in ganmod_command("data", "pack", pets, tmp_path / "a.zip", "--size", 8).err
     assert "enlarged 5 images" in ganmod_command("data", "pack", pets, tmp_path / "b.zip", "--size", 9).err
 

@@ -158,7 +158,12 @@ def test_decoded_images_stay_in_memory_up_to_the_limit(
     path = folder_of(tmp_path, [f"{i}.png" for i in range(3)], height=400, width=400)  # 0.46 MiB each
     read: list[str] = []
     original = ImageFiles.read
-    monkeypatch.setattr(ImageFiles, "read", lambda self, name: (read.append(name), original(self, name))[1])
+
+    def counted(self: ImageFiles, name: str) -> np.ndarray:
+        read.append(name)
+        return original(self, name)
+
+    monkeypatch.setattr(ImageFiles, "read", counted)
     for cache_mb, expected in ((1, ["2.png"]), (2, []), (0, ["0.png", "1.png", "2.png"])):
         data = ImageDataset(path, cache_mb=cache_mb)
         for _ in data.image_batches(3):
