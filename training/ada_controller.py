@@ -62,17 +62,21 @@ class AdaController:
         self._sums = self._sums + sums.to(self._sums.device)
 
     def end_batch(self) -> bool:
-        """Count a batch and adjust p where one is due; True if p was adjusted. Call it in every process."""
+        """Count a batch; every `interval` batches, measure and adjust, and return True.
+
+        Call it in every process.
+        """
         self.batches += 1
-        if self.target is None or self.batches < self.interval:
+        if self.batches < self.interval:
             return False
         sign_sum, count = self._global_sums()
         self.batches, self._sums = 0, torch.zeros_like(self._sums)
         if count == 0:
             return False
         self.mean_sign = sign_sum / count
-        direction = (self.mean_sign > self.target) - (self.mean_sign < self.target)
-        self.p = min(max(self.p + direction * self.step, 0.0), self.p_max)
+        if self.target is not None:
+            direction = (self.mean_sign > self.target) - (self.mean_sign < self.target)
+            self.p = min(max(self.p + direction * self.step, 0.0), self.p_max)
         return True
 
     def state_dict(self) -> State:

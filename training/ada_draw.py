@@ -153,7 +153,7 @@ def draw_inverse(
 
     # Pixel blitting: exact integers, so that applying them can copy pixels.
     gate, flipped = _gate(rng, n, p * spec.xflip), rng.integers(0, 2, n)
-    inverse = inverse @ _where(gate, _scale(1.0 - 2.0 * flipped, np.ones(n)))
+    inverse = inverse @ _where(gate, _scale(np.where(flipped, -1.0, 1.0), np.ones(n)))
     gate, turns = _gate(rng, n, p * spec.rotate90), rng.integers(0, 4, n)
     inverse = inverse @ _where(
         gate, _rotate(np.array([1.0, 0, -1, 0])[turns], np.array([0.0, 1, 0, -1])[turns])
