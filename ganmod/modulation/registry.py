@@ -125,7 +125,7 @@ def modulation_per_resolution(text: str, resolutions: Sequence[int]) -> dict[int
             f"{', '.join(map(str, resolutions))}; a range open to one side, such as {parts[-1].split('@')[0]}"
             f"@{missing[0]}-, covers what is left"
         )
-    return chosen
+    return {resolution: chosen[resolution] for resolution in resolutions}
 
 
 def options_per_modulation(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:

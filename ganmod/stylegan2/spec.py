@@ -192,9 +192,8 @@ def start_size(
             raise ValueError(f"start_size is {requested}, expected a positive height and width")
         doublings = max((img_size[0] // requested[0]).bit_length() - 1, 0)
         if doublings < 1 or (requested[0] << doublings, requested[1] << doublings) != tuple(img_size):
-            fits = " or ".join(
-                f"{requested[0] << n} x {requested[1] << n}" for n in (max(doublings, 1), doublings + 2)
-            )
+            near = (max(doublings, 1), max(doublings, 1) + 1)
+            fits = " or ".join(f"{requested[0] << n} x {requested[1] << n}" for n in near)
             raise ValueError(
                 f"img_resolution {text} is not start_size {requested[0]} x {requested[1]} times a power of "
                 f"two: try {fits}, or leave start_size out"
