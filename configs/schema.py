@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -140,16 +140,147 @@ class StyleRun(Strict):
         return self
 
 
+class GanData(Strict):
+    """Images of one size: a folder, a zip, or sub-folders as classes."""
+
+    path: str = ""
+    resolution: int | tuple[int, int] | None = None  # None: as stored
+    conditional: bool = False
+    mirror: bool = False
+    cache_mb: Positive = 2048
+    num_workers: int = Field(default=0, ge=0)
+
+
+class StyleGAN2Model(Strict):
+    """The networks; None follows from the resolution, as in stylegan2-ada's `auto`."""
+
+    z_dim: Positive = 512
+    w_dim: Positive = 512
+    mapping_layers: Positive = 2
+    channel_base: Positive | None = None
+    channel_max: Positive = 512
+    generator: Literal["skip", "resnet", "orig"] = "skip"
+    discriminator: Literal["skip", "resnet", "orig"] = "resnet"
+    modulation: str = "weight_demod"
+    modulation_options: dict[str, Any] = {}
+    style_lift: Literal["none", "shared", "per_layer"] = "none"
+    descriptor_dim: Positive = 64
+    descriptor_size: Positive = 3
+    modulate_after_upsampling: bool = False
+    mbstd_group_size: Positive | None = None
+    conv_clamp: PositiveFloat | None = 256.0
+    num_half_res: int = Field(default=4, ge=0)
+
+
+class StyleGAN2Loss(Strict):
+    """Non-saturating loss, R1 and path length regularisation, both lazy (Karras et al. 2020)."""
+
+    r1_gamma: NonNegative | None = None
+    r1_interval: Positive = 16
+    pl_weight: NonNegative = 2.0
+    pl_interval: Positive = 4
+    pl_decay: float = Field(default=0.01, gt=0, le=1)
+    style_mixing_prob: float = Field(default=0.9, ge=0, le=1)
+
+
+class Augmentation(Strict):
+    """Of all that the discriminator sees. ada: p follows ada_target; fixed: p stays at `p`."""
+
+    kind: Literal["none", "ada", "fixed", "diffaugment"] = "ada"
+    pipe: str = "bgc"
+    p: float = Field(default=0.0, ge=0, le=1)
+    ada_target: float = Field(default=0.6, ge=-1, le=1)
+    ada_interval: Positive = 4
+    ada_kimg: PositiveFloat = 500.0
+    ada_p_max: float = Field(default=0.8, ge=0, le=1)
+    diffaugment_policy: str = "color,translation,cutout"
+
+
+class GanOptimizer(Strict):
+    """Adam of both networks, before the correction for lazy regularisation; None follows the resolution."""
+
+    g_lr: PositiveFloat | None = None
+    d_lr: PositiveFloat | None = None
+    beta1: float = Field(default=0.0, ge=0, lt=1)
+    beta2: float = Field(default=0.99, ge=0, lt=1)
+
+
+class GanSchedule(Strict):
+    """How long, and how often what is written. `minutes` (of the clock named) ends a run earlier."""
+
+    batch_size: Positive | None = None
+    microbatch: Positive | None = None
+    total_kimg: PositiveFloat = 25000.0
+    minutes: PositiveFloat | None = None
+    clock: Literal["wall", "cpu"] = "wall"
+    log_kimg: PositiveFloat = 4.0
+    snapshot_kimg: PositiveFloat = 200.0
+    checkpoint_kimg: PositiveFloat = 200.0
+    ema_half_life_kimg: PositiveFloat | None = None
+    ema_rampup: PositiveFloat | None = 0.05
+    max_nonfinite_steps: Positive = 10
+
+
+class TrainingMetric(Strict):
+    """A Frechet distance every `every` snapshots, 0 for never; the best model is kept."""
+
+    every: int = Field(default=0, ge=0)
+    features: str = "squeezenet1_1"
+    feature_weights: str | None = None
+    num_images: Positive = 5000
+
+
+class GanRuntime(Strict):
+    """Where and how fast: leaves the results alone, within the tolerance of the precision."""
+
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"  # float64: to check equality
+    channels_last: bool = True
+    compile: bool = False
+    seed: int = Field(default=0, ge=0)
+    tensorboard: bool = True
+
+
+class StyleGAN2Run(Strict):
+    """A StyleGAN2 training run: `ganmod train stylegan2`."""
+
+    recipe: Literal["stylegan2"] = "stylegan2"
+    data: GanData = GanData()
+    model: StyleGAN2Model = StyleGAN2Model()
+    loss: StyleGAN2Loss = StyleGAN2Loss()
+    augmentation: Augmentation = Augmentation()
+    optimizer: GanOptimizer = GanOptimizer()
+    schedule: GanSchedule = GanSchedule()
+    metric: TrainingMetric = TrainingMetric()
+    runtime: GanRuntime = GanRuntime()
+    transfer: str | None = None
+    freeze_d: int = Field(default=0, ge=0)
+    plugins: list[str] = []
+
+
+Run = TypeVar("Run", bound=Strict)
+
+
 def list_presets() -> list[str]:
     """Names that --config accepts."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
 def load_run(source: str, changes: Mapping[str, Any]) -> StyleRun:
-    """A run configuration from a preset's name or a YAML file, with `changes` {dotted.key: value} applied.
+    """A style-transfer run from a preset's name or a YAML file, with `changes` {dotted.key: value} applied.
 
     Raises ConfigError for an unknown preset, a key that does not exist, or a value that does not fit.
     """
+    return load_recipe(StyleRun, source, changes)
+
+
+def load_stylegan2(source: str, changes: Mapping[str, Any]) -> StyleGAN2Run:
+    """A StyleGAN2 run, as `load_run`."""
+    return load_recipe(StyleGAN2Run, source, changes)
+
+
+def load_recipe(kind: type[Run], source: str, changes: Mapping[str, Any]) -> Run:
+    """A run of one recipe from a preset's name or a YAML file; errors as `load_run` says."""
     path = Path(source)
     if source in list_presets():
         path = PRESETS / f"{source}.yaml"
@@ -162,7 +293,7 @@ def load_run(source: str, changes: Mapping[str, Any]) -> StyleRun:
     for key, value in changes.items():
         _set(content, key, value)
     try:
-        return StyleRun.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"configuration {source!r} does not fit:\n" + "\n".join(lines)) from error
@@ -179,7 +310,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text!r}: {value!r} is not a YAML value") from error
 
 
-def to_yaml(config: StyleRun) -> str:
+def to_yaml(config: Strict) -> str:
     """The configuration as YAML; reading it again gives the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 

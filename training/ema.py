@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 
-def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float) -> float:
+def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float | None) -> float:
     """Weight of the old average at one step: 0.5^(batch / half-life), the half-life at most rampup * nimg."""
-    half_life_nimg = min(half_life_kimg * 1000, nimg * rampup)
+    half_life_nimg = half_life_kimg * 1000
+    if rampup is not None:
+        half_life_nimg = min(half_life_nimg, nimg * rampup)
     return 0.5 ** (batch_size / max(half_life_nimg, 1e-8))
 
 

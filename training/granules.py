@@ -35,3 +35,22 @@ def concat_params(parts: Sequence[Params]) -> Params:
         raise ValueError("no parameters to join: give at least one granule's")
     make: Callable[..., Params] = getattr(type(parts[0]), "_make", type(parts[0]))
     return make([torch.cat(column) for column in zip(*parts, strict=True)])
+
+
+def granules_of_step(nimg: int, batch: int, size: int, rank: int = 0, num_processes: int = 1) -> range:
+    """Global indices of the granules that one process takes in the step beginning at image `nimg`."""
+    share = batch // num_processes // size
+    first = nimg // size + rank * share
+    return range(first, first + share)
+
+
+def granule_normals(
+    seed: int, purpose: str, granules: Sequence[int], size: int, shape: Sequence[int], device: torch.device
+) -> Tensor:
+    """N(0, 1) for the samples of some granules, drawn on the device: [len(granules) * size, *shape]."""
+    rows = []
+    for granule in granules:
+        generator = torch.Generator(device)
+        generator.manual_seed(int(draw(seed, purpose, granule).integers(2**63)))
+        rows.append(torch.randn((size, *shape), generator=generator, device=device))
+    return torch.cat(rows)

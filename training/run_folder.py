@@ -5,13 +5,48 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 import numpy as np
+from pydantic import BaseModel
 
 from ganmod.images import make_grid, write_image
+
+
+class StoppedBySignal(Exception):
+    """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
+
+
+def every(kimg: float, batch_size: int, step: int) -> bool:
+    """Whether what is due every `kimg` thousand images is due before this step."""
+    return step % max(round(kimg * 1000 / batch_size), 1) == 0
+
+
+def check_same_run(
+    saved: Mapping[str, Any],
+    config: BaseModel,
+    *,
+    sections: Sequence[str],
+    free_to_change: Sequence[str] = (),
+) -> None:
+    """ValueError if a checkpoint's configuration differs in these sections, the batch size or the seed."""
+
+    def kept(run: Mapping[str, Any]) -> dict[str, Any]:
+        values = {f"{name}.{key}": value for name in sections for key, value in run[name].items()}
+        values["schedule.batch_size"] = run["schedule"]["batch_size"]
+        values["runtime.seed"] = run["runtime"]["seed"]
+        return {key: value for key, value in values.items() if key not in free_to_change}
+
+    before, now = kept(saved), kept(config.model_dump(mode="json"))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"the run folder holds a run with {key} = {before.get(key)!r}, this command says {value!r}: "
+                "use another --out, or --no-resume to begin anew"
+            )
 
 
 class RunFolder:

@@ -21,7 +21,8 @@ from training import distributed
 from training.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.data import Pairs, StepSampler, step_loader
 from training.ema import ema_decay, update_ema
-from training.run_folder import RunFolder, StopRequest
+from training.nonfinite import NonFiniteGuard
+from training.run_folder import RunFolder, StoppedBySignal, StopRequest, check_same_run, every
 from training.style_run import (
     build_data,
     build_loss_network,
@@ -33,15 +34,8 @@ from training.style_run import (
 
 MODEL_FILE = "model-latest.safetensors"
 GRID_IMAGES = 6
+SECTIONS = ("model", "loss", "data", "optimizer")
 FREE_TO_CHANGE = ("data.cache_mb", "data.num_workers", "model.encoder_weights", "loss.network_weights")
-
-
-class NonFiniteError(RuntimeError):
-    """Losses or gradients were not finite for too many steps in a row."""
-
-
-class StoppedBySignal(Exception):
-    """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
 
 
 def train(
@@ -83,13 +77,14 @@ def train(
     if rank == 0 and not resume:
         run.clear()
     state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
-    nimg, nonfinite_in_a_row, nonfinite_total, seconds = 0, 0, 0, 0.0
+    nimg, seconds = 0, 0.0
+    guard = NonFiniteGuard(run.log, limit=schedule.max_nonfinite_steps)
     sums = torch.zeros(4, dtype=torch.float64, device=device)  # since the last report: three losses, steps
     if state is not None:
-        check_same_run(state["config"], config)
+        check_same_run(state["config"], config, sections=SECTIONS, free_to_change=FREE_TO_CHANGE)
         _restore(state, model, ema, optimizer)
         nimg, seconds = state["nimg"], state["seconds"]
-        nonfinite_in_a_row, nonfinite_total = state["nonfinite_in_a_row"], state["nonfinite_total"]
+        guard.load_state_dict(state["nonfinite"])
         sums.copy_(state["sums"])
         run.log(f"resumed at {nimg} images")
     run.discard_stats_after(nimg)
@@ -124,12 +119,12 @@ def train(
             if (
                 rank == 0
                 and begun
-                and (done or _every(schedule.snapshot_kimg, schedule.batch_size, step_index))
+                and (done or every(schedule.snapshot_kimg, schedule.batch_size, step_index))
             ):
                 with averaged_weights(model, ema):
                     run.write_grid(f"stylized-{nimg // 1000:06d}", _grid(model, *grid_inputs), nimg=nimg)
                     model.save(Path(run_dir) / MODEL_FILE, training={"nimg": nimg, "seconds": seconds})
-            due = begun and _every(schedule.checkpoint_kimg, schedule.batch_size, step_index)
+            due = begun and every(schedule.checkpoint_kimg, schedule.batch_size, step_index)
             if rank == 0 and (done or stopping or due):
                 save_checkpoint(
                     run_dir,
@@ -137,8 +132,7 @@ def train(
                     {
                         "nimg": nimg,
                         "seconds": seconds,
-                        "nonfinite_in_a_row": nonfinite_in_a_row,
-                        "nonfinite_total": nonfinite_total,
+                        "nonfinite": guard.state_dict(),
                         "config": config.model_dump(mode="json"),
                         "model": {name: p.detach() for name, p in parameters.items()},
                         "feature_rms": model.feature_rms,
@@ -171,20 +165,14 @@ def train(
 
             # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters.values() if p.grad is not None])
-            if bool(torch.isfinite(norm)) and bool(torch.isfinite(step_losses).all()):
-                nonfinite_in_a_row = 0
+            terms = dict(zip(("total", "content", "style"), step_losses, strict=True))
+            if guard.check(norm, terms, nimg, kind="model"):
                 if config.optimizer.clip_grad_norm is not None:
                     torch.nn.utils.clip_grads_with_norm_(
                         parameters.values(), config.optimizer.clip_grad_norm, norm
                     )
                 optimizer.step()
                 sums += torch.cat([step_losses, step_losses.new_ones(1)])
-            else:
-                nonfinite_in_a_row += 1
-                nonfinite_total += 1
-                _report_nonfinite(
-                    run, nimg, step_losses, norm, nonfinite_in_a_row, schedule.max_nonfinite_steps
-                )
             nimg += schedule.batch_size
             decay = ema_decay(
                 schedule.batch_size,
@@ -198,7 +186,7 @@ def train(
             # Report.
             bar.update((min(int(seconds), bar.total) if timed else nimg) - bar.n)
             if (
-                _every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
+                every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
                 or nimg >= total_nimg
             ):
                 total, content_value, style_value, steps = sums.tolist()
@@ -208,7 +196,7 @@ def train(
                     "loss/content": content_value / max(steps, 1),
                     "loss/style": style_value / max(steps, 1),
                     "seconds": seconds,
-                    "nonfinite_steps": float(nonfinite_total),
+                    "nonfinite_steps": float(guard.total),
                 }
                 run.write_stats(nimg, stats)
                 bar.set_postfix(content=f"{stats['loss/content']:.3f}", style=f"{stats['loss/style']:.3f}")
@@ -222,27 +210,6 @@ def train(
     return Path(run_dir) / MODEL_FILE
 
 
-def check_same_run(saved: dict[str, Any], config: StyleRun) -> None:
-    """ValueError if the checkpoint is of a run whose model, loss, data, optimizer, batch or seed differ."""
-
-    def kept(run: dict[str, Any]) -> dict[str, Any]:
-        sections = ("model", "loss", "data", "optimizer")
-        values = {f"{name}.{key}": value for name in sections for key, value in run[name].items()}
-        values["schedule.batch_size"], values["runtime.seed"] = (
-            run["schedule"]["batch_size"],
-            run["runtime"]["seed"],
-        )
-        return {key: value for key, value in values.items() if key not in FREE_TO_CHANGE}
-
-    before, now = kept(saved), kept(config.model_dump(mode="json"))
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise ValueError(
-                f"the run folder holds a run with {key} = {before.get(key)!r}, this command says {value!r}: "
-                "use another --out, or --no-resume to begin anew"
-            )
-
-
 def _restore(
     state: dict[str, Any], model: StyleTransferModel, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> None:
@@ -252,25 +219,6 @@ def _restore(
             ema[name].copy_(state["ema"][name])
         model.feature_rms.copy_(state["feature_rms"])
     optimizer.load_state_dict(state["optimizer"])
-
-
-def _every(kimg: float, batch_size: int, step_index: int) -> bool:
-    return step_index % max(round(kimg * 1000 / batch_size), 1) == 0
-
-
-def _report_nonfinite(
-    run: RunFolder, nimg: int, losses: Tensor, norm: Tensor, in_a_row: int, limit: int
-) -> None:
-    terms = [
-        name for name, x in zip(("total", "content", "style"), losses, strict=True) if not torch.isfinite(x)
-    ]
-    what = f"loss {', '.join(terms)}" if terms else f"gradient norm ({norm.item()})"
-    run.log(f"non-finite {what} at {nimg} images ({in_a_row} in a row): step left out")
-    if in_a_row >= limit:
-        raise NonFiniteError(
-            f"non-finite {what} for {in_a_row} steps in a row at {nimg} images. The last checkpoint is "
-            "intact: lower optimizer.lr, or set runtime.precision to float32, and run again"
-        )
 
 
 def _grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

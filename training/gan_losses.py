@@ -1,0 +1,44 @@
+"""Losses of adversarial training, each a pure function of logits or of a differentiable network output."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nonsaturating_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-log sigmoid(D(G(z))) per sample: logits [N] or [N,1] -> [N] (Goodfellow et al. 2014)."""
+    return F.softplus(-fake_logits).flatten()
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))) per sample, [N] each -> [N]."""
+    return F.softplus(-real_logits).flatten() + F.softplus(fake_logits).flatten()
+
+
+def r1_penalty(real_logits: Tensor, images: Tensor) -> Tensor:
+    """|dD/dx|^2 per sample, to be weighted by gamma / 2 (Mescheder et al. 2018, Eq. 9).
+
+    images [N,C,H,W], which require a gradient and from which the logits were computed -> [N]. Differentiable.
+    """
+    (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3))
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
+    """|J_w^T y|, root of the mean over layers of its squared norm (StyleGAN2, Eq. 4 and appendix B).
+
+    images [N,C,H,W] computed from ws [N,L,D]; noise y: N(0, 1) of the images' shape, which is divided by
+    sqrt(H * W) here -> [N]. Differentiable.
+    """
+    scaled = noise / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * scaled).sum(), ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+
+
+def mix_styles(ws: Tensor, others: Tensor, cutoff: int) -> Tensor:
+    """Style mixing: ws [N,L,D], from layer `cutoff` on those of `others` (Karras et al. 2019, 3.1)."""
+    return torch.cat([ws[:, :cutoff], others[:, cutoff:]], dim=1)

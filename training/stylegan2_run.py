@@ -1,0 +1,137 @@
+"""The parts of a StyleGAN2 run, from its configuration: data, specifications, and what follows the size."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from configs.schema import GanData, StyleGAN2Run
+from ganmod.model_file import read_model_file
+from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
+from training.image_dataset import ImageDataset
+
+KIND = "stylegan2"
+PREFIXES = ("G_ema.", "G.", "D.")
+
+
+def build_dataset(data: GanData, seed: int) -> ImageDataset:
+    """The stream of training images with their labels."""
+    if not data.path:
+        raise ValueError("no training images: give --data PATH, a folder or a zip from `ganmod data pack`")
+    return ImageDataset(
+        data.path,
+        resolution=data.resolution,
+        labels="required" if data.conditional else "none",
+        seed=seed,
+        mirror=data.mirror,
+        cache_mb=data.cache_mb,
+    )
+
+
+def resolve(config: StyleGAN2Run, img_size: tuple[int, int], num_processes: int) -> StyleGAN2Run:
+    """The configuration with every None filled in from the image size, as stylegan2-ada's `auto` does.
+
+    Raises ValueError for a batch that does not divide into processes, passes and granules (the groups of the
+    minibatch deviation), with one that does.
+    """
+    resolution = max(img_size)
+    n = num_processes
+    batch = config.schedule.batch_size or max(min(n * min(4096 // resolution, 32), 64), n)
+    granule = config.model.mbstd_group_size or min(batch // n, 4)
+    lr = 0.002 if resolution >= 1024 else 0.0025
+    gamma = config.loss.r1_gamma
+    updates = {
+        "model": {
+            "mbstd_group_size": granule,
+            "channel_base": config.model.channel_base or (32768 if resolution >= 512 else 16384),
+        },
+        "loss": {"r1_gamma": 0.0002 * resolution**2 / batch if gamma is None else gamma},
+        "optimizer": {"g_lr": config.optimizer.g_lr or lr, "d_lr": config.optimizer.d_lr or lr},
+        "schedule": {
+            "batch_size": batch,
+            "ema_half_life_kimg": config.schedule.ema_half_life_kimg or batch * 10 / 32,
+        },
+    }
+    resolved = config.model_copy(
+        update={name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
+    )
+    share = n * (config.schedule.microbatch or granule)
+    micro = config.schedule.microbatch or granule
+    if micro % granule:
+        raise ValueError(
+            f"schedule.microbatch {micro} is not a multiple of model.mbstd_group_size {granule}: try "
+            f"{-(-micro // granule) * granule}, or a group size of {micro}"
+        )
+    if batch % share:
+        raise ValueError(
+            f"batch_size {batch} is not a multiple of {n} processes x {micro} images per pass (groups of "
+            f"{granule} for the minibatch deviation): try {-(-batch // share) * share}"
+        )
+    return resolved
+
+
+def build_networks(
+    config: StyleGAN2Run, img_size: tuple[int, int], c_dim: int
+) -> tuple[Generator, Discriminator]:
+    """Untrained G and D of a resolved configuration."""
+    for plugin in config.plugins:
+        importlib.import_module(plugin)
+    model, precision = config.model, config.runtime.precision
+    half = precision in ("float16", "bfloat16")
+    common = {
+        "img_resolution": img_size,
+        "c_dim": c_dim,
+        "channel_base": model.channel_base,
+        "channel_max": model.channel_max,
+        "conv_clamp": model.conv_clamp,
+        "num_half_res": model.num_half_res if half else 0,
+        "half_dtype": precision if half else "bfloat16",
+    }
+    g_spec = GeneratorSpec(
+        **common,  # type: ignore[arg-type]
+        architecture=model.generator,
+        z_dim=model.z_dim,
+        w_dim=model.w_dim,
+        mapping_layers=model.mapping_layers,
+        modulation=model.modulation,
+        modulation_options=model.modulation_options,
+        style_lift=model.style_lift,
+        descriptor_dim=model.descriptor_dim,
+        descriptor_size=model.descriptor_size,
+        modulate_after_upsampling=model.modulate_after_upsampling,
+    )
+    d_spec = DiscriminatorSpec(
+        **common,  # type: ignore[arg-type]
+        architecture=model.discriminator,
+        mapping_layers=model.mapping_layers,
+        mbstd_group_size=model.mbstd_group_size or 4,
+    )
+    return Generator(g_spec), Discriminator(d_spec)
+
+
+@torch.no_grad()
+def transfer_weights(path: str | Path, networks: dict[str, nn.Module]) -> dict[str, list[str]]:
+    """Copy what fits from a StyleGAN2 model file into {"G": ..., "D": ..., "G_ema": ...}.
+
+    Tensors of the same name and shape are taken, so that a model with another modulation gives its static
+    weights. Returns the names not taken, by network. Raises ValueError when nothing fits.
+    """
+    file = read_model_file(Path(path), expect_kind=KIND)
+    left: dict[str, list[str]] = {}
+    taken = 0
+    for name, network in networks.items():
+        left[name] = []
+        prefix = f"{name}." if any(key.startswith(f"{name}.") for key in file.tensors) else "G_ema."
+        for key, own in network.state_dict(keep_vars=True).items():
+            found = file.tensors.get(prefix + key) if name != "D" or prefix == "D." else None
+            if found is not None and found.shape == own.shape:
+                own.copy_(found)
+                taken += 1
+            else:
+                left[name].append(key)
+    if not taken:
+        raise ValueError(f"{path}: no tensor has a name and shape of this model; check the resolution")
+    return left

@@ -1,0 +1,191 @@
+"""What one StyleGAN2 step draws and computes: each phase's loss for some granules of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from configs.schema import Augmentation, StyleGAN2Loss
+from ganmod.stylegan2 import Discriminator, Generator
+from training.ada_augment import augment
+from training.ada_draw import augment_pipe, draw_augmentation
+from training.data import draw
+from training.diffaugment import diffaugment, draw_diffaugment
+from training.gan_losses import (
+    discriminator_loss,
+    mix_styles,
+    nonsaturating_generator_loss,
+    path_lengths,
+    r1_penalty,
+)
+from training.granules import draw_granules, granule_normals
+
+
+class Fakes(NamedTuple):
+    images: Tensor  # [N,3,H,W]
+    ws: Tensor  # [N,num_ws,w_dim]
+    labels: Tensor | None  # [N,c_dim]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step, by purpose and granule.
+
+    granule: samples in one. step: its index, which seeds what a whole batch shares. labels: all labels of the
+    data, from which those of fakes are drawn, None without labels.
+    """
+
+    seed: int
+    step: int
+    granule: int
+    device: torch.device
+    dtype: torch.dtype
+    labels: Tensor | None
+
+    def normals(self, purpose: str, granules: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """N(0,1) [len(granules) * granule, *shape]."""
+        numbers = granule_normals(self.seed, purpose, granules, self.granule, shape, self.device)
+        return numbers.to(self.dtype)
+
+    def classes(self, purpose: str, granules: Sequence[int]) -> Tensor | None:
+        """Labels of fakes, drawn from those of the data: [len(granules) * granule, c_dim], or None."""
+        if self.labels is None:
+            return None
+        indices = [
+            draw(self.seed, f"labels {purpose}", g).integers(len(self.labels), size=self.granule)
+            for g in granules
+        ]
+        rows = torch.cat([torch.from_numpy(i) for i in indices])
+        return self.labels[rows].to(self.device, self.dtype)
+
+    def noise(self, purpose: str, granules: Sequence[int], G: Generator) -> list[Tensor | None]:
+        """One noise image per layer and sample, from one draw per granule."""
+        shapes = G.synthesis.noise_shapes()
+        sizes = [height * width for height, width in shapes]
+        flat = self.normals(f"noise {purpose}", granules, [sum(sizes)])
+        return [
+            part.reshape(-1, 1, *shape) for part, shape in zip(flat.split(sizes, dim=1), shapes, strict=True)
+        ]
+
+    def cutoff(self, purpose: str, num_ws: int, probability: float) -> int:
+        """The first layer that style mixing takes from other latents: one for the batch; num_ws for none."""
+        rng = draw(self.seed, f"mixing {purpose}", self.step)
+        mixed, cutoff = rng.random() < probability, int(rng.integers(1, num_ws))
+        return cutoff if mixed else num_ws
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """Draws and applies the configured augmentation, at strength p."""
+
+    config: Augmentation
+    p: float
+
+    def __call__(self, images: Tensor, draws: Draws, purpose: str, granules: Sequence[int]) -> Tensor:
+        """images [N,3,H,W] in [-1,1], N the samples of `granules` -> the same, augmented."""
+        kind = self.config.kind
+        if kind == "none" or (kind != "diffaugment" and self.p == 0):
+            return images
+        size = (images.shape[2], images.shape[3])
+        if kind == "diffaugment":
+            policy = self.config.diffaugment_policy
+            params = draw_granules(
+                lambda rng: draw_diffaugment(rng, draws.granule, policy=policy, image_shape=size),
+                seed=draws.seed,
+                purpose=f"augment {purpose}",
+                first=granules[0],
+                count=len(granules),
+            )
+            return diffaugment(images, params)
+        spec = augment_pipe(self.config.pipe)
+        drawn = draw_granules(
+            lambda rng: draw_augmentation(rng, draws.granule, self.p, spec=spec, image_shape=size),
+            seed=draws.seed,
+            purpose=f"augment {purpose}",
+            first=granules[0],
+            count=len(granules),
+        )
+        return augment(images, drawn)
+
+
+def fakes(G: Generator, draws: Draws, purpose: str, granules: Sequence[int], *, mixing_prob: float) -> Fakes:
+    """Generated images of some granules, with style mixing (Karras et al. 2019, section 3.1)."""
+    labels = draws.classes(purpose, granules)
+    ws = G.mapping(draws.normals(f"z {purpose}", granules, [G.z_dim]), labels)
+    if mixing_prob > 0:
+        cutoff = draws.cutoff(purpose, G.num_ws, mixing_prob)
+        if cutoff < G.num_ws:
+            others = G.mapping(draws.normals(f"mixed z {purpose}", granules, [G.z_dim]), labels)
+            ws = mix_styles(ws, others, cutoff)
+    images = G.synthesis(ws, noise=draws.noise(purpose, granules, G))
+    return Fakes(images, ws, labels)
+
+
+def generator_phase(
+    G: Generator,
+    D: Discriminator,
+    config: StyleGAN2Loss,
+    draws: Draws,
+    augmenter: Augmenter,
+    granules: Sequence[int],
+) -> tuple[Tensor, Tensor]:
+    """Adversarial loss per sample [N], and the first w of every sample [N,w_dim], for the mean w."""
+    made = fakes(G, draws, "G", granules, mixing_prob=config.style_mixing_prob)
+    logits = D(augmenter(made.images, draws, "G", granules), made.labels)
+    return nonsaturating_generator_loss(logits), made.ws[:, 0].detach()
+
+
+def path_length_phase(
+    G: Generator, config: StyleGAN2Loss, draws: Draws, granules: Sequence[int], mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Path length penalty per sample [N], and the lengths [N], of every second sample (half a batch).
+
+    Differs from the published code: `mean`, the running mean length, is that before the step, so that the
+    penalty does not depend on how the batch is split.
+    """
+    halved = replace(draws, granule=max(draws.granule // 2, 1))
+    if draws.granule == 1:
+        granules = [g for g in granules if g % 2 == 0]
+    if not granules:
+        empty = mean.new_zeros(0)
+        return empty, empty
+    made = fakes(G, halved, "path length", granules, mixing_prob=config.style_mixing_prob)
+    noise = halved.normals("path length directions", granules, made.images.shape[1:])
+    lengths = path_lengths(made.images, made.ws, noise)
+    return (lengths - mean).square(), lengths.detach()
+
+
+def discriminator_phase(
+    G: Generator,
+    D: Discriminator,
+    config: StyleGAN2Loss,
+    draws: Draws,
+    augmenter: Augmenter,
+    granules: Sequence[int],
+    images: Tensor,
+    labels: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss per sample [N], logits of the real images and of the fakes [N,1]. images [N,3,H,W] in [-1,1]."""
+    with torch.no_grad():
+        made = fakes(G, draws, "D", granules, mixing_prob=config.style_mixing_prob)
+    fake_logits = D(augmenter(made.images, draws, "D fake", granules), made.labels)
+    real_logits = D(augmenter(images, draws, "D real", granules), labels)
+    return discriminator_loss(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
+
+
+def r1_phase(
+    D: Discriminator,
+    draws: Draws,
+    augmenter: Augmenter,
+    granules: Sequence[int],
+    images: Tensor,
+    labels: Tensor | None,
+) -> Tensor:
+    """|dD/dx|^2 per sample [N], with respect to the images before augmentation."""
+    images = images.detach().requires_grad_()
+    logits = D(augmenter(images, draws, "R1", granules), labels)
+    return r1_penalty(logits, images)
