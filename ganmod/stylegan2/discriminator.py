@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, half_precision, widen
+from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, half_precision
 from ganmod.resample import DownConv2d, Downsample2x
 from ganmod.stylegan2.mapping import LRELU_GAIN, LRELU_SLOPE, MappingNetwork
 from ganmod.stylegan2.spec import HALF_DTYPES, DiscriminatorSpec, Level
@@ -72,8 +72,9 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor | None, img: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """x [N,C,H,W], None at the finest level; img [N,3,H,W] -> x [N,O,H/2,W/2], that img or None."""
-        device = self.conv0.bias.device
-        with half_precision(device, self.half_dtype):
+        if x is not None and self.half_dtype is None:
+            x = x.to(self.conv0.bias.dtype)  # the level before may be in half precision
+        with half_precision(self.conv0.bias.device, self.half_dtype):
             if self.fromrgb is not None:
                 assert img is not None
                 rgb = self.fromrgb(img)  # [N,C,H,W]
@@ -104,7 +105,7 @@ class DiscriminatorEpilogue(nn.Module):
     def forward(self, x: Tensor, img: Tensor | None) -> Tensor:
         """x [N,C,h,w], img [N,3,h,w] or None -> [N,out_features]."""
         with torch.autocast(x.device.type, enabled=False):
-            x = widen(x)
+            x = x.to(self.conv.bias.dtype)
             if self.fromrgb is not None:
                 assert img is not None
                 x = x + self.fromrgb(img)
