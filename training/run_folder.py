@@ -86,18 +86,31 @@ class RunFolder:
             for name, value in stats.items():
                 self._writer.add_scalar(name, value, nimg)
 
+    def write_metrics(
+        self, nimg: int, values: Mapping[str, float], conditions: Mapping[str, str | int | None]
+    ) -> None:
+        """One line of metrics.jsonl, with all that two values must share to be compared."""
+        if not self.active:
+            return
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"nimg": nimg, **values, "conditions": conditions}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"metrics/{name}", value, nimg)
+
     def clear(self) -> None:
         """Remove what an earlier run would hand on: its checkpoints and statistics."""
         if self.active:
-            for file in [*self.path.glob("checkpoint-*.pt*"), self.path / "stats.jsonl"]:
+            names = ("stats.jsonl", "metrics.jsonl")
+            for file in [*self.path.glob("checkpoint-*.pt*"), *(self.path / name for name in names)]:
                 file.unlink(missing_ok=True)
 
     def discard_stats_after(self, nimg: int) -> None:
         """On resume: drop the lines written after the checkpoint, which the continued run writes again."""
-        file = self.path / "stats.jsonl"
-        if self.active and file.exists():
-            lines = [line for line in file.read_text().splitlines() if json.loads(line)["nimg"] <= nimg]
-            file.write_text("".join(line + "\n" for line in lines))
+        for file in (self.path / "stats.jsonl", self.path / "metrics.jsonl"):
+            if self.active and file.exists():
+                lines = [line for line in file.read_text().splitlines() if json.loads(line)["nimg"] <= nimg]
+                file.write_text("".join(line + "\n" for line in lines))
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
         """A picture of rows of uint8 images: NAME.png, and in TensorBoard."""

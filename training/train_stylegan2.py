@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from configs.schema import StyleGAN2Run, to_yaml
+from ganmod.feature_spaces import load_feature_space
 from ganmod.images import to_uint8
 from ganmod.model_file import save_model_file
 from ganmod.stylegan2 import Discriminator, Generator
+from metrics.feature_statistics import statistics_of_images, to_saved_uint8
+from metrics.process_shares import current_processes
+from metrics.training_metric import MetricHook
 from training import distributed
 from training.ada_controller import AdaController
 from training.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.data import StepSampler, step_loader
 from training.ema import ema_decay, update_ema
 from training.granules import granules_of_step
+from training.image_dataset import ImageDataset
 from training.nonfinite import NonFiniteGuard
 from training.run_folder import RunFolder, StoppedBySignal, StopRequest, check_same_run, every
 from training.stylegan2_run import KIND, build_dataset, build_networks, resolve, transfer_weights
@@ -34,7 +40,7 @@ from training.stylegan2_step import (
     r1_phase,
 )
 
-MODEL_FILE = "model-latest.safetensors"
+MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
 GRID_SIDE = 8
 FREE_TO_CHANGE = ("data.cache_mb", "data.num_workers")
 SECTIONS = ("data", "model", "loss", "augmentation", "optimizer")
@@ -123,6 +129,8 @@ def train(
         )
     )
     grid = grid_draws(config, labels, device, dtype)
+    hook = build_metric(config, dataset, device)  # a missing feature network fails here, not hours later
+    best = math.inf if state is None else state["best"]
     clock = time.process_time if schedule.clock == "cpu" else time.monotonic
     budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
     timed = schedule.minutes is not None  # then the bar counts seconds: the images it will reach are unknown
@@ -140,9 +148,20 @@ def train(
             done = nimg >= total_nimg or distributed.agree(seconds >= budget, device)
             stopping = distributed.agree(bool(stop_request), device)
             step = nimg // batch
-            if nimg > 0 and (done or every(schedule.snapshot_kimg, batch, step)) and rank == 0:
-                run.write_grid(f"fakes-{nimg // 1000:06d}", generate_grid(G_ema, grid), nimg=nimg)
-                save_model(Path(run_dir) / MODEL_FILE, G_ema=G_ema, G=G, D=D, nimg=nimg, seconds=seconds)
+            if nimg > 0 and (done or every(schedule.snapshot_kimg, batch, step)):
+                networks: dict[str, Generator | Discriminator] = {"G_ema": G_ema, "G": G, "D": D}
+                if rank == 0:
+                    run.write_grid(f"fakes-{nimg // 1000:06d}", generate_grid(G_ema, grid), nimg=nimg)
+                    save_model(Path(run_dir) / MODEL_FILE, networks, nimg=nimg, seconds=seconds)
+                if hook is not None and (
+                    done or every(schedule.snapshot_kimg * config.metric.every, batch, step)
+                ):
+                    found = hook(fakes_by_index(G_ema, labels, runtime.seed, device, dtype))
+                    run.write_metrics(nimg, found | {"seconds": seconds}, hook.conditions)
+                    if found[hook.name] < best:
+                        best = found[hook.name]
+                        if rank == 0:
+                            save_model(Path(run_dir) / BEST_FILE, networks, nimg=nimg, seconds=seconds)
             due = nimg > 0 and every(schedule.checkpoint_kimg, batch, step)
             if done or stopping or due:
                 ada_state = ada.state_dict()  # over all processes, which all call these two
@@ -164,6 +183,7 @@ def train(
                             "pl_mean": pl_mean,
                             "sums": mean_sums,
                             "nonfinite": guard.state_dict(),
+                            "best": best,
                         },
                     )
             if done or stopping:
@@ -310,18 +330,40 @@ def generate_grid(G: Generator, grid: tuple[Tensor, Tensor | None]) -> list[list
     return [list(to_uint8((G(a, b, noise_mode="const").float().cpu() + 1) / 2)) for a, b in parts]
 
 
-def save_model(
-    path: Path, *, G_ema: Generator, G: Generator, D: Discriminator, nimg: int, seconds: float
-) -> None:
-    """One file with all three networks; `ganmod.load` returns G_ema."""
+def build_metric(config: StyleGAN2Run, dataset: ImageDataset, device: torch.device) -> MetricHook | None:
+    """The Frechet distance of the configuration, with the statistics of all training images; None if off."""
+    if config.metric.every == 0:
+        return None
+    space = load_feature_space(config.metric.features, config.metric.feature_weights, device=device)
+    real = statistics_of_images(dataset.image_batches(64), space).finish()
+    return MetricHook(space, real, config.metric.num_images, processes=current_processes(device))
+
+
+def fakes_by_index(
+    G: Generator, labels: Tensor | None, seed: int, device: torch.device, dtype: torch.dtype
+) -> Callable[[Tensor], Tensor]:
+    """indices [N] -> uint8 [N,3,H,W]: image i depends on (seed, i) alone, noise included."""
+
+    def generate(indices: Tensor) -> Tensor:
+        draws = Draws(seed, 0, 1, device, dtype, labels)
+        numbers = indices.tolist()
+        z = draws.normals("metric", numbers, [G.z_dim])
+        noise = draws.noise("metric", numbers, G)
+        return to_saved_uint8(G(z, draws.classes("metric", numbers), noise=noise))
+
+    return generate
+
+
+def save_model(path: Path, networks: Mapping[str, Generator | Discriminator], **training: float) -> None:
+    """One file with G_ema, G and D; `ganmod.load` returns G_ema."""
     tensors = {
         f"{prefix}.{name}": tensor
-        for prefix, network in (("G_ema", G_ema), ("G", G), ("D", D))
+        for prefix, network in networks.items()
         for name, tensor in network.state_dict().items()
     }
     config = {
-        "generator": G.spec.to_dict(),
-        "discriminator": D.spec.to_dict(),
-        "training": {"nimg": nimg, "seconds": seconds},
+        "generator": networks["G"].spec.to_dict(),
+        "discriminator": networks["D"].spec.to_dict(),
+        "training": training,
     }
     save_model_file(path, tensors, kind=KIND, config=config)

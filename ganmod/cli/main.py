@@ -19,7 +19,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "stylize",
         "Stylise an image, or a folder of contents x a folder of styles.",
     ),
-    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style`."),
+    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2`."),
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
     "import": ("ganmod.cli.import_model", "import_model", "Convert foreign weights: `ganmod import adain`."),

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from configs.schema import list_presets, load_run, parse_setting, to_yaml
+from configs.schema import list_presets, load_run, load_stylegan2, parse_setting, to_yaml
 from ganmod.cli.option_checks import check_device, import_plugins
 
 
@@ -139,6 +139,117 @@ def style(
 
     model_file = train_style(resolved, out, resume=resume)
     click.echo(f"model: {model_file}")
+
+
+@train.command()
+@click.option(
+    "--config", default="stylegan2-auto", show_default=True, metavar="NAME|PATH", help="Preset or YAML file."
+)
+@click.option("--data", type=click.Path(exists=True), help="Folder or zip of images of one size.  [required]")
+@click.option(
+    "--modulation",
+    help='adaconv, weight_demod, adain, your own; "adaconv@4-32,weight_demod@64-" by size.',
+)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]")
+@click.option("--cond/--no-cond", "conditional", default=None, help="Train on the data's labels.")
+@click.option("--mirror/--no-mirror", default=None, help="Flip half of the images left to right.")
+@click.option(
+    "--aug", type=click.Choice(["none", "ada", "fixed", "diffaugment"]), help="What the discriminator sees."
+)
+@click.option("--gamma", type=float, help="Weight of R1.")
+@click.option("--batch", type=int, help="Images per step, over all processes.")
+@click.option("--kimg", type=float, help="Length, in thousands of images.")
+@click.option("--minutes", type=float, help="End after so many minutes of training.")
+@click.option("--transfer", type=click.Path(exists=True, dir_okay=False), help="Start from this model file.")
+@click.option("--freeze-d", type=int, help="Layers of D to keep fixed, from the image on.")
+@click.option("--seed", type=int)
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16", "float64"]))
+@click.option("--metrics-every", type=int, help="Frechet distance every so many snapshots; 0: never.")
+@click.option("--metric-features", help="Its feature space, such as squeezenet1_1 or cifar-resnet56.")
+@click.option(
+    "--feature-weights", type=click.Path(exists=True), help="Weights of the metric's feature network."
+)
+@click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one.")
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key, e.g. model.channel_max=64."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print the resolved configuration and parameter counts, and stop."
+)
+def stylegan2(
+    config: str,
+    data: str | None,
+    modulation: str | None,
+    out: Path | None,
+    conditional: bool | None,
+    mirror: bool | None,
+    aug: str | None,
+    gamma: float | None,
+    batch: int | None,
+    kimg: float | None,
+    minutes: float | None,
+    transfer: str | None,
+    freeze_d: int | None,
+    seed: int | None,
+    device: str | None,
+    precision: str | None,
+    metrics_every: int | None,
+    metric_features: str | None,
+    feature_weights: str | None,
+    resume: bool,
+    plugin: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Train StyleGAN2 with any modulation on images of one size."""
+    given: dict[str, Any] = {
+        "data.path": data,
+        "data.conditional": conditional,
+        "data.mirror": mirror,
+        "model.modulation": modulation,
+        "loss.r1_gamma": gamma,
+        "augmentation.kind": aug,
+        "schedule.batch_size": batch,
+        "schedule.total_kimg": kimg,
+        "schedule.minutes": minutes,
+        "transfer": transfer,
+        "freeze_d": freeze_d,
+        "runtime.seed": seed,
+        "runtime.device": device,
+        "runtime.precision": precision,
+        "metric.every": metrics_every,
+        "metric.features": metric_features,
+        "metric.feature_weights": feature_weights,
+        "plugins": list(plugin) or None,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    changes |= dict(parse_setting(text) for text in settings)
+    resolved = load_stylegan2(config, changes)
+    import_plugins(resolved.plugins)
+    if not resolved.data.path:
+        raise click.UsageError("Missing option '--data': a folder or zip of images of one size")
+    if dry_run:
+        from training.stylegan2_run import build_dataset, build_networks, resolve
+
+        dataset = build_dataset(resolved.data, resolved.runtime.seed)
+        img_size = dataset.image_shape[1], dataset.image_shape[2]
+        resolved = resolve(resolved, img_size, 1)
+        click.echo(to_yaml(resolved), nl=False)
+        click.echo(f"# {dataset.num_images} images of {img_size[0]} x {img_size[1]}, labels: {dataset.c_dim}")
+        for name, network in zip("GD", build_networks(resolved, img_size, dataset.c_dim), strict=True):
+            click.echo(f"# parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out': the run folder")
+    if resolved.runtime.device != "auto":
+        check_device(resolved.runtime.device)
+    from training.train_stylegan2 import train as train_stylegan2
+
+    click.echo(f"model: {train_stylegan2(resolved, out, resume=resume)}")
 
 
 def _check_modulation(name: str) -> None:

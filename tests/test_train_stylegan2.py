@@ -1,0 +1,234 @@
+"""If this fails, a resumed, split or distributed StyleGAN2 run is not the run the user started."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.schema import StyleGAN2Run, load_stylegan2
+from ganmod.model_file import read_model_file
+from training import train_stylegan2
+from training.checkpoint import load_latest_checkpoint
+from training.nonfinite import NonFiniteError
+from training.stylegan2_run import resolve
+from training.train_stylegan2 import train
+
+ROOT = Path(__file__).parent.parent
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images of 8 x 8 pixels in two classes."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        (folder / name).mkdir()
+        for i in range(6):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def tiny(images: Path, steps: int, **changes: object) -> StyleGAN2Run:
+    """Everything on: labels, flips, ADA, style mixing, path length every 4 and R1 every 16 steps."""
+    return load_stylegan2(
+        "stylegan2-smoke",
+        {
+            "data.path": str(images),
+            "data.conditional": True,
+            "data.mirror": True,
+            "model.z_dim": 8,
+            "model.w_dim": 8,
+            "model.channel_max": 8,
+            "augmentation.p": 0.4,
+            "augmentation.ada_kimg": 2.0,
+            "schedule.batch_size": BATCH,
+            "schedule.total_kimg": steps * BATCH / 1000,
+            "schedule.log_kimg": BATCH / 1000,
+            "schedule.checkpoint_kimg": 100,
+            "schedule.snapshot_kimg": 100,
+            "runtime.tensorboard": False,
+            "runtime.device": "cpu",
+            **changes,
+        },
+    )
+
+
+def final_state(run_dir: Path) -> dict:
+    state = load_latest_checkpoint(run_dir, report=lambda text: None)
+    assert state is not None
+    return state
+
+
+def flat(state: object, path: str = "") -> dict[str, object]:
+    """Nested containers as {path: leaf}."""
+    if isinstance(state, dict):
+        items = list(state.items())
+    elif isinstance(state, list | tuple):
+        items = list(enumerate(state))  # type: ignore[arg-type]
+    else:
+        return {path: state}
+    return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
+
+
+@pytest.mark.parametrize("modulation", ["adaconv", "weight_demod"])
+def test_37_steps_equal_17_and_20_bitwise(tmp_path: Path, images: Path, modulation: str) -> None:
+    changes = {"model.modulation": modulation}
+    train(tiny(images, 37, **changes), tmp_path / "whole", progress=False)
+    train(tiny(images, 17, **changes), tmp_path / "parts", progress=False)
+    train(tiny(images, 37, **changes), tmp_path / "parts", progress=False)
+
+    whole, parts = (flat(final_state(tmp_path / name)) for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for key, value in whole.items():
+        if not key.startswith(("/seconds", "/config")):
+            same = torch.equal(value, parts[key]) if isinstance(value, torch.Tensor) else value == parts[key]
+            assert same, f"{key} differs"
+    assert whole["/ada/p"] != 0.4
+    assert whole["/pl_mean"] > 0
+    for name in ("whole", "parts"):
+        lines = [json.loads(line) for line in (tmp_path / name / "stats.jsonl").read_text().splitlines()]
+        assert [line["nimg"] for line in lines] == [BATCH * (i + 1) for i in range(37)]
+        assert ["loss/r1" in line for line in lines] == [i % 16 == 0 for i in range(37)]
+        assert ["loss/path_length" in line for line in lines] == [i % 4 == 0 for i in range(37)]
+
+
+def test_the_metric_changes_nothing_and_the_best_model_is_kept(tmp_path: Path, images: Path) -> None:
+    measured = {"metric.every": 1, "metric.features": "ganmod-slim", "metric.num_images": 8}
+    snapshots = {"schedule.snapshot_kimg": 2 * BATCH / 1000, "data.mirror": False}
+    train(tiny(images, 5, **snapshots), tmp_path / "plain", progress=False)
+    train(tiny(images, 5, **snapshots, **measured), tmp_path / "measured", progress=False)
+    plain, with_metric = (final_state(tmp_path / name) for name in ("plain", "measured"))
+    for name, value in plain["G"].items():
+        assert torch.equal(value, with_metric["G"][name]), name
+    lines = [json.loads(x) for x in (tmp_path / "measured" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["nimg"] for line in lines] == [2 * BATCH, 4 * BATCH, 5 * BATCH]
+    values = [line["fd_ganmod_slim"] for line in lines]
+    best = read_model_file(tmp_path / "measured" / "model-best.safetensors")
+    assert best.config["training"]["nimg"] == lines[values.index(min(values))]["nimg"]
+
+
+def assert_close(a: dict, b: dict) -> None:
+    for network in ("G", "D", "G_ema"):
+        for name, value in a[network].items():
+            if not name.endswith("noise_const"):
+                torch.testing.assert_close(b[network][name], value, rtol=1e-4, atol=1e-6, msg=name)
+    assert a["ada"] == b["ada"]
+    torch.testing.assert_close(a["pl_mean"], b["pl_mean"], rtol=1e-4, atol=0)
+
+
+def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Path) -> None:
+    changes = {"runtime.precision": "float64"}
+    train(tiny(images, 5, **changes), tmp_path / "whole", progress=False)
+    train(tiny(images, 5, **changes, **{"schedule.microbatch": 2}), tmp_path / "parts", progress=False)
+    assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
+
+
+def test_two_processes_equal_one(tmp_path: Path, images: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = tiny(images, 5, **{"runtime.precision": "float64"})
+    from configs.schema import to_yaml
+
+    (tmp_path / "run.yaml").write_text(to_yaml(config))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launch += ["--master-port", str(port)]
+    for name, prefix in (("one", [sys.executable]), ("two", launch)):
+        command = [*prefix, "-m", "ganmod", "train", "stylegan2", "--config", str(tmp_path / "run.yaml")]
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / name)],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert_close(final_state(tmp_path / "one"), final_state(tmp_path / "two"))
+
+
+def test_transfer_keeps_static_weights_and_freeze_d_keeps_layers(tmp_path: Path, images: Path) -> None:
+    first = train(tiny(images, 1, **{"model.modulation": "weight_demod"}), tmp_path / "a", progress=False)
+    changes = {"model.modulation": "adaconv", "transfer": str(first), "freeze_d": 2}
+    config = tiny(images, 1, **changes, **{"optimizer.g_lr": 1e-9, "optimizer.d_lr": 1e-2})
+    train(config, tmp_path / "b", progress=False)
+    before, after = final_state(tmp_path / "a"), final_state(tmp_path / "b")
+    static = [name for name in before["G"] if ".conv.weight" in name]
+    assert len(static) > 2
+    for name in static:
+        torch.testing.assert_close(after["G"][name], before["G"][name], rtol=0, atol=1e-6)
+    same = [name for name in before["D"] if torch.equal(before["D"][name], after["D"][name])]
+    frozen = [name for name in same if name.startswith(("b8.fromrgb", "b8.conv0"))]
+    assert sorted(frozen) == sorted(n for n in before["D"] if n.startswith(("b8.fromrgb", "b8.conv0")))
+    assert len(same) < len(before["D"])
+    assert "start anew" in (tmp_path / "b" / "log.txt").read_text()
+
+
+def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train_stylegan2.generator_phase
+
+    def poisoned(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, ws = real(*args)  # type: ignore[arg-type]
+        return losses * float("nan"), ws
+
+    monkeypatch.setattr(train_stylegan2, "generator_phase", poisoned)
+    with pytest.raises(NonFiniteError, match="loss/G for 3 steps in a row"):
+        train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, progress=False)
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert sum("step left out" in line for line in lines) == 3
+
+
+def test_auto_follows_the_published_table() -> None:
+    auto = load_stylegan2("stylegan2-auto", {})
+    small, large = resolve(auto, (32, 32), 1), resolve(auto, (256, 256), 1)
+    assert (small.schedule.batch_size, large.schedule.batch_size) == (32, 16)
+    assert small.loss.r1_gamma == pytest.approx(0.0064)
+    assert large.loss.r1_gamma == pytest.approx(0.8192)
+    assert (small.schedule.ema_half_life_kimg, large.schedule.ema_half_life_kimg) == (10, 5)
+    assert (small.model.channel_base, resolve(auto, (512, 512), 1).model.channel_base) == (16384, 32768)
+    assert resolve(auto, (1024, 1024), 8).optimizer.g_lr == 0.002
+    assert resolve(auto, (256, 256), 8).schedule.batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "processes", "message"),
+    [
+        ({"schedule.batch_size": 30}, 4, r"batch_size 30 is not a multiple of 4 processes x 2 .* try 32"),
+        ({"schedule.microbatch": 3}, 1, r"microbatch 3 is not a multiple of .* 2: try 4"),
+    ],
+)
+def test_a_batch_that_does_not_divide_says_what_would(
+    images: Path, changes: dict, processes: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(tiny(images, 1, **changes), (8, 8), processes)
+
+
+def test_labels_missing_for_a_conditional_run(tmp_path: Path, images: Path) -> None:
+    with pytest.raises(ValueError, match="has no labels, but a conditional model needs them"):
+        train(tiny(images / "cats", 1), tmp_path, progress=False)
+
+
+def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, ganmod_command) -> None:
+    options = ["--config", "stylegan2-smoke", "--data", images, "--modulation", "adaconv"]
+    ended = ganmod_command("train", "stylegan2", *options, "--dry-run")
+    assert ended.code == 0, ended.err
+    assert "modulation: adaconv" in ended.out
+    assert "# 12 images of 8 x 8" in ended.out
+    lines = [line for line in ended.out.splitlines() if "parameters of" in line]
+    counts = [int(line.split(": ")[1].replace(",", "")) for line in lines]
+    assert len(counts) == 2
+    assert min(counts) > 1000
