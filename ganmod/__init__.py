@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ganmod.features import load_features
     from ganmod.modulation import (
         ModulatedConv2d,
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
         list_modulations,
         register_modulation,
     )
+    from ganmod.stylegan2 import Generator
 
 __version__ = "0.1.0"
 
@@ -27,9 +30,21 @@ __all__ = [
     "StyleSpec",
     "create_modulation",
     "list_modulations",
+    "load",
     "load_features",
     "register_modulation",
 ]
+
+
+def load(path: str | Path) -> Generator:
+    """The generator of a model file, averaged over training, in eval mode on the CPU.
+
+    `G = ganmod.load(path); images = G(z, c, truncation_psi=0.7)`: [N,3,H,W] in about [-1,1]. Raises
+    ModelFileError for a file that holds no GAN; style-transfer models are loaded by `style_transfer.load`.
+    """
+    from ganmod.stylegan2.model_io import load_stylegan2
+
+    return load_stylegan2(path)
 
 
 def __getattr__(name: str) -> Any:
