@@ -161,4 +161,5 @@ class ScaledReLU(nn.Module):
     def rectify_(self, x: Tensor) -> Tensor:
         """The same for an x that carries the gain already; x is overwritten."""
         x = F.leaky_relu(x, self.slope, inplace=True)
-        return x if self.clamp is None else x.clamp(-self.clamp, self.clamp)
+        # hardtanh is clamp with a backward of one pass instead of four.
+        return x if self.clamp is None else F.hardtanh(x, -self.clamp, self.clamp)
