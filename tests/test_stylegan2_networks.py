@@ -306,6 +306,16 @@ def test_the_clamp_bounds_activations_and_images():
     assert generator(conv_clamp=None).synthesis(ws).abs().max() > 0.5
 
 
+def test_the_clamp_bounds_the_discriminator_before_its_branches_are_added():
+    D = discriminator(conv_clamp=0.5)
+    found: dict[str, float] = {}
+    for name in ("conv0", "conv1"):
+        layer = getattr(D.b16, name)
+        layer.register_forward_hook(lambda m, a, out, name=name: found.update({name: out.abs().max().item()}))
+    D(draw(2, 3, 16, 16))
+    assert found == pytest.approx({"conv0": 0.5, "conv1": 0.5 * 0.5**0.5})
+
+
 def test_parameters_can_be_predicted_once():
     G = generator(modulation=MIX)
     ws = draw(2, G.num_ws, G.w_dim)
