@@ -1,0 +1,105 @@
+"""Animations from frames, written one at a time: .mp4, .gif, .webp, or a folder of PNG files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ganmod.atomic_write import atomic_write
+from ganmod.images import write_image
+
+SUFFIXES = (".mp4", ".gif", ".webp", "")
+_CRF = 17  # of x264: visually lossless
+
+
+def check_animation(path: str | Path) -> None:
+    """Raise ValueError unless `write_animation` can write this path: known suffix, `av` there if needed."""
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"cannot write {path}: expected the suffix .mp4, .gif or .webp, or none for a folder of PNG files"
+        )
+    if path.suffix.lower() == ".mp4":
+        _import_av(path)
+
+
+def write_animation(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
+    """Write frames, uint8 [H,W,3] of one size, and return their number; GIF and WebP repeat without end.
+
+    A path without a suffix is a folder of 000000.png, 000001.png ... A file appears whole or not at all. GIF
+    keeps time in steps of 10 ms. Raises ValueError as `check_animation`, and for no frames.
+    """
+    path = Path(path)
+    check_animation(path)
+    counted = _Counted(frames)
+    if path.suffix == "":
+        for frame in counted:
+            write_image(path / f"{counted.count - 1:06d}.png", frame)
+    else:
+        write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_pillow
+        kind = path.suffix[1:].lower()
+        atomic_write(path, lambda temporary: write(temporary, iter(counted), fps, kind))
+    if not counted.count:
+        raise ValueError(f"no frames for {path}")
+    return counted.count
+
+
+class _Counted:
+    """Passes frames on and counts them."""
+
+    def __init__(self, frames: Iterable[np.ndarray]) -> None:
+        self.frames, self.count = frames, 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for frame in self.frames:
+            self.count += 1
+            yield frame
+
+
+def _write_pillow(path: Path, frames: Iterator[np.ndarray], fps: float, kind: str) -> None:
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("no frames")
+    Image.fromarray(first).save(
+        path,
+        format=kind,
+        save_all=True,
+        append_images=(Image.fromarray(frame) for frame in frames),
+        duration=1000 / fps,
+        loop=0,
+        **({"quality": 90} if kind == "webp" else {}),
+    )
+
+
+def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float, kind: str) -> None:
+    av = _import_av(path)
+    from fractions import Fraction
+
+    with av.open(str(path), "w", format=kind) as container:
+        stream = None
+        for frame in frames:
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+                stream.height, stream.width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
+                stream.pix_fmt = "yuv420p"  # what browsers play: it has no odd sides
+                stream.options = {"crf": str(_CRF)}
+            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+        if stream is None:
+            raise ValueError("no frames")
+        container.mux(stream.encode())
+
+
+def _import_av(path: Path) -> Any:
+    try:
+        return importlib.import_module("av")
+    except ImportError as error:
+        raise ValueError(
+            f"cannot write {path}: .mp4 needs the package av (pip install 'ganmod[video]'); .gif, .webp and "
+            "a folder of PNG files work without it"
+        ) from error

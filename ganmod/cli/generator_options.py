@@ -1,0 +1,55 @@
+"""What the commands that use a trained generator share: number ranges, and a model with its class label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from torch import Tensor
+
+from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.stylegan2 import Generator
+from ganmod.stylegan2.model_io import read_stylegan2
+from ganmod.stylegan2.sampling import class_label, parse_ranges
+
+MODEL = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+class Ranges(click.ParamType):
+    """ "0-3,7" -> [0, 1, 2, 3, 7]."""
+
+    name = "ranges"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
+        if isinstance(value, list):
+            return value
+        try:
+            return parse_ranges(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def load_generator(model: Path, *, plugin: tuple[str, ...], device: str) -> tuple[Generator, tuple[str, ...]]:
+    """The generator on its device, and its class names; click.UsageError for an unknown device or plugin."""
+    check_device(device)
+    import_plugins(plugin)
+    G, class_names = read_stylegan2(model, half_precision=not device.startswith("cpu"))
+    return G.to(device), class_names
+
+
+def chosen_label(which: str | None, G: Generator, class_names: tuple[str, ...]) -> Tensor | None:
+    """The label [1,c_dim] of --class, None if unconditional.
+
+    click.UsageError for a class that is unknown, missing for a conditional model or given for another.
+    """
+    try:
+        return class_label(which, c_dim=G.c_dim, class_names=class_names)
+    except ValueError as error:
+        raise click.UsageError(f"--class: {error}") from error
+
+
+def check_cutoff(cutoff: int | None, G: Generator) -> None:
+    """click.UsageError for a --cutoff beyond the model's layers."""
+    if cutoff is not None and not 0 <= cutoff <= G.num_ws:
+        raise click.UsageError(f"--cutoff {cutoff}: expected 0 to {G.num_ws}, the model's number of layers")

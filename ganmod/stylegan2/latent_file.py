@@ -1,0 +1,102 @@
+"""Files of latents: ws, and noise images if there are any, in .npz or .safetensors."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ganmod.atomic_write import atomic_write
+from ganmod.stylegan2.generator import Generator
+
+WS_NAMES = ("w", "ws")  # "w" is what the published code reads and writes
+
+
+class Latents(NamedTuple):
+    """ws [N,num_ws,w_dim], and one noise image [H,W] for every layer or None."""
+
+    ws: Tensor
+    noise: list[Tensor] | None
+
+
+def save_latents(path: str | Path, ws: Tensor, *, noise: Sequence[Tensor] | None = None) -> None:
+    """Write ws [N,num_ws,w_dim] and noise images [H,W]; the suffix, .npz or .safetensors, decides the format.
+
+    In a .npz, ws is named w, so that stylegan2-ada's `generate.py --projected-w` reads it. Raises ValueError
+    for another suffix.
+    """
+    path = Path(path)
+    tensors = {WS_NAMES[0]: ws} | {f"noise_{i}": image for i, image in enumerate(noise or ())}
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in tensors.items()}
+    if path.suffix == ".npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **{name: tensor.numpy() for name, tensor in tensors.items()})  # type: ignore[arg-type]
+        data = buffer.getvalue()
+    elif path.suffix == ".safetensors":
+        data = safetensors.torch.save(tensors)
+    else:
+        raise ValueError(f"cannot write latents to {path}: expected the suffix .npz or .safetensors")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    atomic_write(path, write)
+
+
+def load_latents(path: str | Path, G: Generator) -> Latents:
+    """Latents for this generator, on its device. Nothing in the file is executed.
+
+    Raises ValueError for a file that is damaged or of another kind, and for shapes that are not the model's.
+    """
+    path = Path(path)
+    arrays = _read(path)
+    found = next((arrays[name] for name in WS_NAMES if name in arrays), None)
+    if found is None:
+        held = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path} holds {held}, expected an array named {' or '.join(WS_NAMES)}")
+    ws = found[None] if found.ndim == 2 else found
+    if ws.ndim != 3 or list(ws.shape[1:]) != [G.num_ws, G.w_dim] or not ws.is_floating_point():
+        raise ValueError(
+            f"{path}: its ws are {ws.dtype} {list(ws.shape)}, expected floats [N, {G.num_ws}, {G.w_dim}] for "
+            "this model: use the model that they were made with"
+        )
+    device = next(G.parameters()).device
+    names = [f"noise_{i}" for i in range(len(G.synthesis.layers))]
+    noise = None
+    if any(name in arrays for name in names):
+        shapes = dict(zip(names, G.synthesis.noise_shapes(), strict=True))
+        unfit = [n for n in names if n not in arrays or tuple(arrays[n].shape) != shapes[n]]
+        if unfit:
+            raise ValueError(f"{path}: {unfit[0]} is missing or has not the shape {list(shapes[unfit[0]])}")
+        noise = [arrays[name].float().to(device) for name in names]
+    return Latents(ws.float().to(device), noise)
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if path.suffix not in (".npz", ".safetensors"):
+        raise ValueError(f"cannot read latents from {path}: expected the suffix .npz or .safetensors")
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    except (
+        SafetensorError,
+        ValueError,
+        TypeError,
+        KeyError,
+        OSError,
+        EOFError,
+        AttributeError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise ValueError(f"{path}: is damaged or holds no latents ({error}); make it again") from error
