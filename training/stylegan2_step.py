@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -112,8 +112,31 @@ class Augmenter:
         return augment(images, drawn)
 
 
-def fakes(G: Generator, draws: Draws, purpose: str, granules: Sequence[int], *, mixing_prob: float) -> Fakes:
-    """Generated images of some granules, with style mixing (Karras et al. 2019, section 3.1)."""
+class FirstOrder(NamedTuple):
+    """Synthesis and discriminator for the phases that are differentiated once, and so may be compiled."""
+
+    synthesis: Callable[..., Tensor]  # ws, noise= -> images
+    discriminator: Callable[..., Tensor]  # images, labels -> logits
+
+    @classmethod
+    def of(cls, G: Generator, D: Discriminator, *, compiled: bool) -> FirstOrder:
+        """The networks themselves, or compiled; their parameters and state dicts stay as they are."""
+        return cls(torch.compile(G.synthesis), torch.compile(D)) if compiled else cls(G.synthesis, D)
+
+
+def fakes(
+    G: Generator,
+    draws: Draws,
+    purpose: str,
+    granules: Sequence[int],
+    *,
+    mixing_prob: float,
+    synthesis: Callable[..., Tensor] | None = None,
+) -> Fakes:
+    """Generated images of some granules, with style mixing (Karras et al. 2019, section 3.1).
+
+    synthesis: stands for G.synthesis.
+    """
     labels = draws.classes(purpose, granules)
     ws = G.mapping(draws.normals(f"z {purpose}", granules, [G.z_dim]), labels)
     if mixing_prob > 0:
@@ -121,21 +144,22 @@ def fakes(G: Generator, draws: Draws, purpose: str, granules: Sequence[int], *, 
         if cutoff < G.num_ws:
             others = G.mapping(draws.normals(f"mixed z {purpose}", granules, [G.z_dim]), labels)
             ws = mix_styles(ws, others, cutoff)
-    images = G.synthesis(ws, noise=draws.noise(purpose, granules, G))
+    images = (synthesis or G.synthesis)(ws, noise=draws.noise(purpose, granules, G))
     return Fakes(images, ws, labels)
 
 
 def generator_phase(
     G: Generator,
-    D: Discriminator,
+    networks: FirstOrder,
     config: StyleGAN2Loss,
     draws: Draws,
     augmenter: Augmenter,
     granules: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Adversarial loss per sample [N], and the first w of every sample [N,w_dim], for the mean w."""
-    made = fakes(G, draws, "G", granules, mixing_prob=config.style_mixing_prob)
-    logits = D(augmenter(made.images, draws, "G", granules), made.labels)
+    mixing = config.style_mixing_prob
+    made = fakes(G, draws, "G", granules, mixing_prob=mixing, synthesis=networks.synthesis)
+    logits = networks.discriminator(augmenter(made.images, draws, "G", granules), made.labels)
     return nonsaturating_generator_loss(logits), made.ws[:, 0].detach()
 
 
@@ -161,7 +185,7 @@ def path_length_phase(
 
 def discriminator_phase(
     G: Generator,
-    D: Discriminator,
+    networks: FirstOrder,
     config: StyleGAN2Loss,
     draws: Draws,
     augmenter: Augmenter,
@@ -170,10 +194,11 @@ def discriminator_phase(
     labels: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss per sample [N], logits of the real images and of the fakes [N,1]. images [N,3,H,W] in [-1,1]."""
+    mixing = config.style_mixing_prob
     with torch.no_grad():
-        made = fakes(G, draws, "D", granules, mixing_prob=config.style_mixing_prob)
-    fake_logits = D(augmenter(made.images, draws, "D fake", granules), made.labels)
-    real_logits = D(augmenter(images, draws, "D real", granules), labels)
+        made = fakes(G, draws, "D", granules, mixing_prob=mixing, synthesis=networks.synthesis)
+    fake_logits = networks.discriminator(augmenter(made.images, draws, "D fake", granules), made.labels)
+    real_logits = networks.discriminator(augmenter(images, draws, "D real", granules), labels)
     return discriminator_loss(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
 
 

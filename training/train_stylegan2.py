@@ -34,6 +34,7 @@ from training.stylegan2_run import KIND, build_dataset, build_networks, resolve,
 from training.stylegan2_step import (
     Augmenter,
     Draws,
+    FirstOrder,
     discriminator_phase,
     generator_phase,
     path_length_phase,
@@ -93,6 +94,7 @@ def train(
     pl_mean = torch.zeros([], device=device, dtype=dtype)
     share = batch // num_processes
     micro = schedule.microbatch or share
+    first_order = FirstOrder.of(G, D, compiled=runtime.compile)  # R1 and path length need the plain ones
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
@@ -208,7 +210,7 @@ def train(
             g_optimizer.zero_grad(set_to_none=True)
             w_sum = torch.zeros(G.w_dim, device=device, dtype=dtype)
             for part, _ in parts:
-                losses, ws = generator_phase(G, D, loss, draws, augmenter, part)
+                losses, ws = generator_phase(G, first_order, loss, draws, augmenter, part)
                 (losses.sum() / share).backward()
                 w_sum += ws.sum(dim=0)
                 observe(observed, "loss/G", losses)
@@ -237,7 +239,7 @@ def train(
             d_optimizer.zero_grad(set_to_none=True)
             for part, rows in parts:
                 reals = images[rows], None if labels_real is None else labels_real[rows]
-                losses, real, fake = discriminator_phase(G, D, loss, draws, augmenter, part, *reals)
+                losses, real, fake = discriminator_phase(G, first_order, loss, draws, augmenter, part, *reals)
                 (losses.sum() / share).backward()
                 ada.record(real)
                 observe(observed, "loss/D", losses)

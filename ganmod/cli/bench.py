@@ -214,3 +214,83 @@ def _sysctl(key: str) -> str:
         return ""
     done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=False)
     return done.stdout.strip()
+
+
+@bench.command()
+@click.option(
+    "--modulation",
+    "modulations",
+    multiple=True,
+    help="Repeatable.  [default: weight_demod, adain, adaconv]",
+)
+@click.option("--config", default="stylegan2-auto", show_default=True, metavar="NAME|PATH")
+@click.option(
+    "--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the images in pixels."
+)
+@click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Images per step.")
+@click.option("--channel-max", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--aug", type=click.Choice(["none", "ada", "diffaugment"]), default="none", show_default=True)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--compile/--no-compile", "compiled", default=True, help="Also compiled.  [default: yes]")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+def stylegan2(
+    modulations: tuple[str, ...],
+    config: str,
+    size: int,
+    batch: int,
+    channel_max: int,
+    aug: str,
+    repeats: int,
+    threads: int | None,
+    device: str,
+    compiled: bool,
+    json_file: Path | None,
+) -> None:
+    """StyleGAN2: a training step of each modulation, plain against channels-last, bfloat16 and compiled.
+
+    A step counts R1 and path length by their share. Random images and weights.
+    """
+    check_device(device)
+    import torch
+
+    from training.bench_stylegan2 import VARIANTS, compare_steps
+
+    names = modulations or ("weight_demod", "adain", "adaconv")
+    settings = {"schedule.batch_size": batch, "model.channel_max": channel_max, "augmentation.kind": aug}
+    has_bf16 = bool(bf16_instructions(torch.device(device)))
+    variants = [
+        v for v in VARIANTS if (compiled or not v.compiled) and (has_bf16 or v.precision != "bfloat16")
+    ]
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
+    try:
+        machine = describe_machine(torch.device(device))
+        click.echo("\n".join(f"{key}: {value}" for key, value in machine.items()) + "\n")
+        with _progress_bar("steps", len(names) * len(variants) * (repeats + 1)) as progress:
+            rows = compare_steps(
+                names,
+                variants,
+                preset=config,
+                size=size,
+                settings=settings,
+                repeats=repeats,
+                device=torch.device(device),
+                progress=progress,
+            )
+    finally:
+        torch.set_num_threads(threads_before)
+    plain = {row.modulation: row.step for row in rows if row.variant == VARIANTS[0].name}
+    click.echo(f"{size} px, batch {batch}, channel_max {channel_max}, augmentation {aug}; medians")
+    for row in rows:
+        phases = ", ".join(f"{name} {seconds:.3f}" for name, seconds in row.phases.items())
+        peak = "" if row.peak_mib is None else f", {row.peak_mib:.0f} MiB"
+        click.echo(
+            f"  {row.modulation:14} {row.variant:20} step {row.step:.3f} s ({phases}), "
+            f"{row.seconds_per_kimg:.1f} s/kimg{peak}: {plain[row.modulation] / row.step:.2f}x plain"
+        )
+    if json_file is not None:
+        report = {"machine": machine, "results": [row.to_dict() for row in rows]}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -20,10 +20,21 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "Stylise an image, or a folder of contents x a folder of styles.",
     ),
     "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2`."),
+    "generate": (
+        "ganmod.cli.generate",
+        "generate",
+        "Images of a trained generator: seeds, style mixing, walks.",
+    ),
+    "project": (
+        "ganmod.cli.project",
+        "project_command",
+        "Find the latent of an image in a trained generator.",
+    ),
+    "export": ("ganmod.cli.export", "export", "Write a trained generator as ONNX or torch.export file."),
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
     "import": ("ganmod.cli.import_model", "import_model", "Convert foreign weights: `ganmod import adain`."),
-    "bench": ("ganmod.cli.bench", "bench", "Measure speed against an alternative: `ganmod bench style`."),
+    "bench": ("ganmod.cli.bench", "bench", "Measure speed against an alternative: `ganmod bench style|stylegan2`."),
 }
 
 
