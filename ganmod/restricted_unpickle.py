@@ -5,13 +5,14 @@ function that it names must be on the list below; then torch's own restricted un
 first gate names all that is refused, and holds even where a program has widened torch's list for itself.
 """
 
+import argparse
 import io
 import pickle
 import pickletools
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ from ganmod.model_file import ModelFileError
 _ALLOWED = re.compile(
     r"""collections\.(OrderedDict|Counter)
     |(builtins|__builtin__)\.(set|bytearray|complex)
+    |argparse\.Namespace                                          # a command line; attributes, no code
     |_codecs\.encode                                              # how pickle protocol 2 writes bytes
     |torch\.(Size|device|Tensor)
     |torch\.nn\.parameter\.Parameter
@@ -47,17 +49,20 @@ def read_tensors_pickle(path: str | Path) -> Any:
     """Read a file that torch.save wrote (.pth, .pt, .ckpt; zip or legacy) without executing any code in it.
 
     Returns what the file holds: tensors (on the CPU) in nested dict, list, tuple and set, with plain values.
-    OrderedDict and Counter come back as dict, Parameter as tensor, torch.Size as tuple, torch.dtype and
-    torch.device as text.
+    OrderedDict, Counter and argparse.Namespace come back as dict, Parameter as tensor, torch.Size as tuple,
+    torch.dtype and torch.device as text.
     Raises UnsafePickleError that names the classes and functions that the file asks for, and ModelFileError
     when the file is missing, damaged or not a file of torch.save.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            _check_globals(file, path)
+            refused = refused_globals(file, path, allowed=_ALLOWED)
+            if refused:
+                raise _unsafe(path, f"asks for {first_names(refused)}")
             file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
         return _plain(content, path, {}, 0)
     except (UnsafePickleError, ModelFileError):
         raise
@@ -74,8 +79,12 @@ def read_tensors_pickle(path: str | Path) -> Any:
         ) from error
 
 
-def _check_globals(file: BinaryIO, path: Path) -> None:
-    """Raise UnsafePickleError when a pickle in the file names anything outside _ALLOWED."""
+def refused_globals(file: BinaryIO, path: Path, *, allowed: re.Pattern[str]) -> list[str]:
+    """Classes and functions that the first offending pickle of a file names, as module.name, and that
+    `allowed` does not match; found by listing the pickle's instructions, none of which is run.
+
+    Reads pickles one after another, as torch.save writes them, or those of a zip archive.
+    """
     names: dict[str, None] = {}  # a set that keeps the order
     for stream, count in _pickle_streams(file, path):
         for _ in range(count):
@@ -83,11 +92,16 @@ def _check_globals(file: BinaryIO, path: Path) -> None:
                 break
             stream.seek(-1, io.SEEK_CUR)
             names.update(dict.fromkeys(_global_names(stream)))
-            refused = [name for name in names if not _ALLOWED.fullmatch(name)]
+            refused = [name for name in names if not allowed.fullmatch(name)]
             if refused:
-                more = len(refused) - _MAX_LISTED
-                listed = ", ".join(refused[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
-                raise _unsafe(path, f"asks for {listed}")
+                return refused
+    return []
+
+
+def first_names(names: Sequence[str]) -> str:
+    """A list for a message, cut after a few names."""
+    more = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _pickle_streams(file: BinaryIO, path: Path) -> Iterator[tuple[BinaryIO, int]]:
@@ -175,10 +189,11 @@ def _plain(value: Any, path: Path, copies: dict[int, Any], depth: int) -> Any:
     if id(value) in copies:
         return copies[id(value)]
     result: Any
-    if type(value) in (dict, OrderedDict, Counter):
+    if type(value) in (dict, OrderedDict, Counter, argparse.Namespace):
+        items = vars(value) if isinstance(value, argparse.Namespace) else value
         result = {
             _plain(key, path, copies, depth + 1): _plain(item, path, copies, depth + 1)
-            for key, item in value.items()
+            for key, item in items.items()
         }
     elif type(value) in (list, tuple, set, torch.Size):
         container = tuple if isinstance(value, tuple) else type(value)
