@@ -34,7 +34,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
     "import": ("ganmod.cli.import_model", "import_model", "Convert foreign weights: `ganmod import adain`."),
-    "bench": ("ganmod.cli.bench", "bench", "Measure speed against an alternative: `ganmod bench style|stylegan2`."),
+    "bench": (
+        "ganmod.cli.bench",
+        "bench",
+        "Measure speed against an alternative: `ganmod bench style|stylegan2`.",
+    ),
 }
 
 

@@ -106,8 +106,8 @@ class MappingNetwork(nn.Module):
                 raise ValueError(f"z is {got}, expected [N, {self.z_dim}]")
             parts.append(normalize_2nd_moment(z.to(dtype)))
         if self.embed is not None:
-            count = "N" if z is None or not self.z_dim else str(len(z))
             if c is None or c.ndim != 2 or c.shape[1] != self.c_dim or (parts and len(c) != len(parts[0])):
+                count = "N" if z is None or not self.z_dim else str(len(z))
                 got = "missing" if c is None else f"of shape {list(c.shape)}"
                 raise ValueError(
                     f"c is {got}, expected [{count}, {self.c_dim}] for this conditional network: "

@@ -1,0 +1,93 @@
+"""`ganmod project`: the latent of an image in a trained generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from ganmod.cli.generator_options import MODEL, chosen_label, load_generator
+from ganmod.features import load_features
+from ganmod.images import make_grid, read_image, write_image
+from ganmod.stylegan2.latent_file import save_latents
+from ganmod.stylegan2.projection import Space, fit_target, project
+
+RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
+
+
+@click.command("project")
+@click.argument("model", type=MODEL)
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+@click.option(
+    "--space",
+    type=click.Choice(["w", "w+"]),
+    default="w",
+    show_default=True,
+    help="w: one latent for all layers; w+: then one for each, closer and less editable.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Steps of optimisation, per space.",
+)
+@click.option("--class", "which", metavar="INDEX|NAME", help="Class, for a conditional model.")
+@click.option("--crop", is_flag=True, help="Cut the image's centre to the model's aspect.")
+@click.option(
+    "--features",
+    default="ganmod-slim",
+    show_default=True,
+    help="Network of the distance: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.",
+)
+@click.option(
+    "--feature-weights", type=click.Path(exists=True, path_type=Path), help="Weights of vgg19 or vgg19-slim."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+def project_command(
+    model: Path,
+    image: Path,
+    out: Path,
+    space: Space,
+    steps: int,
+    which: str | None,
+    crop: bool,
+    features: str,
+    feature_weights: Path | None,
+    seed: int,
+    device: str,
+    plugin: tuple[str, ...],
+) -> None:
+    """Find the latent of MODEL whose image is nearest to IMAGE.
+
+    Writes projected.png, comparison.png (target, start, result) and projected.npz, from which
+    `ganmod generate MODEL --ws` makes the image again.
+    """
+    G, class_names = load_generator(model, plugin=plugin, device=device)
+    c = chosen_label(which, G, class_names)
+    try:
+        target = fit_target(read_image(image), G.img_resolution, crop=crop)
+    except ValueError as error:
+        raise click.ClickException(f"{image}: {error}") from error
+    network = load_features(features, path=feature_weights)
+    with tqdm(total=steps * (2 if space == "w+" else 1), unit="step", disable=None) as bar:
+
+        def show(distance: float) -> None:
+            bar.set_postfix(distance=f"{distance:.4f}", refresh=False)
+            bar.update()
+
+        found = project(G, target, network, c=c, space=space, num_steps=steps, seed=seed, progress=show)
+    write_image(out / RESULT, found.image)
+    pictures = [[target, found.start_image, found.image]]
+    write_image(out / PICTURE, make_grid(pictures, column_labels=["target", "start", "result"]))
+    save_latents(out / LATENTS, found.ws, noise=found.noise)
+    click.echo(f"distance: {found.start_distance:.4f} at the start, {found.distance:.4f} at the end")
+    click.echo(f"wrote {RESULT}, {PICTURE} and {LATENTS} to {out}")

@@ -1,0 +1,254 @@
+"""A trained generator as a file for other programs, ONNX or torch.export's .pt2: from z to an image."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import io
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.atomic_write import atomic_write
+from ganmod.modulation import ModulatedConv2d, Modulation, WeightDemod
+from ganmod.modulation.adaconv import AdaConv, AdaConvParams
+from ganmod.modulation.functional import Normalize, compose_kernels
+from ganmod.stylegan2.generator import Generator
+
+ExportFormat = Literal["onnx", "pt2"]
+
+TOLERANCE = 1e-3  # of the largest difference, where images span 2
+OPSET = 18
+_EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
+_CHECKED_BATCHES = (1, 3)
+
+
+class Exported(NamedTuple):
+    """any_batch: whether the file takes any number of latents, or one only; difference: the largest between
+    its images and PyTorch's; reason: why not any number, if so.
+    """
+
+    any_batch: bool
+    difference: float
+    reason: str = ""
+
+
+class ExportError(ValueError):
+    """A generator cannot be exported, or the file gives other images than PyTorch."""
+
+
+class FixedGenerator(nn.Module):
+    """z [N,z_dim] -> image [N,img_channels,H,W] in about [-1,1]: all else is fixed, noise is constant."""
+
+    c: Tensor | None
+
+    def __init__(
+        self,
+        G: Generator,
+        *,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> None:
+        """c [1,c_dim]. The generator is copied, in forms that every format can hold."""
+        super().__init__()
+        self.G = in_exportable_forms(G)
+        self.psi, self.cutoff = truncation_psi, truncation_cutoff
+        self.register_buffer("c", c)
+
+    def forward(self, z: Tensor) -> Tensor:
+        c = None if self.c is None else self.c.expand(z.shape[0], -1)
+        return self.G(z, c, truncation_psi=self.psi, truncation_cutoff=self.cutoff, noise_mode="const")
+
+
+def adaconv_shifted(
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    bias: Tensor,
+    *,
+    normalize: Normalize,
+    eps: float,
+) -> Tensor:
+    """`adaconv` as a sum of K * K matrix products with shifted images; arguments and result as there.
+
+    A convolution with kernels per sample has batch x groups groups, and formats such as ONNX know no number
+    of groups that depends on the batch. Here the batch stays an axis of its own.
+    """
+    n, channels, height, width = x.shape
+    group_size, size = depthwise.shape[2], depthwise.shape[3]
+    groups = channels // group_size
+    if normalize == "instance":
+        centred = x - x.mean(dim=(2, 3), keepdim=True)
+        x = centred * (centred.square().mean(dim=(2, 3), keepdim=True) + eps).rsqrt()
+    kernel = compose_kernels(depthwise, pointwise)  # [N,C,C/g,K,K]
+    if normalize == "demod":
+        kernel = kernel * (kernel.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    kernel = kernel.reshape(n, groups, group_size, group_size, size, size)
+    if size > 1:
+        x = F.pad(x, (size // 2,) * 4, mode="reflect")
+    out = bias.reshape(n, groups, group_size, 1)
+    for dy in range(size):
+        for dx in range(size):
+            window = x[:, :, dy : dy + height, dx : dx + width]
+            window = window.reshape(n, groups, group_size, height * width)
+            out = out + kernel[..., dy, dx] @ window  # [N,G,C/g,HW]
+    return out.reshape(n, channels, height, width)
+
+
+class ShiftedAdaConv(Modulation):
+    """An `AdaConv` that runs as `adaconv_shifted`; it shares the other's predictor."""
+
+    def __init__(self, adaconv: AdaConv) -> None:
+        super().__init__(adaconv.channels, adaconv.style)
+        self.kernel_predictor = adaconv.kernel_predictor
+        self.normalize, self.eps = adaconv.normalize, adaconv.eps
+
+    def predict(self, style: Tensor) -> AdaConvParams:
+        return AdaConvParams(*self.kernel_predictor(style))
+
+    def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
+        return adaconv_shifted(x, *params, normalize=self.normalize, eps=self.eps)
+
+
+def in_exportable_forms(G: Generator) -> Generator:
+    """A copy on the CPU in float32, with modulations in forms without groups that depend on the batch."""
+    G = copy.deepcopy(G).cpu().float().eval().requires_grad_(False)
+    for layer in [module for module in G.modules() if isinstance(module, ModulatedConv2d)]:
+        if isinstance(layer.modulation, AdaConv):
+            layer.modulation = ShiftedAdaConv(layer.modulation)
+        elif isinstance(layer.modulation, WeightDemod):
+            layer.modulation.impl = "unfused"
+    for block in G.synthesis.blocks:
+        block.half_dtype = None
+    return G
+
+
+def export_generator(
+    G: Generator,
+    path: str | Path,
+    *,
+    file_format: ExportFormat,
+    c: Tensor | None = None,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+) -> Exported:
+    """Write the generator with input z, then run the file and compare it with PyTorch; see `FixedGenerator`.
+
+    Any batch size, where the modulations allow it; otherwise one, with the reason in the result. Nothing is
+    left at `path` if the comparison fails. Raises ExportError where packages are missing, the generator
+    cannot be traced, or images differ by more than 1e-3 of their range.
+    """
+    check_export_packages(file_format)
+    model = FixedGenerator(G, c=c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+    program, reason = _traced(model)
+    data = _onnx_bytes(program) if file_format == "onnx" else _pt2_bytes(program)
+    run = _onnx_session(data) if file_format == "onnx" else _pt2_session(data)
+    plain = copy.deepcopy(G).cpu().float().eval()
+
+    def expected(z: Tensor) -> Tensor:
+        labels = None if c is None else c.cpu().expand(len(z), -1)
+        return plain(
+            z,
+            labels,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            noise_mode="const",
+        )
+
+    difference = largest_difference(
+        expected, run, z_dim=G.z_dim, batches=(1,) if reason else _CHECKED_BATCHES
+    )
+    if not difference <= TOLERANCE:  # NaN, too
+        raise ExportError(
+            f"the exported images differ from PyTorch's by {difference:.2g}, expected at most {TOLERANCE:g}: "
+            f"nothing was written to {path}; try the other format"
+        )
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    atomic_write(path, write)
+    return Exported(not reason, difference, reason)
+
+
+def check_export_packages(file_format: ExportFormat) -> None:
+    """Raise ExportError unless the packages that the format needs are installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime") if file_format == "onnx" else ():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ExportError(
+                f"ONNX needs the package {name}: pip install 'ganmod[export]', or write --format pt2"
+            ) from error
+
+
+@torch.no_grad()
+def _traced(model: FixedGenerator) -> tuple[torch.export.ExportedProgram, str]:
+    """The program, and why it takes one latent only, "" if it takes any number."""
+    z = torch.zeros(_EXAMPLE_BATCH, model.G.z_dim)
+    shapes = {"z": {0: torch.export.Dim("batch")}}
+    try:  # strict: the other tracer takes len(tensor) for a constant
+        return torch.export.export(model, (z,), dynamic_shapes=shapes, strict=True), ""
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+    try:
+        return torch.export.export(model, (z[:1],), strict=True), reason
+    except Exception as error:
+        raise ExportError(f"torch.export cannot trace this generator: {error}") from error
+
+
+def _pt2_bytes(program: torch.export.ExportedProgram) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def _onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "generator.onnx"
+        torch.onnx.export(
+            program,
+            (),
+            file,
+            dynamo=True,
+            external_data=False,  # one file, up to ONNX's limit of 2 GB
+            input_names=["z"],
+            output_names=["image"],
+            opset_version=OPSET,
+            verbose=False,
+        )
+        return file.read_bytes()
+
+
+def _pt2_session(data: bytes) -> Callable[[Tensor], Tensor]:
+    return torch.export.load(io.BytesIO(data)).module()
+
+
+def _onnx_session(data: bytes) -> Callable[[Tensor], Tensor]:
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda z: torch.from_numpy(session.run(None, {"z": z.numpy()})[0])
+
+
+@torch.no_grad()
+def largest_difference(
+    expected: Callable[[Tensor], Tensor],
+    found: Callable[[Tensor], Tensor],
+    *,
+    z_dim: int,
+    batches: Sequence[int],
+) -> float:
+    """Between two functions of z [N,z_dim], for random z; relative to the size of values beyond 1."""
+    differences = []
+    for batch in batches:
+        z = torch.from_numpy(np.random.RandomState(batch).randn(batch, z_dim)).float()
+        wanted = expected(z)
+        differences.append((found(z) - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+    return torch.stack(differences).max().item()
