@@ -1,0 +1,228 @@
+"""Speed of StyleGAN2's training step for each modulation: plain against the options that make it faster.
+
+All variants run in turn in one process, so that other work on the machine burdens them alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.schema import load_stylegan2
+from training.bench_style import Progress
+from training.stylegan2_run import build_networks, resolve
+from training.stylegan2_step import (
+    Augmenter,
+    Draws,
+    FirstOrder,
+    discriminator_phase,
+    generator_phase,
+    path_length_phase,
+    r1_phase,
+)
+from training.train_stylegan2 import lazy_adam
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a step is computed. plain: float32, NCHW, eager."""
+
+    name: str
+    precision: str = "float32"
+    channels_last: bool = False
+    compiled: bool = False
+
+
+VARIANTS = (
+    Variant("plain"),
+    Variant("channels-last", channels_last=True),
+    Variant("bfloat16", precision="bfloat16", channels_last=True),
+    Variant("bfloat16, compiled", precision="bfloat16", channels_last=True, compiled=True),
+)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of the phases (medians), of a step (lazy phases by their share) and of a thousand images.
+
+    peak_mib: largest memory in use during the steps: of the process on a CPU, what the step adds to it; of
+    the allocator on a GPU. None where the system does not tell.
+    """
+
+    modulation: str
+    variant: str
+    parameters: int
+    phases: dict[str, float]
+    step: float
+    seconds_per_kimg: float
+    peak_mib: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class TrainingStep:
+    """The four phases of a step, each with its backward and optimizer step, on random images."""
+
+    def __init__(
+        self,
+        modulation: str,
+        variant: Variant,
+        *,
+        preset: str,
+        size: int,
+        settings: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        config = load_stylegan2(
+            preset,
+            {**settings, "model.modulation": modulation, "runtime.precision": variant.precision},
+        )
+        config = resolve(config, (size, size), 1)
+        batch, granule = config.schedule.batch_size, config.model.mbstd_group_size
+        assert batch is not None
+        assert granule is not None
+        self.config, self.loss, self.batch, self.device = config, config.loss, batch, device
+        layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+        torch.manual_seed(0)
+        self.G, self.D = build_networks(config, (size, size), 0)
+        for network in (self.G, self.D):
+            network.to(device).to(memory_format=layout)
+        self.networks = FirstOrder.of(self.G, self.D, compiled=variant.compiled)
+        self.parameters = sum(p.numel() for p in self.G.parameters())
+        self.images = (torch.rand(batch, 3, size, size, device=device) * 2 - 1).contiguous(
+            memory_format=layout
+        )
+        self.draws = Draws(0, 0, granule, device, torch.float32, None)
+        self.augmenter = Augmenter(config.augmentation, 0.3 if config.augmentation.kind == "ada" else 0.0)
+        self.granules = range(batch // granule)
+        self.g_optimizer = lazy_adam(list(self.G.parameters()), config.optimizer.g_lr, config, interval=4)
+        self.d_optimizer = lazy_adam(list(self.D.parameters()), config.optimizer.d_lr, config, interval=16)
+        self.mean_length = torch.zeros([], device=device)
+        self.phases: dict[str, tuple[Callable[[], None], float]] = {
+            "generator": (self.generator, 1.0),
+            "discriminator": (self.discriminator, 1.0),
+            "R1": (self.r1, 1 / config.loss.r1_interval),
+        }
+        if config.loss.pl_weight > 0:
+            self.phases["path length"] = (self.path_length, 1 / config.loss.pl_interval)
+
+    def _step(self, losses: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        optimizer.step()
+
+    def generator(self) -> None:
+        self.D.requires_grad_(False)
+        losses, _ = generator_phase(
+            self.G, self.networks, self.loss, self.draws, self.augmenter, self.granules
+        )
+        self._step(losses, self.g_optimizer)
+
+    def path_length(self) -> None:
+        losses, _ = path_length_phase(self.G, self.loss, self.draws, self.granules, self.mean_length)
+        self._step(losses * self.loss.pl_weight, self.g_optimizer)
+
+    def discriminator(self) -> None:
+        self.D.requires_grad_(True)
+        losses, _, _ = discriminator_phase(
+            self.G, self.networks, self.loss, self.draws, self.augmenter, self.granules, self.images, None
+        )
+        self._step(losses, self.d_optimizer)
+
+    def r1(self) -> None:
+        self.D.requires_grad_(True)
+        assert self.loss.r1_gamma is not None
+        penalties = r1_phase(self.D, self.draws, self.augmenter, self.granules, self.images, None)
+        self._step(penalties * (self.loss.r1_gamma / 2), self.d_optimizer)
+
+
+def compare_steps(
+    modulations: Sequence[str],
+    variants: Sequence[Variant],
+    *,
+    preset: str = "stylegan2-auto",
+    size: int = 64,
+    settings: dict[str, Any],
+    repeats: int,
+    device: torch.device,
+    progress: Progress = lambda: None,
+) -> list[StepTime]:
+    """Times of every modulation in every variant, all in turn; one run of each is the warm-up."""
+    steps = {
+        (modulation, variant.name): TrainingStep(
+            modulation, variant, preset=preset, size=size, settings=settings, device=device
+        )
+        for modulation, variant in itertools.product(modulations, variants)
+    }
+    times: dict[tuple[str, str], dict[str, list[float]]] = {
+        key: {phase: [] for phase in step.phases} for key, step in steps.items()
+    }
+    peaks: dict[tuple[str, str], float | None] = {}
+    for turn in range(repeats + 1):
+        for key, step in steps.items():
+            before = _start_of_peak(device)
+            for phase, (run, _) in step.phases.items():
+                _wait(device)
+                begin = time.perf_counter()
+                run()
+                _wait(device)
+                if turn:
+                    times[key][phase].append(time.perf_counter() - begin)
+            peaks[key] = _peak(device, before)
+            step.g_optimizer.zero_grad(set_to_none=True)
+            step.d_optimizer.zero_grad(set_to_none=True)
+            progress()
+    return [
+        _row(modulation, variant, steps[modulation, variant], measured, peaks[modulation, variant])
+        for (modulation, variant), measured in times.items()
+    ]
+
+
+def _row(
+    modulation: str, variant: str, step: TrainingStep, times: dict[str, list[float]], peak: float | None
+) -> StepTime:
+    phases = {phase: statistics.median(values) for phase, values in times.items()}
+    total = sum(phases[phase] * share for phase, (_, share) in step.phases.items())
+    return StepTime(modulation, variant, step.parameters, phases, total, total / step.batch * 1000, peak)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _start_of_peak(device: torch.device) -> float | None:
+    """Memory in use now in MiB; from here on the peak is measured anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return 0.0
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _status("VmRSS")
+
+
+def _peak(device: torch.device, before: float | None) -> float | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    high = _status("VmHWM")
+    return None if before is None or high is None else high - before
+
+
+def _status(key: str) -> float | None:
+    """A value of /proc/self/status in MiB, None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":")), None)
