@@ -133,7 +133,7 @@ def _global_names(stream: BinaryIO) -> Iterator[str]:
     memo: dict[int, str] = {}
     pushed = ["", ""]
     argument: Any
-    for opcode, argument, _ in pickletools.genops(stream):
+    for opcode, argument, position in pickletools.genops(stream):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".", 1)
         elif opcode.name == "STACK_GLOBAL":
@@ -143,6 +143,8 @@ def _global_names(stream: BinaryIO) -> Iterator[str]:
         if opcode.name == "MEMOIZE":
             memo[len(memo)] = pushed[-1]
         elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+            if argument > (position or 0):  # the unpickler would reserve memory up to that place
+                raise ValueError(f"a memo entry {argument} at byte {position}")
             memo[argument] = pushed[-1]
         elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
             pushed = [pushed[-1], memo.get(argument, "?")]

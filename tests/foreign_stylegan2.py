@@ -1,0 +1,420 @@
+"""StyleGAN2 networks as foreign code stores them, random and small, with the published formulas in float64.
+
+`Layer` is a network as a tree of named values: `ada_pickle` writes it as the official code does, a dict of
+`rosinality_*` as the other does; `generate` and `discriminate` are the formulas, on `Layer.tensors()`.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import types
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WIDTHS = {4: 12, 8: 12, 16: 8}  # min(128 // resolution, 12)
+Z_DIM, W_DIM = 10, 14
+FIR = torch.tensor([1.0, 3, 3, 1], dtype=torch.float64)
+FIR = FIR[:, None] * FIR / 64
+
+
+@dataclass
+class Layer:
+    class_name: str
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+    children: dict[str, Layer] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As in a state_dict, float64."""
+        own = {name: tensor.double() for name, tensor in (self.parameters | self.buffers).items()}
+        for name, child in self.children.items():
+            own |= {f"{name}.{key}": tensor for key, tensor in child.tensors().items()}
+        return own
+
+    def layer(self, path: str) -> Layer:
+        child = self
+        for name in path.split("."):
+            child = child.children[name]
+        return child
+
+
+# The networks. Biases and strengths are not at their starting zeros, so that a mix-up shows.
+
+
+def linear(fan_in: int, fan_out: int, activation: str = "linear", *, lr: float = 1.0, start: float = 0.0):
+    return Layer(
+        "FullyConnectedLayer",
+        {"weight": torch.randn(fan_out, fan_in) / lr, "bias": start + 0.3 * torch.randn(fan_out) / lr},
+        attributes={
+            "activation": activation,
+            "weight_gain": np.float64(lr / np.sqrt(fan_in)),
+            "bias_gain": lr,
+        },
+    )
+
+
+def conv(fan_in: int, fan_out: int, size: int, activation: str, *, clamp: float | None, bias: bool = True):
+    return Layer(
+        "Conv2dLayer",
+        {"weight": torch.randn(fan_out, fan_in, size, size)}
+        | ({"bias": 0.3 * torch.randn(fan_out)} if bias else {}),
+        {"resample_filter": FIR.float()},
+        attributes={"activation": activation, "conv_clamp": clamp, "act_gain": np.float64(2**0.5)},
+    )
+
+
+def mapping(
+    z_dim: int, c_dim: int, w_dim: int, layers: int, *, lr: float = 0.01, w_avg: bool = True
+) -> Layer:
+    network = Layer(
+        "MappingNetwork", attributes={"num_layers": layers, "w_avg_beta": 0.995 if w_avg else None}
+    )
+    if c_dim:
+        network.children["embed"] = linear(c_dim, w_dim)
+    fan_in = z_dim + (w_dim if c_dim else 0)
+    for i in range(layers):
+        network.children[f"fc{i}"] = linear(fan_in, w_dim, "lrelu", lr=lr)
+        fan_in = w_dim
+    if w_avg:
+        network.buffers["w_avg"] = 0.5 * torch.randn(w_dim)
+    return network
+
+
+def generator(
+    *,
+    architecture: str = "skip",
+    c_dim: int = 0,
+    mapping_layers: int = 2,
+    clamp: float | None = None,
+    use_noise: bool = True,
+    num_half: int = 0,
+) -> Layer:
+    def synthesis_layer(fan_in: int, fan_out: int, resolution: int) -> Layer:
+        layer = conv(fan_in, fan_out, 3, "lrelu", clamp=clamp)
+        layer.class_name = "SynthesisLayer"
+        layer.children["affine"] = linear(W_DIM, fan_in, start=1.0)
+        if use_noise:
+            layer.parameters["noise_strength"] = torch.randn([])
+            layer.buffers["noise_const"] = torch.randn(resolution, resolution)
+        return layer
+
+    synthesis = Layer(
+        "SynthesisNetwork", attributes={"_init_kwargs": {"channel_base": 128, "channel_max": 12}}
+    )
+    below = 0
+    for resolution, width in WIDTHS.items():
+        block = Layer("SynthesisBlock", buffers={"resample_filter": FIR.float()})
+        block.attributes = {
+            "architecture": architecture,
+            "use_fp16": resolution > max(WIDTHS) >> num_half,
+            "resolution": resolution,
+        }
+        if below:
+            block.children["conv0"] = synthesis_layer(below, width, resolution)
+        else:
+            block.parameters["const"] = torch.randn(width, 4, 4)
+        block.children["conv1"] = synthesis_layer(width, width, resolution)
+        if architecture == "skip" or resolution == max(WIDTHS):
+            torgb = Layer("ToRGBLayer", attributes={"conv_clamp": clamp})
+            torgb.parameters = {"weight": torch.randn(3, width, 1, 1), "bias": 0.3 * torch.randn(3)}
+            torgb.children["affine"] = linear(W_DIM, width, start=1.0)
+            block.children["torgb"] = torgb
+        if below and architecture == "resnet":
+            block.children["skip"] = conv(below, width, 1, "linear", clamp=None, bias=False)
+        synthesis.children[f"b{resolution}"] = block
+        below = width
+    return Layer(
+        "Generator",
+        children={"synthesis": synthesis, "mapping": mapping(Z_DIM, c_dim, W_DIM, mapping_layers)},
+        attributes={
+            "z_dim": Z_DIM,
+            "c_dim": c_dim,
+            "w_dim": W_DIM,
+            "img_resolution": max(WIDTHS),
+            "img_channels": 3,
+        },
+    )
+
+
+def discriminator(
+    *,
+    architecture: str = "resnet",
+    c_dim: int = 0,
+    clamp: float | None = None,
+    mapping_lr: float = 0.01,
+    freeze: bool = False,
+    group_size: int | None = 4,
+) -> Layer:
+    network = Layer("Discriminator", attributes={"_init_kwargs": {"channel_base": 128, "channel_max": 12}})
+    network.attributes |= {"c_dim": c_dim, "img_resolution": max(WIDTHS), "img_channels": 3}
+    for resolution, width in reversed(WIDTHS.items()):
+        if resolution == 4:
+            break
+        block = Layer("DiscriminatorBlock", buffers={"resample_filter": FIR.float()})
+        block.attributes = {"architecture": architecture, "use_fp16": False}
+        if architecture == "skip" or resolution == max(WIDTHS):
+            block.children["fromrgb"] = conv(3, width, 1, "lrelu", clamp=clamp)
+        block.children["conv0"] = conv(width, width, 3, "lrelu", clamp=clamp)
+        block.children["conv1"] = conv(width, WIDTHS[resolution // 2], 3, "lrelu", clamp=clamp)
+        if architecture == "resnet":
+            block.children["skip"] = conv(width, WIDTHS[resolution // 2], 1, "linear", clamp=None, bias=False)
+        network.children[f"b{resolution}"] = block
+    if freeze:  # frozen layers keep their weights as buffers
+        frozen = network.children[f"b{max(WIDTHS)}"].children["conv0"]
+        frozen.buffers, frozen.parameters = frozen.buffers | frozen.parameters, {}
+    width = WIDTHS[4]
+    epilogue = Layer("DiscriminatorEpilogue", attributes={"cmap_dim": width if c_dim else 0})
+    if architecture == "skip":
+        epilogue.children["fromrgb"] = conv(3, width, 1, "lrelu", clamp=None)
+    deviation = Layer("MinibatchStdLayer", attributes={"group_size": group_size, "num_channels": 1})
+    epilogue.children |= {
+        "mbstd": deviation,
+        "conv": conv(width + 1, width, 3, "lrelu", clamp=clamp),
+        "fc": linear(width * 16, width, "lrelu"),
+        "out": linear(width, width if c_dim else 1),
+    }
+    network.children["b4"] = epilogue
+    if c_dim:
+        network.children["mapping"] = mapping(0, c_dim, width, 3, lr=mapping_lr, w_avg=False)
+    return network
+
+
+# The published formulas.
+
+
+def lrelu(x: Tensor, clamp: float | None = None, gain: float = 1.0) -> Tensor:
+    x = F.leaky_relu(x, 0.2) * (2**0.5 * gain)
+    return x if clamp is None else x.clamp(-clamp * gain, clamp * gain)
+
+
+def fc(x: Tensor, t: Mapping[str, Tensor], name: str, lr: float = 1.0) -> Tensor:
+    weight = t[f"{name}.weight"]
+    return x @ weight.t() * (lr / weight.shape[1] ** 0.5) + t[f"{name}.bias"] * lr
+
+
+def second_moment_one(x: Tensor) -> Tensor:
+    return x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
+
+
+def mapped(t: Mapping[str, Tensor], z: Tensor | None, c: Tensor | None, lr: float = 0.01) -> Tensor:
+    parts = [] if z is None else [second_moment_one(z)]
+    if "mapping.embed.weight" in t:
+        assert c is not None
+        parts.append(second_moment_one(fc(c, t, "mapping.embed")))
+    x = torch.cat(parts, dim=1)
+    i = 0
+    while f"mapping.fc{i}.weight" in t:
+        x = lrelu(fc(x, t, f"mapping.fc{i}", lr))
+        i += 1
+    return x
+
+
+def filtered(x: Tensor, pads: tuple[int, int], gain: float = 1.0) -> Tensor:
+    x = F.pad(x, (*pads, *pads))
+    return F.conv2d(x, FIR.expand(x.shape[1], 1, 4, 4) * gain, groups=x.shape[1])
+
+
+def enlarged(x: Tensor) -> Tensor:
+    zeros = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+    zeros[:, :, ::2, ::2] = x
+    return filtered(zeros, (2, 1), gain=4)
+
+
+def modulated(x: Tensor, weight: Tensor, styles: Tensor, *, up: bool, demodulate: bool) -> Tensor:
+    images = []
+    for image, style in zip(x, styles, strict=True):
+        w = weight * style[:, None, None]
+        if demodulate:
+            w = w / (w.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        if up:
+            image = filtered(F.conv_transpose2d(image[None], w.transpose(0, 1), stride=2), (1, 1), gain=4)
+        else:
+            image = F.conv2d(image[None], w, padding=w.shape[-1] // 2)
+        images.append(image)
+    return torch.cat(images)
+
+
+def generate(
+    t: Mapping[str, Tensor],
+    z: Tensor,
+    c: Tensor | None = None,
+    *,
+    architecture: str = "skip",
+    clamp: float | None = None,
+    psi: float = 1.0,
+    cutoff: int | None = None,
+    noise: bool = True,
+) -> Tensor:
+    w = mapped(t, z, c)
+    num_ws = 2 * len(WIDTHS)
+    ws = [w] * num_ws
+    for i in range(num_ws if cutoff is None else cutoff):
+        ws[i] = t["mapping.w_avg"] + psi * (w - t["mapping.w_avg"])
+
+    def layer(x: Tensor, name: str, w: Tensor, gain: float = 1.0) -> Tensor:
+        styles = fc(w, t, f"{name}.affine")
+        x = modulated(x, t[f"{name}.weight"], styles, up=name.endswith("conv0"), demodulate=True)
+        if noise and f"{name}.noise_const" in t:
+            x = x + t[f"{name}.noise_const"] * t[f"{name}.noise_strength"]
+        return lrelu(x + t[f"{name}.bias"][:, None, None], clamp, gain)
+
+    x = t["synthesis.b4.const"].expand(len(z), -1, -1, -1)
+    img = None
+    index = 0
+    for resolution in WIDTHS:
+        block = f"synthesis.b{resolution}"
+        residual = architecture == "resnet" and resolution > 4
+        half = 0.5**0.5 if residual else 1.0
+        if residual:
+            skip = t[f"{block}.skip.weight"]
+            shortcut = enlarged(F.conv2d(x, skip / skip.shape[1] ** 0.5)) * half
+        if resolution > 4:
+            x = layer(x, f"{block}.conv0", ws[index])
+            index += 1
+        x = layer(x, f"{block}.conv1", ws[index], half)
+        index += 1
+        if residual:
+            x = x + shortcut
+        if img is not None:
+            img = enlarged(img)
+        if f"{block}.torgb.weight" in t:
+            weight = t[f"{block}.torgb.weight"]
+            styles = fc(ws[index], t, f"{block}.torgb.affine") / weight.shape[1] ** 0.5
+            rgb = modulated(x, weight, styles, up=False, demodulate=False)
+            rgb = rgb + t[f"{block}.torgb.bias"][:, None, None]
+            rgb = rgb if clamp is None else rgb.clamp(-clamp, clamp)
+            img = rgb if img is None else img + rgb
+    assert img is not None
+    return img
+
+
+def discriminate(
+    t: Mapping[str, Tensor],
+    img: Tensor,
+    c: Tensor | None = None,
+    *,
+    architecture: str = "resnet",
+    clamp: float | None = None,
+    mapping_lr: float = 0.01,
+) -> Tensor:
+    """One group: the whole batch."""
+
+    def layer(x: Tensor, name: str, clamp: float | None, *, down: bool = False, gain: float = 1.0) -> Tensor:
+        weight = t[f"{name}.weight"]
+        weight = weight / (weight.shape[1] * weight.shape[2] ** 2) ** 0.5
+        if down:
+            x = F.conv2d(filtered(x, (2, 2)), weight, stride=2)
+        else:
+            x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
+        return lrelu(x + t[f"{name}.bias"][:, None, None], clamp, gain)
+
+    x: Tensor | None = None
+    for resolution in reversed(WIDTHS):
+        if resolution == 4:
+            break
+        block = f"b{resolution}"
+        if f"{block}.fromrgb.weight" in t:
+            rgb = layer(img, f"{block}.fromrgb", clamp)
+            x = rgb if x is None else x + rgb
+        assert x is not None
+        half = 0.5**0.5 if architecture == "resnet" else 1.0
+        out = layer(layer(x, f"{block}.conv0", clamp), f"{block}.conv1", clamp, down=True, gain=half)
+        if architecture == "resnet":
+            skip = t[f"{block}.skip.weight"]
+            out = out + F.conv2d(filtered(x, (1, 1)), skip / skip.shape[1] ** 0.5, stride=2) * half
+        x = out
+        img = filtered(img, (1, 1))[:, :, ::2, ::2]
+    assert x is not None
+    if "b4.fromrgb.weight" in t:
+        x = x + layer(img, "b4.fromrgb", None)
+    deviation = (x.var(dim=0, correction=0) + 1e-8).sqrt().mean()
+    x = torch.cat([x, deviation.expand(len(x), 1, 4, 4)], dim=1)
+    x = fc(lrelu(fc(layer(x, "b4.conv", clamp).flatten(1), t, "b4.fc")), t, "b4.out")
+    if "mapping.fc0.weight" in t:
+        cmap = mapped(t, None, c, mapping_lr)
+        x = (x * cmap).sum(dim=1, keepdim=True) / cmap.shape[1] ** 0.5
+    return x
+
+
+# How the official code pickles.
+
+
+class Persistent:
+    """A network that pickles as its class's source and its attributes."""
+
+    def __init__(self, layer: Layer, source: str) -> None:
+        self.layer, self.source = layer, source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        layer = self.layer
+        state = {
+            "training": False,
+            "_parameters": OrderedDict(
+                (name, nn.Parameter(tensor, requires_grad=False)) for name, tensor in layer.parameters.items()
+            ),
+            "_buffers": OrderedDict(layer.buffers),
+            "_non_persistent_buffers_set": set(),
+            "_backward_hooks": OrderedDict(),
+            "_modules": OrderedDict(
+                (name, Persistent(child, self.source)) for name, child in layer.children.items()
+            ),
+            "_init_args": (),
+            **layer.attributes,
+        }
+        if "_init_kwargs" in state:
+            state["_init_kwargs"] = sys.modules["dnnlib.util"].EasyDict(state["_init_kwargs"])
+        meta = {
+            "type": "class",
+            "version": 6,
+            "module_src": self.source,
+            "class_name": layer.class_name,
+            "state": state,
+        }
+        return sys.modules["torch_utils.persistence"]._reconstruct_persistent_obj, (meta,)  # type: ignore[attr-defined]
+
+
+def install_official_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of the names that official pickles refer to, for writing some; as loaders, they execute."""
+
+    class EasyDict(dict):
+        pass
+
+    def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
+        exec(meta["module_src"], {})
+        return meta
+
+    class Network:
+        pass
+
+    for module, thing in (
+        ("torch_utils.persistence", _reconstruct_persistent_obj),
+        ("dnnlib.util", EasyDict),
+        ("dnnlib.tflib.network", Network),
+    ):
+        thing.__module__, thing.__qualname__ = module, thing.__name__
+        fake = types.ModuleType(module)
+        setattr(fake, thing.__name__, thing)
+        monkeypatch.setitem(sys.modules, module, fake)
+        for package in (module.split(".")[0], module.rpartition(".")[0]):
+            if package not in sys.modules:
+                monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+
+
+def ada_pickle(
+    networks: Mapping[str, Layer | None], *, source: str = "raise SystemExit", protocol: int = 4
+) -> bytes:
+    """network-snapshot-*.pkl; needs `install_official_modules`."""
+    content = {
+        name: None if layer is None else Persistent(layer, source) for name, layer in networks.items()
+    } | {"augment_pipe": None, "training_set_kwargs": {"path": "images.zip", "resolution": 16}}
+    return pickle.dumps(content, protocol=protocol)
