@@ -1,4 +1,4 @@
-"""If this fails, rosinality's StyleGAN2 checkpoints give other images here than in the code that wrote them."""
+"""If this fails, rosinality's StyleGAN2 checkpoints give other images here than where they were trained."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import foreign_stylegan2 as foreign
 import pytest
 import torch
+from stylegan2_formulas import FIR, discriminate, generate, mapped
 from torch import Tensor
 
 import ganmod
@@ -17,7 +18,7 @@ from ganmod.restricted_unpickle import UnsafePickleError
 from ganmod.stylegan2.foreign_weights import ImportStyleGAN2Error
 from ganmod.stylegan2.import_rosinality import import_stylegan2_rosinality
 
-KERNEL = foreign.FIR.float()
+KERNEL = FIR.float()
 
 
 def generator_state(layer: foreign.Layer) -> dict[str, Tensor]:
@@ -107,13 +108,13 @@ def test_a_training_checkpoint_gives_the_published_images(tmp_path: Path, mappin
     z = latents()
     for network, layer in ((found.G_ema, G_ema), (found.G, G)):
         assert network is not None
-        expected = foreign.generate(layer.tensors(), z)
+        expected = generate(layer.tensors(), z)
         assert expected.std() > 0.1  # the tolerance below means something
         out = network.double()(z, noise_mode="const")
         torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
     assert found.D is not None
     img = torch.randn(4, 3, 16, 16, dtype=torch.float64)
-    expected = foreign.discriminate(D.tensors(), img)
+    expected = discriminate(D.tensors(), img)
     torch.testing.assert_close(found.D.double()(img), expected, rtol=0, atol=1e-6)
     assert found.G_ema.spec.conv_clamp is None
     assert found.G_ema.spec.mapping_layers == mapping_layers
@@ -129,7 +130,7 @@ def test_the_mean_latent_of_the_file_truncates(tmp_path: Path, shape: tuple[int,
     assert "16 x 16, unconditional; parameters: G_ema 0.0" in ended.out
     G = ganmod.load(tmp_path / "m.safetensors").double()
     z = latents()
-    expected = foreign.generate(layer.tensors(), z, psi=0.6)
+    expected = generate(layer.tensors(), z, psi=0.6)
     out = G(z, truncation_psi=0.6, noise_mode="const")
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
 
@@ -139,7 +140,7 @@ def test_a_missing_mean_latent_is_computed_and_always_the_same(tmp_path: Path):
     path = write(tmp_path / "c.pt", {"g_ema": generator_state(layer)})
     w_avg = import_stylegan2_rosinality(path).G_ema.mapping.w_avg
     assert torch.equal(import_stylegan2_rosinality(path).G_ema.mapping.w_avg, w_avg)
-    w = foreign.mapped(layer.tensors(), latents(20_000), None)
+    w = mapped(layer.tensors(), latents(20_000), None)
     # Both means have an error of std / sqrt(number of latents).
     error = (w_avg - w.mean(dim=0)).abs() / (w.std(dim=0) * (1 / 20_000 + 1 / 16_384) ** 0.5)
     assert error.max() < 4.5
@@ -212,7 +213,7 @@ def test_an_official_pickle_is_sent_to_its_own_importer(tmp_path: Path, monkeypa
     path = tmp_path / "n.pkl"
     for protocol in (2, 4):
         path.write_bytes(foreign.ada_pickle({"G_ema": foreign.generator()}, protocol=protocol))
-        with pytest.raises(ImportStyleGAN2Error, match="use|import it with `ganmod import stylegan2-ada`"):
+        with pytest.raises(ImportStyleGAN2Error, match="import it with `ganmod import stylegan2-ada`"):
             import_stylegan2_rosinality(path)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import foreign_stylegan2 as foreign
 import pytest
 import torch
+from stylegan2_formulas import discriminate, generate
 
 import ganmod
 from ganmod.stylegan2 import Discriminator, Generator
@@ -36,7 +37,7 @@ def assert_same_images(G: Generator, layer: foreign.Layer, **options: Any) -> No
     z, c = inputs(G.c_dim)
     G = G.double()
     for psi, cutoff, noise in ((1.0, None, True), (0.7, None, True), (0.4, 2, False)):
-        expected = foreign.generate(layer.tensors(), z, c, psi=psi, cutoff=cutoff, noise=noise, **options)
+        expected = generate(layer.tensors(), z, c, psi=psi, cutoff=cutoff, noise=noise, **options)
         out = G(z, c, truncation_psi=psi, truncation_cutoff=cutoff, noise_mode="const" if noise else "none")
         assert expected.std() > 0.1  # the tolerance below means something
         # What is left: the constant under demodulation's root, and float32 in which biases are stored.
@@ -70,6 +71,13 @@ def test_clamping_is_kept_and_half_precision_noted(tmp_path: Path):
     assert_same_images(exact, layer, clamp=0.9)
 
 
+def test_the_mapping_networks_learning_rate_is_kept(tmp_path: Path):
+    layer = foreign.generator(mapping_lr=0.03)
+    G = import_stylegan2_ada(write(tmp_path / "n.pkl", G_ema=layer)).G_ema
+    assert G.spec.mapping_lr_mul == 0.03
+    assert_same_images(G, layer, mapping_lr=0.03)
+
+
 def test_a_network_built_without_noise_has_none(tmp_path: Path):
     layer = foreign.generator(use_noise=False)
     G = import_stylegan2_ada(write(tmp_path / "n.pkl", G_ema=layer)).G_ema
@@ -100,7 +108,7 @@ def test_imported_discriminators_give_the_published_logits(
     img = torch.randn(batch, 3, 16, 16, dtype=torch.float64)
     c = torch.eye(3, dtype=torch.float64)[torch.arange(batch) % 3] if layer.attributes["c_dim"] else None
     wanted = {key: options[key] for key in ("architecture", "clamp", "mapping_lr") if key in options}
-    expected = foreign.discriminate(layer.tensors(), img, c, **wanted)
+    expected = discriminate(layer.tensors(), img, c, **wanted)
     torch.testing.assert_close(found.D.double()(img, c), expected, rtol=0, atol=1e-6)
 
 
@@ -109,7 +117,7 @@ def test_a_larger_batch_is_one_group_where_the_file_says_so(tmp_path: Path):
     D = import_stylegan2_ada(write(tmp_path / "n.pkl", D=layer, G_ema=foreign.generator())).D
     img = torch.randn(10, 3, 16, 16, dtype=torch.float64)
     assert D is not None
-    torch.testing.assert_close(D.double()(img), foreign.discriminate(layer.tensors(), img), rtol=0, atol=1e-6)
+    torch.testing.assert_close(D.double()(img), discriminate(layer.tensors(), img), rtol=0, atol=1e-6)
 
 
 def test_the_model_file_holds_all_three_networks(tmp_path: Path, ganmod_command):
