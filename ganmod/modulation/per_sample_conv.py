@@ -11,8 +11,18 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
 
 What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewhere grouped (fewest launches,
-unmeasured).
-TABLE
+unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward + backward, least
+of 4 in ms (interleaved, on a machine with other work: read the ratios):
+
+  channels, side, group size                  512,32,1   256,64,2   128,128,4   64,256,8
+  float32    adaconv_reference (loop)               78        160         357        597
+             two kernels composed, loop             32        113         228        319
+             chunks                                 26         55         155        325
+             samples, channels last                 19         67         131        291
+  bfloat16   adaconv_reference (loop)               45        163         246        572
+             two kernels composed, loop             22        138         225        564
+             chunks                                 21         90         217        589
+             samples, channels last                 14         47         142        420
 
 oneDNN falls back to slow kernels for groups of 2 to 7 channels (the weight gradient of 256 x 64 x 64: 34 ms
 with groups of 2, 13 ms with groups of 8), and buffers beyond some ten megabytes go back to the system after
