@@ -23,18 +23,30 @@ def reflect_pad(x: Tensor, pad: int) -> Tensor:
 
 
 class EqualizedLinear(nn.Module):
-    """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time."""
+    """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time.
+
+    lr_mul: the layer's learning rate as a multiple of the others': parameters are stored 1/lr_mul times as
+    large and multiplied by lr_mul at run time.
+    """
 
     def __init__(
-        self, in_features: int, out_features: int, *, init_std: float = 1.0, bias_init: float = 0.0
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        init_std: float = 1.0,
+        bias_init: float = 0.0,
+        lr_mul: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) * init_std)
-        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
-        self.gain = in_features**-0.5
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) * (init_std / lr_mul))
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul))
+        self.gain = lr_mul * in_features**-0.5
+        self.bias_gain = lr_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x * self.gain, self.weight, self.bias)  # x is the smaller of the two
+        bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
+        return F.linear(x * self.gain, self.weight, bias)  # x is the smaller of the two
 
 
 class StaticConv2d(nn.Module):
