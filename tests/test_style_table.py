@@ -154,7 +154,8 @@ def test_markdown_and_json_show_the_values():
     assert "s/image 256 px | s/image 512 px | s/style" in lines[0]
     assert lines[0].count("|") == lines[1].count("|") == 11
     assert lines[2] == (
-        "| a\\|b | 0.250 (0.000) | 0.500 (0.000) | 1.000 (0.000) | 0.500 (0.000) | 0.500 | 2.000 | 0.062 | 0.00 M | 1.50 M |"
+        "| a\\|b | 0.250 (0.000) | 0.500 (0.000) | 1.000 (0.000) | 0.500 (0.000) "
+        "| 0.500 | 2.000 | 0.062 | 0.00 M | 1.50 M |"
     )
     plain = json.loads(json.dumps(to_json([row])))[0]
     assert plain["seconds"] == {"256": 0.5, "512": 2.0}
