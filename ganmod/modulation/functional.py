@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
-from ganmod.modulation.statistics import mean_variance
+from ganmod.modulation.statistics import instance_norm, mean_variance
 
 Normalize = Literal["instance", "none", "demod"]
 
@@ -27,10 +27,7 @@ def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[T
 
 def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tensor:
     """scale * IN(x) + shift. x [N,C,H,W], scale, shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8)."""
-    mean, var = mean_variance(x)
-    gain = scale[:, :, None, None] * (var + eps).rsqrt()
-    out = torch.addcmul(shift[:, :, None, None] - mean * gain, x.to(mean.dtype), gain)  # one pass over x
-    return out.to(x.dtype)
+    return instance_norm(x, scale, shift, eps=eps)
 
 
 def match_statistics(content: Tensor, style_mean: Tensor, style_std: Tensor, *, eps: float = 1e-5) -> Tensor:
