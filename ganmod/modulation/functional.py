@@ -21,7 +21,10 @@ def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[T
     """
     mean, var = mean_variance(x)
     if unbiased:
-        var = var * (x.shape[2] * x.shape[3] / (x.shape[2] * x.shape[3] - 1))
+        pixels = x.shape[2] * x.shape[3]
+        if pixels < 2:
+            raise ValueError("features of one pixel have no unbiased deviation: use a larger image")
+        var = var * (pixels / (pixels - 1))
     return mean, (var + eps).sqrt()
 
 
@@ -92,8 +95,7 @@ def adaconv_reference(
     for sample, f, p, b in zip(x, depthwise, pointwise, bias, strict=True):
         sample = sample[None]  # [1,C,H,W]
         if normalize == "instance":
-            var, mean = torch.var_mean(sample, dim=(2, 3), correction=0, keepdim=True)
-            sample = (sample - mean) / (var + eps).sqrt()
+            sample = F.instance_norm(sample, eps=eps)
         groups = f.shape[0] // f.shape[1]
         pad = f.shape[-1] // 2
         out = F.conv2d(F.pad(sample, (pad, pad, pad, pad), mode="reflect"), f, groups=groups)

@@ -17,20 +17,20 @@ def instance_norm(
     batch normalisation, which sums in float32 or wider, with samples as channels. On a CPU, channels-last
     images go sample by sample: to join samples and channels, they would be copied into another layout.
     """
-    wide = torch.promote_types(x.dtype, torch.float32)
-    affine = [None if t is None else t.to(wide) for t in (scale, shift)]
     n, channels, height, width = x.shape
+    # In float32 and always given: without them, or in x's half precision, statistics would be rounded, too.
+    wide = torch.promote_types(x.dtype, torch.float32)
+    scale = x.new_ones((n, channels), dtype=wide) if scale is None else scale.to(wide)
+    shift = x.new_zeros((n, channels), dtype=wide) if shift is None else shift.to(wide)
     if x.device.type == "cpu" and not x.is_contiguous():
-        samples = [
-            _batch_norm(sample, *(None if t is None else t[i] for t in affine), eps=eps)
-            for i, sample in enumerate(x.split(1))
-        ]
+        triples = zip(x.split(1), scale, shift, strict=True)
+        samples = [_batch_norm(*triple, eps=eps) for triple in triples]
         return torch.cat(samples) if n > 1 else samples[0]
-    flat = [None if t is None else t.flatten() for t in affine]
-    return _batch_norm(x.reshape(1, n * channels, height, width), *flat, eps=eps).reshape(x.shape)
+    joined = x.reshape(1, n * channels, height, width)
+    return _batch_norm(joined, scale.flatten(), shift.flatten(), eps=eps).reshape(x.shape)
 
 
-def _batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float) -> Tensor:
+def _batch_norm(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
     # torch's function rather than F.batch_norm, which refuses an image of one pixel.
     return torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled)
 
