@@ -38,7 +38,8 @@ class VGGFeatures(nn.Module):
     """VGG-19's convolutions from the image to relu4_1, at any width, with reflect padding.
 
     conv0 is a 1x1 convolution that holds the network's own input normalisation, so that every variant takes
-    RGB [N,3,H,W] in [0,1]. `rms` holds each layer's root mean square; losses divide by it (`normalized`).
+    RGB [N,3,H,W] in [0,1]. The modules hold weights, which `forward` reads. `rms` holds each layer's root
+    mean square; losses divide by it (`normalized`).
     aux_widths, if given, adds a linear 1x1 map after each returned layer.
     """
 
@@ -111,8 +112,14 @@ class VGGFeatures(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
-        """Set `rms` from RGB images [N,3,H,W] in [0,1]."""
-        self.rms.copy_(torch.stack([f.square().mean().sqrt() for f in self(images).values()]))
+        """Set `rms` from RGB images [N,3,H,W] in [0,1]. FeatureError if a layer is silent or overflows."""
+        rms = torch.stack([f.square().mean().sqrt() for f in self(images).values()])
+        if not bool(((rms > 0) & rms.isfinite()).all()):
+            raise FeatureError(
+                f"features have root mean squares {rms.tolist()} on the calibration photos, expected "
+                "positive numbers: the weights are damaged or belong to another network"
+            )
+        self.rms.copy_(rms)
 
 
 def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:

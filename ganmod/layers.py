@@ -17,9 +17,10 @@ def reflect_pad(x: Tensor, pad: int) -> Tensor:
 
     On a CPU, autocast would have the padding done in float32: two casts of every image, for a copy.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    kind = x.device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
         return F.pad(x, (pad,) * 4, mode="reflect")
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(kind, enabled=False):
         return F.pad(x, (pad,) * 4, mode="reflect")
 
 
@@ -94,7 +95,7 @@ class StaticConv2d(nn.Module):
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], padded and resampled as this layer.
 
-        bias [O]: only with one weight for all samples.
+        bias [O]: added to the result.
         """
         if self.resample is not None:
             x = self.resample(x)
@@ -104,7 +105,9 @@ class StaticConv2d(nn.Module):
         if weight.ndim == 4:
             return F.conv2d(x, weight, bias, padding=pad)
         n, channels, height, width = x.shape
-        out = F.conv2d(x.reshape(1, n * channels, height, width), weight.flatten(0, 1), padding=pad, groups=n)
+        joined = x.reshape(1, n * channels, height, width)
+        biases = None if bias is None else bias.repeat(n)
+        out = F.conv2d(joined, weight.flatten(0, 1), biases, padding=pad, groups=n)
         return out.reshape(n, weight.shape[1], *out.shape[2:])
 
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from ganmod.features import VGGFeatures
-from ganmod.style_losses import content_loss, mean_std_loss
+from ganmod.style_losses import content_loss, mean_std_loss, shifted_gram_loss
 
 TIMED_SIZES = (256, 512)
-MEASURES = ("content_loss", "style_loss", "lpips")
+MEASURES = ("content_loss", "style_loss", "shifted_gram", "lpips")
 
 
 class StyleModel(Protocol):
@@ -51,12 +51,13 @@ class Contestant:
 
 @dataclass(frozen=True)
 class PairScores:
-    """One stylized image: lower is better in all three."""
+    """One stylized image: lower is better in all. shifted_gram sees how the style is arranged."""
 
     content: int  # index
     style: int
     content_loss: float
     style_loss: float
+    shifted_gram: float
     lpips: float
 
 
@@ -74,6 +75,8 @@ class StyleRow:
     content_loss_se: float
     style_loss: float
     style_loss_se: float
+    shifted_gram: float
+    shifted_gram_se: float
     lpips: float
     lpips_se: float
     seconds: dict[int, float]
@@ -114,9 +117,10 @@ def score_pairs(
                 style=s,
                 content_loss=float(content_loss(found, content_targets[c])),
                 style_loss=float(mean_std_loss(found, style_target)),
+                shifted_gram=float(shifted_gram_loss(found, style_target)),
                 lpips=float(lpips(content, result)),
             )
-            if not math.isfinite(score.content_loss + score.style_loss + score.lpips):
+            if not math.isfinite(sum(getattr(score, name) for name in MEASURES)):
                 raise ValueError(
                     f"{contestant.name}: content {c} with style {s} gives {score}: look at that image"
                 )
@@ -204,19 +208,12 @@ def paired_difference(first: StyleRow, second: StyleRow, measure: str) -> tuple[
 def to_markdown(rows: Sequence[StyleRow]) -> str:
     """The table in Markdown: mean (standard error), seconds, parameters in millions."""
     sizes = list(rows[0].seconds) if rows else []
-    columns = ["model", "content loss", "style loss", "LPIPS to content"]
+    columns = ["model", "content loss", "style loss", "shifted Gram", "LPIPS to content"]
     columns += [f"s/image {size} px" for size in sizes] + ["s/style", "trained params", "with encoder"]
     lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     for row in rows:
         cells = [row.model.replace("|", "\\|")]
-        cells += [
-            f"{mean:.3f} ({error:.3f})"
-            for mean, error in (
-                (row.content_loss, row.content_loss_se),
-                (row.style_loss, row.style_loss_se),
-                (row.lpips, row.lpips_se),
-            )
-        ]
+        cells += [f"{getattr(row, name):.3f} ({getattr(row, f'{name}_se'):.3f})" for name in MEASURES]
         cells += [f"{row.seconds[size]:.3f}" for size in sizes] + [f"{row.style_seconds:.3f}"]
         cells += [f"{count / 1e6:.2f} M" for count in (row.trained_parameters, row.all_parameters)]
         lines.append(f"| {' | '.join(cells)} |")
@@ -224,14 +221,13 @@ def to_markdown(rows: Sequence[StyleRow]) -> str:
 
 
 def to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
-    """Plain values for json.dumps; a pair becomes [content, style, content loss, style loss, LPIPS]."""
+    """Plain values for json.dumps; a pair becomes [content, style, *MEASURES]."""
     plain = []
     for row in rows:
         fields = {k: v for k, v in asdict(row).items() if k != "pairs"}
         fields["seconds"] = {str(size): seconds for size, seconds in row.seconds.items()}
         fields["pairs"] = [
-            [s.content, s.style, *(round(i, 5) for i in (s.content_loss, s.style_loss, s.lpips))]
-            for s in row.pairs
+            [s.content, s.style, *(round(getattr(s, name), 5) for name in MEASURES)] for s in row.pairs
         ]
         plain.append(fields)
     return plain

@@ -144,7 +144,7 @@ class StyleTransferModel(nn.Module):
         return self.decoder(features, params)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """The training path: content [N,3,H,W], style [N,3,S,S] -> [N,3,H,W], not clamped."""
+        """For training: content [N,3,H,W], style [N,3,S,S] -> stylized images [N,3,H,W], not clamped."""
         size = self.spec.style_image_size
         fits = self.style_encoder is None or style.shape[2:] == (size, size)
         if fits and content.shape == style.shape:  # one pass of the encoder over both

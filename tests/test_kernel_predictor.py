@@ -222,3 +222,29 @@ def test_delta_kernels_of_any_size_are_adain_too(group_size: int):
     adain = AdaIN(CHANNELS, StyleSpec("vector", 2)).double()
     expected = adain.modulate(x, type(adain.predict(torch.zeros(2, 2).double()))(scale, shift))
     torch.testing.assert_close(modulation.modulate(x, params), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_lr_mul_changes_the_step_but_not_the_start() -> None:
+    style = torch.randn(2, DIM, 3, 3).double()
+    predictors = []
+    for lr_mul in (1.0, 0.25):
+        torch.manual_seed(0)
+        spec = StyleSpec("map", DIM, size=3)
+        predictors.append(
+            KernelPredictor(
+                CHANNELS, spec, kernel_size=3, group_size=2, residual_gain=0.1, lr_mul=lr_mul
+            ).double()
+        )
+    before = [predictor(style) for predictor in predictors]
+    for one, other in zip(*before, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+    with torch.no_grad():
+        for predictor in predictors:
+            for parameter in predictor.parameters():
+                parameter += 0.01  # as an optimizer step of the same length does
+    steps = [
+        [after - start for after, start in zip(predictor(style), outputs, strict=True)]
+        for predictor, outputs in zip(predictors, before, strict=True)
+    ]
+    for one, other in zip(*steps, strict=True):
+        torch.testing.assert_close(0.25 * one, other, rtol=1e-6, atol=1e-9)

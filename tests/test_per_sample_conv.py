@@ -146,8 +146,12 @@ def test_samples_do_not_reach_each_other() -> None:
 
 def test_channels_last_input_gives_the_same_result() -> None:
     x, weight, bias = inputs(2, 8, 8, 2, 3)
-    got = per_sample_conv2d(x.contiguous(memory_format=torch.channels_last), weight, bias, norm_eps=1e-5)
-    torch.testing.assert_close(got, expected(x, weight, bias, 1e-5), rtol=1e-10, atol=1e-10)
+    args = [x.detach().contiguous(memory_format=torch.channels_last).requires_grad_(), weight, bias]
+    out = per_sample_conv2d(*args, norm_eps=1e-5)
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    want = results(expected(x, weight, bias, 1e-5), [x, weight, bias])
+    for g, w in zip(results(out, args), want, strict=True):
+        torch.testing.assert_close(g, w, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -158,6 +162,36 @@ def test_bfloat16_stays_within_its_rounding(impl: ConvImpl) -> None:
     want = expected(*(t.double() for t in half), 1e-5)
     assert got.dtype == torch.bfloat16
     assert (got - want).abs().max() <= 0.02 * want.abs().max()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("mean", [1.0, 10.0, 30.0])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_normalises_before_it_rounds(
+    layout: torch.memory_format, mean: float, autocast: bool
+) -> None:
+    """Means above the deviation must not reach the convolution, where half precision cannot subtract them."""
+    x, weight, bias = (t.detach() for t in inputs(2, 16, 16, 4, 3, side=24))
+    x = x + mean
+    x = (x.float() if autocast else x.bfloat16()).contiguous(memory_format=layout)
+    dtype = torch.float32 if autocast else torch.bfloat16
+    args = [x.requires_grad_(), *(t.to(dtype).requires_grad_() for t in (weight, bias))]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        got = results(per_sample_conv2d(*args, norm_eps=1e-5), args)
+    exact = [t.detach().double().requires_grad_() for t in args]
+    want = results(expected(*exact, 1e-5), exact)
+    for g, w in zip((got[0], *got[2:]), (want[0], *want[2:]), strict=True):  # x's gradient is mostly rounding
+        assert (g.double() - w).abs().max() <= 0.02 * w.abs().max()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_constant_image_becomes_the_bias(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    x, weight, bias = (t.detach().to(dtype) for t in inputs(2, 16, 16, 4, 3, side=24))
+    x = torch.full_like(x, 3.3).contiguous(memory_format=layout)
+    out = per_sample_conv2d(x, weight, bias, norm_eps=1e-5)
+    # Where nothing varies, rounding of the mean is multiplied by 1 / sqrt(eps) = 316.
+    assert (out - bias[:, :, None, None]).abs().max() <= 0.1
 
 
 @pytest.mark.parametrize("impl", ["auto", "shifted"])

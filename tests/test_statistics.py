@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F
 
-from ganmod.modulation.statistics import mean_variance
+from ganmod.layers import reflect_pad
+from ganmod.modulation.statistics import instance_norm, mean_variance
 
 
 def image(dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -38,3 +41,42 @@ def test_a_mean_far_above_the_deviation_loses_nothing() -> None:
     x = image().float() + 1000
     want = x.double().var(dim=(2, 3), correction=0, keepdim=True)
     torch.testing.assert_close(mean_variance(x)[1].double(), want, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_is_the_formula_in_every_layout(layout: torch.memory_format, affine: bool) -> None:
+    x = image().contiguous(memory_format=layout).requires_grad_()
+    scale, shift = torch.randn(2, 2, 3, dtype=torch.float64)
+    var, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+    want = (x - mean) / (var + 1e-5).sqrt()
+    if affine:
+        want = want * scale[:, :, None, None] + shift[:, :, None, None]
+    got = instance_norm(x, *(scale, shift) if affine else (None, None))
+    assert got.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    grads = [torch.autograd.grad(y.sin().sum(), x)[0] for y in (got, want)]
+    torch.testing.assert_close(*grads, rtol=1e-10, atol=1e-12)
+    assert torch.autograd.gradgradcheck(lambda t: instance_norm(t, scale, shift), [x])
+
+
+def test_one_pixel_becomes_the_shift() -> None:
+    x, scale, shift = torch.randn(2, 3, 1, 1), torch.randn(2, 3), torch.randn(2, 3)
+    torch.testing.assert_close(instance_norm(x, scale, shift)[..., 0, 0], shift)
+
+
+def test_function_transforms_reach_through() -> None:
+    x = image()
+    got = torch.func.vmap(lambda t: mean_variance(t[None])[1][0])(x)
+    torch.testing.assert_close(got, mean_variance(x)[1])
+    gradient = torch.func.grad(lambda t: mean_variance(t)[1].sum())(x)
+    torch.testing.assert_close(gradient, 2 * (x - x.mean(dim=(2, 3), keepdim=True)) / 20)
+
+
+def test_padding_keeps_half_precision_under_autocast() -> None:
+    x = torch.randn(1, 2, 4, 4).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        padded = reflect_pad(x, 1)
+    assert padded.dtype == torch.bfloat16
+    assert torch.equal(padded, F.pad(x, (1, 1, 1, 1), mode="reflect"))
+    assert reflect_pad(x.to("meta"), 1).shape == (1, 2, 6, 6)

@@ -24,22 +24,34 @@ def network(seed: int) -> VGGFeatures:
 
 @pytest.mark.parametrize("architecture", ["modulated", "classic"])
 @pytest.mark.parametrize("side", [64, 96])  # the style encoder's size, and another
-def test_shared_features_give_the_same_losses_and_gradients(architecture: str, side: int) -> None:
+def test_shared_features_give_the_same_losses_and_gradients(
+    architecture: str, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = ModelSpec(
         "own",
         WIDTHS,
-        architecture=architecture,
+        architecture=architecture,  # type: ignore[arg-type]
         style_dim=8,
-        style_image_size=64,  # type: ignore[arg-type]
+        style_image_size=64,
     )
     model = build(spec, network(0)).double()
     loss_network = network(0).double()
     content, style = (torch.rand(2, 3, side, side, dtype=torch.float64) for _ in range(2))
-    results = []
+    results, passes = [], []
+    plain = VGGFeatures.normalized
+
+    def counted(self: VGGFeatures, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        passes.append(len(x))
+        return plain(self, x)
+
+    monkeypatch.setattr(VGGFeatures, "normalized", counted)
     for shared in (False, True):
         losses = style_transfer_losses(model, loss_network, StyleLoss(), content, style, shared=shared)
         gradients = torch.autograd.grad(losses.total, list(model.trainable().values()))
         results.append([*losses, *gradients])
+    # Two contents and two styles pass twice, or once where both serve; the two results once.
+    fits = side == 64 or architecture == "classic"
+    assert sum(passes) == 10 + (6 if fits else 10)
     for got, want in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
 

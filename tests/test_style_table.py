@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ganmod.features import LAYERS
-from ganmod.style_losses import content_loss, mean_std_loss
+from ganmod.style_losses import content_loss, mean_std_loss, shifted_gram_loss
 from metrics.style_table import (
     Contestant,
     PairScores,
@@ -67,7 +67,9 @@ def run(entry, images):
 
 def scored(contents, styles, value):
     return [
-        PairScores(c, s, value(c, s), 2 * value(c, s), 0.5) for s in range(styles) for c in range(contents)
+        PairScores(c, s, value(c, s), 2 * value(c, s), 4 * value(c, s), 0.5)
+        for s in range(styles)
+        for c in range(contents)
     ]
 
 
@@ -82,6 +84,7 @@ def test_scores_are_the_losses_of_the_clamped_result(images):
     last = scores[-1]
     assert last.content_loss == pytest.approx(float(content_loss(result, network.normalized(content))))
     assert last.style_loss == pytest.approx(float(mean_std_loss(result, network.normalized(style))))
+    assert last.shifted_gram == pytest.approx(float(shifted_gram_loss(result, network.normalized(style))))
     assert last.lpips == pytest.approx(float((raw.clamp(0, 1) - content).abs().mean()))
 
 
@@ -149,11 +152,12 @@ def test_markdown_and_json_show_the_values():
     row = make_row(blend(0, "a|b"), scored(1, 2, lambda c, s: 0.25), {256: 0.5, 512: 2.0}, 0.0625)
     lines = to_markdown([row]).splitlines()
     assert "s/image 256 px | s/image 512 px | s/style" in lines[0]
-    assert lines[0].count("|") == lines[1].count("|") == 10
+    assert lines[0].count("|") == lines[1].count("|") == 11
     assert lines[2] == (
-        "| a\\|b | 0.250 (0.000) | 0.500 (0.000) | 0.500 (0.000) | 0.500 | 2.000 | 0.062 | 0.00 M | 1.50 M |"
+        "| a\\|b | 0.250 (0.000) | 0.500 (0.000) | 1.000 (0.000) | 0.500 (0.000) "
+        "| 0.500 | 2.000 | 0.062 | 0.00 M | 1.50 M |"
     )
     plain = json.loads(json.dumps(to_json([row])))[0]
     assert plain["seconds"] == {"256": 0.5, "512": 2.0}
-    assert plain["pairs"] == [[0, 0, 0.25, 0.5, 0.5], [0, 1, 0.25, 0.5, 0.5]]
+    assert plain["pairs"] == [[0, 0, 0.25, 0.5, 1.0, 0.5], [0, 1, 0.25, 0.5, 1.0, 0.5]]
     assert plain["all_parameters"] == 1_500_000

@@ -24,7 +24,7 @@ from ganmod.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference
 from style_transfer import ModelSpec, StyleTransferModel, build
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
-from training.style_run import Losses, style_transfer_losses
+from training.style_run import Losses, same_network, style_transfer_losses
 
 WIDTHS = {"full": VGG19_WIDTHS, "slim": SLIM_WIDTHS}
 OP_BATCH = 4
@@ -136,8 +136,11 @@ def obvious_losses(
     model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
 ) -> Losses:
     """The obvious form: content and style pass through the network one after the other, one convolution per
-    sample, statistics by torch's own functions. The encoder's features serve as targets, too.
+    sample, statistics by torch's own functions. The encoder's features serve as targets, too. ValueError
+    for another style loss, or where `network` is not the model's encoder.
     """
+    if config.style != "mean_std" or not same_network(network, model.encoder):
+        raise ValueError("this form computes the mean_std loss in the encoder's own features only")
     with torch.no_grad():
         content_target = _obvious_features(network, content)
         style_target = _obvious_features(network, style)

@@ -103,26 +103,23 @@ def style_transfer_losses(
 
     content, style [N,3,H,W] in [0,1]. The classic model's content target is the content with the style's
     statistics (Huang & Belongie 2017, Eq. 12); the modulated models' is the content itself (Chandran et al.
-    2021, Eq. 6). shared: `network` is the model's encoder (`same_network`), and then content and style pass
-    through it once, as input and as target.
+    2021, Eq. 6). shared: `network` is the model's encoder (`same_network`); if style images have the size
+    that the model wants, content and style then pass through it once, as input and as target.
     """
     size, classic = model.spec.style_image_size, model.spec.architecture == "classic"
     prepared = style if classic else prepare_style(style, size)
     with torch.no_grad():
         style_target = network.normalized(style)
         target = network.normalized(content)
-        if shared:
-            features = model.scale_features(target["relu4_1"])
-            style_fits = prepared.shape == style.shape
-            style_features = (
-                model.scale_features(style_target["relu4_1"]) if style_fits else model.encode(prepared)
-            )
-        else:
-            features, style_features = model.encode(content), model.encode(prepared)
-        if classic:
-            style_statistics = mean_std(style_target["relu4_1"], unbiased=True)
-            target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}
-    stylized = network.normalized(model.decode(features, model.predict_from_features(style_features)))
+    if shared and prepared.shape == style.shape:
+        features, style_features = (model.scale_features(x["relu4_1"]) for x in (target, style_target))
+        images = model.decode(features, model.predict_from_features(style_features))
+    else:
+        images = model(content, prepared)
+    if classic:
+        style_statistics = mean_std(style_target["relu4_1"], unbiased=True)
+        target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}
+    stylized = network.normalized(images)
     content_term = content_loss(stylized, target).mean()
     style_term = STYLE_LOSSES[config.style](stylized, style_target).mean()
     return Losses(

@@ -70,7 +70,7 @@ def train(
     share = schedule.batch_size // num_processes
     micro = schedule.microbatch or share
     losses_of = torch.compile(style_transfer_losses) if runtime.compile else style_transfer_losses
-    shared = same_network(model.encoder, loss_network)  # then each image is encoded once
+    shared = same_network(model.encoder, loss_network)  # then an image need be encoded only once
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)

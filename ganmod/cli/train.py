@@ -59,7 +59,7 @@ FOLDER = click.Path(exists=True, file_okay=False)
 @click.option("--seed", type=int)
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float64"]))
-@click.option("--compile/--no-compile", "compile_model", default=None, help="torch.compile the model.")
+@click.option("--compile/--no-compile", "compile_model", default=None, help="torch.compile model and losses.")
 @click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one.")
 @click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."

@@ -32,6 +32,7 @@ class AdaConv(Modulation):
 
     kernel_budget: predicted kernel maps per layer; a group holds the largest divisor of C that is <= budget /
     C channels. None takes the host's widest layer: 512, 128, 32, 8 groups at 512, 256, 128, 64 channels.
+    lr_mul: learning rate of the predictor as a multiple of the others'.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class AdaConv(Modulation):
         kernel_budget: int | None = None,
         normalize: Normalize = "instance",
         residual_gain: float = 0.1,
+        lr_mul: float = 1.0,
         eps: float = 1e-5,
         impl: ConvImpl = "auto",
     ) -> None:
@@ -61,6 +63,7 @@ class AdaConv(Modulation):
             kernel_size=kernel_size,
             group_size=largest_group_size(channels, budget),
             residual_gain=residual_gain,
+            lr_mul=lr_mul,
         )
 
     def predict(self, style: Tensor) -> AdaConvParams:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
-from ganmod.modulation.statistics import mean_variance
+from ganmod.modulation.statistics import instance_norm, mean_variance
 
 Normalize = Literal["instance", "none", "demod"]
 
@@ -21,16 +21,16 @@ def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[T
     """
     mean, var = mean_variance(x)
     if unbiased:
-        var = var * (x.shape[2] * x.shape[3] / (x.shape[2] * x.shape[3] - 1))
+        pixels = x.shape[2] * x.shape[3]
+        if pixels < 2:
+            raise ValueError("features of one pixel have no unbiased deviation: use a larger image")
+        var = var * (pixels / (pixels - 1))
     return mean, (var + eps).sqrt()
 
 
 def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tensor:
     """scale * IN(x) + shift. x [N,C,H,W], scale, shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8)."""
-    mean, var = mean_variance(x)
-    gain = scale[:, :, None, None] * (var + eps).rsqrt()
-    out = torch.addcmul(shift[:, :, None, None] - mean * gain, x.to(mean.dtype), gain)  # one pass over x
-    return out.to(x.dtype)
+    return instance_norm(x, scale, shift, eps=eps)
 
 
 def match_statistics(content: Tensor, style_mean: Tensor, style_std: Tensor, *, eps: float = 1e-5) -> Tensor:
@@ -95,8 +95,7 @@ def adaconv_reference(
     for sample, f, p, b in zip(x, depthwise, pointwise, bias, strict=True):
         sample = sample[None]  # [1,C,H,W]
         if normalize == "instance":
-            var, mean = torch.var_mean(sample, dim=(2, 3), correction=0, keepdim=True)
-            sample = (sample - mean) / (var + eps).sqrt()
+            sample = F.instance_norm(sample, eps=eps)
         groups = f.shape[0] // f.shape[1]
         pad = f.shape[-1] // 2
         out = F.conv2d(F.pad(sample, (pad, pad, pad, pad), mode="reflect"), f, groups=groups)

@@ -29,6 +29,7 @@ class KernelPredictor(nn.Module):
         kernel_size: int,
         group_size: int,
         residual_gain: float,
+        lr_mul: float = 1.0,
     ) -> None:
         super().__init__()
         self.channels, self.kernel_size, self.group_size = channels, kernel_size, group_size
@@ -41,11 +42,14 @@ class KernelPredictor(nn.Module):
         # number keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
         depthwise_std = residual_gain / (group_size * kernel_size**2) ** 0.5
         pointwise_std = residual_gain / group_size**0.5
-        self.depthwise_weight = nn.Parameter(torch.randn(maps, style.dim, taps, taps) * depthwise_std)
+        self.depthwise_weight = nn.Parameter(
+            torch.randn(maps, style.dim, taps, taps) * (depthwise_std / lr_mul)
+        )
         self.depthwise_bias = nn.Parameter(torch.zeros(channels, group_size, kernel_size, kernel_size))
-        self.depthwise_gain = (style.dim * min(taps, self.style_size) ** 2) ** -0.5
-        self.pointwise = EqualizedLinear(style.dim, maps, init_std=pointwise_std)
-        self.bias = EqualizedLinear(style.dim, channels, init_std=residual_gain)
+        self.lr_mul = lr_mul
+        self.depthwise_gain = lr_mul * (style.dim * min(taps, self.style_size) ** 2) ** -0.5
+        self.pointwise = EqualizedLinear(style.dim, maps, init_std=pointwise_std, lr_mul=lr_mul)
+        self.bias = EqualizedLinear(style.dim, channels, init_std=residual_gain, lr_mul=lr_mul)
 
         identity = torch.eye(group_size).repeat(channels // group_size, 1)  # [C,C/g]: in-group identity
         self.identity: Tensor
@@ -54,7 +58,7 @@ class KernelPredictor(nn.Module):
     def forward(self, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n, c, g, k = len(style), self.channels, self.group_size, self.kernel_size
         pooled = pool_style(style)
-        depthwise = self._depthwise_residual(style).reshape(n, c, g, k, k) + self.depthwise_bias
+        depthwise = self._depthwise_residual(style).reshape(n, c, g, k, k) + self.depthwise_bias * self.lr_mul
         delta = F.pad(self.identity[..., None, None], (k // 2,) * 4)  # [C,C/g,K,K]
         pointwise = self.pointwise(pooled).reshape(n, c, g) + self.identity
         return delta + depthwise, pointwise[..., None, None], self.bias(pooled)

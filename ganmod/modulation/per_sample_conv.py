@@ -11,8 +11,18 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
 
 What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewhere grouped (fewest launches,
-unmeasured).
-TABLE
+unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward + backward, least
+of 4 in ms (interleaved, on a machine with other work: read the ratios):
+
+  channels, side, group size                  512,32,1   256,64,2   128,128,4   64,256,8
+  float32    adaconv_reference (loop)               78        160         357        597
+             two kernels composed, loop             32        113         228        319
+             chunks                                 26         55         155        325
+             samples, channels last                 19         67         131        291
+  bfloat16   adaconv_reference (loop)               45        163         246        572
+             two kernels composed, loop             22        138         225        564
+             chunks                                 21         90         217        589
+             samples, channels last                 14         47         142        420
 
 oneDNN falls back to slow kernels for groups of 2 to 7 channels (the weight gradient of 256 x 64 x 64: 34 ms
 with groups of 2, 13 ms with groups of 8), and buffers beyond some ten megabytes go back to the system after
@@ -29,7 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.layers import reflect_pad
-from ganmod.modulation.statistics import mean_variance
+from ganmod.modulation.statistics import instance_norm
 
 ConvImpl = Literal["auto", "loop", "grouped", "samples", "chunks", "unfold", "shifted"]
 
@@ -49,8 +59,8 @@ def per_sample_conv2d(
     """Convolve sample n of x with weight[n], reflect padding, same size out.
 
     x [N,C,H,W], weight [N,O,C/G,K,K] (G groups, inferred from the shapes; K odd), bias [N,O] -> [N,O,H,W].
-    With `norm_eps`, x is instance-normalised first, (x - mean) / sqrt(var + norm_eps), for less than a
-    separate pass costs. `impl` picks a form, see the module's description; all give the same result.
+    With `norm_eps`, x is instance-normalised first, (x - mean) / sqrt(var + norm_eps), part by part, while
+    the part is in the cache. `impl` picks a form, see the module's description; all give the same result.
     Raises ValueError for an unknown form and for shapes that do not fit together.
     """
     _check(x, weight, impl)
@@ -58,10 +68,8 @@ def per_sample_conv2d(
     out_channels, group_size, size = weight.shape[1], weight.shape[2], weight.shape[3]
     if impl == "auto":
         impl = _choose(x)
-    if norm_eps is not None:
-        x, weight, bias = _normalise(x, weight, bias, norm_eps)
     if impl == "samples":
-        return _samples(x, weight, bias)
+        return _samples(x, weight, bias, norm_eps)
 
     groups = n * channels // group_size
     merge, step = 1, groups
@@ -81,6 +89,8 @@ def per_sample_conv2d(
         [None] * -(-groups // step) if bias is None else bias.reshape(-1).split(step * rows),
         strict=True,
     ):
+        if norm_eps is not None:
+            part = instance_norm(part, eps=norm_eps)
         if size > 1:
             part = reflect_pad(part, size // 2)
         kernel = _block_diagonal(kernel, merge, rows)
@@ -134,30 +144,7 @@ def _choose(x: Tensor) -> ConvImpl:
     return "samples" if channels_last else "chunks"
 
 
-def _normalise(
-    x: Tensor, weight: Tensor, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Instance norm of x moved into the weight and the bias: no pass over the image but for its statistics.
-
-    Reflect padding keeps a constant constant, so that taking the mean off x is taking mean * sum(weight) off
-    the output. In float16 x itself is normalised, as the offset could leave its range.
-    """
-    mean, var = mean_variance(x)
-    inv_std = (var + eps).rsqrt()  # [N,C,1,1]
-    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-    if dtype == torch.float16:
-        return ((x - mean) * inv_std).to(dtype), weight, bias
-    n, out_channels, group_size, size, _ = weight.shape
-    groups = x.shape[1] // group_size
-    by_input = (n, groups, 1, group_size, 1, 1)
-    weight = weight.reshape(n, groups, -1, group_size, size, size) * inv_std.reshape(by_input)
-    weight = weight.to(dtype)  # rounded before it is summed, so that the offset belongs to it
-    offset = -(weight * mean.reshape(by_input)).sum(dim=(3, 4, 5)).reshape(n, out_channels)
-    bias = (offset if bias is None else bias + offset).to(dtype)
-    return x, weight.reshape(n, out_channels, group_size, size, size), bias
-
-
-def _samples(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
     """The form of that name; arguments and result as in `per_sample_conv2d`."""
     n, channels = x.shape[:2]
     out_channels, group_size, size = weight.shape[1:4]
@@ -165,6 +152,8 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     rows = out_channels // groups
     merge = _merged_groups(groups, group_size, rows)
     x = x.contiguous(memory_format=torch.channels_last)
+    if norm_eps is not None:
+        x = instance_norm(x, eps=norm_eps)
     if size > 1:
         x = reflect_pad(x, size // 2)
     kernels = _block_diagonal(weight.flatten(0, 1), merge, rows).unflatten(0, (n, -1))
