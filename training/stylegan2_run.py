@@ -11,10 +11,8 @@ from torch import nn
 from configs.schema import GanData, StyleGAN2Run
 from ganmod.model_file import read_model_file
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
+from ganmod.stylegan2.model_io import KIND
 from training.image_dataset import ImageDataset
-
-KIND = "stylegan2"
-PREFIXES = ("G_ema.", "G.", "D.")
 
 
 def build_dataset(data: GanData, seed: int) -> ImageDataset:

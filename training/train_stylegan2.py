@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from tqdm import tqdm
 from configs.schema import StyleGAN2Run, to_yaml
 from ganmod.feature_spaces import load_feature_space
 from ganmod.images import to_uint8
-from ganmod.model_file import save_model_file
-from ganmod.stylegan2 import Discriminator, Generator
+from ganmod.stylegan2 import Generator
+from ganmod.stylegan2.model_io import save_stylegan2
 from metrics.feature_statistics import statistics_of_images, to_saved_uint8
 from metrics.process_shares import current_processes
 from metrics.training_metric import MetricHook
@@ -30,7 +31,7 @@ from training.granules import granules_of_step
 from training.image_dataset import ImageDataset
 from training.nonfinite import NonFiniteGuard
 from training.run_folder import RunFolder, StoppedBySignal, StopRequest, check_same_run, every
-from training.stylegan2_run import KIND, build_dataset, build_networks, resolve, transfer_weights
+from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
 from training.stylegan2_step import (
     Augmenter,
     Draws,
@@ -151,10 +152,17 @@ def train(
             stopping = distributed.agree(bool(stop_request), device)
             step = nimg // batch
             if nimg > 0 and (done or every(schedule.snapshot_kimg, batch, step)):
-                networks: dict[str, Generator | Discriminator] = {"G_ema": G_ema, "G": G, "D": D}
+                save = functools.partial(
+                    save_stylegan2,
+                    G_ema=G_ema,
+                    G=G,
+                    D=D,
+                    class_names=dataset.label_names,
+                    training={"nimg": nimg, "seconds": seconds},
+                )
                 if rank == 0:
                     run.write_grid(f"fakes-{nimg // 1000:06d}", generate_grid(G_ema, grid), nimg=nimg)
-                    save_model(Path(run_dir) / MODEL_FILE, networks, nimg=nimg, seconds=seconds)
+                    save(Path(run_dir) / MODEL_FILE)
                 if hook is not None and (
                     done or every(schedule.snapshot_kimg * config.metric.every, batch, step)
                 ):
@@ -163,7 +171,7 @@ def train(
                     if found[hook.name] < best:
                         best = found[hook.name]
                         if rank == 0:
-                            save_model(Path(run_dir) / BEST_FILE, networks, nimg=nimg, seconds=seconds)
+                            save(Path(run_dir) / BEST_FILE)
             due = nimg > 0 and every(schedule.checkpoint_kimg, batch, step)
             if done or stopping or due:
                 ada_state = ada.state_dict()  # over all processes, which all call these two
@@ -354,18 +362,3 @@ def fakes_by_index(
         return to_saved_uint8(G(z, draws.classes("metric", numbers), noise=noise))
 
     return generate
-
-
-def save_model(path: Path, networks: Mapping[str, Generator | Discriminator], **training: float) -> None:
-    """One file with G_ema, G and D; `ganmod.load` returns G_ema."""
-    tensors = {
-        f"{prefix}.{name}": tensor
-        for prefix, network in networks.items()
-        for name, tensor in network.state_dict().items()
-    }
-    config = {
-        "generator": networks["G"].spec.to_dict(),
-        "discriminator": networks["D"].spec.to_dict(),
-        "training": training,
-    }
-    save_model_file(path, tensors, kind=KIND, config=config)
