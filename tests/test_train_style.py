@@ -18,7 +18,8 @@ from configs.schema import StyleRun, load_run
 from training import train_style
 from training.checkpoint import CheckpointError, load_latest_checkpoint
 from training.ema import ema_decay, update_ema
-from training.train_style import NonFiniteError, train
+from training.nonfinite import NonFiniteError
+from training.train_style import train
 
 ROOT = Path(__file__).parent.parent
 BATCH = 2
