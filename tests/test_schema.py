@@ -6,15 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import ConfigError, StyleRun, list_presets, load_run, parse_setting, to_yaml
+from configs.schema import (
+    ConfigError,
+    StyleRun,
+    list_presets,
+    load_run,
+    load_stylegan2,
+    parse_setting,
+    to_yaml,
+)
 
 
 @pytest.mark.parametrize("name", list_presets())
 def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
-    config = load_run(name, {})
+    load = load_stylegan2 if name.startswith("stylegan2") else load_run
+    config = load(name, {})
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(config))
-    assert load_run(str(file), {}) == config
+    assert load(str(file), {}) == config
 
 
 def test_published_numbers_of_the_full_width_preset() -> None:

@@ -22,7 +22,9 @@ def instance_norm(
     wide = torch.promote_types(x.dtype, torch.float32)
     scale = x.new_ones((n, channels), dtype=wide) if scale is None else scale.to(wide)
     shift = x.new_zeros((n, channels), dtype=wide) if shift is None else shift.to(wide)
-    if x.device.type == "cpu" and not x.is_contiguous():
+    channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    # A traced loop would be unrolled, and fix the number of samples.
+    if x.device.type == "cpu" and channels_last and not torch.compiler.is_compiling():
         triples = zip(x.split(1), scale, shift, strict=True)
         samples = [_batch_norm(*triple, eps=eps) for triple in triples]
         return torch.cat(samples) if n > 1 else samples[0]
