@@ -32,7 +32,7 @@ class AdaConv(Modulation):
 
     kernel_budget: predicted kernel maps per layer; a group holds the largest divisor of C that is <= budget /
     C channels. None takes the host's widest layer: 512, 128, 32, 8 groups at 512, 256, 128, 64 channels.
-    lr_mul: learning rate of the predictor as a multiple of the others'.
+    lr_mul: learning rate of the predictor as a multiple of the others', under Adam.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class AdaConv(Modulation):
             raise ValueError(f"kernel_size is {kernel_size}, expected an odd number: 1, 3, 5 ...")
         if normalize not in ("instance", "none", "demod"):
             raise ValueError(f"unknown normalize {normalize!r}: expected instance, none or demod")
+        if lr_mul <= 0:
+            raise ValueError(f"lr_mul is {lr_mul}, expected a positive number such as 1 or 0.3")
         self.normalize: Normalize = normalize
         self.eps = eps
         self.impl: ConvImpl = impl
