@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 import json
-import zipfile
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_images import ADA_NAMES, ada_zip, folder_of, picture, png, same, write_zip
 
-from ganmod.images import write_image
 from training.image_dataset import ImageDataset
 from training.image_files import ImageFiles
 from training.image_labels import find_labels
-
-
-def picture(seed: int, height: int = 8, width: int = 12) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def png(image: np.ndarray) -> bytes:
-    stream = BytesIO()
-    Image.fromarray(image).save(stream, format="PNG")
-    return stream.getvalue()
-
-
-def write_zip(path: Path, members: dict[str, bytes | str]) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def folder_of(path: Path, names: list[str], **changes: int) -> Path:
-    """Image i is picture(i)."""
-    for i, name in enumerate(names):
-        write_image(path / name, picture(i, **changes))
-    return path
-
-
-def ada_zip(path: Path, labels: Any, count: int = 4, **extra: Any) -> Path:
-    """As stylegan2-ada's dataset tool lays it out."""
-    members: dict[str, bytes | str] = {}
-    for i in range(count):
-        members[f"0000{i // 2}/img{i:08d}.png"] = png(picture(i))  # two folders, as for over 1,000 images
-    members["dataset.json"] = json.dumps({"labels": labels, **extra})
-    return write_zip(path, members)
-
-
-ADA_NAMES = [f"0000{i // 2}/img{i:08d}.png" for i in range(4)]
-
-
-def same(got: torch.Tensor, image: np.ndarray) -> bool:
-    """uint8 [3,H,W] against uint8 [H,W,3]."""
-    return got.dtype == torch.uint8 and np.array_equal(got.numpy(), image.transpose(2, 0, 1))
 
 
 def test_zip_of_stylegan2_ada_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_generator import discriminator, draw, generator
 from torch import Tensor, nn
 
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
@@ -15,31 +16,6 @@ from ganmod.stylegan2.spec import Architecture
 
 ROOT2 = 2**0.5
 ARCHITECTURES: tuple[Architecture, ...] = ("skip", "resnet", "orig")
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def generator(seed: int = 0, **values: Any) -> Generator:
-    """A small generator in float64 with every parameter away from zero: 16 pixels, 8 channels."""
-    small = {"img_resolution": 16, "channel_base": 64, "channel_max": 8, "z_dim": 5, "w_dim": 6}
-    torch.manual_seed(seed)
-    net = Generator(GeneratorSpec(**{**small, "mapping_layers": 2, **values})).double()  # type: ignore[arg-type]
-    for name, parameter in net.named_parameters():
-        if name.endswith(("bias", "noise_strength")):
-            nn.init.normal_(parameter, std=0.3)
-    return net
-
-
-def discriminator(seed: int = 0, **values: Any) -> Discriminator:
-    small = {"img_resolution": 16, "channel_base": 64, "channel_max": 8}
-    torch.manual_seed(seed)
-    net = Discriminator(DiscriminatorSpec(**{**small, **values})).double()  # type: ignore[arg-type]
-    for name, parameter in net.named_parameters():
-        if name.endswith("bias") and "mapping" not in name:
-            nn.init.normal_(parameter, std=0.3)
-    return net
 
 
 # The published networks, written from their formulas once more: no class of ours, only state dictionaries.

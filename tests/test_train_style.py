@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_checks import assert_same, final_state
 
 from configs.schema import StyleRun, load_run
 from training import train_style
-from training.checkpoint import CheckpointError, load_latest_checkpoint
+from training.checkpoint import CheckpointError
 from training.ema import ema_decay, update_ema
 from training.nonfinite import NonFiniteError
 from training.train_style import train
@@ -44,33 +45,6 @@ def smoke(steps: int, **changes: object) -> StyleRun:
             **changes,
         },
     )
-
-
-def final_state(run_dir: Path) -> dict:
-    state = load_latest_checkpoint(run_dir, report=lambda text: None)
-    assert state is not None
-    return state
-
-
-def flat(state: object, path: str = "") -> dict[str, object]:
-    """Nested containers as {path: leaf}."""
-    if isinstance(state, dict):
-        items = state.items()
-    elif isinstance(state, list | tuple):
-        items = enumerate(state)  # type: ignore[assignment]
-    else:
-        return {path: state}
-    return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
-
-
-def assert_same(a: dict, b: dict, ignore: tuple[str, ...] = ("/seconds", "/config")) -> None:
-    a, b = flat(a), flat(b)
-    assert a.keys() == b.keys()
-    for key, value in a.items():
-        if key.startswith(ignore):
-            continue
-        same = torch.equal(value, b[key]) if isinstance(value, torch.Tensor) else value == b[key]
-        assert same, f"{key} differs"
 
 
 def assert_close(a: dict, b: dict) -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from run_checks import assert_same, final_state
 
 from configs.schema import StyleGAN2Run, load_stylegan2
 from ganmod.model_file import read_model_file
 from training import train_stylegan2
-from training.checkpoint import load_latest_checkpoint
 from training.nonfinite import NonFiniteError
 from training.stylegan2_run import resolve
 from training.train_stylegan2 import train
@@ -64,23 +64,6 @@ def tiny(images: Path, steps: int, **changes: object) -> StyleGAN2Run:
     )
 
 
-def final_state(run_dir: Path) -> dict:
-    state = load_latest_checkpoint(run_dir, report=lambda text: None)
-    assert state is not None
-    return state
-
-
-def flat(state: object, path: str = "") -> dict[str, object]:
-    """Nested containers as {path: leaf}."""
-    if isinstance(state, dict):
-        items = list(state.items())
-    elif isinstance(state, list | tuple):
-        items = list(enumerate(state))  # type: ignore[arg-type]
-    else:
-        return {path: state}
-    return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
-
-
 @pytest.mark.parametrize("modulation", ["adaconv", "weight_demod"])
 def test_37_steps_equal_17_and_20_bitwise(tmp_path: Path, images: Path, modulation: str) -> None:
     changes = {"model.modulation": modulation}
@@ -88,14 +71,10 @@ def test_37_steps_equal_17_and_20_bitwise(tmp_path: Path, images: Path, modulati
     train(tiny(images, 17, **changes), tmp_path / "parts", progress=False)
     train(tiny(images, 37, **changes), tmp_path / "parts", progress=False)
 
-    whole, parts = (flat(final_state(tmp_path / name)) for name in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    for key, value in whole.items():
-        if not key.startswith(("/seconds", "/config")):
-            same = torch.equal(value, parts[key]) if isinstance(value, torch.Tensor) else value == parts[key]
-            assert same, f"{key} differs"
-    assert whole["/ada/p"] != 0.4
-    assert whole["/pl_mean"] > 0
+    whole, parts = (final_state(tmp_path / name) for name in ("whole", "parts"))
+    assert_same(whole, parts)
+    assert whole["ada"]["p"] != 0.4
+    assert whole["pl_mean"] > 0
     for name in ("whole", "parts"):
         lines = [json.loads(line) for line in (tmp_path / name / "stats.jsonl").read_text().splitlines()]
         assert [line["nimg"] for line in lines] == [BATCH * (i + 1) for i in range(37)]
