@@ -230,15 +230,10 @@ class TrainingMetric(Strict):
     num_images: Positive = 5000
 
 
-class GanRuntime(Strict):
+class GanRuntime(Runtime):
     """Where and how fast: leaves the results alone, within the tolerance of the precision."""
 
-    device: str = "auto"
-    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"  # float64: to check equality
-    channels_last: bool = True
-    compile: bool = False
-    seed: int = Field(default=0, ge=0)
-    tensorboard: bool = True
+    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"  # type: ignore[assignment]
 
 
 class StyleGAN2Run(Strict):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -12,7 +14,9 @@ from typing import Any, TextIO
 
 import numpy as np
 from pydantic import BaseModel
+from tqdm import tqdm
 
+from configs.schema import GanSchedule, Schedule
 from ganmod.images import make_grid, write_image
 
 
@@ -47,6 +51,38 @@ def check_same_run(
                 f"the run folder holds a run with {key} = {before.get(key)!r}, this command says {value!r}: "
                 "use another --out, or --no-resume to begin anew"
             )
+
+
+class RunProgress:
+    """The clock of a run and its bar: images, or seconds where `minutes` ends it, as the images it will reach
+    are unknown then.
+
+    shown: False hides the bar; else a terminal shows it. clock: seconds that count towards `minutes`.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule | GanSchedule,
+        *,
+        nimg: int,
+        total_nimg: int,
+        seconds: float,
+        shown: bool | None,
+    ) -> None:
+        self.clock = time.process_time if schedule.clock == "cpu" else time.monotonic
+        self.timed = schedule.minutes is not None
+        self.budget = math.inf if schedule.minutes is None else schedule.minutes * 60
+        self.bar = tqdm(
+            total=round(self.budget) if self.timed else total_nimg,
+            initial=int(seconds) if self.timed else nimg,
+            unit="s" if self.timed else "img",
+            bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{postfix}" if self.timed else None,
+            disable=True if shown is False else None,
+        )
+
+    def update(self, nimg: int, seconds: float) -> None:
+        """Bring the bar to where the run is."""
+        self.bar.update((min(int(seconds), self.bar.total) if self.timed else nimg) - self.bar.n)
 
 
 class RunFolder:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from configs.schema import StyleRun, to_yaml
 from ganmod.images import to_uint8
@@ -22,7 +19,7 @@ from training.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.data import Pairs, StepSampler, step_loader
 from training.ema import ema_decay, update_ema
 from training.nonfinite import NonFiniteGuard
-from training.run_folder import RunFolder, StoppedBySignal, StopRequest, check_same_run, every
+from training.run_folder import RunFolder, RunProgress, StoppedBySignal, StopRequest, check_same_run, every
 from training.style_run import (
     build_data,
     build_loss_network,
@@ -98,21 +95,18 @@ def train(
         )
     )
     grid_inputs = _grid_inputs(data, device, dtype)
-    clock = time.process_time if schedule.clock == "cpu" else time.monotonic
-    budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
-    timed = schedule.minutes is not None  # then the bar counts seconds: the images it will reach are unknown
-    bar = tqdm(
-        total=round(budget) if timed else total_nimg,
-        initial=int(seconds) if timed else nimg,
-        unit="s" if timed else "img",
-        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{postfix}" if timed else None,
-        disable=(rank != 0 or None) if progress is not False else True,
+    run_progress = RunProgress(
+        schedule,
+        nimg=nimg,
+        total_nimg=total_nimg,
+        seconds=seconds,
+        shown=progress if rank == 0 else False,
     )
 
     with StopRequest() as stop_request:
         while True:
             # Save a snapshot, a checkpoint; done?
-            done = nimg >= total_nimg or distributed.agree(seconds >= budget, device)
+            done = nimg >= total_nimg or distributed.agree(seconds >= run_progress.budget, device)
             stopping = distributed.agree(bool(stop_request), device)
             step_index = nimg // schedule.batch_size
             begun = nimg > 0
@@ -145,7 +139,7 @@ def train(
                 break
 
             # Gradients, accumulated over this process's share of the batch.
-            begin = clock()
+            begin = run_progress.clock()
             lr = config.optimizer.lr / (1 + config.optimizer.lr_decay * step_index)
             for group in optimizer.param_groups:
                 group["lr"] = lr
@@ -181,10 +175,10 @@ def train(
                 rampup=schedule.ema_rampup,
             )
             update_ema(ema, parameters, decay)
-            seconds += clock() - begin
+            seconds += run_progress.clock() - begin
 
             # Report.
-            bar.update((min(int(seconds), bar.total) if timed else nimg) - bar.n)
+            run_progress.update(nimg, seconds)
             if (
                 every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
                 or nimg >= total_nimg
@@ -199,9 +193,11 @@ def train(
                     "nonfinite_steps": float(guard.total),
                 }
                 run.write_stats(nimg, stats)
-                bar.set_postfix(content=f"{stats['loss/content']:.3f}", style=f"{stats['loss/style']:.3f}")
+                run_progress.bar.set_postfix(
+                    content=f"{stats['loss/content']:.3f}", style=f"{stats['loss/style']:.3f}"
+                )
 
-    bar.close()
+    run_progress.bar.close()
     run.log(f"{'stopped' if stopping and not done else 'done'} at {nimg} images after {seconds:.0f} s")
     run.close()
     distributed.stop()

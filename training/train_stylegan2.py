@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from configs.schema import StyleGAN2Run, to_yaml
 from ganmod.feature_spaces import load_feature_space
@@ -30,7 +28,7 @@ from training.ema import ema_decay, update_ema
 from training.granules import granules_of_step
 from training.image_dataset import ImageDataset
 from training.nonfinite import NonFiniteGuard
-from training.run_folder import RunFolder, StoppedBySignal, StopRequest, check_same_run, every
+from training.run_folder import RunFolder, RunProgress, StoppedBySignal, StopRequest, check_same_run, every
 from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
 from training.stylegan2_step import (
     Augmenter,
@@ -134,21 +132,18 @@ def train(
     grid = grid_draws(config, labels, device, dtype)
     hook = build_metric(config, dataset, device)  # a missing feature network fails here, not hours later
     best = math.inf if state is None else state["best"]
-    clock = time.process_time if schedule.clock == "cpu" else time.monotonic
-    budget = schedule.minutes * 60 if schedule.minutes is not None else math.inf
-    timed = schedule.minutes is not None  # then the bar counts seconds: the images it will reach are unknown
-    bar = tqdm(
-        total=round(budget) if timed else total_nimg,
-        initial=int(seconds) if timed else nimg,
-        unit="s" if timed else "img",
-        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{postfix}" if timed else None,
-        disable=(rank != 0 or None) if progress is not False else True,
+    run_progress = RunProgress(
+        schedule,
+        nimg=nimg,
+        total_nimg=total_nimg,
+        seconds=seconds,
+        shown=progress if rank == 0 else False,
     )
 
     with StopRequest() as stop_request:
         while True:
             # Save a snapshot, a checkpoint; done?
-            done = nimg >= total_nimg or distributed.agree(seconds >= budget, device)
+            done = nimg >= total_nimg or distributed.agree(seconds >= run_progress.budget, device)
             stopping = distributed.agree(bool(stop_request), device)
             step = nimg // batch
             if nimg > 0 and (done or every(schedule.snapshot_kimg, batch, step)):
@@ -200,7 +195,7 @@ def train(
                 break
 
             # This step's images and random numbers; this process's granules of samples.
-            begin = clock()
+            begin = run_progress.clock()
             images, labels_real = (x.to(device, non_blocking=True) for x in next(loader))
             images = images.to(dtype).div(127.5).sub(1).contiguous(memory_format=memory_format)
             labels_real = labels_real.to(dtype) if dataset.c_dim else None
@@ -271,17 +266,19 @@ def train(
                 own.copy_(trained)
             ada.end_batch()
             sums += observed
-            seconds += clock() - begin
+            seconds += run_progress.clock() - begin
 
             # Report.
-            bar.update((min(int(seconds), bar.total) if timed else nimg) - bar.n)
+            run_progress.update(nimg, seconds)
             if every(schedule.log_kimg, batch, nimg // batch) or nimg >= total_nimg:
                 stats = report(sums, guard, ada, pl_mean, seconds, nimg)
                 run.write_stats(nimg, stats)
-                bar.set_postfix(G=f"{stats['loss/G']:.2f}", D=f"{stats['loss/D']:.2f}", p=f"{ada.p:.2f}")
+                run_progress.bar.set_postfix(
+                    G=f"{stats['loss/G']:.2f}", D=f"{stats['loss/D']:.2f}", p=f"{ada.p:.2f}"
+                )
                 sums.zero_()
 
-    bar.close()
+    run_progress.bar.close()
     run.log(f"{'stopped' if stopping and not done else 'done'} at {nimg} images after {seconds:.0f} s")
     run.close()
     distributed.stop()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,6 +18,43 @@ def train() -> None:
 
 
 FOLDER = click.Path(exists=True, file_okay=False)
+RUN_OPTIONS = (
+    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]"),
+    click.option("--batch", type=int, help="Images per step, over all processes."),
+    click.option("--kimg", type=float, help="Length, in thousands of images."),
+    click.option(
+        "--minutes",
+        type=float,
+        help="End after so many minutes of training, if --kimg is not reached before.",
+    ),
+    click.option("--seed", type=int),
+    click.option("--device", help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--compile/--no-compile", "compiled", default=None, help="torch.compile what is differentiated once."
+    ),
+    click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one."),
+    click.option(
+        "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+    ),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other key, e.g. model.style_dim=64.",
+    ),
+    click.option(
+        "--dry-run", is_flag=True, help="Print the resolved configuration and parameter counts, and stop."
+    ),
+)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def run_options(command: Command) -> Command:
+    """The options that every recipe has."""
+    for option in reversed(RUN_OPTIONS):
+        command = option(command)
+    return command
 
 
 @train.command()
@@ -42,7 +80,6 @@ FOLDER = click.Path(exists=True, file_okay=False)
 @click.option(
     "--modulation", help="adaconv, adain, weight_demod, or one of your own (see `ganmod modulations`)."
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]")
 @click.option("--encoder", help="Encoder: vgg19, vgg19-slim or ganmod-slim.")
 @click.option("--loss-network", help="Loss network: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.")
 @click.option(
@@ -50,26 +87,9 @@ FOLDER = click.Path(exists=True, file_okay=False)
     type=click.Path(exists=True),
     help="Weights of vgg19 or vgg19-slim, where one is used.",
 )
-@click.option("--batch", type=int, help="Images per step, over all processes.")
-@click.option("--kimg", type=float, help="Length, in thousands of images.")
-@click.option(
-    "--minutes", type=float, help="End after so many minutes of training, if --kimg is not reached before."
-)
 @click.option("--size", type=int, help="Side of the training crops in pixels.")
-@click.option("--seed", type=int)
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float64"]))
-@click.option("--compile/--no-compile", "compile_model", default=None, help="torch.compile model and losses.")
-@click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one.")
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key, e.g. optimizer.lr=0.001."
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Print the resolved configuration and parameter counts, and stop."
-)
+@run_options
 def style(
     config: str,
     content: tuple[str, ...],
@@ -87,7 +107,7 @@ def style(
     seed: int | None,
     device: str | None,
     precision: str | None,
-    compile_model: bool | None,
+    compiled: bool | None,
     resume: bool,
     plugin: tuple[str, ...],
     settings: tuple[str, ...],
@@ -108,7 +128,7 @@ def style(
         "runtime.seed": seed,
         "runtime.device": device,
         "runtime.precision": precision,
-        "runtime.compile": compile_model,
+        "runtime.compile": compiled,
         "plugins": list(plugin) or None,
     }
     changes = {key: value for key, value in given.items() if value is not None}
@@ -150,36 +170,21 @@ def style(
     "--modulation",
     help='adaconv, weight_demod, adain, your own; "adaconv@4-32,weight_demod@64-" by size.',
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]")
 @click.option("--cond/--no-cond", "conditional", default=None, help="Train on the data's labels.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the images left to right.")
 @click.option(
     "--aug", type=click.Choice(["none", "ada", "fixed", "diffaugment"]), help="What the discriminator sees."
 )
 @click.option("--gamma", type=float, help="Weight of R1.")
-@click.option("--batch", type=int, help="Images per step, over all processes.")
-@click.option("--kimg", type=float, help="Length, in thousands of images.")
-@click.option("--minutes", type=float, help="End after so many minutes of training.")
 @click.option("--transfer", type=click.Path(exists=True, dir_okay=False), help="Start from this model file.")
 @click.option("--freeze-d", type=int, help="Layers of D to keep fixed, from the image on.")
-@click.option("--seed", type=int)
-@click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16", "float64"]))
 @click.option("--metrics-every", type=int, help="Frechet distance every so many snapshots; 0: never.")
 @click.option("--metric-features", help="Its feature space, such as squeezenet1_1 or cifar-resnet56.")
 @click.option(
     "--feature-weights", type=click.Path(exists=True), help="Weights of the metric's feature network."
 )
-@click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one.")
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other key, e.g. model.channel_max=64."
-)
-@click.option(
-    "--dry-run", is_flag=True, help="Print the resolved configuration and parameter counts, and stop."
-)
+@run_options
 def stylegan2(
     config: str,
     data: str | None,
@@ -197,6 +202,7 @@ def stylegan2(
     seed: int | None,
     device: str | None,
     precision: str | None,
+    compiled: bool | None,
     metrics_every: int | None,
     metric_features: str | None,
     feature_weights: str | None,
@@ -221,6 +227,7 @@ def stylegan2(
         "runtime.seed": seed,
         "runtime.device": device,
         "runtime.precision": precision,
+        "runtime.compile": compiled,
         "metric.every": metrics_every,
         "metric.features": metric_features,
         "metric.feature_weights": feature_weights,
