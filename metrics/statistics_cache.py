@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import warnings
 import zipfile
@@ -32,6 +33,13 @@ def hash_of_images(batches: Iterable[Tensor]) -> str:
     return digest.hexdigest()
 
 
+def user_cache_dir() -> Path:
+    """Where results that can be made again stand: $GANMOD_CACHE, or `ganmod` in the user's cache folder."""
+    if given := os.environ.get("GANMOD_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganmod"
+
+
 def cached_statistics(
     compute: Callable[[], GaussianStatistics],
     space: FeatureSpace,
@@ -45,7 +53,8 @@ def cached_statistics(
     content_hash: changes whenever the images, their number or their preparation does: `hash_of_images`, or
     the hash of a data file together with the settings it is read with. A space without a fingerprint is not
     cached. Under several processes all call this, the first one reads and writes, and `compute` runs on all
-    or none. A damaged file is reported by a warning and replaced. Raises ValueError for an empty hash.
+    or none. A damaged file is reported by a warning and replaced; a folder that cannot be written to is
+    reported, too. Raises ValueError for an empty hash.
     """
     if not content_hash:
         raise ValueError("content_hash is empty, expected a hash of the images: see hash_of_images")
@@ -58,7 +67,10 @@ def cached_statistics(
     if found is None:
         found = compute()
         if processes.rank == 0:
-            _write(path, found, _key(space, content_hash))
+            try:
+                _write(path, found, _key(space, content_hash))
+            except OSError as error:
+                warnings.warn(f"statistics were not kept in {path}: {error}", stacklevel=2)
     return found
 
 

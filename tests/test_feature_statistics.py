@@ -20,7 +20,7 @@ from metrics.feature_statistics import (
 )
 from metrics.frechet import GaussianStatistics, frechet_distance
 from metrics.process_shares import Processes, current_processes
-from metrics.statistics_cache import cache_path, cached_statistics, hash_of_images
+from metrics.statistics_cache import cache_path, cached_statistics, hash_of_images, user_cache_dir
 from metrics.training_metric import MetricHook
 
 DIM, NUM = 5, 37
@@ -270,6 +270,26 @@ def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: s
         found = cached_statistics(lambda: expected, space, content_hash="a", cache_dir=tmp_path)
     assert found is expected
     assert path.read_bytes() == whole
+
+
+def test_statistics_that_cannot_be_kept_are_measured_all_the_same(tmp_path: Path):
+    (tmp_path / "file").write_text("not a folder")
+    expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
+    with pytest.warns(UserWarning, match="statistics were not kept in"):
+        found = cached_statistics(
+            lambda: expected, colour_space(), content_hash="a", cache_dir=tmp_path / "file"
+        )
+    assert found is expected
+
+
+def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GANMOD_CACHE", str(tmp_path))
+    assert user_cache_dir() == tmp_path
+    monkeypatch.delenv("GANMOD_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert user_cache_dir() == tmp_path / "ganmod"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert user_cache_dir() == Path.home() / ".cache" / "ganmod"
 
 
 def measure_as_one_of_two(rank: int, folder: str) -> None:

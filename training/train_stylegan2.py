@@ -19,6 +19,7 @@ from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.model_io import save_stylegan2
 from metrics.feature_statistics import statistics_of_images, to_saved_uint8
 from metrics.process_shares import current_processes
+from metrics.statistics_cache import cached_statistics, hash_of_images, user_cache_dir
 from metrics.training_metric import MetricHook
 from training import distributed
 from training.ada_controller import AdaController
@@ -342,8 +343,15 @@ def build_metric(config: StyleGAN2Run, dataset: ImageDataset, device: torch.devi
     if config.metric.every == 0:
         return None
     space = load_feature_space(config.metric.features, config.metric.feature_weights, device=device)
-    real = statistics_of_images(dataset.image_batches(64), space).finish()
-    return MetricHook(space, real, config.metric.num_images, processes=current_processes(device))
+    processes = current_processes(device)
+    real = cached_statistics(
+        lambda: statistics_of_images(dataset.image_batches(64), space).finish(),
+        space,
+        content_hash=hash_of_images(dataset.image_batches(64)),
+        cache_dir=user_cache_dir(),
+        processes=processes,
+    )
+    return MetricHook(space, real, config.metric.num_images, processes=processes)
 
 
 def fakes_by_index(
