@@ -76,22 +76,27 @@ class Optimizer(Strict):
     clip_grad_norm: PositiveFloat | None = None
 
 
-class Schedule(Strict):
-    """How long, and how often what is written. `minutes` (of the clock named) ends a run earlier than
+class AnySchedule(Strict):
+    """What the schedules of all recipes share: `minutes` (of the clock named) ends a run earlier than
     total_kimg.
     """
 
-    batch_size: Positive = 8
     microbatch: Positive | None = None
     total_kimg: PositiveFloat = 1280.0
     minutes: PositiveFloat | None = None
     clock: Literal["wall", "cpu"] = "wall"
+    max_nonfinite_steps: Positive = 10
+
+
+class Schedule(AnySchedule):
+    """How long, and how often what is written."""
+
+    batch_size: Positive = 8
     log_kimg: PositiveFloat = 0.8
     snapshot_kimg: PositiveFloat = 40.0
     checkpoint_kimg: PositiveFloat = 40.0
     ema_half_life_kimg: PositiveFloat = 2.0
     ema_rampup: PositiveFloat = 0.05
-    max_nonfinite_steps: Positive = 10
 
 
 class Runtime(Strict):
@@ -205,20 +210,16 @@ class GanOptimizer(Strict):
     beta2: float = Field(default=0.99, ge=0, lt=1)
 
 
-class GanSchedule(Strict):
-    """How long, and how often what is written. `minutes` (of the clock named) ends a run earlier."""
+class GanSchedule(AnySchedule):
+    """How long, and how often what is written; None follows the resolution."""
 
     batch_size: Positive | None = None
-    microbatch: Positive | None = None
     total_kimg: PositiveFloat = 25000.0
-    minutes: PositiveFloat | None = None
-    clock: Literal["wall", "cpu"] = "wall"
     log_kimg: PositiveFloat = 4.0
     snapshot_kimg: PositiveFloat = 200.0
     checkpoint_kimg: PositiveFloat = 200.0
     ema_half_life_kimg: PositiveFloat | None = None
     ema_rampup: PositiveFloat | None = 0.05
-    max_nonfinite_steps: Positive = 10
 
 
 class TrainingMetric(Strict):

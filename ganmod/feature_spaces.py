@@ -26,6 +26,7 @@ VGG_NAMES = ("vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim")
 NAMES = ("squeezenet1_1", "cifar-resnet56", *VGG_NAMES)
 IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels: the side that a network was trained at
 _PROBE_SIZE = 64
+_CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations no longer fit into the caches
 
 
 class FeatureSpace(Protocol):
@@ -58,14 +59,21 @@ class NetworkSpace:
         """network: RGB float32 [N,3,size,size] in [0,1] -> [N,dim]; frozen and moved to device."""
         self.name, self.dim, self.size, self.fingerprint = name, dim, size, fingerprint
         self.device = torch.device(device)
-        self.network = network.requires_grad_(False).eval().to(self.device)
+        # Channels last: SqueezeNet at 224 px takes about half of the time on a CPU.
+        network = network.requires_grad_(False).eval().to(self.device)
+        self.network = network.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 RGB [N,3,H,W] -> float32 [N,dim]. Autocast is off inside: half precision moves distances."""
         check_uint8(images)
+        step = max(_CPU_PIXELS // self.size**2, 1) if self.device.type == "cpu" else max(len(images), 1)
         with torch.autocast(self.device.type, enabled=False):
-            return self.network(resize_to_unit(images.to(self.device), self.size))
+            return torch.cat([self._features(part) for part in images.split(step)])
+
+    def _features(self, images: Tensor) -> Tensor:
+        x = resize_to_unit(images.to(self.device), self.size)
+        return self.network(x.contiguous(memory_format=torch.channels_last))
 
 
 class CallableSpace:

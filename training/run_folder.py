@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from configs.schema import GanSchedule, Schedule
+from configs.schema import AnySchedule
 from ganmod.images import make_grid, write_image
 
 
@@ -62,7 +62,7 @@ class RunProgress:
 
     def __init__(
         self,
-        schedule: Schedule | GanSchedule,
+        schedule: AnySchedule,
         *,
         nimg: int,
         total_nimg: int,
