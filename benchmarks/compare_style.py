@@ -40,6 +40,7 @@ from ganmod.images import (
     to_tensor,
 )
 from metrics.lpips_distance import load_lpips
+from metrics.machine import cpu_name
 from metrics.style_table import (
     MEASURES,
     Contestant,
@@ -166,14 +167,6 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def processor() -> str:
-    """The processor's name, where the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    named_lines = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named_lines[0] if named_lines else platform.processor() or platform.machine()
-
-
 def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
@@ -247,7 +240,7 @@ def main() -> None:
         },
         "lpips": {"network": "SqueezeNet 1.1", "sha256": sha256(args.lpips_weights)},
         "timing": {"threads": args.threads, "repeats": args.repeats, "statistic": "median"},
-        "hardware": {"processor": processor(), "cores": os.cpu_count()},
+        "hardware": {"processor": cpu_name(), "cores": os.cpu_count()},
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("ganmod", "torch", "torchvision", "lpips", "numpy", "pillow")},
     }
@@ -257,7 +250,7 @@ def main() -> None:
 
     print(
         f"{len(pairs['contents'])} contents x {len(pairs['styles'])} styles at {args.size} px, losses in "
-        f"{args.loss_network}, standard errors in brackets; {args.threads} thread(s), {processor()}\n"
+        f"{args.loss_network}, standard errors in brackets; {args.threads} thread(s), {cpu_name()}\n"
     )
     for name, by_measure in differences.items():
         text = ", ".join(f"{m} {mean:+.4f} ({se:.4f})" for m, (mean, se) in by_measure.items())

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from configs.schema import StyleLoss
 from ganmod.cli import bench
+from metrics import machine
 from training import bench_style
 from training.bench_style import Comparison, Iteration, obvious_losses, training_losses
 
@@ -114,7 +115,7 @@ def test_deviation_is_relative_to_the_largest_expected_value() -> None:
 def tiny_run(monkeypatch: pytest.MonkeyPatch, *arguments: str):
     monkeypatch.setitem(bench_style.WIDTHS, "slim", WIDTHS)
     monkeypatch.setitem(bench.STYLE_DIMS, "slim", 16)
-    monkeypatch.setattr(bench, "bf16_instructions", lambda device: [])
+    monkeypatch.setattr(machine, "bf16_instructions", lambda device: [])
     sizes = ["--width", "slim", "--size", "64", "--batch", "1", "--repeats", "2", "--threads", "1"]
     return CliRunner().invoke(bench.bench, ["style", *sizes, *arguments])
 
@@ -170,9 +171,9 @@ def test_a_size_that_does_not_fit_is_a_usage_error(monkeypatch: pytest.MonkeyPat
 def test_bf16_instructions_are_read_from_the_processors_flags(
     monkeypatch: pytest.MonkeyPatch, text: str, expected: list[str]
 ) -> None:
-    monkeypatch.setattr(bench, "_cpuinfo", lambda: text.splitlines())
-    monkeypatch.setattr(bench, "_sysctl", lambda key: "")
-    assert bench.bf16_instructions(CPU) == expected
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: text.splitlines())
+    monkeypatch.setattr(machine, "_sysctl", lambda key: "")
+    assert machine.bf16_instructions(CPU) == expected
 
 
 @pytest.mark.slow

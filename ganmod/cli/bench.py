@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-import ganmod
 from ganmod.cli.option_checks import check_device
 
 if TYPE_CHECKING:
-    import torch
-
     from training.bench_style import Comparison, Progress
 
 LOSS_TOLERANCE = 0.01
@@ -82,6 +76,8 @@ def style(
     check_device(device)
     import torch
 
+    from metrics.machine import describe_machine
+
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads or threads_before)
     try:
@@ -107,6 +103,7 @@ def _run(
     """Measure and print, part by part."""
     import torch
 
+    from metrics.machine import bf16_instructions
     from style_transfer import load
     from style_transfer.model import SHIPPED
     from training import bench_style
@@ -165,57 +162,6 @@ def _print(rows: list[Comparison]) -> list[Comparison]:
     return rows
 
 
-def describe_machine(device: torch.device) -> dict[str, str]:
-    """Versions and hardware that the numbers belong to."""
-    import torch
-
-    return {
-        "ganmod": ganmod.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "bf16 instructions": ", ".join(bf16_instructions(device)) or "none",
-    }
-
-
-def cpu_name() -> str:
-    """The processor's model, as its system calls it."""
-    for line in _cpuinfo():
-        if line.startswith(("model name", "Model")):
-            return line.partition(":")[2].strip()
-    if platform.system() == "Darwin":
-        return _sysctl("machdep.cpu.brand_string") or platform.machine()
-    return platform.processor() or platform.machine()
-
-
-def bf16_instructions(device: torch.device) -> list[str]:
-    """The processor's bfloat16 features by name, empty without them; for a GPU, what torch says of it."""
-    if device.type == "cuda":
-        import torch
-
-        return ["cuda"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
-    flags = {word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()}
-    found = sorted(flags & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16"})
-    if not found and _sysctl("hw.optional.arm.FEAT_BF16") == "1":
-        found = ["FEAT_BF16"]
-    return found
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
-
-
-def _sysctl(key: str) -> str:
-    """A value of macOS's sysctl; empty elsewhere."""
-    if platform.system() != "Darwin":
-        return ""
-    done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
 @bench.command()
 @click.option(
     "--modulation",
@@ -255,6 +201,7 @@ def stylegan2(
     check_device(device)
     import torch
 
+    from metrics.machine import bf16_instructions, describe_machine
     from training.bench_stylegan2 import VARIANTS, compare_steps
 
     names = modulations or ("weight_demod", "adain", "adaconv")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
 import sys
 import time
@@ -16,10 +14,10 @@ import click
 import numpy as np
 import torch
 
-import ganmod
 import style_transfer
 from configs.schema import load_run
 from ganmod.images import make_grid, read_image, resize_short_side, write_image
+from metrics.machine import describe_machine
 from metrics.report import Cell, Report
 from style_transfer import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE
@@ -238,7 +236,8 @@ def add_training(
     report.table(
         columns, rows, "Losses are means over the last tenth of the steps, before averaging the weights."
     )
-    report.paragraph(describe_machine())
+    machine = describe_machine(torch.device("cpu"))
+    report.paragraph(", ".join(f"{name} {value}" for name, value in machine.items()) + ".")
 
 
 def thinned(seconds: np.ndarray, losses: np.ndarray) -> tuple[list[float], list[float]]:
@@ -250,23 +249,6 @@ def thinned(seconds: np.ndarray, losses: np.ndarray) -> tuple[list[float], list[
 def last_tenth(losses: np.ndarray) -> float:
     """Mean of the last 10 % of the values, of one at least."""
     return float(losses[-max(len(losses) // 10, 1) :].mean())
-
-
-def describe_machine() -> str:
-    """Versions and hardware in one line."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return (
-        f"ganmod {ganmod.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{platform.system()} {platform.machine()}, {_cpu_name()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, {device}."
-    )
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"
 
 
 def next_commands(out: Path) -> list[tuple[str, str]]:

@@ -1,0 +1,59 @@
+"""The machine that figures were taken on: without it a time says nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+import ganmod
+
+
+def describe_machine(device: torch.device) -> dict[str, str]:
+    """Versions and hardware that the numbers belong to."""
+    return {
+        "ganmod": ganmod.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "bf16 instructions": ", ".join(bf16_instructions(device)) or "none",
+    }
+
+
+def cpu_name() -> str:
+    """The processor's model, as its system calls it."""
+    for line in _cpuinfo():
+        if line.startswith(("model name", "Model")):
+            return line.partition(":")[2].strip()
+    if platform.system() == "Darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def bf16_instructions(device: torch.device) -> list[str]:
+    """The processor's bfloat16 features by name, empty without them; for a GPU, what torch says of it."""
+    if device.type == "cuda":
+        return ["cuda"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
+    flags = {word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()}
+    found = sorted(flags & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16"})
+    if not found and _sysctl("hw.optional.arm.FEAT_BF16") == "1":
+        found = ["FEAT_BF16"]
+    return found
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+
+
+def _sysctl(key: str) -> str:
+    """A value of macOS's sysctl; empty elsewhere."""
+    if platform.system() != "Darwin":
+        return ""
+    done = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
