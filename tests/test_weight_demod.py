@@ -143,3 +143,14 @@ def test_a_map_is_read_as_its_spatial_mean():
     as_map.load_state_dict(vector.state_dict())
     style = torch.randn(2, 6, 4, 4)
     torch.testing.assert_close(as_map.predict(style).scale, vector.predict(style.mean(dim=(2, 3))).scale)
+
+
+@pytest.mark.parametrize("impl", ["fused", "unfused"])
+def test_styles_beyond_float16_do_not_overflow(impl: str):
+    layer = build(impl)
+    x, scale = torch.randn(2, CHANNELS, 6, 6) * 100, torch.randn(2, CHANNELS) * 1e5
+    with torch.autocast("cpu", torch.float16):
+        half = layer.apply_params(x.half(), WeightDemodParams(scale))
+    assert half.dtype == torch.float16
+    expected = layer.apply_params(x, WeightDemodParams(scale))
+    torch.testing.assert_close(half.float(), expected, rtol=1e-2, atol=0.5)

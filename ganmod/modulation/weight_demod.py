@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ganmod.layers import EqualizedLinear, StaticConv2d
@@ -49,6 +50,9 @@ class WeightDemod(Modulation):
 
     def convolve(self, x: Tensor, conv: StaticConv2d, params: WeightDemodParams) -> Tensor:  # type: ignore[override]
         weight, scale = conv.scaled_weight, params.scale
+        if self.demodulate and x.dtype == torch.float16:
+            # Large styles overflow float16 before demodulation takes their common factor out again.
+            scale = scale / scale.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
         if self.impl == "fused":
             per_sample = weight[None] * scale[:, None, :, None, None]  # [N,O,C,K,K]
             if self.demodulate:

@@ -1,0 +1,46 @@
+"""Power over spatial frequencies of a set of images: where a checkerboard or a missing octave shows up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601
+NYQUIST_BAND = 0.4  # cycles per pixel, of at most 0.5: patterns with a period of 2 to 2.5 pixels
+LOW_BAND = 0.1  # cycles per pixel: along a stripe
+
+
+def power_spectrum(batches: Iterable[Tensor]) -> Tensor:
+    """Mean over all images of |DFT of the luma|^2 / (H W), each image's mean taken off.
+
+    batches: uint8 RGB [N,3,H,W] -> float64 [H,W]; entry [u,v] is the power at u/H and v/W cycles per pixel
+    down and across, in units of (grey levels / 255)^2. Raises ValueError for no images.
+    """
+    total, count = None, 0
+    for images in batches:
+        grey = torch.einsum("nchw,c->nhw", images.double() / 255, torch.tensor(LUMA, dtype=torch.float64))
+        grey = grey - grey.mean(dim=(1, 2), keepdim=True)
+        power = torch.fft.fft2(grey, norm="ortho").abs().square().sum(dim=0)
+        total, count = power if total is None else total + power, count + len(images)
+    if total is None or not count:
+        raise ValueError("got no images, expected one at least")
+    return total / count
+
+
+def band_powers(spectrum: Tensor) -> dict[str, float]:
+    """Mean power in three bands at the highest frequencies of a `power_spectrum` [H,W].
+
+    checkerboard: high both down and across; stripes: high one way and nearly constant the other, the grid
+    that a poor upsampling leaves; high: all frequencies of more than NYQUIST_BAND cycles per pixel.
+    """
+    down, across = (torch.fft.fftfreq(size).abs() for size in spectrum.shape)
+    high_down, high_across = down[:, None] >= NYQUIST_BAND, across[None, :] >= NYQUIST_BAND
+    flat_down, flat_across = down[:, None] <= LOW_BAND, across[None, :] <= LOW_BAND
+    bands = {
+        "checkerboard": high_down & high_across,
+        "stripes": (high_down & flat_across) | (flat_down & high_across),
+        "high": (down[:, None].square() + across[None, :].square()).sqrt() >= NYQUIST_BAND,
+    }
+    return {name: spectrum[mask].mean().item() for name, mask in bands.items()}
