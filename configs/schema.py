@@ -232,9 +232,11 @@ class TrainingMetric(Strict):
 
 
 class GanRuntime(Runtime):
-    """Where and how fast: leaves the results alone, within the tolerance of the precision."""
+    """precision: of the finest `model.num_half_res` resolutions; the others are float32. auto: bfloat16 where
+    the device has it, else float16 on a GPU and float32 on a CPU.
+    """
 
-    precision: Literal["float32", "bfloat16", "float16", "float64"] = "float32"  # type: ignore[assignment]
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto"  # type: ignore[assignment]
 
 
 class StyleGAN2Run(Strict):

@@ -17,13 +17,14 @@ from run_checks import assert_same, final_state
 
 from configs.schema import StyleGAN2Run, load_stylegan2
 from ganmod.model_file import read_model_file
-from training import train_stylegan2
+from training import stylegan2_run, train_stylegan2
 from training.nonfinite import NonFiniteError
-from training.stylegan2_run import resolve
+from training.stylegan2_run import resolve, resolve_precision
 from training.train_stylegan2 import train
 
 ROOT = Path(__file__).parent.parent
 BATCH = 8
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +65,14 @@ def tiny(images: Path, steps: int, **changes: object) -> StyleGAN2Run:
     )
 
 
-@pytest.mark.parametrize("modulation", ["adaconv", "weight_demod"])
-def test_37_steps_equal_17_and_20_bitwise(tmp_path: Path, images: Path, modulation: str) -> None:
-    changes = {"model.modulation": modulation}
+@pytest.mark.parametrize(
+    ("modulation", "precision"),
+    [("adaconv", "bfloat16"), ("adaconv", "float32"), ("weight_demod", "float32")],
+)
+def test_37_steps_equal_17_and_20_bitwise(
+    tmp_path: Path, images: Path, modulation: str, precision: str
+) -> None:
+    changes = {"model.modulation": modulation, "runtime.precision": precision}
     train(tiny(images, 37, **changes), tmp_path / "whole", progress=False)
     train(tiny(images, 17, **changes), tmp_path / "parts", progress=False)
     train(tiny(images, 37, **changes), tmp_path / "parts", progress=False)
@@ -172,14 +178,31 @@ def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
 
 def test_auto_follows_the_published_table() -> None:
     auto = load_stylegan2("stylegan2-auto", {})
-    small, large = resolve(auto, (32, 32), 1), resolve(auto, (256, 256), 1)
+    small, large = resolve(auto, (32, 32), 1, CPU), resolve(auto, (256, 256), 1, CPU)
     assert (small.schedule.batch_size, large.schedule.batch_size) == (32, 16)
     assert small.loss.r1_gamma == pytest.approx(0.0064)
     assert large.loss.r1_gamma == pytest.approx(0.8192)
     assert (small.schedule.ema_half_life_kimg, large.schedule.ema_half_life_kimg) == (10, 5)
-    assert (small.model.channel_base, resolve(auto, (512, 512), 1).model.channel_base) == (16384, 32768)
-    assert resolve(auto, (1024, 1024), 8).optimizer.g_lr == 0.002
-    assert resolve(auto, (256, 256), 8).schedule.batch_size == 64
+    assert (small.model.channel_base, resolve(auto, (512, 512), 1, CPU).model.channel_base) == (16384, 32768)
+    assert resolve(auto, (1024, 1024), 8, CPU).optimizer.g_lr == 0.002
+    assert resolve(auto, (256, 256), 8, CPU).schedule.batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "expected"),
+    [
+        ("cpu", True, "bfloat16"),
+        ("cpu", False, "float32"),
+        ("cuda", True, "bfloat16"),
+        ("cuda", False, "float16"),
+    ],
+)
+def test_auto_precision_follows_the_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_bf16: bool, expected: str
+) -> None:
+    monkeypatch.setattr(stylegan2_run, "bf16_instructions", lambda device: ["bf16"] * has_bf16)
+    assert resolve_precision("auto", torch.device(device)) == expected
+    assert resolve_precision("float64", torch.device(device)) == "float64"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +216,7 @@ def test_a_batch_that_does_not_divide_says_what_would(
     images: Path, changes: dict, processes: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        resolve(tiny(images, 1, **changes), (8, 8), processes)
+        resolve(tiny(images, 1, **changes), (8, 8), processes, CPU)
 
 
 def test_labels_missing_for_a_conditional_run(tmp_path: Path, images: Path) -> None:

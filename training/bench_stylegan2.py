@@ -86,7 +86,7 @@ class TrainingStep:
             preset,
             {**settings, "model.modulation": modulation, "runtime.precision": variant.precision},
         )
-        config = resolve(config, (size, size), 1)
+        config = resolve(config, (size, size), 1, device)
         batch, granule = config.schedule.batch_size, config.model.mbstd_group_size
         assert batch is not None
         assert granule is not None

@@ -16,19 +16,25 @@ def start(device: str) -> tuple[int, int, torch.device]:
 
     device: "auto" takes the GPU of this process where there is one, else the CPU.
     """
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = chosen_device(device)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+        return 0, 1, chosen
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return dist.get_rank(), dist.get_world_size(), chosen
+
+
+def chosen_device(device: str) -> torch.device:
+    """The device of a name: "auto" is a GPU where there is one, "cuda" that of this process."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         if not torch.cuda.is_available():
             raise ValueError("device is 'cuda', but torch sees no GPU: use --device cpu")
-        device = f"cuda:{local_rank}"
-        torch.cuda.set_device(local_rank)
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
-        return 0, 1, torch.device(device)
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return dist.get_rank(), dist.get_world_size(), torch.device(device)
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0))}"
+    return torch.device(device)
 
 
 def stop() -> None:

@@ -12,6 +12,7 @@ from configs.schema import GanData, StyleGAN2Run
 from ganmod.model_file import read_model_file
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND
+from metrics.machine import bf16_instructions
 from training.image_dataset import ImageDataset
 
 
@@ -29,8 +30,11 @@ def build_dataset(data: GanData, seed: int) -> ImageDataset:
     )
 
 
-def resolve(config: StyleGAN2Run, img_size: tuple[int, int], num_processes: int) -> StyleGAN2Run:
-    """The configuration with every None filled in from the image size, as stylegan2-ada's `auto` does.
+def resolve(
+    config: StyleGAN2Run, img_size: tuple[int, int], num_processes: int, device: torch.device
+) -> StyleGAN2Run:
+    """The configuration with every None filled in from the image size, as stylegan2-ada's `auto` does, and
+    the precision from the device.
 
     Raises ValueError for a batch that does not divide into processes, passes and granules (the groups of the
     minibatch deviation), with one that does.
@@ -52,6 +56,7 @@ def resolve(config: StyleGAN2Run, img_size: tuple[int, int], num_processes: int)
             "batch_size": batch,
             "ema_half_life_kimg": config.schedule.ema_half_life_kimg or batch * 10 / 32,
         },
+        "runtime": {"precision": resolve_precision(config.runtime.precision, device)},
     }
     resolved = config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
@@ -69,6 +74,15 @@ def resolve(config: StyleGAN2Run, img_size: tuple[int, int], num_processes: int)
             f"{granule} for the minibatch deviation): try {-(-batch // share) * share}"
         )
     return resolved
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """What "auto" stands for on this device; any other as it is."""
+    if precision != "auto":
+        return precision
+    if bf16_instructions(device):
+        return "bfloat16"
+    return "float16" if device.type == "cuda" else "float32"
 
 
 def build_networks(

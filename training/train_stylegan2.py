@@ -60,7 +60,7 @@ def train(
     rank, num_processes, device = distributed.start(config.runtime.device)
     dataset = build_dataset(config.data, config.runtime.seed)
     img_size = dataset.image_shape[1], dataset.image_shape[2]
-    config = resolve(config, img_size, num_processes)
+    config = resolve(config, img_size, num_processes, device)
     schedule, runtime, loss = config.schedule, config.runtime, config.loss
     batch, granule = schedule.batch_size, config.model.mbstd_group_size
     gamma, half_life = loss.r1_gamma, schedule.ema_half_life_kimg

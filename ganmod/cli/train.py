@@ -178,7 +178,7 @@ def style(
 @click.option("--gamma", type=float, help="Weight of R1.")
 @click.option("--transfer", type=click.Path(exists=True, dir_okay=False), help="Start from this model file.")
 @click.option("--freeze-d", type=int, help="Layers of D to keep fixed, from the image on.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16", "float64"]))
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16", "float64"]))
 @click.option("--metrics-every", type=int, help="Frechet distance every so many snapshots; 0: never.")
 @click.option("--metric-features", help="Its feature space, such as squeezenet1_1 or cifar-resnet56.")
 @click.option(
@@ -240,11 +240,12 @@ def stylegan2(
     if not resolved.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip of images of one size")
     if dry_run:
+        from training.distributed import chosen_device
         from training.stylegan2_run import build_dataset, build_networks, resolve
 
         dataset = build_dataset(resolved.data, resolved.runtime.seed)
         img_size = dataset.image_shape[1], dataset.image_shape[2]
-        resolved = resolve(resolved, img_size, 1)
+        resolved = resolve(resolved, img_size, 1, chosen_device(resolved.runtime.device))
         click.echo(to_yaml(resolved), nl=False)
         click.echo(f"# {dataset.num_images} images of {img_size[0]} x {img_size[1]}, labels: {dataset.c_dim}")
         for name, network in zip("GD", build_networks(resolved, img_size, dataset.c_dim), strict=True):
