@@ -164,6 +164,7 @@ class StyleGAN2Model(Strict):
     mapping_layers: Positive = 2
     channel_base: Positive | None = None
     channel_max: Positive = 512
+    g_channel_max: Positive | None = None  # of the generator alone; None: channel_max
     generator: Literal["skip", "resnet", "orig"] = "skip"
     discriminator: Literal["skip", "resnet", "orig"] = "resnet"
     modulation: str = "weight_demod"

@@ -19,7 +19,7 @@ from configs.schema import StyleGAN2Run, load_stylegan2
 from ganmod.model_file import read_model_file
 from training import stylegan2_run, train_stylegan2
 from training.nonfinite import NonFiniteError
-from training.stylegan2_run import resolve, resolve_precision
+from training.stylegan2_run import build_networks, resolve, resolve_precision
 from training.train_stylegan2 import train
 
 ROOT = Path(__file__).parent.parent
@@ -186,6 +186,16 @@ def test_auto_follows_the_published_table() -> None:
     assert (small.model.channel_base, resolve(auto, (512, 512), 1, CPU).model.channel_base) == (16384, 32768)
     assert resolve(auto, (1024, 1024), 8, CPU).optimizer.g_lr == 0.002
     assert resolve(auto, (256, 256), 8, CPU).schedule.batch_size == 64
+
+
+def test_the_generator_alone_can_be_wider(images: Path) -> None:
+    plain, wide = (
+        build_networks(resolve(tiny(images, 1, **changes), (8, 8), 1, CPU), (8, 8), 2)
+        for changes in ({}, {"model.g_channel_max": 16})
+    )
+    assert [level.channels for level in wide[0].spec.levels()] == [16, 16]
+    assert [level.channels for level in plain[0].spec.levels()] == [8, 8]
+    assert wide[1].spec == plain[1].spec
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def build_networks(
         "half_dtype": precision if half else "bfloat16",
     }
     g_spec = GeneratorSpec(
-        **common,  # type: ignore[arg-type]
+        **common | {"channel_max": model.g_channel_max or model.channel_max},  # type: ignore[arg-type]
         architecture=model.generator,
         z_dim=model.z_dim,
         w_dim=model.w_dim,
