@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -163,6 +164,7 @@ class StyleGAN2Model(Strict):
     w_dim: Positive = 512
     mapping_layers: Positive = 2
     channel_base: Positive | None = None
+    start_size: tuple[int, int] | None = None  # height and width of the coarsest level
     channel_max: Positive = 512
     g_channel_max: Positive | None = None  # of the generator alone; None: channel_max
     generator: Literal["skip", "resnet", "orig"] = "skip"
@@ -289,12 +291,14 @@ def load_recipe(kind: type[Run], source: str, changes: Mapping[str, Any]) -> Run
         content = yaml.safe_load(path.read_text()) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}, expected sections such as `model:`")
     for key, value in changes.items():
         _set(content, key, value)
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']}" for e in error.errors()]
+        lines = [f"  {_problem(kind, e['type'], e['loc'], e['msg'], e['input'])}" for e in error.errors()]
         raise ConfigError(f"configuration {source!r} does not fit:\n" + "\n".join(lines)) from error
 
 
@@ -312,6 +316,21 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def to_yaml(config: Strict) -> str:
     """The configuration as YAML; reading it again gives the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], message: str, value: Any) -> str:
+    """One line: the key, what was given, what is expected; for an unknown key the nearest known one."""
+    name = ".".join(map(str, where))
+    if error != "extra_forbidden":
+        return f"{name}: {message}, got {value!r}" if name else message
+    section: Any = kind
+    for part in where[:-1]:
+        section = section.model_fields[part].annotation
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(str(where[-1]), known, n=1)
+    return f"{name}: no such key" + (
+        f", did you mean {near[0]!r}?" if near else f" beside {', '.join(known)}"
+    )
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

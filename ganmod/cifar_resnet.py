@@ -61,9 +61,15 @@ class CifarResNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """ImageNet-normalised RGB [N,3,32,32] -> [N,64], the last stage averaged over its pixels."""
-        x = F.relu(self.bn1(self.conv1(x)))  # [N,16,32,32]
-        x = self.layer3(self.layer2(self.layer1(x)))  # [N,64,8,8]
-        return x.mean(dim=(2, 3))
+        return self.stages(x)["layer3"].mean(dim=(2, 3))
+
+    def stages(self, x: Tensor) -> dict[str, Tensor]:
+        """ImageNet-normalised RGB [N,3,32,32] -> [N,16,32,32], [N,32,16,16] and [N,64,8,8] by name."""
+        found = {}
+        x = F.relu(self.bn1(self.conv1(x)))
+        for name, stage in (("layer1", self.layer1), ("layer2", self.layer2), ("layer3", self.layer3)):
+            found[name] = x = stage(x)
+        return found
 
     def forward(self, x: Tensor) -> Tensor:
         """ImageNet-normalised RGB [N,3,32,32] -> class scores [N,10]."""

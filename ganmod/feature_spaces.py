@@ -29,6 +29,9 @@ _PROBE_SIZE = 64
 _CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations no longer fit into the caches
 
 
+PerceptualMaps = Callable[[Tensor], dict[str, Tensor]]
+
+
 class FeatureSpace(Protocol):
     """What metrics need. `fingerprint` names the weights and all that is done to an image; None where that is
     unknown, so that nothing measured in the space may be kept for later.
@@ -125,6 +128,16 @@ class SqueezeNetFeatures(nn.Module):
         """RGB [N,3,224,224] in [0,1] -> [N,512]."""
         return self.layers(imagenet_normalized(x)).mean(dim=(2, 3))  # of [N,512,13,13]
 
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """RGB [N,3,H,W] in [0,1] -> the maps before each pooling and at the end."""
+        x = imagenet_normalized(x)
+        found = {}
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, nn.MaxPool2d):
+                found[f"before {i}"] = x
+            x = layer(x)
+        return found | {"last": x}
+
 
 class CifarResNetFeatures(nn.Module):
     """ResNet-56 for CIFAR-10, the features that its linear layer reads."""
@@ -139,6 +152,10 @@ class CifarResNetFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """RGB [N,3,32,32] in [0,1] -> [N,64]."""
         return self.network.features(imagenet_normalized(x))
+
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """RGB [N,3,H,W] in [0,1] -> the maps after each stage."""
+        return self.network.stages(imagenet_normalized(x))
 
 
 class VGGPooled(nn.Module):
@@ -231,6 +248,36 @@ def load_feature_space(
     return NetworkSpace(
         name, network, dim=network.dim, size=size, fingerprint=fingerprint, device=torch.device(device)
     )
+
+
+def load_perceptual_maps(
+    name: str, path: str | Path | None = None, *, device: str | torch.device = "cpu"
+) -> PerceptualMaps:
+    """Feature maps for a distance that is optimised, by the names of `load_feature_space`; differentiable.
+
+    The result takes RGB [N,3,H,W] in [0,1] to {layer: [N,C,h,w]}, divided by the layers' RMS where the
+    network stores it, else by that of each image. module:callable is called with the images as they are and
+    returns such a dict or one tensor. Errors as `load_feature_space`.
+    """
+    if name in VGG_NAMES:
+        return load_features(name, path=path).to(device).normalized
+    if ":" in name:
+        function = _import_callable(name)
+
+        def own(x: Tensor) -> dict[str, Tensor]:
+            found = function(x)
+            return {"features": found} if isinstance(found, Tensor) else dict(found)
+
+        return own
+    network = load_feature_space(name, path, device=device).network  # type: ignore[attr-defined]
+
+    def maps(x: Tensor) -> dict[str, Tensor]:
+        found = network.maps(x)
+        return {
+            k: v * (v.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-10).rsqrt() for k, v in found.items()
+        }
+
+    return maps
 
 
 def metric_name(space_name: str) -> str:

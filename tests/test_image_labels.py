@@ -55,18 +55,6 @@ def test_classes_have_the_names_of_their_folders_where_each_has_its_own(tmp_path
     assert names({"dog/0.png": 0, "cat/0.png": 2, "cat/1.png": 2}) == ("0", "1", "2")
 
 
-def test_class_labels_and_unknown_classes(tmp_path: Path) -> None:
-    data = ImageDataset(folder_of(tmp_path / "d", ["cat/0.png", "dog/0.png"]))
-    assert data.class_label(1).tolist() == data.class_label("dog").tolist() == [0, 1]
-    for which in (2, -1, "bird"):
-        with pytest.raises(
-            ValueError, match=rf"unknown class {which!r}: expected one of the 2: 0 cat, 1 dog"
-        ):
-            data.class_label(which)
-    with pytest.raises(ValueError, match="has no labels, no classes"):
-        ImageDataset(tmp_path / "d", labels="none").class_label(0)
-
-
 def test_labels_missing_for_a_conditional_run(tmp_path: Path) -> None:
     five = folder_of(tmp_path / "five", [f"{i}.png" for i in range(5)])
     for path in (five, ada_zip(tmp_path / "a.zip", None)):

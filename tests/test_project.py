@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_generator import tiny_generator
 
-from ganmod.features import load_features
+from ganmod.feature_spaces import load_perceptual_maps
 from ganmod.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.projection import (
@@ -113,7 +113,7 @@ def test_the_target_is_brought_to_the_size_of_the_model():
 
 
 def test_projection_comes_nearer_and_repeats_itself(target: np.ndarray):
-    G, features = tiny_generator(), load_features("ganmod-slim")
+    G, features = tiny_generator(), load_perceptual_maps("ganmod-slim")
     seen: list[float] = []
     found = project(G, target, features, num_steps=60, seed=3, progress=seen.append)
     assert found.distance < found.start_distance / 3
@@ -133,7 +133,7 @@ def test_projection_comes_nearer_and_repeats_itself(target: np.ndarray):
 
 
 def test_w_plus_comes_nearer_than_w():
-    G, features = tiny_generator(), load_features("ganmod-slim")
+    G, features = tiny_generator(), load_perceptual_maps("ganmod-slim")
     ws = map_latents(G, seed_latents([1, 2], G.z_dim))
     mixed = torch.cat([ws[:1, :3], ws[1:, 3:]], dim=1)  # no single w makes this image
     target = render(G, mixed)[0]
@@ -145,7 +145,7 @@ def test_w_plus_comes_nearer_than_w():
 
 def test_a_target_of_another_size_is_refused(target: np.ndarray):
     with pytest.raises(ValueError, match=r"\[16, 16, 3\], expected \[16, 24, 3\]"):
-        project(tiny_generator(), target[:, :16], load_features("ganmod-slim"))
+        project(tiny_generator(), target[:, :16], load_perceptual_maps("ganmod-slim"))
 
 
 def test_the_command_writes_what_generate_reads(
@@ -174,7 +174,7 @@ def test_the_command_writes_what_generate_reads(
         ("g.safetensors text.png -o out", 1, "cannot read image text.png"),
         ("text.png square.png -o out", 1, "is not a safetensors file"),
         ("g.safetensors square.png -o out --class 2", 2, "the model is unconditional"),
-        ("g.safetensors square.png -o out --crop --features vgg20", 1, "unknown feature network 'vgg20'"),
+        ("g.safetensors square.png -o out --crop --features vgg20", 1, "unknown feature space 'vgg20'"),
         ("g.safetensors square.png -o out --crop --features vgg19-slim", 1, "--feature-weights"),
     ],
 )

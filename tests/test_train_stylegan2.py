@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from run_checks import assert_same, final_state
 
-from configs.schema import StyleGAN2Run, load_stylegan2
+from configs.schema import StyleGAN2Run, load_stylegan2, to_yaml
 from ganmod.model_file import read_model_file
 from training import stylegan2_run, train_stylegan2
 from training.nonfinite import NonFiniteError
-from training.stylegan2_run import build_networks, resolve, resolve_precision
+from training.stylegan2_run import build_networks, resolve, resolve_precision, transfer_weights
 from training.train_stylegan2 import train
 
 ROOT = Path(__file__).parent.parent
@@ -119,13 +119,16 @@ def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Pat
     assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
 
 
-def test_two_processes_equal_one(tmp_path: Path, images: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"schedule.batch_size": 2, "schedule.total_kimg": 0.01, "model.mbstd_group_size": 1}],
+    ids=["groups", "one sample each, of which every second has no path length"],
+)
+def test_two_processes_equal_one(tmp_path: Path, images: Path, changes: dict[str, object]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = tiny(images, 5, **{"runtime.precision": "float64"})
-    from configs.schema import to_yaml
-
+    config = tiny(images, 5, **{"runtime.precision": "float64", **changes})
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     launch += ["--master-port", str(port)]
@@ -174,6 +177,135 @@ def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
         train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, progress=False)
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert sum("step left out" in line for line in lines) == 3
+
+
+@pytest.mark.parametrize(("batch", "group"), [(1, 1), (3, 3), (8, 2)])
+def test_the_path_length_counts_every_second_sample_fully(
+    tmp_path: Path, images: Path, batch: int, group: int
+) -> None:
+    changes = {
+        "schedule.batch_size": batch,
+        "schedule.total_kimg": 4 * batch / 1000,
+        "model.mbstd_group_size": group,
+        "loss.pl_interval": 1,
+        "loss.style_mixing_prob": 0,
+    }
+    seen: list[tuple[int, torch.Tensor]] = []
+    real = train_stylegan2.path_length_phase
+
+    def counted(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+        penalties, lengths = real(*args)  # type: ignore[arg-type]
+        penalties.register_hook(lambda weights: seen.append((len(lengths), weights)))
+        return penalties, lengths
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_stylegan2, "path_length_phase", counted)
+        train(tiny(images, 0, **changes), tmp_path, progress=False)
+    assert [count for count, _ in seen] == [(batch + 1) // 2] * 4
+    for _, weights in seen:
+        assert weights.sum().item() == pytest.approx(2.0)  # pl_weight 2 x interval 1
+    assert np.isfinite(final_state(tmp_path)["pl_mean"].item())
+
+
+@pytest.mark.parametrize(
+    ("again", "message"),
+    [
+        ({"freeze_d": 1}, "freeze_d = 0, this command says 1"),
+        ({"transfer": "model.safetensors"}, "transfer = None"),
+    ],
+)
+def test_a_run_is_not_continued_as_another(
+    tmp_path: Path, images: Path, again: dict[str, object], message: str
+) -> None:
+    train(tiny(images, 1), tmp_path, progress=False)
+    with pytest.raises(ValueError, match=message):
+        train(tiny(images, 2, **again), tmp_path, progress=False)
+
+
+def test_a_run_that_cannot_begin_anew_leaves_the_old_one(tmp_path: Path, images: Path) -> None:
+    train(tiny(images, 1), tmp_path, progress=False)
+    files = {file.name for file in tmp_path.iterdir()}
+    missing = {"metric.every": 1, "metric.features": "cifar-resnet56", "metric.feature_weights": "missing.th"}
+    with pytest.raises(ValueError, match=r"missing\.th"):
+        train(tiny(images, 1, **missing), tmp_path, resume=False, progress=False)
+    assert {file.name for file in tmp_path.iterdir()} == files
+    assert {"reals.png", "model-latest.safetensors"} <= files
+    train(tiny(images, 2), tmp_path, resume=False, progress=False)
+    assert [path.name for path in tmp_path.glob("checkpoint-*.pt")] == [f"checkpoint-{2 * BATCH:09d}.pt"]
+
+
+def test_a_best_model_is_the_best_of_one_metric(tmp_path: Path, images: Path) -> None:
+    def measured(steps: int, num_images: int) -> StyleGAN2Run:
+        metric = {"metric.every": 1, "metric.features": "ganmod-slim", "metric.num_images": num_images}
+        return tiny(images, steps, **metric, **{"schedule.snapshot_kimg": BATCH / 1000})
+
+    train(measured(2, 8), tmp_path, progress=False)
+    (tmp_path / "model-best.safetensors").unlink()
+    train(measured(3, 6), tmp_path, progress=False)
+    assert (tmp_path / "model-best.safetensors").exists()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    counts = [(line["nimg"] // BATCH, line["conditions"]["num_generated"]) for line in lines]
+    assert counts == [(1, 8), (2, 6), (3, 6)]  # that of the last checkpoint is measured again
+
+
+def test_transfer_takes_a_mapping_network_whole_or_not_at_all(tmp_path: Path, images: Path) -> None:
+    deep = {"model.mapping_layers": 3}
+    path = train(tiny(images, 1, **deep), tmp_path / "deep", progress=False)
+    config = resolve(tiny(images, 1), (8, 8), 1, CPU)
+    G, D = build_networks(config, (8, 8), 2)
+    before = {k: v.clone() for k, v in G.mapping.state_dict().items()}
+    result = transfer_weights(path, {"G": G, "D": D})
+    for name, value in G.mapping.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(name.startswith("mapping.") for name in result.anew["G"])
+    assert len(result.unused["G"]) > len(result.anew["G"])
+    assert result.anew["D"] == []
+
+
+def test_a_transfer_begins_as_the_published_one_does() -> None:
+    plain, given = (
+        resolve(load_stylegan2("stylegan2-auto", {"transfer": "m.safetensors", **changes}), (32, 32), 1, CPU)
+        for changes in ({}, {"augmentation.ada_kimg": 500, "schedule.ema_rampup": 0.05})
+    )
+    assert (plain.augmentation.ada_kimg, plain.schedule.ema_rampup) == (100, None)
+    assert (given.augmentation.ada_kimg, given.schedule.ema_rampup) == (500, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "c_dim", "expected"),
+    [
+        ("stylegan2-cifar10", 32, 0, (19.95, 20.72)),
+        ("stylegan2-cifar10", 32, 10, (20.22, 23.09)),
+        ("stylegan2-ffhq256", 256, 0, (24.77, 24.00)),
+        ("stylegan2-ffhq1024", 1024, 0, (30.37, 29.01)),
+    ],
+)
+def test_presets_have_the_published_number_of_parameters(
+    preset: str, size: int, c_dim: int, expected: tuple[float, float]
+) -> None:
+    config = resolve(load_stylegan2(preset, {}), (size, size), 1, CPU)
+    with torch.device("meta"):
+        networks = build_networks(config, (size, size), c_dim)
+    assert tuple(round(sum(p.numel() for p in n.parameters()) / 1e6, 2) for n in networks) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"augmentation.kind": "ada", "augmentation.pipe": "bgd"}, "unknown augmentation pipe 'bgd'"),
+        (
+            {"augmentation.kind": "diffaugment", "augmentation.diffaugment_policy": "colour"},
+            "policy is 'colour'",
+        ),
+        ({"augmentation.kind": "fixed", "augmentation.p": 0}, "augments nothing"),
+        ({"freeze_d": 99}, "freeze_d is 99, but D has"),
+    ],
+)
+def test_what_cannot_train_is_refused_before_the_first_step(
+    images: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_networks(resolve(tiny(images, 1, **changes), (8, 8), 1, CPU), (8, 8), 2)
 
 
 def test_auto_follows_the_published_table() -> None:
@@ -239,7 +371,7 @@ def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, gan
     ended = ganmod_command("train", "stylegan2", *options, "--dry-run")
     assert ended.code == 0, ended.err
     assert "modulation: adaconv" in ended.out
-    assert "# 12 images of 8 x 8" in ended.out
+    assert "# 12 images of 8x8" in ended.out
     lines = [line for line in ended.out.splitlines() if "parameters of" in line]
     counts = [int(line.split(": ")[1].replace(",", "")) for line in lines]
     assert len(counts) == 2

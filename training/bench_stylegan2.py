@@ -53,8 +53,8 @@ VARIANTS = (
 class StepTime:
     """Seconds of the phases (medians), of a step (lazy phases by their share) and of a thousand images.
 
-    peak_mib: largest memory in use during the steps: of the process on a CPU, what the step adds to it; of
-    the allocator on a GPU. None where the system does not tell.
+    peak_mib: what a step adds at most to the memory in use, in which networks and optimizers are already:
+    to the process on a CPU, to the allocator on a GPU. None where the system does not tell.
     """
 
     modulation: str
@@ -104,8 +104,12 @@ class TrainingStep:
         self.draws = Draws(0, 0, granule, device, torch.float32, None)
         self.augmenter = Augmenter(config.augmentation, 0.3 if config.augmentation.kind == "ada" else 0.0)
         self.granules = range(batch // granule)
-        self.g_optimizer = lazy_adam(list(self.G.parameters()), config.optimizer.g_lr, config, interval=4)
-        self.d_optimizer = lazy_adam(list(self.D.parameters()), config.optimizer.d_lr, config, interval=16)
+        self.g_optimizer = lazy_adam(
+            list(self.G.parameters()), config.optimizer.g_lr, config, interval=config.loss.pl_interval
+        )
+        self.d_optimizer = lazy_adam(
+            list(self.D.parameters()), config.optimizer.d_lr, config, interval=config.loss.r1_interval
+        )
         self.mean_length = torch.zeros([], device=device)
         self.phases: dict[str, tuple[Callable[[], None], float]] = {
             "generator": (self.generator, 1.0),
@@ -128,7 +132,7 @@ class TrainingStep:
         self._step(losses, self.g_optimizer)
 
     def path_length(self) -> None:
-        losses, _ = path_length_phase(self.G, self.loss, self.draws, self.granules, self.mean_length)
+        losses, _ = path_length_phase(self.G, self.loss, self.draws, self.granules, 0, self.mean_length)
         self._step(losses * self.loss.pl_weight, self.g_optimizer)
 
     def discriminator(self) -> None:
@@ -204,7 +208,7 @@ def _start_of_peak(device: torch.device) -> float | None:
     """Memory in use now in MiB; from here on the peak is measured anew."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return 0.0
+        return torch.cuda.memory_allocated(device) / 2**20
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -213,9 +217,7 @@ def _start_of_peak(device: torch.device) -> float | None:
 
 
 def _peak(device: torch.device, before: float | None) -> float | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    high = _status("VmHWM")
+    high = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmHWM")
     return None if before is None or high is None else high - before
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
@@ -43,18 +43,24 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over processes, in one reduction."""
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over processes, in one reduction.
+
+    A process without a gradient counts as zero; a parameter that has one on no process keeps none.
+    """
     if not dist.is_initialized():
         return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    present = parameters[0].new_tensor([float(p.grad is not None) for p in parameters])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    flat = torch.cat([present, *(g.flatten() for g in gradients)])
     dist.all_reduce(flat)
+    present, flat = flat.split([len(parameters), len(flat) - len(parameters)])
     flat /= dist.get_world_size()
-    offset = 0
-    for gradient in gradients:
-        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
-        offset += gradient.numel()
+    averaged = flat.split([g.numel() for g in gradients])
+    for parameter, gradient, mean, count in zip(
+        parameters, gradients, averaged, present.tolist(), strict=True
+    ):
+        parameter.grad = gradient.copy_(mean.view_as(gradient)) if count else None
 
 
 def average(values: Tensor) -> Tensor:

@@ -116,21 +116,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         value = self.labels.values[index]
         return torch.from_numpy(value.copy()) if value.ndim else self._one_hot(int(value))
 
-    def class_label(self, which: int | str) -> Tensor:
-        """The label float32 [c_dim] of a class, given by its index or its name.
-
-        Raises ValueError for an unknown class, and where the labels are no classes.
-        """
-        if not self.label_names:
-            kind = "no labels" if self.labels is None else "vectors as labels"
-            raise ValueError(f"got class {which!r}, but {self.files.path} has {kind}, no classes")
-        known = which in self.label_names if isinstance(which, str) else 0 <= which < self.c_dim
-        if not known:
-            names = ", ".join(f"{i} {name}" for i, name in enumerate(self.label_names[:20]))
-            more = ", ..." if self.c_dim > 20 else ""
-            raise ValueError(f"unknown class {which!r}: expected one of the {self.c_dim}: {names}{more}")
-        return self._one_hot(self.label_names.index(which) if isinstance(which, str) else which)
-
     def image_batches(self, batch_size: int, *, indices: Iterable[int] | None = None) -> Iterator[Tensor]:
         """The images `indices` (all) once, in order, not flipped, as uint8 [N,3,H,W]; N may end smaller.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import os
 import posixpath
@@ -88,6 +89,20 @@ class ImageFiles:
     def num_bytes(self, name: str) -> int:
         """Size of the encoded image."""
         return self._members[name].file_size if self.is_zip else (self.path / name).stat().st_size
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and, in a zip, the images' checksums; in a folder, their sizes and times of
+        change. No image is read: large data sets have hundreds of gigabytes.
+        """
+        digest = hashlib.sha256()
+        for name in self.names:
+            if self.is_zip:
+                stamp = (self._members[name].CRC, self._members[name].file_size)
+            else:
+                status = (self.path / name).stat()
+                stamp = (status.st_mtime_ns, status.st_size)
+            digest.update(f"{name}\0{stamp}\0".encode("utf-8", errors="surrogateescape"))
+        return digest.hexdigest()
 
     def read(self, name: str) -> np.ndarray:
         """The decoded image, uint8 [H,W,3]; see `ganmod.images.read_image`."""

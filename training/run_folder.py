@@ -19,6 +19,8 @@ from tqdm import tqdm
 from configs.schema import AnySchedule
 from ganmod.images import make_grid, write_image
 
+LEFT_BY_A_RUN = ("checkpoint-*.pt*", "model-*.safetensors", "stats.jsonl", "metrics.jsonl", "*.png")
+
 
 class StoppedBySignal(Exception):
     """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
@@ -34,12 +36,14 @@ def check_same_run(
     config: BaseModel,
     *,
     sections: Sequence[str],
+    also: Sequence[str] = (),
     free_to_change: Sequence[str] = (),
 ) -> None:
-    """ValueError if a checkpoint's configuration differs in these sections, the batch size or the seed."""
+    """ValueError if a checkpoint has another configuration in these sections, these keys, batch or seed."""
 
     def kept(run: Mapping[str, Any]) -> dict[str, Any]:
         values = {f"{name}.{key}": value for name in sections for key, value in run[name].items()}
+        values |= {key: run[key] for key in also}
         values["schedule.batch_size"] = run["schedule"]["batch_size"]
         values["runtime.seed"] = run["runtime"]["seed"]
         return {key: value for key, value in values.items() if key not in free_to_change}
@@ -113,11 +117,12 @@ class RunFolder:
             self._log.flush()
 
     def write_stats(self, nimg: int, stats: dict[str, float]) -> None:
-        """One line of stats.jsonl; the same values to TensorBoard, by image count."""
+        """One line of stats.jsonl, null for what is not finite; the same values to TensorBoard."""
         if not self.active:
             return
+        plain = {name: value if math.isfinite(value) else None for name, value in stats.items()}
         with (self.path / "stats.jsonl").open("a") as file:
-            file.write(json.dumps({"nimg": nimg, **stats}) + "\n")
+            file.write(json.dumps({"nimg": nimg, **plain}) + "\n")
         if self._writer is not None:
             for name, value in stats.items():
                 self._writer.add_scalar(name, value, nimg)
@@ -135,17 +140,18 @@ class RunFolder:
                 self._writer.add_scalar(f"metrics/{name}", value, nimg)
 
     def clear(self) -> None:
-        """Remove what an earlier run would hand on: its checkpoints and statistics."""
+        """Remove what an earlier run left: checkpoints, models, statistics, pictures."""
         if self.active:
-            names = ("stats.jsonl", "metrics.jsonl")
-            for file in [*self.path.glob("checkpoint-*.pt*"), *(self.path / name for name in names)]:
-                file.unlink(missing_ok=True)
+            for pattern in LEFT_BY_A_RUN:
+                for file in self.path.glob(pattern):
+                    file.unlink(missing_ok=True)
 
     def discard_stats_after(self, nimg: int) -> None:
-        """On resume: drop the lines written after the checkpoint, which the continued run writes again."""
-        for file in (self.path / "stats.jsonl", self.path / "metrics.jsonl"):
+        """On resume: drop the lines that the continued run writes again, metrics at `nimg` among them."""
+        for name, last in (("stats.jsonl", nimg), ("metrics.jsonl", nimg - 1)):
+            file = self.path / name
             if self.active and file.exists():
-                lines = [line for line in file.read_text().splitlines() if json.loads(line)["nimg"] <= nimg]
+                lines = [line for line in file.read_text().splitlines() if json.loads(line)["nimg"] <= last]
                 file.write_text("".join(line + "\n" for line in lines))
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:

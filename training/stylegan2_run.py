@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from configs.schema import GanData, StyleGAN2Run
+from configs.schema import Augmentation, GanData, StyleGAN2Run
 from ganmod.model_file import read_model_file
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND
 from metrics.machine import bf16_instructions
+from training.ada_draw import augment_pipe
+from training.diffaugment import parse_policy
 from training.image_dataset import ImageDataset
 
 
@@ -39,13 +42,14 @@ def resolve(
     Raises ValueError for a batch that does not divide into processes, passes and granules (the groups of the
     minibatch deviation), with one that does.
     """
+    check_augmentation(config.augmentation)
     resolution = max(img_size)
     n = num_processes
     batch = config.schedule.batch_size or max(min(n * min(4096 // resolution, 32), 64), n)
-    granule = config.model.mbstd_group_size or min(batch // n, 4)
+    granule = config.model.mbstd_group_size or max(min(batch // n, 4), 1)
     lr = 0.002 if resolution >= 1024 else 0.0025
     gamma = config.loss.r1_gamma
-    updates = {
+    updates: dict[str, dict[str, Any]] = {
         "model": {
             "mbstd_group_size": granule,
             "channel_base": config.model.channel_base or (32768 if resolution >= 512 else 16384),
@@ -58,6 +62,11 @@ def resolve(
         },
         "runtime": {"precision": resolve_precision(config.runtime.precision, device)},
     }
+    if config.transfer is not None:  # as the published code does, unless the configuration says otherwise
+        if "ada_kimg" not in config.augmentation.model_fields_set:
+            updates["augmentation"] = {"ada_kimg": 100.0}
+        if "ema_rampup" not in config.schedule.model_fields_set:
+            updates["schedule"]["ema_rampup"] = None
     resolved = config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     )
@@ -74,6 +83,19 @@ def resolve(
             f"{granule} for the minibatch deviation): try {-(-batch // share) * share}"
         )
     return resolved
+
+
+def check_augmentation(config: Augmentation) -> None:
+    """ValueError for an unknown pipe or policy, and for a fixed strength of zero."""
+    if config.kind in ("ada", "fixed"):
+        augment_pipe(config.pipe)
+    if config.kind == "diffaugment":
+        parse_policy(config.diffaugment_policy)
+    if config.kind == "fixed" and config.p == 0:
+        raise ValueError(
+            "augmentation.kind is fixed and augmentation.p is 0, which augments nothing: give a strength, "
+            "such as --set augmentation.p=0.2"
+        )
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -96,6 +118,7 @@ def build_networks(
     common = {
         "img_resolution": img_size,
         "c_dim": c_dim,
+        "start_size": model.start_size,
         "channel_base": model.channel_base,
         "channel_max": model.channel_max,
         "conv_clamp": model.conv_clamp,
@@ -118,32 +141,50 @@ def build_networks(
     d_spec = DiscriminatorSpec(
         **common,  # type: ignore[arg-type]
         architecture=model.discriminator,
-        mapping_layers=model.mapping_layers,
         mbstd_group_size=model.mbstd_group_size or 4,
     )
-    return Generator(g_spec), Discriminator(d_spec)
+    G, D = Generator(g_spec), Discriminator(d_spec)
+    if config.freeze_d >= len(D.layers()):
+        raise ValueError(
+            f"freeze_d is {config.freeze_d}, but D has {len(D.layers())} layers, of which one at least must "
+            f"be trained: give 0 to {len(D.layers()) - 1}"
+        )
+    return G, D
+
+
+class Transfer(NamedTuple):
+    """By network: names that the file did not give, and names of the file that had no place."""
+
+    anew: dict[str, list[str]]
+    unused: dict[str, list[str]]
 
 
 @torch.no_grad()
-def transfer_weights(path: str | Path, networks: dict[str, nn.Module]) -> dict[str, list[str]]:
+def transfer_weights(path: str | Path, networks: dict[str, nn.Module]) -> Transfer:
     """Copy what fits from a StyleGAN2 model file into {"G": ..., "D": ..., "G_ema": ...}.
 
     Tensors of the same name and shape are taken, so that a model with another modulation gives its static
-    weights. Returns the names not taken, by network. Raises ValueError when nothing fits.
+    weights; a mapping network only as a whole, since half of one maps to nothing known. Raises ValueError
+    when nothing fits.
     """
     file = read_model_file(Path(path), expect_kind=KIND)
-    left: dict[str, list[str]] = {}
+    result = Transfer({}, {})
     taken = 0
     for name, network in networks.items():
-        left[name] = []
-        prefix = f"{name}." if any(key.startswith(f"{name}.") for key in file.tensors) else "G_ema."
-        for key, own in network.state_dict(keep_vars=True).items():
-            found = file.tensors.get(prefix + key) if name != "D" or prefix == "D." else None
-            if found is not None and found.shape == own.shape:
-                own.copy_(found)
-                taken += 1
-            else:
-                left[name].append(key)
+        prefix = f"{name}."
+        if name != "D" and not any(key.startswith(prefix) for key in file.tensors):
+            prefix = "G_ema."
+        given = {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
+        own = network.state_dict(keep_vars=True)
+        fitting = {k for k, v in given.items() if k in own and own[k].shape == v.shape}
+        mapping = {k for k in given.keys() | own.keys() if k.startswith("mapping.")}
+        if not mapping <= fitting:
+            fitting -= mapping
+        for key in fitting:
+            own[key].copy_(given[key])
+        taken += len(fitting)
+        result.anew[name] = sorted(own.keys() - fitting)
+        result.unused[name] = sorted(given.keys() - fitting)
     if not taken:
         raise ValueError(f"{path}: no tensor has a name and shape of this model; check the resolution")
-    return left
+    return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,8 @@ from training.gan_losses import (
     r1_penalty,
 )
 from training.granules import draw_granules, granule_normals
+
+ALL = slice(None)
 
 
 class Fakes(NamedTuple):
@@ -132,20 +134,22 @@ def fakes(
     *,
     mixing_prob: float,
     synthesis: Callable[..., Tensor] | None = None,
+    chosen: slice = ALL,
 ) -> Fakes:
     """Generated images of some granules, with style mixing (Karras et al. 2019, section 3.1).
 
-    synthesis: stands for G.synthesis.
+    synthesis: stands for G.synthesis. chosen: which of the granules' samples to make.
     """
     labels = draws.classes(purpose, granules)
-    ws = G.mapping(draws.normals(f"z {purpose}", granules, [G.z_dim]), labels)
+    labels = None if labels is None else labels[chosen]
+    ws = G.mapping(draws.normals(f"z {purpose}", granules, [G.z_dim])[chosen], labels)
     if mixing_prob > 0:
         cutoff = draws.cutoff(purpose, G.num_ws, mixing_prob)
         if cutoff < G.num_ws:
-            others = G.mapping(draws.normals(f"mixed z {purpose}", granules, [G.z_dim]), labels)
+            others = G.mapping(draws.normals(f"mixed z {purpose}", granules, [G.z_dim])[chosen], labels)
             ws = mix_styles(ws, others, cutoff)
-    images = (synthesis or G.synthesis)(ws, noise=draws.noise(purpose, granules, G))
-    return Fakes(images, ws, labels)
+    noise = [None if n is None else n[chosen] for n in draws.noise(purpose, granules, G)]
+    return Fakes((synthesis or G.synthesis)(ws, noise=noise), ws, labels)
 
 
 def generator_phase(
@@ -164,21 +168,26 @@ def generator_phase(
 
 
 def path_length_phase(
-    G: Generator, config: StyleGAN2Loss, draws: Draws, granules: Sequence[int], mean: Tensor
+    G: Generator,
+    config: StyleGAN2Loss,
+    draws: Draws,
+    granules: Sequence[int],
+    first: int,
+    mean: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Path length penalty per sample [N], and the lengths [N], of every second sample (half a batch).
+    """Path length penalty per sample [M], and the lengths [M], of every second sample of the step.
 
+    first: position in the step of the first sample; the even ones take part, so that M may be 0.
     Differs from the published code: `mean`, the running mean length, is that before the step, so that the
     penalty does not depend on how the batch is split.
     """
-    halved = replace(draws, granule=max(draws.granule // 2, 1))
-    if draws.granule == 1:
-        granules = [g for g in granules if g % 2 == 0]
-    if not granules:
+    even = slice(first % 2, None, 2)
+    if first % 2 >= len(granules) * draws.granule:
         empty = mean.new_zeros(0)
         return empty, empty
-    made = fakes(G, halved, "path length", granules, mixing_prob=config.style_mixing_prob)
-    noise = halved.normals("path length directions", granules, made.images.shape[1:])
+    mixing = config.style_mixing_prob
+    made = fakes(G, draws, "path length", granules, mixing_prob=mixing, chosen=even)
+    noise = draws.normals("path length directions", granules, made.images.shape[1:])[even]
     lengths = path_lengths(made.images, made.ws, noise)
     return (lengths - mean).square(), lengths.detach()
 

@@ -154,7 +154,7 @@ def train(
                     losses = losses_of(model, loss_network, config.loss, c, s, shared=shared)
                 (losses.total * (len(c) / share)).backward()
                 step_losses += torch.stack([x.detach().double() for x in losses]) * (len(c) / share)
-            distributed.average_gradients(parameters.values())
+            distributed.average_gradients(list(parameters.values()))
             step_losses = distributed.average(step_losses)
 
             # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.

@@ -5,29 +5,20 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from configs.schema import StyleGAN2Run, to_yaml
-from ganmod.feature_spaces import load_feature_space
-from ganmod.images import to_uint8
-from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.model_io import save_stylegan2
-from metrics.feature_statistics import statistics_of_images, to_saved_uint8
-from metrics.process_shares import current_processes
-from metrics.statistics_cache import cached_statistics, hash_of_images, user_cache_dir
-from metrics.training_metric import MetricHook
 from training import distributed
 from training.ada_controller import AdaController
 from training.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.data import StepSampler, step_loader
 from training.ema import ema_decay, update_ema
+from training.gan_samples import build_metric, fakes_by_index, generate_grid, grid_draws, real_grid
 from training.granules import granules_of_step
-from training.image_dataset import ImageDataset
 from training.nonfinite import NonFiniteGuard
 from training.run_folder import RunFolder, RunProgress, StoppedBySignal, StopRequest, check_same_run, every
 from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
@@ -42,9 +33,9 @@ from training.stylegan2_step import (
 )
 
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
-GRID_SIDE = 8
 FREE_TO_CHANGE = ("data.cache_mb", "data.num_workers")
 SECTIONS = ("data", "model", "loss", "augmentation", "optimizer")
+ALSO_KEPT = ("freeze_d", "transfer")
 STATISTICS = ("loss/G", "loss/D", "logits/real", "logits/fake", "loss/r1", "loss/path_length")
 
 
@@ -98,14 +89,14 @@ def train(
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
-    if rank == 0 and not resume:
-        run.clear()
     state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
     nimg, seconds = 0, 0.0
     guard = NonFiniteGuard(run.log, limit=schedule.max_nonfinite_steps)
     sums = torch.zeros(len(STATISTICS), 2, dtype=torch.float64, device=device)  # value, count
     if state is not None:
-        check_same_run(state["config"], config, sections=SECTIONS, free_to_change=FREE_TO_CHANGE)
+        check_same_run(
+            state["config"], config, sections=SECTIONS, also=ALSO_KEPT, free_to_change=FREE_TO_CHANGE
+        )
         for name, network in (("G", G), ("D", D), ("G_ema", G_ema)):
             network.load_state_dict(state[name])
         g_optimizer.load_state_dict(state["g_optimizer"])
@@ -116,10 +107,18 @@ def train(
         guard.load_state_dict(state["nonfinite"])
         nimg, seconds = state["nimg"], state["seconds"]
         run.log(f"resumed at {nimg} images")
+        if (before := state["config"]["runtime"]["precision"]) != runtime.precision:
+            run.log(f"precision was {before} and is {runtime.precision} from here on")
     elif config.transfer is not None:
-        left = transfer_weights(config.transfer, {"G": G, "G_ema": G_ema, "D": D})
-        kept = {name: len(names) for name, names in left.items() if names}
-        run.log(f"transferred from {config.transfer}; tensors that start anew: {kept or 'none'}")
+        found = transfer_weights(config.transfer, {"G": G, "G_ema": G_ema, "D": D})
+        for what, by_network in (("start anew", found.anew), ("of the file are not used", found.unused)):
+            counts = ", ".join(f"{name} {len(names)}" for name, names in by_network.items() if names)
+            run.log(f"transfer from {config.transfer}: tensors that {what}: {counts or 'none'}")
+    hook = build_metric(config, dataset, device)  # a missing feature network fails here, not hours later
+    conditions = None if hook is None else hook.conditions
+    best = math.inf if state is None or state["best_of"] != conditions else state["best"]
+    if not resume:
+        run.clear()  # only now that nothing of the new run's beginning can fail any more
     run.discard_stats_after(nimg)
     run.save_config(to_yaml(config))
     total_nimg = max(round(schedule.total_kimg * 1000 / batch), 1) * batch
@@ -131,8 +130,8 @@ def train(
         )
     )
     grid = grid_draws(config, labels, device, dtype)
-    hook = build_metric(config, dataset, device)  # a missing feature network fails here, not hours later
-    best = math.inf if state is None else state["best"]
+    if state is None:
+        run.write_grid("reals", real_grid(dataset), nimg=0)
     run_progress = RunProgress(
         schedule,
         nimg=nimg,
@@ -147,29 +146,19 @@ def train(
             done = nimg >= total_nimg or distributed.agree(seconds >= run_progress.budget, device)
             stopping = distributed.agree(bool(stop_request), device)
             step = nimg // batch
-            if nimg > 0 and (done or every(schedule.snapshot_kimg, batch, step)):
-                save = functools.partial(
-                    save_stylegan2,
-                    G_ema=G_ema,
-                    G=G,
-                    D=D,
-                    class_names=dataset.label_names,
-                    training={"nimg": nimg, "seconds": seconds},
-                )
-                if rank == 0:
-                    run.write_grid(f"fakes-{nimg // 1000:06d}", generate_grid(G_ema, grid), nimg=nimg)
-                    save(Path(run_dir) / MODEL_FILE)
-                if hook is not None and (
-                    done or every(schedule.snapshot_kimg * config.metric.every, batch, step)
-                ):
-                    found = hook(fakes_by_index(G_ema, labels, runtime.seed, device, dtype))
-                    run.write_metrics(nimg, found | {"seconds": seconds}, hook.conditions)
-                    if found[hook.name] < best:
-                        best = found[hook.name]
-                        if rank == 0:
-                            save(Path(run_dir) / BEST_FILE)
-            due = nimg > 0 and every(schedule.checkpoint_kimg, batch, step)
-            if done or stopping or due:
+            begun = nimg > 0
+            save = functools.partial(
+                save_stylegan2,
+                G_ema=G_ema,
+                G=G,
+                D=D,
+                class_names=dataset.label_names,
+                training={"nimg": nimg, "seconds": seconds},
+            )
+            if rank == 0 and begun and (done or every(schedule.snapshot_kimg, batch, step)):
+                run.write_grid(f"fakes-{nimg // 1000:06d}", generate_grid(G_ema, grid), nimg=nimg)
+                save(Path(run_dir) / MODEL_FILE)
+            if done or stopping or (begun and every(schedule.checkpoint_kimg, batch, step)):
                 ada_state = ada.state_dict()  # over all processes, which all call these two
                 mean_sums = distributed.average(sums.clone())
                 if rank == 0:
@@ -190,8 +179,18 @@ def train(
                             "sums": mean_sums,
                             "nonfinite": guard.state_dict(),
                             "best": best,
+                            "best_of": conditions,
                         },
                     )
+            measured = done or every(schedule.snapshot_kimg * max(config.metric.every, 1), batch, step)
+            if hook is not None and begun and measured and not (stopping and not done):
+                # After the checkpoint: a run that is killed meanwhile measures again.
+                measures = hook(fakes_by_index(G_ema, labels, runtime.seed, device, dtype))
+                run.write_metrics(nimg, measures | {"seconds": seconds}, hook.conditions)
+                if measures[hook.name] < best:
+                    best = measures[hook.name]
+                    if rank == 0:
+                        save(Path(run_dir) / BEST_FILE)
             if done or stopping:
                 break
 
@@ -224,10 +223,11 @@ def train(
             if loss.pl_weight > 0 and step % loss.pl_interval == 0:
                 g_optimizer.zero_grad(set_to_none=True)
                 length_sum = torch.zeros(2, device=device, dtype=dtype)
-                for part, _ in parts:
-                    penalties, lengths = path_length_phase(G, loss, draws, part, pl_mean)
+                weight = loss.pl_weight * loss.pl_interval * num_processes / ((batch + 1) // 2)
+                for part, rows in parts:
+                    first = rank * share + rows.start
+                    penalties, lengths = path_length_phase(G, loss, draws, part, first, pl_mean)
                     if len(penalties):
-                        weight = loss.pl_weight * loss.pl_interval * 2 / share  # half of the samples
                         (penalties.sum() * weight).backward()
                         length_sum += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))])
                         observe(observed, "loss/path_length", penalties)
@@ -319,51 +319,3 @@ def report(
         "seconds_per_kimg": seconds / nimg * 1000,
         "nonfinite_steps": float(guard.total),
     }
-
-
-def grid_draws(
-    config: StyleGAN2Run, labels: Tensor | None, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor | None]:
-    """Latents and labels of the snapshot grid, the same in every snapshot."""
-    count = GRID_SIDE**2
-    draws = Draws(config.runtime.seed, 0, count, device, dtype, labels)
-    return draws.normals("grid", [0], [config.model.z_dim]), draws.classes("grid", [0])
-
-
-@torch.no_grad()
-def generate_grid(G: Generator, grid: tuple[Tensor, Tensor | None]) -> list[list[Any]]:
-    """Rows of uint8 images from the averaged generator, with its constant noise."""
-    z, c = grid
-    parts = zip(z.split(GRID_SIDE), [None] * GRID_SIDE if c is None else c.split(GRID_SIDE), strict=True)
-    return [list(to_uint8((G(a, b, noise_mode="const").float().cpu() + 1) / 2)) for a, b in parts]
-
-
-def build_metric(config: StyleGAN2Run, dataset: ImageDataset, device: torch.device) -> MetricHook | None:
-    """The Frechet distance of the configuration, with the statistics of all training images; None if off."""
-    if config.metric.every == 0:
-        return None
-    space = load_feature_space(config.metric.features, config.metric.feature_weights, device=device)
-    processes = current_processes(device)
-    real = cached_statistics(
-        lambda: statistics_of_images(dataset.image_batches(64), space).finish(),
-        space,
-        content_hash=hash_of_images(dataset.image_batches(64)),
-        cache_dir=user_cache_dir(),
-        processes=processes,
-    )
-    return MetricHook(space, real, config.metric.num_images, processes=processes)
-
-
-def fakes_by_index(
-    G: Generator, labels: Tensor | None, seed: int, device: torch.device, dtype: torch.dtype
-) -> Callable[[Tensor], Tensor]:
-    """indices [N] -> uint8 [N,3,H,W]: image i depends on (seed, i) alone, noise included."""
-
-    def generate(indices: Tensor) -> Tensor:
-        draws = Draws(seed, 0, 1, device, dtype, labels)
-        numbers = indices.tolist()
-        z = draws.normals("metric", numbers, [G.z_dim])
-        noise = draws.noise("metric", numbers, G)
-        return to_saved_uint8(G(z, draws.classes("metric", numbers), noise=noise))
-
-    return generate

@@ -173,8 +173,12 @@ def _print(rows: list[Comparison]) -> list[Comparison]:
 @click.option(
     "--size", type=click.IntRange(8), default=64, show_default=True, help="Side of the images in pixels."
 )
-@click.option("--batch", type=click.IntRange(2), default=8, show_default=True, help="Images per step.")
-@click.option("--channel-max", type=click.IntRange(1), default=128, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="Images per step.  [default: 8, or that of --config]",
+)
+@click.option("--channel-max", type=click.IntRange(1), help="[default: 128, or that of --config]")
 @click.option("--aug", type=click.Choice(["none", "ada", "diffaugment"]), default="none", show_default=True)
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
@@ -185,8 +189,8 @@ def stylegan2(
     modulations: tuple[str, ...],
     config: str,
     size: int,
-    batch: int,
-    channel_max: int,
+    batch: int | None,
+    channel_max: int | None,
     aug: str,
     repeats: int,
     threads: int | None,
@@ -205,7 +209,13 @@ def stylegan2(
     from training.bench_stylegan2 import VARIANTS, compare_steps
 
     names = modulations or ("weight_demod", "adain", "adaconv")
-    settings = {"schedule.batch_size": batch, "model.channel_max": channel_max, "augmentation.kind": aug}
+    if config == "stylegan2-auto":
+        batch, channel_max = batch or 8, channel_max or 128
+    settings: dict[str, Any] = {"augmentation.kind": aug}
+    if batch is not None:
+        settings["schedule.batch_size"] = batch
+    if channel_max is not None:
+        settings["model.channel_max"] = channel_max
     has_bf16 = bool(bf16_instructions(torch.device(device)))
     variants = [
         v for v in VARIANTS if (compiled or not v.compiled) and (has_bf16 or v.precision != "bfloat16")
@@ -229,7 +239,8 @@ def stylegan2(
     finally:
         torch.set_num_threads(threads_before)
     plain = {row.modulation: row.step for row in rows if row.variant == VARIANTS[0].name}
-    click.echo(f"{size} px, batch {batch}, channel_max {channel_max}, augmentation {aug}; medians")
+    given = ", ".join(f"{key} {value}" for key, value in settings.items())
+    click.echo(f"{config}, {size} px, {given}; medians")
     for row in rows:
         phases = ", ".join(f"{name} {seconds:.3f}" for name, seconds in row.phases.items())
         peak = "" if row.peak_mib is None else f", {row.peak_mib:.0f} MiB"

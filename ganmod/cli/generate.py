@@ -85,7 +85,7 @@ SEEDS = Ranges()
 @click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), default=30.0, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
 @click.option("--skip-existing", is_flag=True, help="Leave out images that are there already.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
 )

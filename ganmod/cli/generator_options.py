@@ -34,8 +34,11 @@ def load_generator(model: Path, *, plugin: tuple[str, ...], device: str) -> tupl
     """The generator on its device, and its class names; click.UsageError for an unknown device or plugin."""
     check_device(device)
     import_plugins(plugin)
-    G, class_names = read_stylegan2(model, half_precision=not device.startswith("cpu"))
-    return G.to(device), class_names
+    from training.distributed import chosen_device
+
+    chosen = chosen_device(device)
+    G, class_names = read_stylegan2(model, half_precision=chosen.type != "cpu")
+    return G.to(chosen), class_names
 
 
 def chosen_label(which: str | None, G: Generator, class_names: tuple[str, ...]) -> Tensor | None:

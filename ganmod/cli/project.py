@@ -8,7 +8,7 @@ import click
 from tqdm import tqdm
 
 from ganmod.cli.generator_options import MODEL, chosen_label, load_generator
-from ganmod.features import load_features
+from ganmod.feature_spaces import load_perceptual_maps
 from ganmod.images import make_grid, read_image, write_image
 from ganmod.stylegan2.latent_file import save_latents
 from ganmod.stylegan2.projection import Space, fit_target, project
@@ -42,13 +42,14 @@ RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
     "--features",
     default="ganmod-slim",
     show_default=True,
-    help="Network of the distance: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.",
+    help="Network of the distance: ganmod-slim, vgg19, vgg19-slim, vgg19-slim-aux, squeezenet1_1, "
+    "cifar-resnet56 or module:callable.",
 )
 @click.option(
-    "--feature-weights", type=click.Path(exists=True, path_type=Path), help="Weights of vgg19 or vgg19-slim."
+    "--feature-weights", type=click.Path(exists=True, path_type=Path), help="Weights of the network."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
 )
@@ -77,14 +78,14 @@ def project_command(
         target = fit_target(read_image(image), G.img_resolution, crop=crop)
     except ValueError as error:
         raise click.ClickException(f"{image}: {error}") from error
-    network = load_features(features, path=feature_weights)
+    maps = load_perceptual_maps(features, feature_weights, device=next(G.parameters()).device)
     with tqdm(total=steps * (2 if space == "w+" else 1), unit="step", disable=None) as bar:
 
         def show(distance: float) -> None:
             bar.set_postfix(distance=f"{distance:.4f}", refresh=False)
             bar.update()
 
-        found = project(G, target, network, c=c, space=space, num_steps=steps, seed=seed, progress=show)
+        found = project(G, target, maps, c=c, space=space, num_steps=steps, seed=seed, progress=show)
     write_image(out / RESULT, found.image)
     pictures = [[target, found.start_image, found.image]]
     write_image(out / PICTURE, make_grid(pictures, column_labels=["target", "start", "result"]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from configs.schema import list_presets, load_run, load_stylegan2, parse_setting, to_yaml
+from configs.schema import StyleGAN2Run, list_presets, load_run, load_stylegan2, parse_setting, to_yaml
 from ganmod.cli.option_checks import check_device, import_plugins
 
 
@@ -153,8 +154,7 @@ def style(
 
     if out is None:
         raise click.UsageError("Missing option '--out': the run folder")
-    if resolved.runtime.device != "auto":
-        check_device(resolved.runtime.device)
+    check_device(resolved.runtime.device)
     from training.train_style import train as train_style
 
     model_file = train_style(resolved, out, resume=resume)
@@ -239,25 +239,36 @@ def stylegan2(
     import_plugins(resolved.plugins)
     if not resolved.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip of images of one size")
+    check_device(resolved.runtime.device)
     if dry_run:
-        from training.distributed import chosen_device
-        from training.stylegan2_run import build_dataset, build_networks, resolve
-
-        dataset = build_dataset(resolved.data, resolved.runtime.seed)
-        img_size = dataset.image_shape[1], dataset.image_shape[2]
-        resolved = resolve(resolved, img_size, 1, chosen_device(resolved.runtime.device))
-        click.echo(to_yaml(resolved), nl=False)
-        click.echo(f"# {dataset.num_images} images of {img_size[0]} x {img_size[1]}, labels: {dataset.c_dim}")
-        for name, network in zip("GD", build_networks(resolved, img_size, dataset.c_dim), strict=True):
-            click.echo(f"# parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
+        _dry_run_stylegan2(resolved)
         return
     if out is None:
         raise click.UsageError("Missing option '--out': the run folder")
-    if resolved.runtime.device != "auto":
-        check_device(resolved.runtime.device)
     from training.train_stylegan2 import train as train_stylegan2
 
     click.echo(f"model: {train_stylegan2(resolved, out, resume=resume)}")
+
+
+def _dry_run_stylegan2(config: StyleGAN2Run) -> None:
+    """Print the resolved configuration and the parameter counts; errors as the run itself would raise."""
+    from ganmod.feature_spaces import load_feature_space
+    from training.distributed import chosen_device
+    from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
+
+    dataset = build_dataset(config.data, config.runtime.seed)
+    height, width = dataset.image_shape[1:]
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    config = resolve(config, (height, width), processes, chosen_device(config.runtime.device))
+    G, D = build_networks(config, (height, width), dataset.c_dim)
+    if config.transfer is not None:
+        transfer_weights(config.transfer, {"G": G, "D": D})
+    if config.metric.every:
+        load_feature_space(config.metric.features, config.metric.feature_weights)
+    click.echo(to_yaml(config), nl=False)
+    click.echo(f"# {dataset.num_images} images of {width}x{height} (width x height), labels: {dataset.c_dim}")
+    for name, network in (("G", G), ("D", D)):
+        click.echo(f"# parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
 
 
 def _check_modulation(name: str) -> None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
+from ganmod.feature_spaces import PerceptualMaps
 from ganmod.images import center_crop, resize, to_tensor
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.sampling import map_latents, render
@@ -114,7 +114,7 @@ def feature_distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> Ten
 def project(
     G: Generator,
     target: np.ndarray,
-    features: VGGFeatures,
+    features: PerceptualMaps,
     *,
     c: Tensor | None = None,
     space: Space = "w",
@@ -123,6 +123,8 @@ def project(
     progress: Callable[[float], None] | None = None,
 ) -> Projection:
     """The ws whose image is nearest to target, uint8 [H,W,3] of the generator's size, in `features`.
+
+    features: RGB [N,3,H,W] in [0,1] -> maps by layer, such as `load_perceptual_maps` gives.
 
     space: "w" optimises one w for all layers, "w+" then one for each in as many steps again, from there.
     c [1,c_dim]: the class whose mean w is the start. progress: called after every step with the distance.
@@ -138,9 +140,8 @@ def project(
     if num_steps < 1:
         raise ValueError(f"num_steps is {num_steps}, expected 1 or more")
     device = next(G.parameters()).device
-    features = features.to(device)
     with torch.no_grad():
-        wanted = features.normalized(_feature_input(to_tensor(target)[None].to(device) * 2 - 1))
+        wanted = features(_feature_input(to_tensor(target)[None].to(device) * 2 - 1))
     mean, w_std = w_statistics(G, c, seed=seed)
     random = torch.Generator().manual_seed(seed)  # of the CPU, so that devices agree
     noise = [
@@ -150,7 +151,7 @@ def project(
 
     def distance(ws: Tensor) -> Tensor:
         images = G.synthesis(ws.expand(1, G.num_ws, -1), noise=noise)
-        return feature_distance(features.normalized(_feature_input(images)), wanted)
+        return feature_distance(features(_feature_input(images)), wanted)
 
     def snapshot(ws: Tensor) -> tuple[np.ndarray, float]:
         with torch.no_grad():

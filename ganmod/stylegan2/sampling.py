@@ -56,8 +56,8 @@ def seed_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
 def class_label(which: str | int | None, *, c_dim: int, class_names: Sequence[str] = ()) -> Tensor | None:
     """The label [1,c_dim] of a class given by name or index, a name first; None for an unconditional model.
 
-    Raises ValueError for an unknown class, one given for an unconditional model, and none for a conditional
-    one.
+    A model trained on vectors takes its c_dim numbers, "0.5,1,-2". Raises ValueError for an unknown class,
+    one given for an unconditional model, and none for a conditional one.
     """
     if c_dim == 0:
         if which is not None:
@@ -72,9 +72,21 @@ def class_label(which: str | int | None, *, c_dim: int, class_names: Sequence[st
         index = list(class_names).index(str(which))
     elif re.fullmatch(r"[0-9]+", str(which)) and int(which) < c_dim:
         index = int(which)
+    elif "," in str(which):
+        return _vector_label(str(which), c_dim)
     else:
         raise ValueError(f"unknown class {which!r}: expected one of {known}")
     return torch.nn.functional.one_hot(torch.tensor([index]), c_dim).float()
+
+
+def _vector_label(text: str, c_dim: int) -> Tensor:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != c_dim or not all(map(math.isfinite, values)):
+        raise ValueError(f"label {text!r}: expected {c_dim} numbers with commas between them")
+    return torch.tensor([values])
 
 
 @torch.no_grad()
