@@ -37,7 +37,8 @@ def test_published_numbers_of_the_full_width_preset() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer.rl": 0.1}, "optimizer.rl: no such key, did you mean 'lr'"),
+        ({"optimizer.rl": 0.1}, "optimizer.rl: no such key beside lr, beta1"),
+        ({"optimizer.beta3": 0.1}, "optimizer.beta3: no such key, did you mean 'beta"),
         ({"optimizer.lr": -1}, "optimizer.lr: Input should be greater than 0"),
         ({"data.crop": 100}, "data.crop 100 is not a multiple of 8: try 96 or 104"),
         ({"data.short_side": 64}, "data.short_side 64 is below data.crop: try 256"),
