@@ -10,9 +10,9 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
 
-What "auto" takes: on the CPU samples if x is channels-last and not tiny, else chunks; elsewhere grouped (fewest
-launches, unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward + backward, least
-of 4 in ms (interleaved, on a machine with other work: read the ratios):
+What "auto" takes: on the CPU samples if x is channels-last and not tiny, else chunks; elsewhere grouped
+(fewest launches, unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward
++ backward, least of 4 in ms (interleaved, on a machine with other work: read the ratios):
 
   channels, side, group size                  512,32,1   256,64,2   128,128,4   64,256,8
   float32    adaconv_reference (loop)               78        160         357        597
