@@ -27,15 +27,14 @@ from tqdm import tqdm
 
 from ganmod import load
 from ganmod.feature_spaces import FeatureSpace, load_feature_space, metric_name
-from ganmod.images import make_grid, to_uint8, write_image
+from ganmod.images import make_grid, write_image
 from ganmod.stylegan2 import Generator
-from ganmod.stylegan2.sampling import seed_latents
 from metrics.feature_statistics import FeatureStatistics, statistics_of_images
 from metrics.frechet import GaussianStatistics, frechet_distance
 from metrics.machine import describe_machine
 from metrics.report import Report
 from metrics.spectrum import band_powers, power_spectrum
-from metrics.statistics_cache import cached_statistics, hash_of_images, user_cache_dir
+from metrics.statistics_cache import cached_statistics, user_cache_dir
 from training.gan_samples import fakes_by_index
 from training.image_dataset import ImageDataset
 
@@ -100,9 +99,9 @@ def without_paths(config: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def batches_of_fakes(G: Generator, num: int, draw: int) -> Iterator[Tensor]:
-    """uint8 [N,3,H,W] in batches: image i of a draw depends on (draw, i) alone."""
-    generate = fakes_by_index(G, None, draw, torch.device("cpu"), torch.float32)
+def batches_of_fakes(G: Generator, labels: Tensor | None, num: int, draw: int) -> Iterator[Tensor]:
+    """uint8 [N,3,H,W] in batches: image i of a draw depends on (draw, i) alone. labels: those of the data."""
+    generate = fakes_by_index(G, labels if G.c_dim else None, draw, torch.device("cpu"), torch.float32)
     with torch.no_grad():
         for start in range(0, num, BATCH):
             yield generate(torch.arange(start, min(start + BATCH, num)))
@@ -114,6 +113,7 @@ def measure(
     real: Mapping[str, GaussianStatistics],
     real_bands: Mapping[str, float],
     *,
+    labels: Tensor | None,
     num: int,
     draws: int,
     done: Callable[[int], object],
@@ -131,7 +131,9 @@ def measure(
                 done(len(images))
                 yield images
 
-        bands.append(band_powers(power_spectrum(seen(batches_of_fakes(run.G, num, draw), statistics))))
+        bands.append(
+            band_powers(power_spectrum(seen(batches_of_fakes(run.G, labels, num, draw), statistics)))
+        )
         for name, one in statistics.items():
             distances[metric_name(name)].append(frechet_distance(one.finish(), real[name]))
     last = run.stats[-1]
@@ -168,12 +170,12 @@ def to_markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def sample_sheet(runs: list[Run]) -> np.ndarray:
-    """The same seeds under every run, without truncation: uint8 [H,W,3]."""
+def sample_sheet(runs: list[Run], labels: Tensor | None) -> np.ndarray:
+    """The same latents under every run, without truncation: uint8 [H,W,3]."""
     rows, columns = GRID
     blocks = []
     for run in runs:
-        images = to_uint8((run.G(seed_latents(range(rows * columns), run.G.z_dim), None) + 1) / 2)
+        images = next(batches_of_fakes(run.G, labels, rows * columns, 0)).permute(0, 2, 3, 1).numpy()
         cells = [list(images[i * columns : (i + 1) * columns]) for i in range(rows)]
         size = images[0].shape[0] * 2
         labels = [run.name] + [""] * (rows - 1)
@@ -184,7 +186,11 @@ def sample_sheet(runs: list[Run]) -> np.ndarray:
 
 
 def write_report(
-    file: Path, runs: list[Run], rows: list[dict[str, Any]], differing: Mapping[str, Any]
+    file: Path,
+    runs: list[Run],
+    rows: list[dict[str, Any]],
+    differing: Mapping[str, Any],
+    labels: Tensor | None,
 ) -> None:
     report = Report("StyleGAN2: modulations compared")
     names = list(rows[0]["frechet"])
@@ -199,7 +205,9 @@ def write_report(
     )
     if differing:
         report.paragraph(f"The runs differ in more than the modulation: {json.dumps(differing)}")
-    report.figure(sample_sheet(runs), "The same latents under every run, without truncation.", lossless=True)
+    report.figure(
+        sample_sheet(runs, labels), "The same latents under every run, without truncation.", lossless=True
+    )
     logged = [run for run in runs if run.metrics]
     for name in sorted({key for run in logged for key in run.metrics[0] if key.startswith("fd_")}):
         for key, label, unit in (("nimg", "thousand images", 1000), ("seconds", "minutes", 60)):
@@ -234,8 +242,9 @@ def main() -> None:
 
     runs = [read_run(name, folder) for name, folder in args.run]
     spaces = {name: load_feature_space(name, path) for name, path in args.features}
-    dataset = ImageDataset(args.data, labels="none")
-    content = hash_of_images(dataset.image_batches(BATCH))
+    dataset = ImageDataset(args.data)
+    labels = torch.stack([dataset.label(i) for i in range(dataset.num_images)]) if dataset.c_dim else None
+    content = dataset.files.fingerprint()
     real = {}
     for name, space in spaces.items():
         with tqdm(total=dataset.num_images, desc=f"real images, {name}", disable=None) as bar:
@@ -252,7 +261,16 @@ def main() -> None:
     for run in runs:
         with tqdm(total=args.num * args.draws, desc=run.name, disable=None) as bar:
             rows.append(
-                measure(run, spaces, real, real_bands, num=args.num, draws=args.draws, done=bar.update)
+                measure(
+                    run,
+                    spaces,
+                    real,
+                    real_bands,
+                    labels=labels,
+                    num=args.num,
+                    draws=args.draws,
+                    done=bar.update,
+                )
             )
 
     differing = differences(runs)
@@ -263,7 +281,7 @@ def main() -> None:
         "images per draw": args.num,
         "truncation_psi": 1.0,
         "generator": "averaged (EMA), float32, random noise",
-        "real images": {"count": dataset.num_images, "sha256 of the pixels": content},
+        "real images": {"count": dataset.num_images, "fingerprint": content},
         "spaces": {name: space.fingerprint for name, space in spaces.items()},
         "machine": describe_machine(torch.device("cpu")),
         "versions": {name: version(name) for name in ("torchvision", "numpy", "pillow")},
@@ -275,8 +293,8 @@ def main() -> None:
         (folder / f"{run.name}.yaml").write_text(yaml.safe_dump(without_paths(run.config), sort_keys=False))
         curves = {"stats": run.stats[:: max(len(run.stats) // 40, 1)], "metrics": run.metrics}
         (folder / f"{run.name}.json").write_text(json.dumps(curves) + "\n")
-    write_image(args.out / "samples.png", sample_sheet(runs))
-    write_report(args.out / "report.html", runs, rows, differing)
+    write_image(args.out / "samples.png", sample_sheet(runs, labels))
+    write_report(args.out / "report.html", runs, rows, differing, labels)
 
     real_text = f"{args.draws} x {args.num} fakes against {dataset.num_images} real images"
     print(f"{real_text}; Frechet distances: mean over draws (range)\n")
