@@ -178,8 +178,8 @@ def sample_sheet(runs: list[Run], labels: Tensor | None) -> np.ndarray:
         images = next(batches_of_fakes(run.G, labels, rows * columns, 0)).permute(0, 2, 3, 1).numpy()
         cells = [list(images[i * columns : (i + 1) * columns]) for i in range(rows)]
         size = images[0].shape[0] * 2
-        labels = [run.name] + [""] * (rows - 1)
-        blocks.append(make_grid(cells, row_labels=labels, cell_size=(size, size), gap=2))
+        names = [run.name] + [""] * (rows - 1)
+        blocks.append(make_grid(cells, row_labels=names, cell_size=(size, size), gap=2))
     width = max(block.shape[1] for block in blocks)
     left = [np.pad(b, ((0, 6), (width - b.shape[1], 0), (0, 0)), constant_values=255) for b in blocks]
     return np.concatenate(left)
@@ -190,7 +190,7 @@ def write_report(
     runs: list[Run],
     rows: list[dict[str, Any]],
     differing: Mapping[str, Any],
-    labels: Tensor | None,
+    sheet: np.ndarray,
 ) -> None:
     report = Report("StyleGAN2: modulations compared")
     names = list(rows[0]["frechet"])
@@ -205,9 +205,7 @@ def write_report(
     )
     if differing:
         report.paragraph(f"The runs differ in more than the modulation: {json.dumps(differing)}")
-    report.figure(
-        sample_sheet(runs, labels), "The same latents under every run, without truncation.", lossless=True
-    )
+    report.figure(sheet, "The same latents under every run, without truncation.", lossless=True)
     logged = [run for run in runs if run.metrics]
     for name in sorted({key for run in logged for key in run.metrics[0] if key.startswith("fd_")}):
         for key, label, unit in (("nimg", "thousand images", 1000), ("seconds", "minutes", 60)):
@@ -293,8 +291,9 @@ def main() -> None:
         (folder / f"{run.name}.yaml").write_text(yaml.safe_dump(without_paths(run.config), sort_keys=False))
         curves = {"stats": run.stats[:: max(len(run.stats) // 40, 1)], "metrics": run.metrics}
         (folder / f"{run.name}.json").write_text(json.dumps(curves) + "\n")
-    write_image(args.out / "samples.png", sample_sheet(runs, labels))
-    write_report(args.out / "report.html", runs, rows, differing, labels)
+    sheet = sample_sheet(runs, labels)
+    write_image(args.out / "samples.png", sheet)
+    write_report(args.out / "report.html", runs, rows, differing, sheet)
 
     real_text = f"{args.draws} x {args.num} fakes against {dataset.num_images} real images"
     print(f"{real_text}; Frechet distances: mean over draws (range)\n")
