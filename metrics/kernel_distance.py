@@ -36,7 +36,7 @@ def kid(
     """
     if subsets < 1 or subset_size < 2:
         raise ValueError(
-            f"got subsets {subsets} and subset_size {subset_size}, expected at least 1 and 2: one image makes "
+            f"got subsets {subsets} and subset_size {subset_size}, expected at least 1 and 2: one image is "
             "no pair"
         )
     x, y = checked_pair(first, second, at_least=2)

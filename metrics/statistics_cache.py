@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
 import zipfile
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ganmod.atomic_write import atomic_write
 from ganmod.feature_spaces import FeatureSpace, check_uint8
+from ganmod.user_cache import user_cache_dir as user_cache_dir
 from metrics.frechet import GaussianStatistics
 from metrics.process_shares import ONE_PROCESS, Processes
 
@@ -31,13 +31,6 @@ def hash_of_images(batches: Iterable[Tensor]) -> str:
             digest.update(f"{list(image.shape)}".encode())
             digest.update(image.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def user_cache_dir() -> Path:
-    """Where results that can be made again stand: $GANMOD_CACHE, or `ganmod` in the user's cache folder."""
-    if given := os.environ.get("GANMOD_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganmod"
 
 
 def cached_statistics(
