@@ -23,19 +23,20 @@ from ganmod.features import FeatureError
 from ganmod.user_cache import user_cache_dir
 
 NAME = "inception"
-SIZE, DIM = 299, 2048
+SIZE = 299
 ENVIRONMENT = "GANMOD_INCEPTION"
 _THREADS = 8  # Pillow resizes outside of Python's lock
 _CPU_BATCH = 16
 
 
 class InceptionFile(NamedTuple):
-    """The published TorchScript file: its name, size in bytes, SHA-256 and address."""
+    """A TorchScript file: its published name, size in bytes, SHA-256, address and number of features."""
 
     name: str
     num_bytes: int
     sha256: str
     url: str
+    dim: int
 
 
 PUBLISHED = InceptionFile(
@@ -43,19 +44,22 @@ PUBLISHED = InceptionFile(
     95_607_719,
     "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+    2048,
 )
 
 
 class InceptionSpace:
     """Images resized by clean-fid to 299 px -> the last pooling of Inception-v3, [N,2048]."""
 
-    name, dim = NAME, DIM
+    name = NAME
 
-    def __init__(self, network: nn.Module, *, sha256: str, device: str | torch.device = "cpu") -> None:
-        """network: its `layers` take float32 [N,3,299,299] in about [-1,1]. sha256: of its file."""
+    def __init__(
+        self, network: nn.Module, *, dim: int, sha256: str, device: str | torch.device = "cpu"
+    ) -> None:
+        """network: its `layers` take float32 [N,3,299,299] in [-1,1) to dim numbers. sha256: of its file."""
         from cleanfid.resize import build_resizer
 
-        self.device = torch.device(device)
+        self.dim, self.device = dim, torch.device(device)
         self.network = network.to(self.device)
         self.fingerprint: str | None = (
             f"inception, {SIZE} px bicubic by clean-fid (Pillow, float), last pooling, "
@@ -81,7 +85,7 @@ class InceptionSpace:
 
     def _features(self, x: Tensor) -> Tensor:
         layers: nn.Module = self.network.layers  # type: ignore[assignment]
-        return layers((x - 128) / 128).reshape(len(x), DIM).float()
+        return layers((x - 128) / 128).reshape(len(x), self.dim).float()
 
 
 def load_inception(
@@ -105,7 +109,8 @@ def load_inception(
             f"{file} has {len(data):,} bytes and SHA-256 {digest}, expected {expected.num_bytes:,} bytes and "
             f"{expected.sha256}: it is another file or damaged; fetch {expected.url} again"
         )
-    return InceptionSpace(run_torchscript(data, source=file), sha256=digest, device=device)
+    network = run_torchscript(data, source=file)
+    return InceptionSpace(network, dim=expected.dim, sha256=digest, device=device)
 
 
 def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> Path:

@@ -1,4 +1,4 @@
-"""A stand-in for the published Inception file: TorchScript with `layers`, small, of 2048 features."""
+"""A stand-in for the published Inception file: small TorchScript with `layers`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from ganmod.inception import PUBLISHED, InceptionFile
 
 
 class SmallInception(nn.Module):
-    """8 channels on a grid of 16 x 16."""
+    """8 channels on a grid of side x side."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: int) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 7, stride=4), nn.Tanh(), nn.AdaptiveAvgPool2d(16), nn.Flatten()
+            nn.Conv2d(3, 8, 7, stride=4), nn.Tanh(), nn.AdaptiveAvgPool2d(side), nn.Flatten()
         )
 
     def forward(self, x: Tensor, return_features: bool = True) -> Tensor:
         return self.layers((x - 128) / 128)
 
 
-def write_inception(folder: Path) -> InceptionFile:
-    """Write it under the published name; returns what a load should expect."""
+def write_inception(folder: Path, *, side: int = 16) -> InceptionFile:
+    """Write it under the published name; what to expect of it. 8 side^2 features: 16 gives the real 2048."""
     path = folder / PUBLISHED.name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.script(SmallInception().eval()).save(str(path))
+        torch.jit.script(SmallInception(side).eval()).save(str(path))
     data = path.read_bytes()
-    return InceptionFile(PUBLISHED.name, len(data), hashlib.sha256(data).hexdigest(), "https://there/it.pt")
+    digest = hashlib.sha256(data).hexdigest()
+    return InceptionFile(PUBLISHED.name, len(data), digest, "https://there/it.pt", 8 * side**2)

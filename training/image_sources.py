@@ -54,8 +54,8 @@ class FileImages:
         at_least: int = 2,
         max_corrupt: int = MAX_CORRUPT_FILES,
     ) -> None:
-        """num: so many of them, drawn from `seed`; None: all. A corrupt file is reported as a warning and left
-        out; more than max_corrupt of them raise ImageError. Raises ValueError for fewer than `at_least`.
+        """num: so many of them, drawn from `seed`; None: all. A corrupt file is left out with a warning; more
+        than max_corrupt of them raise ImageError. Raises ValueError for fewer than `at_least`.
         """
         self.files = ImageFiles(path)
         self.names = self.files.names

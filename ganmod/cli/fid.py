@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -296,11 +297,11 @@ def _bar(total: int, title: str, processes: Processes) -> tqdm:
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
     """Python warnings as one line each, above the progress bars."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        tqdm.write(f"warning: {message}", file=sys.stderr)
+
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = lambda message, *_: tqdm.write(f"warning: {message}", file=_stderr())
+        warnings.showwarning = show
         yield
-
-
-def _stderr() -> Any:
-    return click.get_text_stream("stderr")
