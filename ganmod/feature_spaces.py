@@ -23,7 +23,7 @@ from ganmod.features import IMAGENET_MEAN, IMAGENET_STD, SHIPPED, VGG19_FILE, lo
 from ganmod.model_file import load_state
 
 VGG_NAMES = ("vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim")
-NAMES = ("squeezenet1_1", "cifar-resnet56", *VGG_NAMES)
+NAMES = ("inception", "squeezenet1_1", "cifar-resnet56", "dinov2", *VGG_NAMES)
 IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels: the side that a network was trained at
 _PROBE_SIZE = 64
 _CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations no longer fit into the caches
@@ -213,12 +213,14 @@ def load_feature_space(
 ) -> FeatureSpace:
     """A feature space by name: one of NAMES, or `module:callable`.
 
-    squeezenet1_1: 512 dims, images resized to 224 px. cifar-resnet56: 64 dims, 32 px. vgg19, vgg19-slim,
-    vgg19-slim-aux, ganmod-slim: relu4_1 of `load_features`, 224 px. All resize antialiased bicubic and
-    average their last map over its pixels. module:callable: a function, an object or a class (then made
-    without arguments) that takes uint8 [N,3,H,W] on `device` and returns [N,dim].
+    inception: 2048 dims, FID's own, see `load_inception`. squeezenet1_1: 512 dims, images resized to 224 px.
+    cifar-resnet56: 64 dims, 32 px. vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim: relu4_1 of
+    `load_features`, 224 px. These resize antialiased bicubic and average their last map over its pixels.
+    dinov2: the class token, 224 px, see `DINOv2Features`. module:callable: a function, an object or a class
+    (then made without arguments) that takes uint8 [N,3,H,W] on `device` and returns [N,dim].
     path: the weights, or a folder that holds them under their published name; None: torch's cache folder
-    (ganmod-slim: shipped). .pth files are read without running anything in them; .safetensors is read too.
+    (ganmod-slim: shipped; inception: elsewhere). .pth files are read without running anything in them;
+    .safetensors is read too.
     Raises FeatureError when a file is missing or damaged, ModelFileError when it holds another network (both
     are ValueErrors), ValueError for an unknown name.
     """
@@ -226,6 +228,17 @@ def load_feature_space(
         if path is not None:
             raise ValueError(f"feature space {name} loads its own weights: leave out the path {path}")
         return CallableSpace(name, _import_callable(name), device=device)
+    if name == "inception":
+        from ganmod.inception import load_inception
+
+        return load_inception(path, device=device)
+    if name == "dinov2":
+        from ganmod.dinov2 import SIZE, DINOv2Features, fingerprint_of
+
+        token = DINOv2Features(path)
+        return NetworkSpace(
+            name, token, dim=token.dim, size=SIZE, fingerprint=fingerprint_of(token), device=device
+        )
     if name in PRETRAINED:
         entry = PRETRAINED[name]
         file = find_weights(entry.title, entry.files, path)
@@ -269,6 +282,9 @@ def load_perceptual_maps(
             return {"features": found} if isinstance(found, Tensor) else dict(found)
 
         return own
+    if name not in PRETRAINED:
+        known = ", ".join((*PRETRAINED, *VGG_NAMES))
+        raise ValueError(f"feature network {name!r} has no maps to compare: expected {known} or module:callable")
     network = load_feature_space(name, path, device=device).network  # type: ignore[attr-defined]
 
     def maps(x: Tensor) -> dict[str, Tensor]:
@@ -280,9 +296,13 @@ def load_perceptual_maps(
     return maps
 
 
-def metric_name(space_name: str) -> str:
-    """The name of the Frechet distance in a space: fd_squeezenet1_1. Never `fid`: that is Inception's."""
-    return "fd_" + "".join(c if c.isalnum() else "_" for c in space_name)
+def metric_name(space_name: str, metric: str = "fd") -> str:
+    """The name of a measure in a space: fd_squeezenet1_1, kid_squeezenet1_1. Only Inception's bear no suffix,
+    and only its Frechet distance is called fid: published figures are meant by these.
+    """
+    if space_name == "inception":
+        return "fid" if metric == "fd" else metric
+    return metric + "_" + "".join(c if c.isalnum() else "_" for c in space_name)
 
 
 def resize_to_unit(images: Tensor, size: int) -> Tensor:

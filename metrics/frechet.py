@@ -86,3 +86,15 @@ def shown_distance(distance: float) -> float:
     if math.isnan(distance):
         raise ValueError("the distance is NaN: the measurement failed, there is nothing to show")
     return max(0.0, distance)
+
+
+def frechet_distance_of_moments(
+    mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray
+) -> float:
+    """`frechet_distance` of means [D] and covariances [D,D], as other libraries take it.
+
+    Raises ValueError for wrong shapes, NaN or infinity, and different dimensions.
+    """
+    return frechet_distance(
+        GaussianStatistics(mu1, sigma1, MIN_COUNT), GaussianStatistics(mu2, sigma2, MIN_COUNT)
+    )

@@ -1,14 +1,14 @@
-"""Statistics of real images, kept in a folder under a hash of the images and the feature space."""
+"""Statistics and features of real images, kept in a folder under a hash of the images and the space."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ganmod.atomic_write import atomic_write
 from ganmod.feature_spaces import FeatureSpace, check_uint8
+from ganmod.user_cache import user_cache_dir as user_cache_dir
 from metrics.frechet import GaussianStatistics
 from metrics.process_shares import ONE_PROCESS, Processes
 
@@ -31,13 +32,6 @@ def hash_of_images(batches: Iterable[Tensor]) -> str:
             digest.update(f"{list(image.shape)}".encode())
             digest.update(image.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def user_cache_dir() -> Path:
-    """Where results that can be made again stand: $GANMOD_CACHE, or `ganmod` in the user's cache folder."""
-    if given := os.environ.get("GANMOD_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganmod"
 
 
 def cached_statistics(
@@ -67,17 +61,50 @@ def cached_statistics(
     if found is None:
         found = compute()
         if processes.rank == 0:
-            try:
-                _write(path, found, _key(space, content_hash))
-            except OSError as error:
-                warnings.warn(f"statistics were not kept in {path}: {error}", stacklevel=2)
+            _write_or_warn(
+                path,
+                _key(space, content_hash),
+                mean=found.mean,
+                covariance=found.covariance,
+                count=np.int64(found.count),
+            )
     return found
 
 
-def cache_path(space: FeatureSpace, content_hash: str, cache_dir: str | Path) -> Path:
-    """The file of these statistics: the space's name, for people, and a hash of all that decides them."""
+def cached_features(
+    compute: Callable[[], Tensor],
+    space: FeatureSpace,
+    *,
+    content_hash: str,
+    cache_dir: str | Path,
+    processes: Processes = ONE_PROCESS,
+) -> Tensor:
+    """Features float32 [N,D] on the CPU, one row per image, in all else as `cached_statistics`."""
+    if not content_hash:
+        raise ValueError("content_hash is empty, expected a hash of the images: see hash_of_images")
+    if space.fingerprint is None:
+        return compute()
+    path = cache_path(space, content_hash, cache_dir, kind="features")
+    found = _read_features(path, space, content_hash) if processes.rank == 0 else None
+    if processes.count > 1:
+        count = int(processes.total(torch.tensor([0 if found is None else len(found)])))
+        if count:
+            found = processes.total(torch.zeros(count, space.dim) if found is None else found)
+    if found is None:
+        found = compute().to("cpu", torch.float32)
+        if processes.rank == 0:
+            _write_or_warn(path, _key(space, content_hash), features=found.numpy())
+    return found
+
+
+def cache_path(space: FeatureSpace, content_hash: str, cache_dir: str | Path, *, kind: str = "") -> Path:
+    """The file of these statistics: the space's name, for people, and a hash of all that decides them.
+
+    kind: "features" for the file of the features themselves.
+    """
     digest = hashlib.sha256(_key(space, content_hash).encode()).hexdigest()
-    return Path(cache_dir) / f"{re.sub('[^0-9A-Za-z_-]', '_', space.name)}-{digest[:32]}.npz"
+    name = f"{re.sub('[^0-9A-Za-z_-]', '_', space.name)}-{digest[:32]}"
+    return Path(cache_dir) / (f"{name}-{kind}.npz" if kind else f"{name}.npz")
 
 
 def _key(space: FeatureSpace, content_hash: str) -> str:
@@ -86,35 +113,57 @@ def _key(space: FeatureSpace, content_hash: str) -> str:
 
 def _read(path: Path, space: FeatureSpace, content_hash: str) -> GaussianStatistics | None:
     """What the file holds; None where there is none, or a damaged one, which a warning names."""
+
+    def parse(arrays: Mapping[str, np.ndarray]) -> GaussianStatistics:
+        found = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
+        if found.dim != space.dim:
+            raise ValueError(f"it has {found.dim} features, expected {space.dim}")
+        return found
+
+    return _parsed(path, _key(space, content_hash), parse)
+
+
+def _read_features(path: Path, space: FeatureSpace, content_hash: str) -> Tensor | None:
+    """As `_read`."""
+
+    def parse(arrays: Mapping[str, np.ndarray]) -> Tensor:
+        found = arrays["features"]
+        if found.dtype != np.float32 or found.shape != (len(found), space.dim) or not len(found):
+            raise ValueError(f"it has features {found.dtype} {list(found.shape)}, expected [N, {space.dim}]")
+        if not np.isfinite(found).all():
+            raise ValueError("it has NaN or infinity")
+        return torch.from_numpy(found)
+
+    return _parsed(path, _key(space, content_hash), parse)
+
+
+Found = TypeVar("Found")
+
+
+def _parsed(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Found]) -> Found | None:
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            if str(file["key"]) != _key(space, content_hash):
+            if str(file["key"]) != key:
                 raise ValueError("it is of other images or features")
-            found = GaussianStatistics(file["mean"], file["covariance"], int(file["count"]))
-        if found.dim != space.dim:
-            raise ValueError(f"it has {found.dim} features, expected {space.dim}")
+            return parse(file)
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         warnings.warn(
-            f"cached statistics {path} cannot be used ({error}): measuring them again", stacklevel=3
+            f"cached statistics {path} cannot be used ({error}): measuring them again", stacklevel=4
         )
         return None
-    return found
 
 
-def _write(path: Path, statistics: GaussianStatistics, key: str) -> None:
+def _write_or_warn(path: Path, key: str, **arrays: np.ndarray | np.int64) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # by handle: np.savez appends .npz to a name
-            np.savez(
-                file,
-                mean=statistics.mean,
-                covariance=statistics.covariance,
-                count=np.int64(statistics.count),
-                key=np.str_(key),
-            )
+            np.savez(file, key=np.str_(key), **arrays)  # type: ignore[arg-type]
 
-    atomic_write(path, write)
+    try:
+        atomic_write(path, write)
+    except OSError as error:
+        warnings.warn(f"statistics were not kept in {path}: {error}", stacklevel=3)
 
 
 def _shared(found: GaussianStatistics | None, dim: int, processes: Processes) -> GaussianStatistics | None:

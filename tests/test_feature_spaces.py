@@ -341,5 +341,9 @@ def test_what_is_wrong_with_a_users_own_is_said(plugin: str):
         load_feature_space(f"{plugin}:brightness", "w.pth")
 
 
-def test_no_metric_is_named_fid():
-    assert not any("fid" in metric_name(name) for name in NAMES)
+def test_only_inceptions_distance_is_named_fid():
+    assert (metric_name("inception"), metric_name("inception", "kid")) == ("fid", "kid")
+    others = [name for name in NAMES if name != "inception"]
+    assert not any("fid" in metric_name(name) for name in [*others, "mine:inception"])
+    assert metric_name("dinov2", "kid") == "kid_dinov2"
+    assert metric_name("dinov2", "precision") == "precision_dinov2"

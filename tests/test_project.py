@@ -174,7 +174,7 @@ def test_the_command_writes_what_generate_reads(
         ("g.safetensors text.png -o out", 1, "cannot read image text.png"),
         ("text.png square.png -o out", 1, "is not a safetensors file"),
         ("g.safetensors square.png -o out --class 2", 2, "the model is unconditional"),
-        ("g.safetensors square.png -o out --crop --features vgg20", 1, "unknown feature space 'vgg20'"),
+        ("g.safetensors square.png -o out --crop --features vgg20", 1, "feature network 'vgg20' has no maps"),
         ("g.safetensors square.png -o out --crop --features vgg19-slim", 1, "--feature-weights"),
     ],
 )

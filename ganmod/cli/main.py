@@ -25,6 +25,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "generate",
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
+    "fid": ("ganmod.cli.fid", "fid", "FID, KID, precision and recall of images against real ones."),
     "project": (
         "ganmod.cli.project",
         "project_command",

@@ -1,0 +1,307 @@
+"""`ganmod fid`: FID, KID, precision and recall, density and coverage of two sets of images."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from ganmod.cli.option_checks import check_device
+
+if TYPE_CHECKING:
+    import torch
+
+    from ganmod.feature_spaces import FeatureSpace
+    from metrics.process_shares import Processes
+    from metrics.set_features import SetFeatures
+    from training.image_sources import FileImages, ImageSource
+
+NUM_GENERATED = 50_000
+MODEL_SUFFIX = ".safetensors"
+LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
+
+SET = click.Path(exists=True, path_type=Path)
+
+
+class MetricList(click.ParamType):
+    """ "fid,pr" -> ("fid", "pr")."""
+
+    name = "metrics"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        from metrics.set_distances import parse_metrics
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_metrics(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("generated", metavar="A", type=SET)
+@click.argument("real", metavar="B", type=SET)
+@click.option(
+    "--metrics",
+    type=MetricList(),
+    default="fid",
+    show_default=True,
+    metavar="LIST",
+    help="Some of fid, kid, pr (precision, recall), dc (density, coverage), all in one pass.",
+)
+@click.option(
+    "--features",
+    default="inception",
+    show_default=True,
+    metavar="NAME",
+    help="Feature space: inception, squeezenet1_1, cifar-resnet56, vgg19, dinov2, module:callable, ...",
+)
+@click.option("--feature-weights", type=click.Path(path_type=Path), help="Its weights, a file or a folder.")
+@click.option(
+    "--num",
+    type=click.IntRange(2),
+    help=f"Images to generate [default: {NUM_GENERATED}], or to draw from the files of A [default: all].",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="First seed of generated images; of drawing files, and of KID's subsets.",
+)
+@click.option(
+    "--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi of a model."
+)
+@click.option("--class", "which", metavar="INDEX|NAME", help="One class of a conditional model.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--reference-cache/--no-reference-cache",
+    default=True,
+    show_default=True,
+    help="Keep what was measured of B in the user's cache folder, under a hash of its files.",
+)
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+def fid(
+    generated: Path,
+    real: Path,
+    metrics: tuple[str, ...],
+    features: str,
+    feature_weights: Path | None,
+    num: int | None,
+    seed: int,
+    truncation_psi: float,
+    which: str | None,
+    batch: int,
+    device: str,
+    as_json: bool,
+    reference_cache: bool,
+    plugin: tuple[str, ...],
+) -> None:
+    """Distance of the images in A to the real ones in B, each a folder or a zip; A may be a model file, too.
+
+    A model's images are generated here: image i from seed + i, with random noise. Only figures of equal
+    numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun,
+    the processes share the images, and the result is that of one process.
+    """
+    from ganmod.feature_spaces import NAMES, load_feature_space
+    from metrics.process_shares import current_processes
+    from metrics.set_distances import least_images, measure_distances, needs_features
+    from training import distributed
+    from training.image_sources import FileImages
+
+    if features not in NAMES and ":" not in features:
+        near = difflib.get_close_matches(features, NAMES, n=1)
+        hint = f", did you mean {near[0]!r}" if near else ""
+        raise click.UsageError(
+            f"--features: unknown space {features!r}{hint}? Expected one of {', '.join(NAMES)}, or "
+            "module:callable"
+        )
+    if device != "auto":
+        check_device(device)
+    rank, _, place = distributed.start(device)
+    try:
+        reference = FileImages(real, at_least=least_images(metrics))
+        if generated.suffix.lower() == MODEL_SUFFIX and generated.is_file():
+            source = _model_source(
+                generated, real, place, num=num, seed=seed, psi=truncation_psi, which=which, plugin=plugin
+            )
+        else:
+            if which is not None or truncation_psi != 1:
+                raise click.UsageError("--class and --trunc are for a model file as A")
+            source = FileImages(generated, num=num, seed=seed, at_least=least_images(metrics))
+        space = load_feature_space(features, feature_weights, device=place)
+        processes = current_processes(place)
+        keep = needs_features(metrics)
+        with _warnings_as_lines():
+            found_real = _measured_reference(
+                reference, space, processes, keep=keep, batch=batch, use_cache=reference_cache
+            )
+            found = _measured(source, space, processes, keep=keep, batch=batch, title="A")
+        if rank == 0:
+            values = measure_distances(found, found_real, metrics, space, seed=seed)
+            _report(values, source, reference, found, found_real, metrics, space, seed, as_json)
+        source.close()
+        reference.close()
+    finally:
+        distributed.stop()
+
+
+def _model_source(
+    model: Path,
+    real: Path,
+    device: torch.device,
+    *,
+    num: int | None,
+    seed: int,
+    psi: float,
+    which: str | None,
+    plugin: tuple[str, ...],
+) -> ImageSource:
+    """The images of a model file, with labels as the real ones have them or of one class."""
+    from ganmod.cli.generator_options import chosen_label, load_generator
+    from training.image_sources import GeneratorImages, labels_of
+
+    # In full precision: half of it on a GPU would be another measurement than on a CPU.
+    G, class_names = load_generator(model, plugin=plugin, device="cpu")
+    labels = None
+    if which is not None:
+        labels = chosen_label(which, G, class_names)
+    elif G.c_dim:
+        labels = labels_of(real, c_dim=G.c_dim)
+    count = NUM_GENERATED if num is None else num
+    return GeneratorImages(
+        G.to(device), count, first_seed=seed, truncation_psi=psi, labels=labels, name=str(model)
+    )
+
+
+def _measured(
+    source: ImageSource, space: FeatureSpace, processes: Processes, *, keep: bool, batch: int, title: str
+) -> SetFeatures:
+    from metrics.set_features import measure_set
+
+    own = sum(len(indices) for indices in processes.batches(source.num_images, batch))
+    with _bar(own, title, processes) as bar:
+        return measure_set(
+            source.load,
+            source.num_images,
+            space,
+            keep=keep,
+            batch_size=batch,
+            processes=processes,
+            done=bar.update,
+        )
+
+
+def _measured_reference(
+    reference: FileImages,
+    space: FeatureSpace,
+    processes: Processes,
+    *,
+    keep: bool,
+    batch: int,
+    use_cache: bool,
+) -> SetFeatures:
+    """`_measured` of the real images, from the cache where it holds them."""
+    from ganmod.user_cache import user_cache_dir
+    from metrics.set_features import reference_set
+
+    def measure() -> SetFeatures:
+        return _measured(reference, space, processes, keep=keep, batch=batch, title="B")
+
+    if not use_cache or space.fingerprint is None:
+        return measure()
+    with _bar(reference.num_images, "B, hash", processes) as bar:
+        content = reference.content_hash(bar.update)
+    return reference_set(
+        measure, space, content_hash=content, cache_dir=user_cache_dir(), keep=keep, processes=processes
+    )
+
+
+def _report(
+    values: dict[str, float],
+    source: ImageSource,
+    reference: FileImages,
+    found: SetFeatures,
+    found_real: SetFeatures,
+    metrics: tuple[str, ...],
+    space: FeatureSpace,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Print values and all that they depend on: a table, or JSON."""
+    from metrics.frechet import shown_distance
+    from metrics.set_distances import cautions, settings
+
+    sides = {"A": source.conditions(), "B": reference.conditions()}
+    counts = {"A": found.count, "B": found_real.count}
+    notes = cautions(metrics, found.count, found_real.count, space.dim)
+    for side, conditions in sides.items():
+        if lossy := conditions.get("num_lossy_files"):
+            notes.append(
+                f"{side}: {lossy:,} of {conditions['num_files']:,} files have a lossy format such as JPEG, "
+                "which alone moves these figures: use PNG for both"
+            )
+        if skipped := conditions.get("num_files", counts[side]) - counts[side]:
+            notes.append(f"{side}: {skipped:,} unreadable images were left out")
+    if source.first_size != reference.first_size:
+        first = [sides[side]["first_size"] for side in "AB"]
+        notes.append(f"the first images of A and B are {first[0]} and {first[1]}: compare equal resolutions")
+    used = settings(metrics, found.count, found_real.count, seed=seed)
+    if as_json:
+        report = {
+            "metrics": values,
+            "num_images": counts,
+            "features": space.fingerprint or space.name,
+            "settings": used,
+            "images": sides,
+            "versions": {name: version(name) for name in LIBRARIES},
+            "warnings": notes,
+        }
+        click.echo(json.dumps(report, indent=1))
+        return
+    width = max(map(len, values)) + 2
+    for name, value in values.items():
+        distance = name.startswith(("fid", "fd_"))
+        click.echo(f"{name:{width}}{shown_distance(value) if distance else value:.6g}")
+    for side, conditions in sides.items():
+        facts = ", ".join(f"{key} {value}" for key, value in conditions.items() if value not in (None, 0))
+        click.echo(f"{side}: {counts[side]:,} images; {facts}")
+    click.echo(f"features: {space.fingerprint or space.name + ' (no fingerprint)'}")
+    for line in used.values():
+        click.echo(line)
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+def _bar(total: int, title: str, processes: Processes) -> tqdm:
+    """Of the first process alone; silent where the output is no terminal."""
+    return tqdm(total=total, desc=title, unit="img", disable=None if processes.rank == 0 else True)
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Python warnings as one line each, above the progress bars."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        tqdm.write(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
