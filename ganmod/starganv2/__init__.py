@@ -1,0 +1,14 @@
+"""StarGAN v2 with any modulation: networks and the specification they are built from."""
+
+from ganmod.starganv2.domain_networks import Discriminator, MappingNetwork, StyleEncoder
+from ganmod.starganv2.generator import Generator, high_pass
+from ganmod.starganv2.spec import StarGANv2Spec
+
+__all__ = [
+    "Discriminator",
+    "Generator",
+    "MappingNetwork",
+    "StarGANv2Spec",
+    "StyleEncoder",
+    "high_pass",
+]
