@@ -19,7 +19,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "stylize",
         "Stylise an image, or a folder of contents x a folder of styles.",
     ),
-    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2`."),
+    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2|starganv2`."),
     "generate": (
         "ganmod.cli.generate",
         "generate",
