@@ -78,8 +78,8 @@ def tiny(images: Path, steps: int, **changes: object) -> StarGANv2Run:
     ("modulation", "steps", "first", "changes"),
     [
         ("adain", 37, 17, {}),
-        ("adaconv", 7, 3, {"runtime.precision": "bfloat16"}),
-        ("weight_demod", 7, 3, {"model.w_hpf": 1.0, "model.img_size": 32}),
+        ("adaconv", 5, 2, {"runtime.precision": "bfloat16"}),
+        ("weight_demod", 5, 2, {"model.w_hpf": 1.0, "model.img_size": 32}),
     ],
     ids=["adain", "adaconv-bfloat16", "weight_demod-high-pass"],
 )
@@ -181,8 +181,8 @@ def assert_close(a: dict, b: dict) -> None:
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Path) -> None:
     changes = {"runtime.precision": "float64"}
-    train(tiny(images, 4, **changes), tmp_path / "whole", progress=False)
-    train(tiny(images, 4, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", progress=False)
+    train(tiny(images, 2, **changes), tmp_path / "whole", progress=False)
+    train(tiny(images, 2, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", progress=False)
     assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
 
 
@@ -190,7 +190,7 @@ def test_two_processes_equal_one(tmp_path: Path, images: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    config = tiny(images, 4, **{"runtime.precision": "float64"})
+    config = tiny(images, 2, **{"runtime.precision": "float64"})
     train(config, tmp_path / "one", progress=False)
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -220,9 +220,7 @@ def test_the_model_file_translates(tmp_path: Path, images: Path) -> None:
         assert model.G(x, style).shape == (2, 3, 16, 16)
     for name in ("references", "latents"):
         assert (tmp_path / f"{name}-000000.png").stat().st_size > 1000
-    with pytest.raises(
-        ModelFileError, match="is a model file of kind .starganv2., not .stylegan2.; load it with"
-    ):
+    with pytest.raises(ModelFileError, match=r"kind 'starganv2', not 'stylegan2'; load it with ganmod"):
         ganmod.load(path)
 
 
@@ -247,22 +245,16 @@ def test_another_run_is_not_continued(tmp_path: Path, images: Path) -> None:
     train(tiny(images, 1), run, progress=False)
     with pytest.raises(ValueError, match=r"loss.diversity_decay_kimg = 0.12, this command says 1"):
         train(tiny(images, 2, **{"loss.diversity_decay_kimg": 1.0}), run, progress=False)
+    (tmp_path / "here").symlink_to(images)
+    config = tiny(tmp_path / "here", 1)
+    train(config, tmp_path / "moved", progress=False)
     for name, new in (("cat", "cat"), ("dog", "wolf")):
         (tmp_path / "data" / new).mkdir(parents=True)
         (tmp_path / "data" / new / "0.png").write_bytes((images / name / "0.png").read_bytes())
-    config = tiny(images, 2)
-    (tmp_path / "here").symlink_to(images)
-    train(tiny(tmp_path / "here", 1), tmp_path / "linked", progress=False)
     (tmp_path / "here").unlink()
     (tmp_path / "here").symlink_to(tmp_path / "data")
     with pytest.raises(ValueError, match="a run on the domains cat, dog, but the data have cat, wolf"):
-        train(
-            config.model_copy(
-                update={"data": config.data.model_copy(update={"path": str(tmp_path / "here")})}
-            ),
-            tmp_path / "linked",
-            progress=False,
-        )
+        train(config, tmp_path / "moved", progress=False)
 
 
 def test_batches(images: Path) -> None:

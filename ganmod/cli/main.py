@@ -25,6 +25,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "generate",
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
+    "translate": (
+        "ganmod.cli.translate",
+        "translate_command",
+        "Translate photos between domains with a trained StarGAN v2.",
+    ),
     "project": (
         "ganmod.cli.project",
         "project_command",
