@@ -284,7 +284,9 @@ def load_perceptual_maps(
         return own
     if name not in PRETRAINED:
         known = ", ".join((*PRETRAINED, *VGG_NAMES))
-        raise ValueError(f"feature network {name!r} has no maps to compare: expected {known} or module:callable")
+        raise ValueError(
+            f"feature network {name!r} has no maps to compare: expected {known} or module:callable"
+        )
     network = load_feature_space(name, path, device=device).network  # type: ignore[attr-defined]
 
     def maps(x: Tensor) -> dict[str, Tensor]:

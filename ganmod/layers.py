@@ -34,6 +34,18 @@ def half_precision(device: torch.device, dtype: torch.dtype | None) -> contextli
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
+def fold_gains(module: nn.Module) -> None:
+    """Multiply the weights of a module's layers by their run-time gains for good, which then are one.
+
+    The function stays the same. Under Adam, whose steps do not follow the gradient's size, the layers then
+    learn as plain ones: sqrt(fan-in) times as fast, relative to their weights. For layers with `fold_gain_`.
+    """
+    for layer in module.modules():
+        fold = getattr(layer, "fold_gain_", None)
+        if fold is not None:
+            fold()
+
+
 class EqualizedLinear(nn.Module):
     """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time.
 
@@ -55,6 +67,12 @@ class EqualizedLinear(nn.Module):
         self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul))
         self.gain = lr_mul * in_features**-0.5
         self.bias_gain = lr_mul
+
+    @torch.no_grad()
+    def fold_gain_(self) -> None:
+        """Take 1/sqrt(I) into the stored weight, lr_mul stays; see `fold_gains`."""
+        self.weight.mul_(self.gain / self.bias_gain)
+        self.gain = self.bias_gain
 
     def forward(self, x: Tensor) -> Tensor:
         bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain

@@ -19,13 +19,18 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "stylize",
         "Stylise an image, or a folder of contents x a folder of styles.",
     ),
-    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2`."),
+    "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2|starganv2`."),
     "generate": (
         "ganmod.cli.generate",
         "generate",
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
     "fid": ("ganmod.cli.fid", "fid", "FID, KID, precision and recall of images against real ones."),
+    "translate": (
+        "ganmod.cli.translate",
+        "translate_command",
+        "Translate photos between domains with a trained StarGAN v2.",
+    ),
     "project": (
         "ganmod.cli.project",
         "project_command",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 import click
@@ -11,20 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 import style_transfer
+from ganmod.cli.image_pairs import check_out, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
-from ganmod.images import (
-    IMAGE_SUFFIXES,
-    ImageError,
-    list_images,
-    make_grid,
-    read_image,
-    resize_short_side,
-    write_image,
-)
+from ganmod.images import ImageError, read_image, write_image
 from style_transfer.prepare import MIN_SIDE, interpolate_params
-
-GRID_CELL = 256
-GRID_LIMIT = 12
 
 
 @click.command()
@@ -67,9 +56,9 @@ def stylize(
     An image of a folder that cannot be used is named and left out, and the exit code is then 1. Under
     torchrun, the styles of a folder are shared out over the processes.
     """
-    contents, styles = _results_names(content), _results_names(style)
+    contents, styles = results_names(content), results_names(style)
     several = content.is_dir() or style.is_dir()
-    _check_out(out, content, style)
+    check_out(out, content, style, several=several)
     check_device(device)
     import_plugins(plugin)
     network = style_transfer.load(model).to(device)
@@ -112,39 +101,9 @@ def stylize(
         for file in unusable:
             contents.pop(file, None)
             styles.pop(file, None)
-        click.echo(f"grid: {_write_grid(out, contents, styles)}")
+        click.echo(f"grid: {write_grid(out, contents, styles)}")
     if unusable:
         raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable.values()))
-
-
-def _results_names(source: Path) -> dict[Path, str]:
-    """Image files of a folder, or the one file -> their part of the names of results, each once.
-
-    That is the stem, or the whole path inside the folder for files that share their stem with another.
-    """
-    if not source.is_dir():
-        return {source: source.stem}
-    files = list_images(source)
-    stems = Counter(file.stem for file in files)
-    return {
-        file: file.stem if stems[file.stem] == 1 else "_".join(file.relative_to(source).parts)
-        for file in files
-    }
-
-
-def _check_out(out: Path, content: Path, style: Path) -> None:
-    """click.UsageError for an --out that cannot hold the results, or whose files the next run would read."""
-    folders = [folder for folder in (content, style) if folder.is_dir()]
-    if not folders and out.suffix.lower() not in IMAGE_SUFFIXES:
-        raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
-    if folders and out.is_file():
-        raise click.UsageError(f"--out {out} is a file, but several results need a folder")
-    for folder in folders:
-        if out.resolve().is_relative_to(folder.resolve()):
-            raise click.UsageError(
-                f"--out {out} lies inside {folder}, whose images are read again in the next run: "
-                "give a folder elsewhere"
-            )
 
 
 def _read(path: Path) -> np.ndarray:
@@ -154,18 +113,3 @@ def _read(path: Path) -> np.ndarray:
     if min(height, width) < MIN_SIDE:
         raise ImageError(f"{path} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}")
     return image
-
-
-def _write_grid(out: Path, contents: dict[Path, str], styles: dict[Path, str]) -> Path:
-    """Styles above, contents at the left, results between, from the files written; the first 12 x 12."""
-
-    def cell(path: Path) -> np.ndarray:
-        return resize_short_side(read_image(path), GRID_CELL)
-
-    shown = list(styles)[:GRID_LIMIT]
-    rows: list[list[np.ndarray | None]] = [[None, *(cell(style) for style in shown)]]
-    for content in list(contents)[:GRID_LIMIT]:
-        results = (cell(out / f"{contents[content]}--{styles[style]}.png") for style in shown)
-        rows.append([cell(content), *results])
-    write_image(out / "grid.png", make_grid(rows))
-    return out / "grid.png"

@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 import click
 
-from configs.schema import StyleGAN2Run, list_presets, load_run, load_stylegan2, parse_setting, to_yaml
+from configs.schema import (
+    StyleGAN2Run,
+    list_presets,
+    load_run,
+    load_starganv2,
+    load_stylegan2,
+    parse_setting,
+    to_yaml,
+)
 from ganmod.cli.option_checks import check_device, import_plugins
 
 
@@ -56,6 +64,36 @@ def run_options(command: Command) -> Command:
     for option in reversed(RUN_OPTIONS):
         command = option(command)
     return command
+
+
+def changes_of(
+    own: dict[str, Any],
+    *,
+    batch: int | None,
+    kimg: float | None,
+    minutes: float | None,
+    seed: int | None,
+    device: str | None,
+    precision: str | None,
+    compiled: bool | None,
+    plugin: tuple[str, ...],
+    settings: tuple[str, ...],
+) -> dict[str, Any]:
+    """What was given on the command line, {dotted.key: value}: a recipe's own options, then the shared ones,
+    then --set.
+    """
+    given = own | {
+        "schedule.batch_size": batch,
+        "schedule.total_kimg": kimg,
+        "schedule.minutes": minutes,
+        "runtime.seed": seed,
+        "runtime.device": device,
+        "runtime.precision": precision,
+        "runtime.compile": compiled,
+        "plugins": list(plugin) or None,
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    return changes | dict(parse_setting(text) for text in settings)
 
 
 @train.command()
@@ -115,25 +153,26 @@ def style(
     dry_run: bool,
 ) -> None:
     """Train a style-transfer model on folders of content and style images."""
-    given: dict[str, Any] = {
-        "data.content": list(content) or None,
-        "data.style": list(style) or None,
-        "data.exclude": list(exclude) or None,
-        "model.modulation": modulation,
-        "model.encoder": encoder,
-        "loss.network": loss_network,
-        "schedule.batch_size": batch,
-        "schedule.total_kimg": kimg,
-        "schedule.minutes": minutes,
-        "data.crop": size,
-        "runtime.seed": seed,
-        "runtime.device": device,
-        "runtime.precision": precision,
-        "runtime.compile": compiled,
-        "plugins": list(plugin) or None,
-    }
-    changes = {key: value for key, value in given.items() if value is not None}
-    changes |= dict(parse_setting(text) for text in settings)
+    changes = changes_of(
+        {
+            "data.content": list(content) or None,
+            "data.style": list(style) or None,
+            "data.exclude": list(exclude) or None,
+            "model.modulation": modulation,
+            "model.encoder": encoder,
+            "loss.network": loss_network,
+            "data.crop": size,
+        },
+        batch=batch,
+        kimg=kimg,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        plugin=plugin,
+        settings=settings,
+    )
     if feature_weights is not None:
         resolved = load_run(config, changes)
         if resolved.model.encoder != "ganmod-slim":
@@ -212,29 +251,30 @@ def stylegan2(
     dry_run: bool,
 ) -> None:
     """Train StyleGAN2 with any modulation on images of one size."""
-    given: dict[str, Any] = {
-        "data.path": data,
-        "data.conditional": conditional,
-        "data.mirror": mirror,
-        "model.modulation": modulation,
-        "loss.r1_gamma": gamma,
-        "augmentation.kind": aug,
-        "schedule.batch_size": batch,
-        "schedule.total_kimg": kimg,
-        "schedule.minutes": minutes,
-        "transfer": transfer,
-        "freeze_d": freeze_d,
-        "runtime.seed": seed,
-        "runtime.device": device,
-        "runtime.precision": precision,
-        "runtime.compile": compiled,
-        "metric.every": metrics_every,
-        "metric.features": metric_features,
-        "metric.feature_weights": feature_weights,
-        "plugins": list(plugin) or None,
-    }
-    changes = {key: value for key, value in given.items() if value is not None}
-    changes |= dict(parse_setting(text) for text in settings)
+    changes = changes_of(
+        {
+            "data.path": data,
+            "data.conditional": conditional,
+            "data.mirror": mirror,
+            "model.modulation": modulation,
+            "loss.r1_gamma": gamma,
+            "augmentation.kind": aug,
+            "transfer": transfer,
+            "freeze_d": freeze_d,
+            "metric.every": metrics_every,
+            "metric.features": metric_features,
+            "metric.feature_weights": feature_weights,
+        },
+        batch=batch,
+        kimg=kimg,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        plugin=plugin,
+        settings=settings,
+    )
     resolved = load_stylegan2(config, changes)
     import_plugins(resolved.plugins)
     if not resolved.data.path:
@@ -269,6 +309,84 @@ def _dry_run_stylegan2(config: StyleGAN2Run) -> None:
     click.echo(f"# {dataset.num_images} images of {width}x{height} (width x height), labels: {dataset.c_dim}")
     for name, network in (("G", G), ("D", D)):
         click.echo(f"# parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
+
+
+@train.command()
+@click.option(
+    "--config", default="starganv2-afhq", show_default=True, metavar="NAME|PATH", help="Preset or YAML file."
+)
+@click.option(
+    "--data",
+    type=click.Path(exists=True),
+    help="Folder or zip of images, a sub-folder per domain.  [required]",
+)
+@click.option(
+    "--modulation", help='adain, adaconv, weight_demod, your own; "adaconv@16-64,adain@128-" by size.'
+)
+@click.option("--size", type=int, help="Side to which all images are resized: 64, 128, 256, 512 or 1024.")
+@click.option("--mirror/--no-mirror", default=None, help="Flip half of the images left to right.")
+@click.option("--diversity", type=float, help="Weight of the diversity loss at the start.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float64"]))
+@run_options
+def starganv2(
+    config: str,
+    data: str | None,
+    modulation: str | None,
+    size: int | None,
+    mirror: bool | None,
+    diversity: float | None,
+    out: Path | None,
+    batch: int | None,
+    kimg: float | None,
+    minutes: float | None,
+    seed: int | None,
+    device: str | None,
+    precision: str | None,
+    compiled: bool | None,
+    resume: bool,
+    plugin: tuple[str, ...],
+    settings: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Train StarGAN v2 with any modulation: translation between the domains of a folder."""
+    changes = changes_of(
+        {
+            "data.path": data,
+            "data.mirror": mirror,
+            "model.modulation": modulation,
+            "model.img_size": size,
+            "loss.diversity_weight": diversity,
+        },
+        batch=batch,
+        kimg=kimg,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        precision=precision,
+        compiled=compiled,
+        plugin=plugin,
+        settings=settings,
+    )
+    resolved = load_starganv2(config, changes)
+    import_plugins(resolved.plugins)
+    if not resolved.data.path:
+        raise click.UsageError("Missing option '--data': a folder or zip with one sub-folder per domain")
+    if dry_run:
+        from training.starganv2_run import build_dataset, build_networks, build_spec
+
+        dataset = build_dataset(resolved.data, resolved.model.img_size, resolved.runtime.seed)
+        click.echo(to_yaml(resolved), nl=False)
+        click.echo(f"# images: {', '.join(f'{name} {count}' for name, count in dataset.counts.items())}")
+        networks = build_networks(build_spec(resolved, dataset.domains))
+        for name, network in networks._asdict().items():
+            click.echo(f"# parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out': the run folder")
+    check_device(resolved.runtime.device)
+    from training.train_starganv2 import train as train_starganv2
+
+    click.echo(f"model: {train_starganv2(resolved, out, resume=resume)}")
 
 
 def _check_modulation(name: str) -> None:

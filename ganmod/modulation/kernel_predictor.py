@@ -55,6 +55,12 @@ class KernelPredictor(nn.Module):
         self.identity: Tensor
         self.register_buffer("identity", identity, persistent=False)
 
+    @torch.no_grad()
+    def fold_gain_(self) -> None:
+        """Take the depthwise head's gain into its stored weight, lr_mul stays; see `layers.fold_gains`."""
+        self.depthwise_weight.mul_(self.depthwise_gain / self.lr_mul)
+        self.depthwise_gain = self.lr_mul
+
     def forward(self, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         n, c, g, k = len(style), self.channels, self.group_size, self.kernel_size
         pooled = pool_style(style)

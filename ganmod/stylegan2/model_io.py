@@ -16,6 +16,7 @@ KIND = "stylegan2"
 
 _OTHER_KINDS = {  # what loads them
     "style-transfer": "load it with style_transfer.load, or use it in `ganmod stylize --model`",
+    "starganv2": "load it with ganmod.starganv2.load_starganv2",
     "feature-network": "load it with ganmod.load_features",
 }
 

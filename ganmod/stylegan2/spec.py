@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from math import log2
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+
+from ganmod.network_spec import NetworkSpec
 
 Architecture = Literal["skip", "resnet", "orig"]
 StyleLift = Literal["none", "shared", "per_layer"]
@@ -17,8 +18,6 @@ HalfDtype = Literal["float16", "bfloat16"]
 HALF_DTYPES: dict[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 _MIN_START = 4  # pixels of the shorter side at the coarsest level
-
-S = TypeVar("S", bound="_NetworkSpec")
 
 
 class Level(NamedTuple):
@@ -34,7 +33,7 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _NetworkSpec:
+class _NetworkSpec(NetworkSpec):
     """What both networks share.
 
     img_resolution: pixels, height and width or one number for both; start_size, the coarsest level's, times a
@@ -68,17 +67,6 @@ class _NetworkSpec:
             raise ValueError(f"conv_clamp is {self.conv_clamp}, expected a positive number or None")
         self.levels()
 
-    def check_choice(self, name: str, known: tuple[str, ...]) -> None:
-        """Raise ValueError unless the field holds one of the known words."""
-        if getattr(self, name) not in known:
-            raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, known))}")
-
-    def check_at_least(self, low: int, *names: str) -> None:
-        """Raise ValueError unless the fields hold numbers from `low`."""
-        for name in names:
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from {low}")
-
     @property
     def img_size(self) -> tuple[int, int]:
         """Height and width in pixels."""
@@ -100,21 +88,6 @@ class _NetworkSpec:
             )
             for i in range(doublings + 1)
         ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Values for JSON; `from_dict` gives an equal spec."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
-        """The spec that `to_dict` wrote; ValueError for a key it does not have."""
-        known = [f.name for f in fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
-                raise ValueError(f"{cls.__name__} has no field {key!r}{hint}; it has {', '.join(known)}")
-        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,66 @@
+"""Commands on every pair of two sets of images: names of results, where they may go, the grid of all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import numpy as np
+
+from ganmod.images import IMAGE_SUFFIXES, list_images, make_grid, read_image, resize_short_side, write_image
+
+GRID_CELL = 256
+GRID_LIMIT = 12
+
+
+def results_names(source: Path) -> dict[Path, str]:
+    """Image files of a folder, or the one file -> their part of the names of results, each once.
+
+    That is the stem, or the whole path inside the folder for files that share their stem with another.
+    """
+    if not source.is_dir():
+        return {source: source.stem}
+    files = list_images(source)
+    stems = Counter(file.stem for file in files)
+    return {
+        file: file.stem if stems[file.stem] == 1 else "_".join(file.relative_to(source).parts)
+        for file in files
+    }
+
+
+def check_out(out: Path, *inputs: Path, several: bool) -> None:
+    """click.UsageError for an --out that cannot hold the results, or whose files the next run would read.
+
+    inputs: files and folders that are read.
+    """
+    if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
+        raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
+    if several and out.is_file():
+        raise click.UsageError(f"--out {out} is a file, but several results need a folder")
+    for folder in inputs:
+        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise click.UsageError(
+                f"--out {out} lies inside {folder}, whose images are read again in the next run: "
+                "give a folder elsewhere"
+            )
+
+
+def write_grid(out: Path, contents: Mapping[Path, str], styles: Mapping[Path, str]) -> Path:
+    """Styles above, contents at the left, results between, from the files written; the first 12 x 12.
+
+    A style without a file, such as a seed, has no picture above.
+    """
+
+    def cell(path: Path) -> np.ndarray:
+        return resize_short_side(read_image(path), GRID_CELL)
+
+    shown = list(styles)[:GRID_LIMIT]
+    above = [cell(style) if style.exists() else None for style in shown]
+    rows: list[list[np.ndarray | None]] = [[None, *above]] if any(x is not None for x in above) else []
+    for content in list(contents)[:GRID_LIMIT]:
+        results = (cell(out / f"{contents[content]}--{styles[style]}.png") for style in shown)
+        rows.append([cell(content), *results])
+    write_image(out / "grid.png", make_grid(rows))
+    return out / "grid.png"

@@ -1,0 +1,41 @@
+"""What networks are built from: plain values that JSON can hold, checked when they are given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+S = TypeVar("S", bound="NetworkSpec")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """Base of the specifications: to a dictionary and back, and the checks that they share."""
+
+    def check_choice(self, name: str, known: tuple[str, ...]) -> None:
+        """Raise ValueError unless the field holds one of the known words."""
+        if getattr(self, name) not in known:
+            raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, known))}")
+
+    def check_at_least(self, low: int, *names: str) -> None:
+        """Raise ValueError unless the fields hold numbers from `low`."""
+        for name in names:
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number from {low}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values for JSON; `from_dict` gives an equal spec."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
+        """The spec that `to_dict` wrote; ValueError for a key it does not have."""
+        known = [f.name for f in fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                raise ValueError(f"{cls.__name__} has no field {key!r}{hint}; it has {', '.join(known)}")
+        return cls(**values)

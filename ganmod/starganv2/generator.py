@@ -1,0 +1,220 @@
+"""The StarGAN v2 generator: an image and a style code to an image, its decoder modulated as one chooses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.layers import ScaledReLU, StaticConv2d, fold_gains, widen
+from ganmod.modulation import (
+    AdaIN,
+    ModulatedConv2d,
+    StyleSpec,
+    WeightDemod,
+    create_modulation,
+    modulation_per_resolution,
+    options_per_modulation,
+)
+from ganmod.starganv2.residual_block import (
+    LRELU_SLOPE,
+    RESIDUAL_GAIN,
+    AffineInstanceNorm,
+    ResidualBlock,
+    he_init,
+)
+from ganmod.starganv2.spec import StarGANv2Spec
+
+HIGH_PASS_SIZES = (32, 64, 128)  # pixels; the first has a mask of its own, the others share one
+
+
+def high_pass(x: Tensor, w_hpf: float) -> Tensor:
+    """x [N,C,H,W] convolved with [[-1,-1,-1],[-1,8,-1],[-1,-1,-1]] / w_hpf, zeros outside (StarGAN v2)."""
+    kernel = x.new_full((3, 3), -1 / w_hpf)
+    kernel[1, 1] = 8 / w_hpf
+    channels = x.shape[1]
+    return F.conv2d(x, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+
+
+class PlainStaticConv2d(StaticConv2d):
+    """A static convolution without run-time gain, He-initialised: the weight of StarGAN v2's plain layers."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, up: bool = False) -> None:
+        resample = nn.Upsample(scale_factor=2, mode="nearest") if up else None
+        super().__init__(in_channels, out_channels, 3, resample=resample)
+        self.gain = 1.0
+        nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
+
+    @property
+    def scaled_weight(self) -> Tensor:
+        return self.weight
+
+
+class DecoderLayer(ModulatedConv2d):
+    """modulate -> leaky ReLU -> [nearest upsampling] -> 3 x 3 convolution -> + bias.
+
+    The modulation learns as fast as the plain layers around it (`fold_gains`). AdaIN's affine map starts as
+    the published one, N(0, 2 / style_dim). Demodulation takes out the factor sqrt 2 by which He
+    initialisation makes up for the leaky ReLU, so that the ReLU gives it back.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style: StyleSpec,
+        *,
+        modulation: str,
+        options: Mapping[str, Any],
+        up: bool = False,
+    ) -> None:
+        layer = create_modulation(modulation, in_channels, style, options)
+        fold_gains(layer)
+        if isinstance(layer, AdaIN):
+            nn.init.kaiming_normal_(layer.affine.weight, mode="fan_in", nonlinearity="relu")
+        demodulated = isinstance(layer, WeightDemod) and layer.demodulate
+        super().__init__(
+            PlainStaticConv2d(in_channels, out_channels, up=up),
+            layer,
+            between=ScaledReLU(LRELU_SLOPE, gain=2**0.5) if demodulated else nn.LeakyReLU(LRELU_SLOPE),
+        )
+
+
+class DecoderBlock(nn.Module):
+    """Two modulated convolutions: x [N,C,H,W] -> [N,O,H',W'], upsampled in the first with `up`.
+
+    With `shortcut` the input is added and the sum divided by sqrt 2; the published networks with the
+    high-pass filter have none (Choi et al. 2020, appendix). They hold the shortcut's weight all the same.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        style: StyleSpec,
+        *,
+        modulation: str,
+        options: Mapping[str, Any],
+        up: bool,
+        shortcut: bool,
+    ) -> None:
+        super().__init__()
+        self.up, self.shortcut = up, shortcut
+        self.conv1 = DecoderLayer(
+            in_channels, out_channels, style, modulation=modulation, options=options, up=up
+        )
+        self.conv2 = DecoderLayer(out_channels, out_channels, style, modulation=modulation, options=options)
+        different = in_channels != out_channels
+        self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False) if different else nn.Identity()
+        self.skip.requires_grad_(shortcut)
+
+    def predict(self, style: Tensor) -> tuple[Any, Any]:
+        """The parameters of both modulations for this style."""
+        return self.conv1.predict(style), self.conv2.predict(style)
+
+    def forward(self, x: Tensor, params: tuple[Any, Any]) -> Tensor:
+        out = self.conv1.apply_params(x, params[0])  # [N,O,H',W']
+        out = self.conv2.apply_params(out, params[1])
+        if not self.shortcut:
+            return out
+        x = self.skip(x)  # 1 x 1, before the upsampling: the same as after it, at a quarter of the cost
+        if self.up:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return (x + out) * RESIDUAL_GAIN
+
+
+class Generator(nn.Module):
+    """img [N,3,S,S] in [-1,1], style code [N,style_dim] -> img [N,3,S,S], about [-1,1] (Choi et al. 2020).
+
+    With w_hpf > 0, features of the encoder with 32, 64 and 128 pixels are high-pass filtered, multiplied by
+    masks and added to the decoder's. masks: ([N,1,h,w] for 32 pixels, [N,1,h,w] for the others), in [0,1] and
+    of any size; the published ones come from a face landmark network. Without masks the filtered features are
+    added everywhere (the published code leaves them out then, which without a shortcut keeps little of the
+    image); masks of zeros give that.
+    """
+
+    def __init__(self, spec: StarGANv2Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.img_size, self.img_channels, self.style_dim = spec.img_size, spec.img_channels, spec.style_dim
+        widths = spec.generator_widths()
+        coarsest = spec.img_size >> (len(widths) - 1)
+        style = StyleSpec("vector", spec.style_dim, host_width=max(widths))
+        sizes = [coarsest << i for i in range(len(widths))]
+        names = modulation_per_resolution(spec.modulation, sizes)
+        options = options_per_modulation(spec.modulation_options, names.values())
+
+        def decoder_block(in_channels: int, out_channels: int, size: int, *, up: bool) -> DecoderBlock:
+            return DecoderBlock(
+                in_channels,
+                out_channels,
+                style,
+                modulation=names[size],
+                options=options[names[size]],
+                up=up,
+                shortcut=spec.w_hpf == 0,
+            )
+
+        pairs = list(itertools.pairwise(widths))  # fine to coarse
+        last = widths[-1]
+        self.from_rgb = nn.Conv2d(spec.img_channels, widths[0], 3, padding=1)
+        self.encode = nn.ModuleList(ResidualBlock(i, o, normalize=True, down=True) for i, o in pairs)
+        self.encode.extend(ResidualBlock(last, last, normalize=True) for _ in range(2))
+        self.decode = nn.ModuleList(decoder_block(last, last, coarsest, up=False) for _ in range(2))
+        self.decode.extend(
+            decoder_block(o, i, size, up=True)
+            for (i, o), size in zip(reversed(pairs), sizes[1:], strict=True)
+        )
+        self.norm = AffineInstanceNorm(widths[0])
+        self.to_rgb = nn.Conv2d(widths[0], spec.img_channels, 1)
+        he_init(self)
+
+    def predict(self, style: Tensor) -> list[Any]:
+        """Style codes [N,style_dim] -> the parameters of every decoder block, coarse to fine."""
+        return [block.predict(style) for block in self.decode]  # type: ignore[operator]
+
+    def forward(self, img: Tensor, style: Tensor, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Raises ValueError for images or codes of another shape, and for masks that would have no effect."""
+        if len(style) != len(img):
+            raise ValueError(f"got {len(img)} images and {len(style)} style codes: give one for each image")
+        return self.render(img, self.predict(style), masks)
+
+    def render(
+        self, img: Tensor, params: Sequence[Any], masks: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """`forward` with parameters predicted before."""
+        check_images(img, self.spec)
+        if masks is not None and self.spec.w_hpf == 0:
+            raise ValueError("this generator has no high-pass filter (w_hpf is 0): give masks=None")
+        x = self.from_rgb(img)  # [N,C,S,S]
+        skipped: dict[int, Tensor] = {}
+        for block in self.encode:
+            if self.spec.w_hpf > 0 and x.shape[2] in HIGH_PASS_SIZES:
+                skipped[x.shape[2]] = x
+            x = block(x)
+        for block, block_params in zip(self.decode, params, strict=True):
+            x = block(x, block_params)
+            if x.shape[2] in skipped:
+                x = x + self._filtered(skipped[x.shape[2]], masks)
+        x = F.leaky_relu(self.norm(x), LRELU_SLOPE)
+        return widen(self.to_rgb(x))  # [N,3,S,S]
+
+    def _filtered(self, features: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
+        if masks is not None:
+            size = features.shape[2]
+            mask = masks[0] if size == HIGH_PASS_SIZES[0] else masks[1]
+            mask = F.interpolate(mask, size=(size, size), mode="bilinear", align_corners=False)
+            features = features * mask.to(features.dtype)
+        return high_pass(features, self.spec.w_hpf)
+
+
+def check_images(img: Tensor, spec: StarGANv2Spec) -> None:
+    """ValueError unless img is [N,3,S,S] of the networks' size."""
+    expected = [spec.img_channels, spec.img_size, spec.img_size]
+    if img.ndim != 4 or list(img.shape[1:]) != expected:
+        raise ValueError(
+            f"img has shape {list(img.shape)}, expected [N, {', '.join(map(str, expected))}]: resize it"
+        )

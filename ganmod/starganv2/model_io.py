@@ -1,0 +1,89 @@
+"""Model files of StarGAN v2: its networks in one file, and the averaged ones back out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
+from ganmod.starganv2.generator import Generator
+from ganmod.starganv2.spec import StarGANv2Spec
+
+KIND = "starganv2"
+
+_OTHER_KINDS = {  # what loads them
+    "style-transfer": "load it with style_transfer.load, or use it in `ganmod stylize --model`",
+    "stylegan2": "load it with ganmod.load, or use it in `ganmod generate`",
+    "feature-network": "load it with ganmod.load_features",
+}
+
+
+class StarGANv2(NamedTuple):
+    """What translates images: three networks averaged over training, in eval mode; domains stand in the spec.
+
+    G(img, style) -> img, where style is mapping(z, domains) or style_encoder(img, domains).
+    """
+
+    G: Generator
+    mapping: MappingNetwork
+    style_encoder: StyleEncoder
+
+    @property
+    def spec(self) -> StarGANv2Spec:
+        return self.G.spec
+
+
+def save_starganv2(
+    path: str | Path,
+    averaged: StarGANv2,
+    *,
+    trained: Mapping[str, nn.Module] | None = None,
+    training: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Write the networks to one model file, whole or not at all.
+
+    trained: further networks by name (G, mapping, style_encoder, D), kept for training that continues from
+    the file. training: plain values for the reader's information. half: store float16. Raises ModelFileError
+    as `save_model_file`.
+    """
+    networks = {f"{name}_ema": network for name, network in averaged._asdict().items()} | dict(trained or {})
+    tensors = {
+        f"{prefix}.{name}": tensor
+        for prefix, network in networks.items()
+        for name, tensor in network.state_dict().items()
+    }
+    config = {"networks": averaged.spec.to_dict(), "training": dict(training or {})}
+    save_model_file(path, tensors, kind=KIND, config=config, half=half)
+
+
+def load_starganv2(path: str | Path) -> StarGANv2:
+    """The networks of a model file, averaged over training, in eval mode on the CPU.
+
+    Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors than its
+    configuration says.
+    """
+    file = read_model_file(path)
+    if file.kind != KIND:
+        way_out = _OTHER_KINDS.get(file.kind, "give a file that `ganmod train starganv2` wrote")
+        raise ModelFileError(f"{path}: is a model file of kind {file.kind!r}, not {KIND!r}; {way_out}")
+    try:
+        spec = StarGANv2Spec.from_dict(file.config["networks"])
+        loaded = StarGANv2(Generator(spec), MappingNetwork(spec), StyleEncoder(spec))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(
+            f"{path}: its configuration describes no StarGAN v2 networks ({error}); it may come from a newer "
+            "ganmod, or train and save it again"
+        ) from error
+    for name, network in loaded._asdict().items():
+        prefix = f"{name}_ema."
+        tensors = {
+            key.removeprefix(prefix): value for key, value in file.tensors.items() if key.startswith(prefix)
+        }
+        load_state(network, tensors, source=path)
+        network.eval().requires_grad_(False)
+    return loaded

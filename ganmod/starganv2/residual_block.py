@@ -1,0 +1,69 @@
+"""The unmodulated residual block of StarGAN v2, and how its plain layers start."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.modulation.statistics import instance_norm
+
+LRELU_SLOPE = 0.2
+RESIDUAL_GAIN = 0.5**0.5  # of the sum of both branches, so that it keeps its size
+
+
+def he_init(module: nn.Module) -> None:
+    """Weights of all plain layers N(0, 2 / fan-in), biases zero (He et al. 2015), as published.
+
+    These layers have no run-time gain, unlike StyleGAN2's, since the published learning rate of 1e-4 is that
+    of plain weights: with equalised ones, which are N(0, 1), it would be sqrt(fan-in / 2) times too low, 48
+    times in a 3 x 3 convolution of 512 channels.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class AffineInstanceNorm(nn.Module):
+    """Instance normalisation with a learned scale and shift per channel, [N,C,H,W] -> [N,C,H,W]."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale, shift = (p.expand(len(x), -1) for p in (self.weight, self.bias))  # [N,C]
+        return instance_norm(x, scale, shift, eps=self.eps)
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block: [N,C,H,W] -> [N,O,H,W], or [N,O,H/2,W/2] with `down`.
+
+    [norm] -> leaky ReLU -> 3 x 3 -> [average pool] -> [norm] -> leaky ReLU -> 3 x 3, plus the input, divided
+    by sqrt 2 (Choi et al. 2020, appendix). The style encoder and the discriminator are built without
+    normalisation.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, normalize: bool = False, down: bool = False
+    ) -> None:
+        super().__init__()
+        self.down = down
+        self.norm1 = AffineInstanceNorm(in_channels) if normalize else nn.Identity()
+        self.conv1 = nn.Conv2d(in_channels, in_channels, 3, padding=1)
+        self.norm2 = AffineInstanceNorm(in_channels) if normalize else nn.Identity()
+        self.conv2 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        different = in_channels != out_channels
+        self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False) if different else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.leaky_relu(self.norm1(x), LRELU_SLOPE))  # [N,C,H,W]
+        if self.down:
+            # Pooled before the 1 x 1 convolution, which is the same as after it at a quarter of the cost.
+            out, x = F.avg_pool2d(out, 2), F.avg_pool2d(x, 2)  # [N,C,H/2,W/2]
+        out = self.conv2(F.leaky_relu(self.norm2(out), LRELU_SLOPE))  # [N,O,H',W']
+        return (self.skip(x) + out) * RESIDUAL_GAIN

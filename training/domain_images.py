@@ -1,0 +1,193 @@
+"""Images of several domains for StarGAN v2: an endless stream that depends on seed and position alone."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ganmod.images import ImageError, resize
+from training.data import MAX_CORRUPT_FILES, draw
+from training.image_files import ImageFiles, read_headers
+from training.image_labels import Labels, find_labels
+
+CROP_AREA = (0.8, 1.0)  # of the image
+CROP_ASPECT = (0.9, 1.1)  # width / height
+_ATTEMPTS = 10
+
+
+class DomainItem(NamedTuple):
+    """One position of the stream, or a batch of them with a first axis N."""
+
+    image: Tensor  # uint8 [3,S,S]: the source
+    domain: Tensor  # int64 []: its domain
+    reference: Tensor  # uint8 [3,S,S]: of the target domain
+    other_reference: Tensor  # uint8 [3,S,S]: another one, for the diversity loss
+    target: Tensor  # int64 []: the target domain
+
+
+class DomainImages(Dataset[DomainItem]):
+    """Images in one sub-folder per domain, of a folder or a zip: position n of an endless stream -> item.
+
+    Source and target domain are drawn alike, whatever their numbers of images, then the images from all of a
+    domain, with replacement, as the published code does. With crop_prob a random part of 0.8 to 1 of the area
+    is cropped (aspect 0.9 to 1.1); every image is then resized to img_size x img_size, and with `mirror` half
+    of them are flipped. Item n depends on (seed, n) alone. A corrupt file is reported by name as a warning
+    and the next one of its domain is taken; more than max_corrupt of them raise ImageError.
+
+    Raises ValueError for fewer than two domains, a domain without a readable image, images outside of the
+    domains' folders.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        img_size: int,
+        seed: int = 0,
+        crop_prob: float = 0.5,
+        mirror: bool = True,
+        cache_mb: int = 2048,
+        max_corrupt: int = MAX_CORRUPT_FILES,
+    ) -> None:
+        self.img_size, self.seed, self.crop_prob, self.mirror = img_size, seed, crop_prob, mirror
+        self.max_corrupt = max_corrupt
+        self.files = ImageFiles(path)
+        labels = _domain_labels(self.files)
+        self.domains = labels.names
+        self._corrupt: set[str] = set()
+        headers, errors = read_headers(self.files)
+        for name, error in errors.items():
+            self._report(name, error)
+        self.names: list[list[str]] = [[] for _ in self.domains]
+        for name, domain in zip(self.files.names, labels.values.tolist(), strict=True):
+            if name in headers:
+                self.names[domain].append(name)
+        for domain, names in zip(self.domains, self.names, strict=True):
+            if not names:
+                raise ValueError(
+                    f"domain {domain!r} of {path} holds no readable image: add some, or remove the domain"
+                )
+        self._cache_bytes = cache_mb * 2**20
+        self._cache: dict[str, np.ndarray] = {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images per domain whose header can be read."""
+        return dict(zip(self.domains, map(len, self.names), strict=True))
+
+    def __getitem__(self, position: int) -> DomainItem:
+        """Item `position` (0 or more) of the stream."""
+        if position < 0:
+            raise IndexError(f"got position {position}: the stream starts at 0")
+        rng = draw(self.seed, "domain source", position)
+        domain = int(rng.integers(len(self.domains)))
+        image = self._drawn(domain, rng)
+        rng = draw(self.seed, "domain references", position)
+        target = int(rng.integers(len(self.domains)))
+        reference, other = (self._drawn(target, rng) for _ in range(2))
+        return DomainItem(image, torch.tensor(domain), reference, other, torch.tensor(target))
+
+    def image(self, domain: int, index: int) -> Tensor:
+        """Image `index` (modulo their number) of a domain, whole, resized, not flipped: uint8 [3,S,S]."""
+        return self._finished(self._readable(domain, index))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    def _drawn(self, domain: int, rng: np.random.Generator) -> Tensor:
+        """A random image of the domain, cropped and flipped at random: uint8 [3,S,S]."""
+        pixels = self._readable(domain, int(rng.integers(len(self.names[domain]))))
+        if rng.random() < self.crop_prob:
+            top, left, height, width = draw_crop(rng, pixels.shape[0], pixels.shape[1])
+            pixels = pixels[top : top + height, left : left + width]
+        return self._finished(pixels, flip=self.mirror and rng.random() < 0.5)
+
+    def _finished(self, pixels: np.ndarray, *, flip: bool = False) -> Tensor:
+        """uint8 [H,W,3] -> uint8 [3,S,S]."""
+        resized = resize(pixels, (self.img_size, self.img_size), resample="bilinear")
+        if flip:
+            resized = resized[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+
+    def _readable(self, domain: int, index: int) -> np.ndarray:
+        """uint8 [H,W,3] of the first readable image of the domain from `index` on."""
+        names = self.names[domain]
+        for step in range(len(names)):
+            name = names[(index + step) % len(names)]
+            if name in self._corrupt:
+                continue
+            try:
+                return self._load(name)
+            except ImageError as error:
+                self._report(name, error)
+        raise ImageError(f"none of the {len(names)} images of domain {self.domains[domain]!r} can be read")
+
+    def _load(self, name: str) -> np.ndarray:
+        if name in self._cache:
+            return self._cache[name]
+        pixels = self.files.read(name)
+        if self._cache_bytes >= pixels.nbytes:
+            self._cache_bytes -= pixels.nbytes
+            self._cache[name] = pixels
+        return pixels
+
+    def _report(self, name: str, error: ImageError) -> None:
+        self._corrupt.add(name)
+        warnings.warn(f"skipped: {error}", stacklevel=3)
+        if len(self._corrupt) > self.max_corrupt:
+            raise ImageError(
+                f"more than {self.max_corrupt} corrupt images in {self.files.path}, the last: {error}"
+            ) from error
+
+
+def draw_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
+    """A random part of an image, in pixels: (top, left, height, width).
+
+    Its area is uniform in CROP_AREA of the whole, its aspect log-uniform in CROP_ASPECT. An image so narrow
+    that ten draws do not fit into it gives its middle, of the nearest aspect.
+    """
+    low, high = (math.log(aspect) for aspect in CROP_ASPECT)
+    for _ in range(_ATTEMPTS):
+        area = height * width * rng.uniform(*CROP_AREA)
+        aspect = math.exp(rng.uniform(low, high))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    w = min(width, round(height * CROP_ASPECT[1]))
+    h = min(height, round(width / CROP_ASPECT[0]))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def _domain_labels(files: ImageFiles) -> Labels:
+    """The domain of every image; ValueError, which says how to lay them out, where there are not two."""
+    empty = _folders_without_images(files)
+    if empty and files.label_file() is None:
+        raise ValueError(
+            f"domain folder {files.path / empty[0]} holds no image: add some, or remove the folder"
+        )
+    labels = find_labels(files) or find_labels(files, source="folders")
+    assert labels is not None
+    if not labels.names:
+        raise ValueError(f"{files.path} has vectors as labels: put each domain into a sub-folder instead")
+    if labels.c_dim < 2:
+        raise ValueError(
+            f"{files.path} holds one domain only, {labels.names[0]!r}: translation needs two or more "
+            "sub-folders, one per domain"
+        )
+    return labels
+
+
+def _folders_without_images(files: ImageFiles) -> list[str]:
+    """Sub-folders at the top, hidden ones apart, in which no image lies."""
+    if files.is_zip:
+        return []
+    with_images = {name.split("/")[0] for name in files.names}
+    folders = sorted(path.name for path in files.path.iterdir() if path.is_dir())
+    return [name for name in folders if not name.startswith((".", "__")) and name not in with_images]

@@ -1,0 +1,155 @@
+"""What one StarGAN v2 step draws and computes: the losses of its discriminator and generator phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
+from training.domain_images import DomainItem
+from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
+from training.granules import granule_normals
+from training.starganv2_losses import cycle_loss, diversity_loss, style_reconstruction_loss
+
+
+class Networks(NamedTuple):
+    """The four networks; their names are those in checkpoints and model files."""
+
+    G: Generator
+    mapping: MappingNetwork
+    style_encoder: StyleEncoder
+    D: Discriminator
+
+    def averaged(self) -> dict[str, nn.Module]:
+        """The three of which a moving average is kept, by name."""
+        return {"G": self.G, "mapping": self.mapping, "style_encoder": self.style_encoder}
+
+
+class FirstOrder(NamedTuple):
+    """The networks where they are differentiated once, and so may be compiled; R1 needs the plain D."""
+
+    G: Callable[..., Tensor]
+    style_encoder: Callable[..., Tensor]
+    D: Callable[..., Tensor]
+
+    @classmethod
+    def of(cls, networks: Networks, *, compiled: bool) -> FirstOrder:
+        """The networks themselves, or compiled; their parameters and state dicts stay as they are."""
+        plain = networks.G, networks.style_encoder, networks.D
+        return cls(*map(torch.compile, plain)) if compiled else cls(*plain)
+
+
+class Samples(NamedTuple):
+    """What the samples of one pass bring with them; N of each."""
+
+    images: Tensor  # [N,3,S,S] in [-1,1]
+    domains: Tensor  # [N]
+    references: tuple[Tensor, Tensor]  # [N,3,S,S] each, of the target domain
+    latents: tuple[Tensor, Tensor]  # [N,latent_dim] each
+    targets: Tensor  # [N]
+
+
+class GeneratorLosses(NamedTuple):
+    """Terms of the generator's loss, [N] each."""
+
+    adversarial: Tensor
+    style: Tensor
+    diversity: Tensor
+    cycle: Tensor
+
+    def total(self, *, style: float, diversity: float, cycle: float) -> Tensor:
+        """adversarial + weighted terms [N]; diversity is maximised (Choi et al. 2020, Eq. 5)."""
+        return self.adversarial + style * self.style - diversity * self.diversity + cycle * self.cycle
+
+
+@dataclass(frozen=True)
+class SampleMaker:
+    """From items of the stream to samples; latents belong to positions, so that no process shares them."""
+
+    seed: int
+    latent_dim: int
+    device: torch.device
+    dtype: torch.dtype
+    memory_format: torch.memory_format
+
+    def __call__(self, items: DomainItem, positions: Sequence[int]) -> Samples:
+        """items: a batch of the stream, whose positions are given."""
+
+        def images(x: Tensor) -> Tensor:
+            x = x.to(self.device, non_blocking=True).to(self.dtype)
+            return x.div(127.5).sub(1).contiguous(memory_format=self.memory_format)
+
+        return Samples(
+            images(items.image),
+            items.domain.to(self.device),
+            (images(items.reference), images(items.other_reference)),
+            (self.latents("z", positions), self.latents("other z", positions)),
+            items.target.to(self.device),
+        )
+
+    def latents(self, purpose: str, positions: Sequence[int]) -> Tensor:
+        """z [len(positions),latent_dim] from N(0,1)."""
+        z = granule_normals(self.seed, purpose, positions, 1, [self.latent_dim], self.device)
+        return z.to(self.dtype)
+
+
+def part_of(samples: Samples, rows: slice) -> Samples:
+    """Some of the samples."""
+    references, latents = samples.references, samples.latents
+    return Samples(
+        samples.images[rows],
+        samples.domains[rows],
+        (references[0][rows], references[1][rows]),
+        (latents[0][rows], latents[1][rows]),
+        samples.targets[rows],
+    )
+
+
+def styles_of(networks: Networks, samples: Samples, which: int, *, from_reference: bool) -> Tensor:
+    """Style codes of the target domains [N,style_dim], from the first (0) or second (1) reference or z."""
+    if from_reference:
+        return networks.style_encoder(samples.references[which], samples.targets)
+    return networks.mapping(samples.latents[which], samples.targets)
+
+
+def discriminator_phase(
+    networks: Networks, first_order: FirstOrder, samples: Samples, *, from_reference: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Adversarial loss and |dD/dx|^2 on the real images [N], logits of real and translated images [N,1]."""
+    with torch.no_grad():
+        style = styles_of(networks, samples, 0, from_reference=from_reference)
+        fakes = first_order.G(samples.images, style)
+    images = samples.images.detach().requires_grad_()
+    real_logits = networks.D(images, samples.domains)
+    penalties = r1_penalty(real_logits, images)
+    fake_logits = first_order.D(fakes, samples.targets)
+    losses = discriminator_loss(real_logits, fake_logits)
+    return losses, penalties, real_logits.detach(), fake_logits.detach()
+
+
+def generator_phase(
+    networks: Networks, first_order: FirstOrder, samples: Samples, *, from_reference: bool
+) -> GeneratorLosses:
+    """The four terms for styles from latents, which train G, mapping network and style encoder, or from
+    references, which train G alone: the two others then take no gradient (Choi et al. 2020, section 3.2).
+    """
+    with torch.set_grad_enabled(not from_reference):
+        style = styles_of(networks, samples, 0, from_reference=from_reference)
+        own_style = first_order.style_encoder(samples.images, samples.domains)
+    fakes = first_order.G(samples.images, style)
+    logits = first_order.D(fakes, samples.targets)
+    predicted = first_order.style_encoder(fakes, samples.targets)
+    with torch.no_grad():  # as published: only one of the two images is pushed away from the other
+        other_style = styles_of(networks, samples, 1, from_reference=from_reference)
+        others = first_order.G(samples.images, other_style)
+    reconstructed = first_order.G(fakes, own_style)
+    return GeneratorLosses(
+        nonsaturating_generator_loss(logits),
+        style_reconstruction_loss(predicted, style),
+        diversity_loss(fakes, others),
+        cycle_loss(reconstructed, samples.images),
+    )
