@@ -86,9 +86,11 @@ def measure_distances(
 def settings(metrics: Sequence[str], num_generated: int, num_real: int, *, seed: int) -> dict[str, str]:
     """How each of `metrics` was computed, for people: what two values must share to be compared."""
     size = min(KID_SUBSET_SIZE, num_generated, num_real)
+    whole = size == num_generated == num_real
+    parts = "both sets whole" if whole else f"{KID_SUBSETS} subsets of {size}, seed {seed}"
     lines = {
         "fid": "Frechet distance of Gaussians, unbiased covariance, float64",
-        "kid": f"kernel (x.y/d + 1)^3, unbiased, {KID_SUBSETS} subsets of {size}, seed {seed}",
+        "kid": f"kernel (x.y/d + 1)^3, unbiased, {parts}",
         "pr": f"precision and recall with {PR_NEIGHBOURS} neighbours",
         "dc": f"density and coverage with {DC_NEIGHBOURS} neighbours",
     }

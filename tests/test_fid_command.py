@@ -195,7 +195,7 @@ def test_fid_is_inceptions_and_the_table_states_what_it_depends_on(
     assert float(lines[0].split()[1]) == pytest.approx(distance(a, b), rel=1e-4)
     assert float(lines[1].split()[1]) == pytest.approx(kid(a.float(), b.float()).mean, rel=1e-3)
     for stated in (
-        "A: 16 images; path a, num_files 16, first_size 12x8",
+        "A: 16 images; path a, num_files 16, num_lossy_files 0, first_size 12x8",
         "B: 3 images",
         f"features: {space.fingerprint}",
         "unbiased, 100 subsets of 3, seed 0",

@@ -185,6 +185,7 @@ def test_small_numbers_of_images_are_said():
     assert not cautions(("fid",), 5000, 5000, 2048)
     assert not cautions(("kid",), 10, 10, 2048)
     assert "100 subsets of 30, seed 4" in settings(("kid",), 30, 400, seed=4)["kid"]
+    assert "both sets whole" in settings(("kid",), 30, 30, seed=4)["kid"]
 
 
 def test_features_of_one_size_and_of_many_agree():

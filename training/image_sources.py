@@ -59,7 +59,8 @@ class FileImages:
         """
         self.files = ImageFiles(path)
         self.names = self.files.names
-        if num is not None and num < len(self.names):
+        self.seed = seed if num is not None and num < len(self.names) else None
+        if num is not None and self.seed is not None:
             chosen = draw(seed, "metric files", 0).choice(len(self.names), num, replace=False)
             self.names = [self.names[i] for i in sorted(chosen)]
         self.num_images, self.max_corrupt, self.num_corrupt = len(self.names), max_corrupt, 0
@@ -68,7 +69,6 @@ class FileImages:
             raise ValueError(f"{path} has {count}, but these metrics need at least {at_least}: give more")
         header = self.files.header(self.names[0])
         self.first_size = header.height, header.width
-        self.seed = None if num is None else seed
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def load(self, indices: Tensor) -> list[Tensor | None]:

@@ -280,7 +280,7 @@ def _report(
         distance = name.startswith(("fid", "fd_"))
         click.echo(f"{name:{width}}{shown_distance(value) if distance else value:.6g}")
     for side, conditions in sides.items():
-        facts = ", ".join(f"{key} {value}" for key, value in conditions.items() if value not in (None, 0))
+        facts = ", ".join(f"{key} {value}" for key, value in conditions.items() if value is not None)
         click.echo(f"{side}: {counts[side]:,} images; {facts}")
     click.echo(f"features: {space.fingerprint or space.name + ' (no fingerprint)'}")
     for line in used.values():
