@@ -7,7 +7,7 @@
 Every run's last averaged generator makes --num images for each of --draws disjoint sets of latents; the same
 images are measured in every feature space, against all images of --data. Curves come from what the runs
 logged. Prints which settings the runs differ in and the table, last, to stdout; writes comparison.json,
-samples.png, a report.html, and each run's configuration without its paths.
+samples.jpg, a report.html, and each run's configuration without its paths.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
+from compare_style import named, write_small_jpeg
 from torch import Tensor
 from tqdm import tqdm
 
 from ganmod import load
 from ganmod.feature_spaces import FeatureSpace, load_feature_space, metric_name
-from ganmod.images import make_grid, write_image
+from ganmod.images import make_grid
 from ganmod.stylegan2 import Generator
 from metrics.feature_statistics import FeatureStatistics, statistics_of_images
 from metrics.frechet import GaussianStatistics, frechet_distance
@@ -205,7 +206,7 @@ def write_report(
     )
     if differing:
         report.paragraph(f"The runs differ in more than the modulation: {json.dumps(differing)}")
-    report.figure(sheet, "The same latents under every run, without truncation.", lossless=True)
+    report.figure(sheet, "The same latents under every run, without truncation.")
     logged = [run for run in runs if run.metrics]
     for name in sorted({key for run in logged for key in run.metrics[0] if key.startswith("fd_")}):
         for key, label, unit in (("nimg", "thousand images", 1000), ("seconds", "minutes", 60)):
@@ -215,14 +216,6 @@ def write_report(
             }
             report.curves(series, label, name, f"{name} while training", log_y=True)
     report.write(file)
-
-
-def named(text: str) -> tuple[str, Path]:
-    """NAME=PATH, for argparse."""
-    name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=PATH")
-    return name, Path(path)
 
 
 def main() -> None:
@@ -292,7 +285,7 @@ def main() -> None:
         curves = {"stats": run.stats[:: max(len(run.stats) // 40, 1)], "metrics": run.metrics}
         (folder / f"{run.name}.json").write_text(json.dumps(curves) + "\n")
     sheet = sample_sheet(runs, labels)
-    write_image(args.out / "samples.png", sheet)
+    write_small_jpeg(args.out / "samples.jpg", sheet)
     write_report(args.out / "report.html", runs, rows, differing, sheet)
 
     real_text = f"{args.draws} x {args.num} fakes against {dataset.num_images} real images"
