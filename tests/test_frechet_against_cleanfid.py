@@ -65,16 +65,20 @@ def test_at_2048_dimensions_equal_and_at_least_five_times_as_fast(count: int):
     assert their_seconds > 5 * our_seconds
 
 
+# The kernel's own counts: getrusage hands the peak of the process that started this one down to it.
 STREAM = """
-import resource, torch
+import re, torch
 from metrics import FeatureStats
+
+def kilobytes(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+before = kilobytes("VmRSS")
 stats = FeatureStats(2048)
-stats.update(torch.rand(64, 2048))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for part in range({batches}):
     stats.update(torch.rand(500, 2048))
 stats.finish()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print((kilobytes("VmHWM") - before) * 1024)
 """
 
 
@@ -86,8 +90,8 @@ def growth(batches: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in kilobytes on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_fifty_thousand_features_stream_in_less_than_a_gibibyte():
     grown = growth(100)
     print(f"grew by {grown / 2**20:.0f} MiB")
-    assert grown < 2**30
+    assert 2048 * 2048 * 8 < grown < 2**30  # the scatter matrix is in it
