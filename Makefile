@@ -15,11 +15,14 @@ $(VENV)/.installed: pyproject.toml
 quickstart: install
 	$(BIN)/ganmod quickstart
 
+# A process per core with one thread each: small networks gain nothing from more threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: install
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: install
 	$(BIN)/ruff check .

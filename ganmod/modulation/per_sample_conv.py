@@ -10,7 +10,7 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
 
-What "auto" takes: on the CPU samples if x is channels-last and not tiny, else chunks; elsewhere grouped
+What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewhere grouped
 (fewest launches, unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward
 + backward, least of 4 in ms (interleaved, on a machine with other work: read the ratios):
 
@@ -45,7 +45,6 @@ ConvImpl = Literal["auto", "loop", "grouped", "samples", "chunks", "unfold", "sh
 
 _MERGED_CHANNELS = 8  # channels per merged group: oneDNN's fast kernels begin here; 16 took a third longer
 _CHUNK_BYTES = 4 << 20  # input per call: convolutions on 16 MiB took up to twice as long
-_LARGE_PIXELS = 256  # below, calls cost more than the layout: at 8 px, samples took twice as long as chunks
 _COMPILED_CHUNK_BYTES = 16 << 20  # a traced loop is unrolled: fewer and larger steps keep compilation short
 
 
@@ -142,8 +141,7 @@ def _choose(x: Tensor) -> ConvImpl:
     if x.device.type != "cpu":
         return "grouped"
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    large = x.shape[2] * x.shape[3] >= _LARGE_PIXELS
-    return "samples" if channels_last and large else "chunks"
+    return "samples" if channels_last else "chunks"
 
 
 def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
