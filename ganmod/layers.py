@@ -18,7 +18,9 @@ def reflect_pad(x: Tensor, pad: int) -> Tensor:
     On a CPU, autocast would have the padding done in float32: two casts of every image, for a copy.
     """
     kind = x.device.type
-    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+    # torch 2.11 cannot trace the first question, and only devices that are not compiled for say no to it.
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    if not known or not torch.is_autocast_enabled(kind):
         return F.pad(x, (pad,) * 4, mode="reflect")
     with torch.autocast(kind, enabled=False):
         return F.pad(x, (pad,) * 4, mode="reflect")
