@@ -19,7 +19,15 @@ from tqdm import tqdm
 from configs.schema import AnySchedule
 from ganmod.images import make_grid, write_image
 
-LEFT_BY_A_RUN = ("checkpoint-*.pt*", "model-*.safetensors", "stats.jsonl", "metrics.jsonl", "*.png")
+GRIDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].png"  # not "*.png": a user may keep pictures there
+LEFT_BY_A_RUN = (
+    "checkpoint-*.pt*",
+    "model-*.safetensors",
+    "stats.jsonl",
+    "metrics.jsonl",
+    "reals.png",
+    GRIDS,
+)
 
 
 class StoppedBySignal(Exception):
@@ -61,23 +69,25 @@ class RunProgress:
     """The clock of a run and its bar: images, or seconds where `minutes` ends it, as the images it will reach
     are unknown then.
 
-    shown: False hides the bar; else a terminal shows it. clock: seconds that count towards `minutes`.
+    shown: False hides the bar; else a terminal shows it. total_nimg: images at the end, unless `minutes` come
+    before. clock: seconds that count towards `minutes`.
     """
 
     def __init__(
         self,
         schedule: AnySchedule,
         *,
+        batch: int,
         nimg: int,
-        total_nimg: int,
         seconds: float,
         shown: bool | None,
     ) -> None:
+        self.total_nimg = max(round(schedule.total_kimg * 1000 / batch), 1) * batch  # whole steps
         self.clock = time.process_time if schedule.clock == "cpu" else time.monotonic
         self.timed = schedule.minutes is not None
         self.budget = math.inf if schedule.minutes is None else schedule.minutes * 60
         self.bar = tqdm(
-            total=round(self.budget) if self.timed else total_nimg,
+            total=round(self.budget) if self.timed else self.total_nimg,
             initial=int(seconds) if self.timed else nimg,
             unit="s" if self.timed else "img",
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{postfix}" if self.timed else None,

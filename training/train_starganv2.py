@@ -80,8 +80,6 @@ def train(
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
-    if rank == 0 and not resume:
-        run.clear()
     state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
     nimg, seconds = 0, 0.0
     guard = NonFiniteGuard(run.log, limit=schedule.max_nonfinite_steps)
@@ -103,9 +101,10 @@ def train(
         guard.load_state_dict(state["nonfinite"])
         nimg, seconds = state["nimg"], state["seconds"]
         run.log(f"resumed at {nimg} images")
+    if not resume:
+        run.clear()
     run.discard_stats_after(nimg)
     run.save_config(to_yaml(config))
-    total_nimg = max(round(schedule.total_kimg * 1000 / batch), 1) * batch
     loader = iter(
         step_loader(
             dataset,
@@ -116,8 +115,8 @@ def train(
     grids = SampleGrids(dataset, make_samples)
     run_progress = RunProgress(
         schedule,
+        batch=batch,
         nimg=nimg,
-        total_nimg=total_nimg,
         seconds=seconds,
         shown=progress if rank == 0 else False,
     )
@@ -125,7 +124,9 @@ def train(
     with StopRequest() as stop_request:
         while True:
             # Save a snapshot, a checkpoint; done?
-            done = nimg >= total_nimg or distributed.agree(seconds >= run_progress.budget, device)
+            done = nimg >= run_progress.total_nimg or distributed.agree(
+                seconds >= run_progress.budget, device
+            )
             stopping = distributed.agree(bool(stop_request), device)
             step = nimg // batch
             if rank == 0 and nimg > 0 and (done or every(schedule.snapshot_kimg, batch, step)):
@@ -217,7 +218,7 @@ def train(
 
             # Report.
             run_progress.update(nimg, seconds)
-            if every(schedule.log_kimg, batch, nimg // batch) or nimg >= total_nimg:
+            if every(schedule.log_kimg, batch, nimg // batch) or nimg >= run_progress.total_nimg:
                 stats = report(sums, guard, diversity, seconds, nimg)
                 run.write_stats(nimg, stats)
                 run_progress.bar.set_postfix(

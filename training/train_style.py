@@ -71,8 +71,6 @@ def train(
 
     # Run folder and resume.
     run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
-    if rank == 0 and not resume:
-        run.clear()
     state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
     nimg, seconds = 0, 0.0
     guard = NonFiniteGuard(run.log, limit=schedule.max_nonfinite_steps)
@@ -84,9 +82,10 @@ def train(
         guard.load_state_dict(state["nonfinite"])
         sums.copy_(state["sums"])
         run.log(f"resumed at {nimg} images")
+    if not resume:
+        run.clear()
     run.discard_stats_after(nimg)
     run.save_config(to_yaml(config))
-    total_nimg = max(round(schedule.total_kimg * 1000 / schedule.batch_size), 1) * schedule.batch_size
     loader = iter(
         step_loader(
             data,
@@ -97,8 +96,8 @@ def train(
     grid_inputs = _grid_inputs(data, device, dtype)
     run_progress = RunProgress(
         schedule,
+        batch=schedule.batch_size,
         nimg=nimg,
-        total_nimg=total_nimg,
         seconds=seconds,
         shown=progress if rank == 0 else False,
     )
@@ -106,7 +105,9 @@ def train(
     with StopRequest() as stop_request:
         while True:
             # Save a snapshot, a checkpoint; done?
-            done = nimg >= total_nimg or distributed.agree(seconds >= run_progress.budget, device)
+            done = nimg >= run_progress.total_nimg or distributed.agree(
+                seconds >= run_progress.budget, device
+            )
             stopping = distributed.agree(bool(stop_request), device)
             step_index = nimg // schedule.batch_size
             begun = nimg > 0
@@ -181,7 +182,7 @@ def train(
             run_progress.update(nimg, seconds)
             if (
                 every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
-                or nimg >= total_nimg
+                or nimg >= run_progress.total_nimg
             ):
                 total, content_value, style_value, steps = sums.tolist()
                 sums.zero_()

@@ -121,7 +121,6 @@ def train(
         run.clear()  # only now that nothing of the new run's beginning can fail any more
     run.discard_stats_after(nimg)
     run.save_config(to_yaml(config))
-    total_nimg = max(round(schedule.total_kimg * 1000 / batch), 1) * batch
     loader = iter(
         step_loader(
             dataset,
@@ -134,8 +133,8 @@ def train(
         run.write_grid("reals", real_grid(dataset), nimg=0)
     run_progress = RunProgress(
         schedule,
+        batch=batch,
         nimg=nimg,
-        total_nimg=total_nimg,
         seconds=seconds,
         shown=progress if rank == 0 else False,
     )
@@ -143,7 +142,9 @@ def train(
     with StopRequest() as stop_request:
         while True:
             # Save a snapshot, a checkpoint; done?
-            done = nimg >= total_nimg or distributed.agree(seconds >= run_progress.budget, device)
+            done = nimg >= run_progress.total_nimg or distributed.agree(
+                seconds >= run_progress.budget, device
+            )
             stopping = distributed.agree(bool(stop_request), device)
             step = nimg // batch
             begun = nimg > 0
@@ -271,7 +272,7 @@ def train(
 
             # Report.
             run_progress.update(nimg, seconds)
-            if every(schedule.log_kimg, batch, nimg // batch) or nimg >= total_nimg:
+            if every(schedule.log_kimg, batch, nimg // batch) or nimg >= run_progress.total_nimg:
                 stats = report(sums, guard, ada, pl_mean, seconds, nimg)
                 run.write_stats(nimg, stats)
                 run_progress.bar.set_postfix(

@@ -295,6 +295,7 @@ def starganv2(
     import_plugins(resolved.plugins)
     if not resolved.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip with one sub-folder per domain")
+    check_device(resolved.runtime.device)
     if dry_run:
         from training.starganv2_run import build_dataset, build_networks, build_spec
 
@@ -307,7 +308,6 @@ def starganv2(
         return
     if out is None:
         raise click.UsageError("Missing option '--out': the run folder")
-    check_device(resolved.runtime.device)
     from training.train_starganv2 import train as train_starganv2
 
     click.echo(f"model: {train_starganv2(resolved, out, resume=resume)}")
