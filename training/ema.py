@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 
 def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float | None) -> float:
-    """Weight of the old average at one step: 0.5^(batch / half-life), the half-life at most rampup * nimg."""
+    """Weight of the old average at one step: 0.5^(batch / half-life), the half-life at most rampup * nimg.
+
+    nimg: images before the step, so that with a ramp-up the first average is the first weights (Karras et al.
+    2020).
+    """
     half_life_nimg = half_life_kimg * 1000
     if rampup is not None:
         half_life_nimg = min(half_life_nimg, nimg * rampup)

@@ -206,11 +206,11 @@ def train(
             networks.style_encoder.requires_grad_(True)
 
             # Averages of the three networks that translate.
-            nimg += batch
             decay = ema_decay(
                 batch, nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
             )
             update_ema(ema, trained, decay)
+            nimg += batch
             for own, buffer in zip(averaged_buffers, trained_buffers, strict=True):
                 own.copy_(buffer)
             sums += observed

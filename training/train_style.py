@@ -168,7 +168,6 @@ def train(
                     )
                 optimizer.step()
                 sums += torch.cat([step_losses, step_losses.new_ones(1)])
-            nimg += schedule.batch_size
             decay = ema_decay(
                 schedule.batch_size,
                 nimg,
@@ -176,6 +175,7 @@ def train(
                 rampup=schedule.ema_rampup,
             )
             update_ema(ema, parameters, decay)
+            nimg += schedule.batch_size
             seconds += run_progress.clock() - begin
 
             # Report.

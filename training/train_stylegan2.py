@@ -261,9 +261,9 @@ def train(
                 guard.step(d_optimizer, d_params, {"loss/r1": observed[4, 0]}, nimg, kind="R1")
 
             # Average of the generator, augmentation strength.
-            nimg += batch
             decay = ema_decay(batch, nimg, half_life_kimg=half_life, rampup=schedule.ema_rampup)
             update_ema(ema, dict(G.named_parameters()), decay)
+            nimg += batch
             for own, trained in zip(G_ema.buffers(), G.buffers(), strict=True):
                 own.copy_(trained)
             ada.end_batch()
