@@ -149,7 +149,8 @@ def fakes(
             others = G.mapping(draws.normals(f"mixed z {purpose}", granules, [G.z_dim])[chosen], labels)
             ws = mix_styles(ws, others, cutoff)
     noise = [None if n is None else n[chosen] for n in draws.noise(purpose, granules, G)]
-    return Fakes((synthesis or G.synthesis)(ws, noise=noise), ws, labels)
+    synthesis = G.synthesis if synthesis is None else synthesis
+    return Fakes(synthesis(ws, noise=noise), ws, labels)
 
 
 def generator_phase(
