@@ -14,12 +14,14 @@ from tiny_generator import tiny_generator
 from torch import Tensor
 
 import style_transfer
-from ganmod.modulation import Modulation, StyleSpec, register_modulation, registry
+from ganmod.layers import StaticConv2d
+from ganmod.modulation import AdaConv, ModulatedConv2d, Modulation, StyleSpec, register_modulation, registry
 from ganmod.modulation.functional import Normalize, adaconv_reference
 from ganmod.stylegan2 import Generator, export
 from ganmod.stylegan2.export import (
     ExportError,
     FixedGenerator,
+    ShiftedAdaConv,
     adaconv_shifted,
     export_generator,
     in_exportable_forms,
@@ -44,6 +46,18 @@ def smallest_generator(**values: Any) -> Generator:
 def images(G: Generator, z: Tensor, *, c: Tensor | None = None, **truncation: Any) -> Tensor:
     labels = None if c is None else c.expand(len(z), -1)
     return G(z, labels, noise_mode="const", **truncation)
+
+
+def test_a_layer_with_demodulated_outputs_is_exported_with_them() -> None:
+    torch.manual_seed(0)
+    layer = ModulatedConv2d(
+        StaticConv2d(8, 4), AdaConv(8, StyleSpec("vector", 6), normalize="demod_output", residual_gain=2.0)
+    ).double()
+    x, style = torch.randn(2, 8, 5, 6).double(), torch.randn(2, 6).double()
+    wanted = layer(x, style)
+    assert isinstance(layer.modulation, AdaConv)
+    layer.modulation = ShiftedAdaConv(layer.modulation)
+    torch.testing.assert_close(layer(x, style), wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("normalize", ["instance", "none", "demod"])

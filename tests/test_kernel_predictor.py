@@ -71,7 +71,12 @@ def test_a_vector_is_a_descriptor_of_one_position(kernel_size: int):
 def test_without_residual_adaconv_is_the_normalisation_alone():
     torch.manual_seed(0)
     x, style = 3 * torch.randn(2, CHANNELS, 6, 7).double() + 1, torch.randn(2, DIM, 3, 3).double()
-    for normalize, expected in (("none", x), ("demod", x), ("instance", F.instance_norm(x))):
+    for normalize, expected in (
+        ("none", x),
+        ("demod", x),
+        ("demod_output", x),
+        ("instance", F.instance_norm(x)),
+    ):
         modulation = AdaConv(CHANNELS, StyleSpec("map", DIM, size=3), normalize=normalize).double()  # type: ignore[arg-type]
         silence(modulation.kernel_predictor)
         torch.testing.assert_close(

@@ -44,8 +44,15 @@ def match_statistics(content: Tensor, style_mean: Tensor, style_std: Tensor, *, 
 
 def demodulation(weight: Tensor, scale: Tensor, *, eps: float = 1e-8) -> Tensor:
     """rsqrt(sum_ik (w_oik * s_i)^2 + eps). weight [O,C,K,K], scale [N,C] -> [N,O] (StyleGAN2, Eq. 3)."""
-    energy = weight.square().sum(dim=(2, 3))  # [O,C]
-    return (scale.square() @ energy.t() + eps).rsqrt()
+    return demodulation_of_energies(weight, scale.square(), eps=eps)
+
+
+def demodulation_of_energies(weight: Tensor, energies: Tensor, *, eps: float = 1e-8) -> Tensor:
+    """rsqrt(sum_ik w_oik^2 e_i + eps): outputs of unit variance for white input channels of variance e [N,C].
+
+    weight [O,C,K,K] -> [N,O].
+    """
+    return (energies @ weight.square().sum(dim=(2, 3)).t() + eps).rsqrt()
 
 
 def compose_kernels(depthwise: Tensor, pointwise: Tensor) -> Tensor:
@@ -55,6 +62,11 @@ def compose_kernels(depthwise: Tensor, pointwise: Tensor) -> Tensor:
     first = depthwise.reshape(n * groups, group_size, group_size * size * size)
     second = pointwise.reshape(n * groups, group_size, group_size)
     return torch.bmm(second, first).reshape(depthwise.shape)
+
+
+def kernel_energies(depthwise: Tensor, pointwise: Tensor) -> Tensor:
+    """Sum of squares of each output channel's composed kernel: AdaConv's two kernels -> [N,C]."""
+    return compose_kernels(depthwise, pointwise).square().sum(dim=(2, 3, 4))
 
 
 def adaconv(

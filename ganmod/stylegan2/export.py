@@ -102,19 +102,16 @@ def adaconv_shifted(
     return out.reshape(n, channels, height, width)
 
 
-class ShiftedAdaConv(Modulation):
+class ShiftedAdaConv(AdaConv):
     """An `AdaConv` that runs as `adaconv_shifted`; it shares the other's predictor."""
 
     def __init__(self, adaconv: AdaConv) -> None:
-        super().__init__(adaconv.channels, adaconv.style)
+        Modulation.__init__(self, adaconv.channels, adaconv.style)  # AdaConv's would build another predictor
         self.kernel_predictor = adaconv.kernel_predictor
         self.normalize, self.eps = adaconv.normalize, adaconv.eps
 
-    def predict(self, style: Tensor) -> AdaConvParams:
-        return AdaConvParams(*self.kernel_predictor(style))
-
     def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
-        return adaconv_shifted(x, *params, normalize=self.normalize, eps=self.eps)
+        return adaconv_shifted(x, *params, normalize=self.input_normalize, eps=self.eps)
 
 
 def in_exportable_forms(G: Generator) -> Generator:
