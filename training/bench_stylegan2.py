@@ -9,7 +9,9 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,9 @@ VARIANTS = (
 class StepTime:
     """Seconds of the phases (medians), of a step (lazy phases by their share) and of a thousand images.
 
-    peak_mib: what a step adds at most to the memory in use, in which networks and optimizers are already:
-    to the process on a CPU, to the allocator on a GPU. None where the system does not tell.
+    peak_mib: what a step adds at most to the memory in use, in which networks and optimizers are already: to
+    a process of its own on a CPU, to the allocator on a GPU. None where the system does not tell, and for a
+    compiled step on a CPU, whose process the compiler fills.
     """
 
     modulation: str
@@ -170,10 +173,12 @@ def compare_steps(
     times: dict[tuple[str, str], dict[str, list[float]]] = {
         key: {phase: [] for phase in step.phases} for key, step in steps.items()
     }
-    peaks: dict[tuple[str, str], float | None] = {}
+    on_gpu = device.type == "cuda"
+    peaks: dict[tuple[str, str], float | None] = dict.fromkeys(steps)
     for turn in range(repeats + 1):
         for key, step in steps.items():
-            before = _start_of_peak(device)
+            if on_gpu:
+                before = _start_of_peak(device)
             for phase, (run, _) in step.phases.items():
                 _wait(device)
                 begin = time.perf_counter()
@@ -181,14 +186,33 @@ def compare_steps(
                 _wait(device)
                 if turn:
                     times[key][phase].append(time.perf_counter() - begin)
-            peaks[key] = _peak(device, before)
+            if on_gpu:
+                peaks[key] = _peak(device, before)
             step.g_optimizer.zero_grad(set_to_none=True)
             step.d_optimizer.zero_grad(set_to_none=True)
             progress()
+    if not on_gpu:  # an allocator that has served one step before hides what the next one needs
+        with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+            for modulation, variant in itertools.product(modulations, variants):
+                if not variant.compiled:
+                    job = pool.submit(peak_on_cpu, modulation, variant, preset, size, settings)
+                    peaks[modulation, variant.name] = job.result()
     return [
         _row(modulation, variant, steps[modulation, variant], measured, peaks[modulation, variant])
         for (modulation, variant), measured in times.items()
     ]
+
+
+def peak_on_cpu(
+    modulation: str, variant: Variant, preset: str, size: int, settings: dict[str, Any]
+) -> float | None:
+    """`StepTime.peak_mib` of one step in this process, which must not have made a step before."""
+    device = torch.device("cpu")
+    step = TrainingStep(modulation, variant, preset=preset, size=size, settings=settings, device=device)
+    before = _start_of_peak(device)
+    for run, _ in step.phases.values():
+        run()
+    return _peak(device, before)
 
 
 def _row(
