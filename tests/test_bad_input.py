@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_checks import assert_fails
 from PIL import Image
 
 import style_transfer
@@ -23,14 +24,6 @@ RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uin
 def good(tmp_path: Path) -> Path:
     write_image(tmp_path / "good.png", RGB)
     return tmp_path / "good.png"
-
-
-def assert_fails(ended, code: int, *words: object) -> None:
-    """The exit code; a message on standard error that holds all the words; no traceback."""
-    assert ended.code == code, ended.err
-    assert "Traceback" not in ended.err
-    for word in words:
-        assert str(word) in ended.err
 
 
 # Images.
