@@ -1,0 +1,366 @@
+"""`ganmod compare`: training runs side by side, by modulation, with every fact that the figures depend on."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ganmod.cli.image_sets import LIBRARIES, MetricList, check_space_name, warnings_as_lines
+from ganmod.cli.option_checks import check_device
+
+if TYPE_CHECKING:
+    from training.run_records import RunRecord
+
+PATH = click.Path(exists=True, path_type=Path)
+FILE = click.Path(path_type=Path)
+TITLES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}
+CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
+ONLY_WITH_STYLE = ("loss_network", "lpips_weights", "threads", "pairs")
+
+
+@click.command()
+@click.argument("runs", metavar="RUN...", nargs=-1)
+@click.option("--name", "named", multiple=True, metavar="NAME=RUN", help="A run, and the name of its row.")
+@click.option("--data", type=PATH, help="Real images of GAN runs: a folder or a zip.")
+@click.option("--content", type=PATH, help="Photos to stylize, for style-transfer runs.")
+@click.option("--styles", type=PATH, multiple=True, help="Style images, likewise; may be repeated.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
+)
+@click.option(
+    "--metrics",
+    type=MetricList(),
+    default="fid",
+    show_default=True,
+    metavar="LIST",
+    help="Some of fid, kid, pr, dc, as in `ganmod fid`.",
+)
+@click.option(
+    "--features",
+    multiple=True,
+    default=("inception",),
+    show_default=True,
+    metavar="NAME",
+    help="Feature space, as in `ganmod fid`; may be repeated.",
+)
+@click.option(
+    "--feature-weights",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="Weights of the one space, or of the space NAME.",
+)
+@click.option("--num", type=click.IntRange(2), help="Images per draw [default: 5000 at most].")
+@click.option(
+    "--draws", type=click.IntRange(1), default=3, show_default=True, help="Disjoint draws of samples per run."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="First seed of samples.")
+@click.option(
+    "--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi of all."
+)
+@click.option(
+    "--equal",
+    type=click.Choice(["kimg", "time"]),
+    default="kimg",
+    show_default=True,
+    help="What the runs must have spent equally, within 2 %.",
+)
+@click.option(
+    "--allow-differences", is_flag=True, help="Mark rows that differ in what must be equal, do not refuse."
+)
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--reference-cache/--no-reference-cache",
+    default=True,
+    show_default=True,
+    help="Keep what was measured of the real images in the user's cache folder.",
+)
+@click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+@click.option("--size", type=click.IntRange(16), default=256, show_default=True, help="Of stylized images.")
+@click.option(
+    "--style", "style_table", is_flag=True, help="Compare style-transfer models pair by pair: RUN is a model."
+)
+@click.option("--loss-network", help="With --style: network of the losses [default: ganmod-slim].")
+@click.option("--lpips-weights", type=FILE, help="With --style: weights of LPIPS' network.")
+@click.option("--threads", type=click.IntRange(1), help="With --style: threads, of timing too.")
+@click.option("--pairs", type=FILE, help="With --style: list of pairs, read if it exists.")
+def compare(
+    runs: tuple[str, ...],
+    named: tuple[str, ...],
+    data: Path | None,
+    content: Path | None,
+    styles: tuple[Path, ...],
+    out: Path,
+    metrics: tuple[str, ...],
+    features: tuple[str, ...],
+    feature_weights: tuple[str, ...],
+    num: int | None,
+    draws: int,
+    seed: int,
+    truncation_psi: float,
+    equal: Literal["kimg", "time"],
+    allow_differences: bool,
+    batch: int,
+    device: str,
+    as_json: bool,
+    reference_cache: bool,
+    plugin: tuple[str, ...],
+    size: int,
+    style_table: bool,
+    loss_network: str | None,
+    lpips_weights: Path | None,
+    threads: int | None,
+    pairs: Path | None,
+) -> None:
+    """Compare training runs of one recipe: run folders, or model files. NAME=RUN names a row.
+
+    Runs that are equal but for their training seed share a row. Runs that differ in what must be equal (batch,
+    kimg, resolution, flips, averaging, widths, ...) are refused. Writes comparison.json, table.md, table.csv,
+    samples.jpg and report.html; prints the table, last.
+    """
+    paths = _named_paths(runs, named)
+    if device != "auto":
+        check_device(device)
+    if style_table:
+        if content is None or not styles:
+            raise click.UsageError("--style needs --content and --styles: photos, and style images")
+        from ganmod.cli.compare_style import compare_style_models
+
+        compare_style_models(
+            _model_files(paths),
+            content=content,
+            styles=styles,
+            out=out,
+            loss_network=loss_network or "ganmod-slim",
+            feature_weights=_one_file(feature_weights),
+            lpips_weights=lpips_weights,
+            size=size,
+            device=device,
+            threads=threads,
+            pairs=pairs,
+            as_json=as_json,
+        )
+        return
+    given = {"loss_network": loss_network, "lpips_weights": lpips_weights, "threads": threads, "pairs": pairs}
+    for option, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"--{option.replace('_', '-')} is for --style")
+    weights = _weights_of(features, feature_weights)
+
+    from ganmod.cli.compare_measures import MEASURES, Measurement
+    from ganmod.feature_spaces import load_feature_space
+    from metrics.comparison import differences, grouped, row_names, rows_of, unknowns
+    from metrics.comparison_report import (
+        Logs,
+        make_record,
+        sample_sheet,
+        statements,
+        to_markdown,
+        write_comparison,
+    )
+    from metrics.comparison_report import facts as stated_facts
+    from metrics.machine import describe_machine
+    from metrics.process_shares import current_processes
+    from training import distributed
+
+    records = _read_runs(paths)
+    facts = [record.facts for record in records]
+    try:
+        row_names(grouped(facts))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    differing = differences(facts, equal=equal)
+    if differing and not allow_differences:
+        raise click.UsageError(_refusal(differing))
+    rank, _, place = distributed.start(device)
+    try:
+        how = Measurement(
+            metrics=metrics,
+            spaces=tuple(load_feature_space(name, weights.get(name), device=place) for name in features),
+            num=num,
+            draws=draws,
+            seed=seed,
+            truncation_psi=truncation_psi,
+            batch=batch,
+            device=place,
+            processes=current_processes(place),
+            use_cache=reference_cache,
+            plugin=plugin,
+            data=data,
+            content=content,
+            styles=styles,
+            size=size,
+        )
+        with warnings_as_lines():
+            outcome = MEASURES[facts[0].recipe](records, how)
+        if rank != 0:
+            return
+        record = make_record(
+            outcome.runs,
+            differing,
+            unknowns(facts, equal=equal),
+            equal=equal,
+            conditions=outcome.conditions,
+            notes=outcome.notes,
+            machine=describe_machine(place),
+            versions={name: version(name) for name in LIBRARIES},
+        )
+        rows = rows_of(outcome.runs)
+        labels = {
+            run.facts.name: row.name + (f", seed {run.facts.seed}" if len(row.runs) > 1 else "")
+            for row in rows
+            for run in row.runs
+        }
+        first = {row.name: outcome.pictures[row.runs[0].facts.name] for row in rows}
+        write_comparison(
+            out,
+            record,
+            sample_sheet(first, outcome.header),
+            {labels[r.facts.name]: Logs(r.stats, r.metrics) for r in records},
+            title=f"{TITLES[facts[0].recipe]}: modulations compared",
+            command=shlex.join(["ganmod", *sys.argv[1:]]),
+        )
+        _write_runs(out / "runs", {labels[r.facts.name]: r for r in records})
+        if as_json:
+            click.echo(json.dumps(record, indent=1))
+            return
+        for line in statements(record):
+            click.echo(line)
+        for name, value in stated_facts(record):
+            click.echo(f"{name}: {value}")
+        click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, samples.jpg\n")
+        click.echo(to_markdown(record))
+    finally:
+        distributed.stop()
+
+
+def _named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
+    """(name of the row or None, path) of every run; click.UsageError for one that is missing or doubled."""
+    found: dict[Path, str | None] = {}
+    for text in (*runs, *named):
+        title, equals, rest = text.partition("=")
+        path = Path(text)
+        if not path.exists() and equals and title:
+            path = Path(rest)
+        else:
+            title = ""
+        if text in named and not title:
+            raise click.UsageError(f"--name {text}: expected NAME=RUN")
+        if not path.exists():
+            raise click.UsageError(f"run {path} does not exist: give a run folder or a model file")
+        if path in found and (text not in named or found[path] is not None):
+            raise click.UsageError(f"run {path} is given twice")
+        found[path] = title or None
+    if not found:
+        raise click.UsageError("no run is given: name one run folder or model file at least")
+    return [(title, path) for path, title in found.items()]
+
+
+def _run_names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each run: the folder's or the file's, with folders above where names repeat."""
+    short = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    counts = Counter(short)
+    longer = [
+        f"{path.resolve().parent.name}/{name}" if counts[name] > 1 else name
+        for name, path in zip(short, paths, strict=True)
+    ]
+    counts = Counter(longer)
+    return [str(path) if counts[name] > 1 else name for name, path in zip(longer, paths, strict=True)]
+
+
+def _read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
+    """The records of all runs; click.UsageError where they are of several recipes."""
+    from training.run_records import read_run
+
+    names = _run_names([path for _, path in paths])
+    records = [
+        read_run(path, title=title, name=name) for (title, path), name in zip(paths, names, strict=True)
+    ]
+    recipes = {record.facts.name: record.facts.recipe for record in records}
+    if len(set(recipes.values())) > 1:
+        each = ", ".join(f"{name} {recipe}" for name, recipe in recipes.items())
+        raise click.UsageError(f"runs of several recipes have no common measure: {each}; compare them apart")
+    return records
+
+
+def _refusal(differing: Mapping[str, Mapping[str, object]]) -> str:
+    lines = [
+        f"  {what}: " + ", ".join(f"{run} {value}" for run, value in values.items())
+        for what, values in differing.items()
+    ]
+    return (
+        "the runs differ in what must be equal:\n"
+        + "\n".join(lines)
+        + "\nTrain them alike, or compare them as they are, marked, with --allow-differences"
+        + (" (equal time instead of kimg: --equal time)" if "kimg of training" in differing else "")
+    )
+
+
+def _weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]:
+    """{space: weights}; click.UsageError for an unknown space, and weights of none that is asked for."""
+    for name in features:
+        check_space_name(name)
+    if len(set(features)) < len(features):
+        raise click.UsageError(f"--features names a space twice: {', '.join(features)}")
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        if equals and name in features:
+            found[name] = Path(file)
+        elif len(features) == 1 and (not equals or Path(text).exists()):
+            found[features[0]] = Path(text)
+        else:
+            raise click.UsageError(
+                f"--feature-weights {text}: expected NAME=FILE, where NAME is one of {', '.join(features)}"
+            )
+    return found
+
+
+def _one_file(given: Sequence[str]) -> Path | None:
+    if len(given) > 1:
+        raise click.UsageError("--feature-weights: --style takes one file, that of --loss-network")
+    return Path(given[0].partition("=")[2] or given[0]) if given else None
+
+
+def _model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
+    """{name: model file}; click.UsageError for a name that stands twice."""
+    from training.run_records import MODEL_FILE
+
+    names = _run_names([path for _, path in paths])
+    found: dict[str, Path] = {}
+    for (title, path), name in zip(paths, names, strict=True):
+        if (title or name) in found:
+            raise click.UsageError(f"two models are named {title or name!r}: give each its own NAME=MODEL")
+        found[title or name] = path / MODEL_FILE if path.is_dir() else path
+    return found
+
+
+def _write_runs(folder: Path, records: Mapping[str, RunRecord]) -> None:
+    """What others need to repeat the runs: each one's configuration and a thinned copy of its statistics."""
+    import yaml
+
+    from training.run_records import without_folders
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for label, record in records.items():
+        name = re.sub(r"[^0-9A-Za-z._-]+", "_", label)
+        if record.config is not None:
+            text = yaml.safe_dump(without_folders(record.config), sort_keys=False)
+            (folder / f"{name}.yaml").write_text(text)
+        curves = {
+            "stats": record.stats[:: max(len(record.stats) // CURVE_POINTS, 1)],
+            "metrics": record.metrics,
+        }
+        (folder / f"{name}.json").write_text(json.dumps(curves) + "\n")
