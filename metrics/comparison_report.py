@@ -61,8 +61,8 @@ def make_record(
     for row, total in zip(rows, _totals(rows, runs), strict=True):
         if row["num_repeated"]:
             said.append(
-                f"{row['row']}: {row['num_repeated']:,} of {total:,} samples equal another one to the bit: they "
-                "count as fewer; a collapsed model, or seeds that do not reach it"
+                f"{row['row']}: {row['num_repeated']:,} of {total:,} samples equal another to the bit, and "
+                "count as fewer: a collapsed model, or seeds that do not reach it"
             )
     record = {
         "form": FORM,

@@ -126,9 +126,9 @@ def compare(
 ) -> None:
     """Compare training runs of one recipe: run folders, or model files. NAME=RUN names a row.
 
-    Runs that are equal but for their training seed share a row. Runs that differ in what must be equal (batch,
-    kimg, resolution, flips, averaging, widths, ...) are refused. Writes comparison.json, table.md, table.csv,
-    samples.jpg and report.html; prints the table, last.
+    Runs that are equal but for their training seed share a row. Runs that differ in what must be equal
+    (batch, kimg, resolution, flips, averaging, widths, ...) are refused. Writes comparison.json, table.md,
+    table.csv, samples.jpg and report.html; prints the table, last.
     """
     paths = _named_paths(runs, named)
     if device != "auto":

@@ -19,7 +19,15 @@ from metrics.comparison import MeasuredRun
 from metrics.image_watch import ImageWatch
 from metrics.joined_spaces import JoinedSpaces
 from metrics.process_shares import Processes
-from metrics.set_distances import cautions, least_images, measure_distances, needs_features, settings
+from metrics.set_distances import (
+    PreparedReal,
+    cautions,
+    least_images,
+    measure_distances,
+    needs_features,
+    prepare_real,
+    settings,
+)
 from metrics.set_features import SetFeatures
 from training.image_sources import FileImages, GeneratorImages, ImageSource, labels_of
 from training.run_records import RunRecord
@@ -70,6 +78,7 @@ class Reference(NamedTuple):
     """The real images, measured."""
 
     sets: list[SetFeatures]
+    prepared: list[PreparedReal]
     content_hash: str
     conditions: dict[str, Any]
     notes: list[str]
@@ -203,7 +212,10 @@ def _measured_real(
         )
     if skipped := conditions["num_files"] - sets[0].count:
         notes.append(f"{skipped:,} real images could not be read and were left out")
-    return Reference(sets, content, conditions, notes)
+    prepared = [
+        prepare_real(found, how.metrics, space) for found, space in zip(sets, how.spaces, strict=True)
+    ]
+    return Reference(sets, prepared, content, conditions, notes)
 
 
 def _measured_run(
@@ -227,8 +239,9 @@ def _measured_run(
             keep = needs_features(how.metrics)
             found = measured_set(seen, joined, how.processes, keep=keep, batch=how.batch, title=title)
             values: dict[str, float] = {}
-            for space, own, whole in zip(how.spaces, joined.split(found), real.sets, strict=True):
-                values |= measure_distances(own, whole, how.metrics, space, seed=how.seed)
+            own_sets = zip(how.spaces, joined.split(found), real.sets, real.prepared, strict=True)
+            for space, own, whole, known in own_sets:
+                values |= measure_distances(own, whole, how.metrics, space, seed=how.seed, prepared=known)
             draws.append(values)
     except ValueError as error:
         raise ValueError(f"{record.facts.name}: {error}") from error
