@@ -81,8 +81,13 @@ def make_record(
     return record
 
 
-def table_cells(record: Mapping[str, Any], *, drop_empty: bool = False) -> tuple[list[str], list[list[Cell]]]:
-    """(columns, rows) of the table. drop_empty: without columns that have no value in any row."""
+def table_cells(
+    record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()
+) -> tuple[list[str], list[list[Cell]]]:
+    """(columns, rows) of the table.
+
+    drop_empty: without columns that have no value in any row. leave_out: ends of columns' names.
+    """
     rows = record["rows"]
     marks = {what: number + 1 for number, what in enumerate(record["differences"])}
     table: list[tuple[str, list[Cell]]] = [
@@ -116,14 +121,15 @@ def table_cells(record: Mapping[str, Any], *, drop_empty: bool = False) -> tuple
     for band in dict.fromkeys(band for row in rows for band in row["power_to_real"]):
         values = [row["power_to_real"].get(band) for row in rows]
         table.append((f"{band} power / real", [None if v is None else round(v, 2) for v in values]))
+    table = [(name, cells) for name, cells in table if not name.endswith(tuple(leave_out))]
     if drop_empty:
         table = [(name, cells) for name, cells in table if any(cell is not None for cell in cells)]
     return [name for name, _ in table], [list(cells) for cells in zip(*(c for _, c in table), strict=True)]
 
 
-def to_markdown(record: Mapping[str, Any], *, drop_empty: bool = False) -> str:
-    """The table in Markdown, best values bold."""
-    columns, rows = table_cells(record, drop_empty=drop_empty)
+def to_markdown(record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()) -> str:
+    """The table in Markdown, best values bold; drop_empty, leave_out: as in `table_cells`."""
+    columns, rows = table_cells(record, drop_empty=drop_empty, leave_out=leave_out)
     lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
     for row in rows:
         texts = ["" if cell is None else str(cell).replace("|", "\\|") for cell in row]
