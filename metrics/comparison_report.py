@@ -8,15 +8,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from ganmod.atomic_write import atomic_write
-from ganmod.images import make_grid
 from metrics.comparison import (
     DEVIATIONS_FOR_A_WINNER,
     SEEDS_FOR_A_WINNER,
@@ -28,10 +26,9 @@ from metrics.comparison import (
 )
 from metrics.frechet import shown_distance
 from metrics.report import Cell, Report
+from metrics.sample_sheet import small_jpeg
 
 FORM = "ganmod compare 1"
-PICTURE_BYTES = 600_000
-CELL = 64, 160  # pixels: small samples are enlarged to the first, large ones reduced to the second
 DISTANCES = ("fid", "fd_")
 
 Lines = list[dict[str, Any]]
@@ -189,33 +186,10 @@ def statements(record: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def stated_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, value) of all that the figures depend on."""
     found = {**record["conditions"], "hardware": record["machine"], "versions": record["versions"]}
     return [(name.replace("_", " "), _plain(value)) for name, value in found.items() if value is not None]
-
-
-def sample_sheet(
-    pictures: Mapping[str, Sequence[Sequence[np.ndarray | None]]],
-    header: Sequence[np.ndarray | None] | None = None,
-) -> np.ndarray:
-    """{name: rows of uint8 samples} -> uint8 [H,W,3]: the first rows of all, then the second ones, ...
-
-    Equal places hold equal inputs, so that one column shows what each run makes of one input. header: above.
-    """
-    names = list(pictures)
-    shapes = [p.shape for rows in pictures.values() for row in rows for p in row if p is not None]
-    side = max(max(shape[:2]) for shape in shapes)
-    scale = max(1, round(CELL[0] / side))
-    cell = tuple(min(max(shape[i] for shape in shapes) * scale, CELL[1]) for i in (0, 1))
-    parts = []
-    for number in range(len(pictures[names[0]])):
-        rows = [[_enlarged(p, scale) for p in pictures[name][number]] for name in names]
-        labels = list(names)
-        if header is not None and number == 0:
-            rows, labels = [list(header), *rows], ["", *labels]
-        parts.append(make_grid(rows, row_labels=labels, cell_size=(cell[0], cell[1]), gap=2))
-    return np.concatenate([np.pad(part, ((0, 6), (0, 0), (0, 0)), constant_values=255) for part in parts])
 
 
 def write_comparison(
@@ -229,11 +203,11 @@ def write_comparison(
 ) -> None:
     """comparison.json, table.md, table.csv, samples.jpg and report.html into `out`, which is made.
 
-    sheet: uint8 [H,W,3], see `sample_sheet`. logs: {name: what that run wrote while training}. command: how
-    to make the report again, for people.
+    sheet: uint8 [H,W,3], see `metrics.sample_sheet`. logs: {name: what that run wrote while training}.
+    command: how to make the report again, for people.
     """
     below = "\n".join(f"- {line}" for line in statements(record))
-    stated = "\n".join(f"- {name}: {value}" for name, value in facts(record))
+    stated = "\n".join(f"- {name}: {value}" for name, value in stated_facts(record))
     _write(out / "comparison.json", (json.dumps(record, indent=1) + "\n").encode())
     _write(out / "table.md", f"{to_markdown(record)}\n\n{below}\n\n{stated}\n".encode())
     _write(out / "table.csv", to_csv(record).encode())
@@ -247,7 +221,7 @@ def write_comparison(
     for line in statements(record):
         report.paragraph(line)
     report.heading("What the figures depend on")
-    report.table(["", ""], facts(record))
+    report.table(["", ""], stated_facts(record))
     report.heading("Samples")
     report.figure(sheet, "Equal places, equal inputs: each column shows what the runs make of one of them.")
     add_curves(report, logs)
@@ -282,16 +256,6 @@ def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
         over = "thousand images" if axis == "nimg" else "minutes"
         positive = attribute == "metrics" and all(min(ys) > 0 for _, ys in series.values())
         report.curves(series, over, key, _caption(key, over, attribute, logs), log_y=positive)
-
-
-def small_jpeg(image: np.ndarray, *, limit: int = PICTURE_BYTES) -> bytes:
-    """uint8 [H,W,3] as JPEG below `limit` bytes, at the highest quality that allows it."""
-    for quality in range(92, 30, -4):
-        buffer = BytesIO()
-        Image.fromarray(image).save(buffer, format="JPEG", quality=quality, optimize=True)
-        if buffer.tell() < limit:
-            break
-    return buffer.getvalue()
 
 
 def shown_metrics(record: Mapping[str, Any]) -> list[str]:
@@ -340,10 +304,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _enlarged(image: np.ndarray | None, scale: int) -> np.ndarray | None:
-    return None if image is None else image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -19,13 +19,12 @@ from metrics.comparison import differences, unknowns
 from metrics.comparison_report import (
     Logs,
     make_record,
-    sample_sheet,
-    small_jpeg,
     statements,
     to_csv,
     to_markdown,
     write_comparison,
 )
+from metrics.sample_sheet import sample_sheet, small_jpeg
 
 
 def record(runs: list[Any], **changes: Any) -> dict[str, Any]:

@@ -6,16 +6,16 @@ import json
 import re
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ganmod.cli.image_sets import LIBRARIES, MetricList, check_space_name, warnings_as_lines
+from ganmod.cli.image_sets import LIBRARIES, MetricList, warnings_as_lines
 from ganmod.cli.option_checks import check_device
+from ganmod.cli.run_arguments import model_files, named_paths, one_file, read_runs, weights_of
 
 if TYPE_CHECKING:
     from training.run_records import RunRecord
@@ -24,7 +24,6 @@ PATH = click.Path(exists=True, path_type=Path)
 FILE = click.Path(path_type=Path)
 TITLES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}
 CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
-ONLY_WITH_STYLE = ("loss_network", "lpips_weights", "threads", "pairs")
 
 
 @click.command()
@@ -130,7 +129,7 @@ def compare(
     (batch, kimg, resolution, flips, averaging, widths, ...) are refused. Writes comparison.json, table.md,
     table.csv, samples.jpg and report.html; prints the table, last.
     """
-    paths = _named_paths(runs, named)
+    paths = named_paths(runs, named)
     if device != "auto":
         check_device(device)
     if style_table:
@@ -139,12 +138,12 @@ def compare(
         from ganmod.cli.compare_style import compare_style_models
 
         compare_style_models(
-            _model_files(paths),
+            model_files(paths),
             content=content,
             styles=styles,
             out=out,
             loss_network=loss_network or "ganmod-slim",
-            feature_weights=_one_file(feature_weights),
+            feature_weights=one_file(feature_weights),
             lpips_weights=lpips_weights,
             size=size,
             device=device,
@@ -157,7 +156,7 @@ def compare(
     for option, value in given.items():
         if value is not None:
             raise click.UsageError(f"--{option.replace('_', '-')} is for --style")
-    weights = _weights_of(features, feature_weights)
+    weights = weights_of(features, feature_weights)
 
     from ganmod.cli.compare_measures import MEASURES, Measurement
     from ganmod.feature_spaces import load_feature_space
@@ -165,17 +164,17 @@ def compare(
     from metrics.comparison_report import (
         Logs,
         make_record,
-        sample_sheet,
+        stated_facts,
         statements,
         to_markdown,
         write_comparison,
     )
-    from metrics.comparison_report import facts as stated_facts
     from metrics.machine import describe_machine
     from metrics.process_shares import current_processes
+    from metrics.sample_sheet import sample_sheet
     from training import distributed
 
-    records = _read_runs(paths)
+    records = read_runs(paths)
     facts = [record.facts for record in records]
     try:
         row_names(grouped(facts))
@@ -246,55 +245,6 @@ def compare(
         distributed.stop()
 
 
-def _named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
-    """(name of the row or None, path) of every run; click.UsageError for one that is missing or doubled."""
-    found: dict[Path, str | None] = {}
-    for text in (*runs, *named):
-        title, equals, rest = text.partition("=")
-        path = Path(text)
-        if not path.exists() and equals and title:
-            path = Path(rest)
-        else:
-            title = ""
-        if text in named and not title:
-            raise click.UsageError(f"--name {text}: expected NAME=RUN")
-        if not path.exists():
-            raise click.UsageError(f"run {path} does not exist: give a run folder or a model file")
-        if path in found and (text not in named or found[path] is not None):
-            raise click.UsageError(f"run {path} is given twice")
-        found[path] = title or None
-    if not found:
-        raise click.UsageError("no run is given: name one run folder or model file at least")
-    return [(title, path) for path, title in found.items()]
-
-
-def _run_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each run: the folder's or the file's, with folders above where names repeat."""
-    short = [path.resolve().name if path.is_dir() else path.stem for path in paths]
-    counts = Counter(short)
-    longer = [
-        f"{path.resolve().parent.name}/{name}" if counts[name] > 1 else name
-        for name, path in zip(short, paths, strict=True)
-    ]
-    counts = Counter(longer)
-    return [str(path) if counts[name] > 1 else name for name, path in zip(longer, paths, strict=True)]
-
-
-def _read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
-    """The records of all runs; click.UsageError where they are of several recipes."""
-    from training.run_records import read_run
-
-    names = _run_names([path for _, path in paths])
-    records = [
-        read_run(path, title=title, name=name) for (title, path), name in zip(paths, names, strict=True)
-    ]
-    recipes = {record.facts.name: record.facts.recipe for record in records}
-    if len(set(recipes.values())) > 1:
-        each = ", ".join(f"{name} {recipe}" for name, recipe in recipes.items())
-        raise click.UsageError(f"runs of several recipes have no common measure: {each}; compare them apart")
-    return records
-
-
 def _refusal(differing: Mapping[str, Mapping[str, object]]) -> str:
     lines = [
         f"  {what}: " + ", ".join(f"{run} {value}" for run, value in values.items())
@@ -306,45 +256,6 @@ def _refusal(differing: Mapping[str, Mapping[str, object]]) -> str:
         + "\nTrain them alike, or compare them as they are, marked, with --allow-differences"
         + (" (equal time instead of kimg: --equal time)" if "kimg of training" in differing else "")
     )
-
-
-def _weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]:
-    """{space: weights}; click.UsageError for an unknown space, and weights of none that is asked for."""
-    for name in features:
-        check_space_name(name)
-    if len(set(features)) < len(features):
-        raise click.UsageError(f"--features names a space twice: {', '.join(features)}")
-    found: dict[str, Path] = {}
-    for text in given:
-        name, equals, file = text.partition("=")
-        if equals and name in features:
-            found[name] = Path(file)
-        elif len(features) == 1 and (not equals or Path(text).exists()):
-            found[features[0]] = Path(text)
-        else:
-            raise click.UsageError(
-                f"--feature-weights {text}: expected NAME=FILE, where NAME is one of {', '.join(features)}"
-            )
-    return found
-
-
-def _one_file(given: Sequence[str]) -> Path | None:
-    if len(given) > 1:
-        raise click.UsageError("--feature-weights: --style takes one file, that of --loss-network")
-    return Path(given[0].partition("=")[2] or given[0]) if given else None
-
-
-def _model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
-    """{name: model file}; click.UsageError for a name that stands twice."""
-    from training.run_records import MODEL_FILE
-
-    names = _run_names([path for _, path in paths])
-    found: dict[str, Path] = {}
-    for (title, path), name in zip(paths, names, strict=True):
-        if (title or name) in found:
-            raise click.UsageError(f"two models are named {title or name!r}: give each its own NAME=MODEL")
-        found[title or name] = path / MODEL_FILE if path.is_dir() else path
-    return found
 
 
 def _write_runs(folder: Path, records: Mapping[str, RunRecord]) -> None:
