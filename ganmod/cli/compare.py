@@ -6,10 +6,10 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -18,6 +18,7 @@ from ganmod.cli.option_checks import check_device
 from ganmod.cli.run_arguments import model_files, named_paths, one_file, read_runs, weights_of
 
 if TYPE_CHECKING:
+    from ganmod.cli.compare_measures import Outcome
     from training.run_records import RunRecord
 
 PATH = click.Path(exists=True, path_type=Path)
@@ -160,18 +161,10 @@ def compare(
 
     from ganmod.cli.compare_measures import MEASURES, Measurement
     from ganmod.feature_spaces import load_feature_space
-    from metrics.comparison import differences, grouped, row_names, rows_of, unknowns
-    from metrics.comparison_report import (
-        Logs,
-        make_record,
-        stated_facts,
-        statements,
-        to_markdown,
-        write_comparison,
-    )
+    from metrics.comparison import differences, grouped, row_names, unknowns
+    from metrics.comparison_report import make_record
     from metrics.machine import describe_machine
     from metrics.process_shares import current_processes
-    from metrics.sample_sheet import sample_sheet
     from training import distributed
 
     records = read_runs(paths)
@@ -204,43 +197,19 @@ def compare(
         )
         with warnings_as_lines():
             outcome = MEASURES[facts[0].recipe](records, how)
-        if rank != 0:
-            return
-        record = make_record(
-            outcome.runs,
-            differing,
-            unknowns(facts, equal=equal),
-            equal=equal,
-            conditions=outcome.conditions,
-            notes=outcome.notes,
-            machine=describe_machine(place),
-            versions={name: version(name) for name in LIBRARIES},
-        )
-        rows = rows_of(outcome.runs)
-        labels = {
-            run.facts.name: row.name + (f", seed {run.facts.seed}" if len(row.runs) > 1 else "")
-            for row in rows
-            for run in row.runs
-        }
-        first = {row.name: outcome.pictures[row.runs[0].facts.name] for row in rows}
-        write_comparison(
-            out,
-            record,
-            sample_sheet(first, outcome.header),
-            {labels[r.facts.name]: Logs(r.stats, r.metrics) for r in records},
-            title=f"{TITLES[facts[0].recipe]}: modulations compared",
-            command=shlex.join(["ganmod", *sys.argv[1:]]),
-        )
-        _write_runs(out / "runs", {labels[r.facts.name]: r for r in records})
-        if as_json:
-            click.echo(json.dumps(record, indent=1))
-            return
-        for line in statements(record):
-            click.echo(line)
-        for name, value in stated_facts(record):
-            click.echo(f"{name}: {value}")
-        click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, samples.jpg\n")
-        click.echo(to_markdown(record))
+        if rank == 0:
+            record = make_record(
+                outcome.runs,
+                differing,
+                unknowns(facts, equal=equal),
+                equal=equal,
+                conditions=outcome.conditions,
+                notes=outcome.notes,
+                machine=describe_machine(place),
+                versions={name: version(name) for name in LIBRARIES},
+            )
+            _write_all(out, record, outcome, records)
+            _print(record, out, as_json)
     finally:
         distributed.stop()
 
@@ -256,6 +225,45 @@ def _refusal(differing: Mapping[str, Mapping[str, object]]) -> str:
         + "\nTrain them alike, or compare them as they are, marked, with --allow-differences"
         + (" (equal time instead of kimg: --equal time)" if "kimg of training" in differing else "")
     )
+
+
+def _write_all(out: Path, record: Mapping[str, Any], outcome: Outcome, records: Sequence[RunRecord]) -> None:
+    """Table, page and pictures; of each row, the first run's samples are shown, and all runs' curves."""
+    from metrics.comparison import rows_of
+    from metrics.comparison_report import Logs, write_comparison
+    from metrics.sample_sheet import sample_sheet
+
+    labels, shown = {}, {}
+    for row in rows_of(outcome.runs):
+        shown[row.name] = outcome.pictures[row.runs[0].facts.name]
+        for facts in (run.facts for run in row.runs):
+            which = facts.name if facts.seed is None else f"seed {facts.seed}"
+            labels[facts.name] = f"{row.name}, {which}" if len(row.runs) > 1 else row.name
+    labelled = {labels[run.facts.name]: run for run in records}
+    write_comparison(
+        out,
+        record,
+        sample_sheet(shown, outcome.header),
+        {label: Logs(run.stats, run.metrics) for label, run in labelled.items()},
+        title=f"{TITLES[record['recipe']]}: modulations compared",
+        command=shlex.join(["ganmod", *sys.argv[1:]]),
+    )
+    _write_runs(out / "runs", labelled)
+
+
+def _print(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
+    """JSON; or what must be said, what the figures depend on, and the table, last."""
+    from metrics.comparison_report import stated_facts, statements, to_markdown
+
+    if as_json:
+        click.echo(json.dumps(record, indent=1))
+        return
+    for line in statements(record):
+        click.echo(line)
+    for name, value in stated_facts(record):
+        click.echo(f"{name}: {value}")
+    click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, samples.jpg\n")
+    click.echo(to_markdown(record))
 
 
 def _write_runs(folder: Path, records: Mapping[str, RunRecord]) -> None:
