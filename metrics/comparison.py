@@ -145,7 +145,7 @@ def row_names(groups: Sequence[Sequence[RunFacts]]) -> list[str]:
     names = []
     for group in groups:
         run = group[0]
-        same = [other[0] for other in groups if other[0].modulation == run.modulation]
+        same = [g[0] for g in groups if g[0].modulation == run.modulation and g[0].title is None]
         own = [
             f"{key.rsplit('.', 1)[-1]} {value}"
             for key, value in {**run.options, **run.settings}.items()

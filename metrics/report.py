@@ -156,7 +156,8 @@ def _encode(image: np.ndarray, lossless: bool) -> tuple[str, bytes]:
         raise ValueError(f"got image {image.dtype} {list(image.shape)}, expected uint8 [H,W,3] in 0..255")
     picture, png, jpeg = Image.fromarray(image), BytesIO(), BytesIO()
     picture.save(png, format="PNG", optimize=True)
-    picture.save(jpeg, format="JPEG", quality=90, subsampling=0, optimize=True)
+    # Not optimize=True: Pillow gives it a buffer that noisy pictures do not fit into.
+    picture.save(jpeg, format="JPEG", quality=90, subsampling=0)
     if lossless or png.tell() <= jpeg.tell():
         return "png", png.getvalue()
     return "jpeg", jpeg.getvalue()

@@ -41,7 +41,8 @@ def small_jpeg(image: np.ndarray, *, limit: int = PICTURE_BYTES) -> bytes:
     """uint8 [H,W,3] as JPEG below `limit` bytes, at the highest quality that allows it."""
     for quality in range(92, 30, -4):
         buffer = BytesIO()
-        Image.fromarray(image).save(buffer, format="JPEG", quality=quality, optimize=True)
+        # Not optimize=True: Pillow gives it a buffer that noisy pictures do not fit into.
+        Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
         if buffer.tell() < limit:
             break
     return buffer.getvalue()

@@ -24,6 +24,7 @@ from metrics.comparison_report import (
     to_markdown,
     write_comparison,
 )
+from metrics.report import Report
 from metrics.sample_sheet import sample_sheet, small_jpeg
 
 
@@ -99,6 +100,16 @@ def test_the_sheet_shows_equal_places_below_each_other():
     shown = [int(v) for v in dict.fromkeys(column.tolist()) if v != 255]
     assert shown == [102, 202, 112, 212]
     assert len(small_jpeg(sheet)) < 600_000
+
+
+def test_noise_fits_into_page_and_picture():
+    """Samples of an untrained model are noise, which compresses least."""
+    noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), dtype=np.uint8)
+    with Image.open(BytesIO(small_jpeg(noise))) as picture:
+        assert picture.size == (700, 500)
+    report = Report("noise")
+    report.figure(noise)
+    assert "data:image/" in report.html()
 
 
 class Page(HTMLParser):
