@@ -30,6 +30,9 @@ from metrics.sample_sheet import small_jpeg
 
 FORM = "ganmod compare 1"
 DISTANCES = ("fid", "fd_")
+METRICS_ABREAST = 2  # in a table of the page
+
+Column = tuple[str, list[Cell]]
 
 Lines = list[dict[str, Any]]
 
@@ -78,16 +81,11 @@ def make_record(
     return record
 
 
-def table_cells(
-    record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()
-) -> tuple[list[str], list[list[Cell]]]:
-    """(columns, rows) of the table.
-
-    drop_empty: without columns that have no value in any row. leave_out: ends of columns' names.
-    """
+def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Column]], list[Column]]:
+    """(name and costs, three columns per metric, spectrum): columns of the table as (name, cells)."""
     rows = record["rows"]
     marks = {what: number + 1 for number, what in enumerate(record["differences"])}
-    table: list[tuple[str, list[Cell]]] = [
+    costs: list[Column] = [
         ("row", [row["row"] + _mark(row, marks) for row in rows]),
         ("training seeds", [len(row["runs"]) for row in rows]),
         ("G parameters (M)", [round(row["parameters"] / 1e6, 2) for row in rows]),
@@ -96,42 +94,41 @@ def table_cells(
         ("peak memory (MB)", [_rounded(row["peak_memory_mb"]) for row in rows]),
         ("non-finite steps", [_rounded(row["nonfinite_steps"]) for row in rows]),
     ]
+    metrics = []
     for metric in shown_metrics(record):
         found = [row["metrics"][metric] for row in rows]
         best = record["winners"].get(metric)
-        means = [_mean_text(metric, value["mean"]) for value in found]
-        names = [
-            f"{mean} (best)" if row["row"] == best else mean for row, mean in zip(rows, means, strict=True)
-        ]
+        means = [_mean(metric, row["metrics"][metric]["mean"], row["row"] == best) for row in rows]
         num_draws = max(len(draws) for value in found for draws in value["draws"])
         direction = better(metric)
-        table.append((f"{metric}, {direction} is better" if direction else metric, [*names]))
-        table.append(
-            (
-                f"sd over {num_draws} sampling draws",
-                [_deviation(value["sd_over_draws"], "1 draw") for value in found],
-            )
-        )
-        table.append(
-            ("sd over training seeds", [_deviation(v["sd_over_training_seeds"], "1 seed") for v in found])
-        )
+        over_draws = [_deviation(value["sd_over_draws"], "1 draw") for value in found]
+        over_seeds = [_deviation(value["sd_over_training_seeds"], "1 seed") for value in found]
+        columns: list[Column] = [
+            (f"{metric}, {direction} is better" if direction else metric, means),
+            (f"sd over {num_draws} sampling draws", over_draws),
+            ("sd over training seeds", over_seeds),
+        ]
+        metrics.append(columns)
+    bands: list[Column] = []
     for band in dict.fromkeys(band for row in rows for band in row["power_to_real"]):
         values = [row["power_to_real"].get(band) for row in rows]
-        table.append((f"{band} power / real", [None if v is None else round(v, 2) for v in values]))
-    table = [(name, cells) for name, cells in table if not name.endswith(tuple(leave_out))]
-    if drop_empty:
-        table = [(name, cells) for name, cells in table if any(cell is not None for cell in cells)]
-    return [name for name, _ in table], [list(cells) for cells in zip(*(c for _, c in table), strict=True)]
+        bands.append((f"{band} power / real", [None if v is None else round(v, 2) for v in values]))
+    return costs, metrics, bands
 
 
 def to_markdown(record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()) -> str:
-    """The table in Markdown, best values bold; drop_empty, leave_out: as in `table_cells`."""
-    columns, rows = table_cells(record, drop_empty=drop_empty, leave_out=leave_out)
-    lines = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
-    for row in rows:
-        texts = ["" if cell is None else str(cell).replace("|", "\\|") for cell in row]
-        texts = [f"**{t.removesuffix(' (best)')}**" if t.endswith(" (best)") else t for t in texts]
-        lines.append(f"| {' | '.join(texts)} |")
+    """The table in Markdown, best values bold.
+
+    drop_empty: without columns that have no value in any row. leave_out: ends of columns' names.
+    """
+    costs, metrics, bands = table_parts(record)
+    table = [*costs, *(column for columns in metrics for column in columns), *bands]
+    table = [(name, cells) for name, cells in table if not name.endswith(tuple(leave_out))]
+    if drop_empty:
+        table = [(name, cells) for name, cells in table if any(cell is not None for cell in cells)]
+    names, rows = _by_rows(table)
+    lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
+    lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
     return "\n".join(lines)
 
 
@@ -217,7 +214,13 @@ def write_comparison(
         "Runs that are equal but for their training seed share a row. Means over the runs and their draws of "
         "samples; what the figures depend on stands below the table."
     )
-    report.table(*table_cells(record))
+    costs, metrics, bands = table_parts(record)
+    for i in range(0, len(metrics), METRICS_ABREAST):
+        measured = [column for columns in metrics[i : i + METRICS_ABREAST] for column in columns]
+        report.table(*_by_rows([costs[0], *measured]))
+    report.table(*_by_rows(costs))
+    if bands:
+        report.table(*_by_rows([costs[0], *bands]))
     for line in statements(record):
         report.paragraph(line)
     report.heading("What the figures depend on")
@@ -284,12 +287,25 @@ def _mark(row: Mapping[str, Any], marks: Mapping[str, int]) -> str:
     return f" [{', '.join(numbers)}]" if numbers else ""
 
 
-def _mean_text(metric: str, value: float) -> str:
-    return f"{shown_distance(value) if metric.startswith(DISTANCES) else value:.4g}"
+def _mean(metric: str, value: float, best: bool) -> Cell:
+    shown = shown_distance(value) if metric.startswith(DISTANCES) else value
+    return f"{shown:.4g} (best)" if best else shown
 
 
-def _deviation(value: float | None, instead: str) -> str:
-    return instead if value is None else f"{value:.2g}"
+def _deviation(value: float | None, instead: str) -> Cell:
+    return instead if value is None else float(f"{value:.2g}")
+
+
+def _by_rows(table: Sequence[Column]) -> tuple[list[str], list[list[Cell]]]:
+    """Columns -> (their names, the rows)."""
+    return [name for name, _ in table], [list(row) for row in zip(*(c for _, c in table), strict=True)]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    text = f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
+    return f"**{text.removesuffix(' (best)')}**" if text.endswith(" (best)") else text
 
 
 def _rounded(value: float | None) -> float | int | None:

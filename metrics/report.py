@@ -49,7 +49,8 @@ img { max-width: 100%; height: auto; border-radius: 3px; display: block; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
 svg { display: block; width: 100%; max-width: 760px; height: auto; }
 svg text { fill: var(--soft); font: 12px system-ui, "Segoe UI", Roboto, sans-serif; }
 .grid { stroke: var(--line); stroke-width: 1; }
