@@ -49,7 +49,8 @@ img { max-width: 100%; height: auto; border-radius: 3px; display: block; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .8rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; border-bottom-width: 2px; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
 svg { display: block; width: 100%; max-width: 760px; height: auto; }
 svg text { fill: var(--soft); font: 12px system-ui, "Segoe UI", Roboto, sans-serif; }
 .grid { stroke: var(--line); stroke-width: 1; }
@@ -156,7 +157,8 @@ def _encode(image: np.ndarray, lossless: bool) -> tuple[str, bytes]:
         raise ValueError(f"got image {image.dtype} {list(image.shape)}, expected uint8 [H,W,3] in 0..255")
     picture, png, jpeg = Image.fromarray(image), BytesIO(), BytesIO()
     picture.save(png, format="PNG", optimize=True)
-    picture.save(jpeg, format="JPEG", quality=90, subsampling=0, optimize=True)
+    # Not optimize=True: Pillow gives it a buffer that noisy pictures do not fit into.
+    picture.save(jpeg, format="JPEG", quality=90, subsampling=0)
     if lossless or png.tell() <= jpeg.tell():
         return "png", png.getvalue()
     return "jpeg", jpeg.getvalue()

@@ -7,9 +7,35 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from metrics.process_shares import ONE_PROCESS, Processes
+
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 NYQUIST_BAND = 0.4  # cycles per pixel, of at most 0.5: patterns with a period of 2 to 2.5 pixels
 LOW_BAND = 0.1  # cycles per pixel: along a stripe
+
+
+class SpectrumSum:
+    """The sum behind a `power_spectrum`, for images that come in parts."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def update(self, images: Tensor) -> None:
+        """Add uint8 RGB [N,3,H,W]; all images have one size."""
+        grey = torch.einsum("nchw,c->nhw", images.double() / 255, torch.tensor(LUMA, dtype=torch.float64))
+        grey = grey - grey.mean(dim=(1, 2), keepdim=True)
+        power = torch.fft.fft2(grey, norm="ortho").abs().square().sum(dim=0)
+        self.total = power if self.total is None else self.total + power
+        self.count += len(images)
+
+    def mean(self, size: tuple[int, int], processes: Processes = ONE_PROCESS) -> Tensor:
+        """Over all images [H,W] = size of all processes, which all call this; ValueError for no images."""
+        own = torch.zeros(size, dtype=torch.float64) if self.total is None else self.total
+        total, count = processes.total(own), int(processes.total(torch.tensor([self.count])))
+        if not count:
+            raise ValueError("got no images, expected one at least")
+        return total / count
 
 
 def power_spectrum(batches: Iterable[Tensor]) -> Tensor:
@@ -18,15 +44,10 @@ def power_spectrum(batches: Iterable[Tensor]) -> Tensor:
     batches: uint8 RGB [N,3,H,W] -> float64 [H,W]; entry [u,v] is the power at u/H and v/W cycles per pixel
     down and across, in units of (grey levels / 255)^2. Raises ValueError for no images.
     """
-    total, count = None, 0
+    found = SpectrumSum()
     for images in batches:
-        grey = torch.einsum("nchw,c->nhw", images.double() / 255, torch.tensor(LUMA, dtype=torch.float64))
-        grey = grey - grey.mean(dim=(1, 2), keepdim=True)
-        power = torch.fft.fft2(grey, norm="ortho").abs().square().sum(dim=0)
-        total, count = power if total is None else total + power, count + len(images)
-    if total is None or not count:
-        raise ValueError("got no images, expected one at least")
-    return total / count
+        found.update(images)
+    return found.mean((1, 1) if found.total is None else (found.total.shape[0], found.total.shape[1]))
 
 
 def band_powers(spectrum: Tensor) -> dict[str, float]:

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
+from ganmod.cli.image_sets import (
+    LIBRARIES,
+    MetricList,
+    check_space_name,
+    hash_of_files,
+    measured_reference,
+    measured_set,
+    warnings_as_lines,
+)
 from ganmod.cli.option_checks import check_device
 
 if TYPE_CHECKING:
     import torch
 
     from ganmod.feature_spaces import FeatureSpace
-    from metrics.process_shares import Processes
     from metrics.set_features import SetFeatures
     from training.image_sources import FileImages, ImageSource
 
 NUM_GENERATED = 50_000
 MODEL_SUFFIX = ".safetensors"
-LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
 
 SET = click.Path(exists=True, path_type=Path)
-
-
-class MetricList(click.ParamType):
-    """ "fid,pr" -> ("fid", "pr")."""
-
-    name = "metrics"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        from metrics.set_distances import parse_metrics
-
-        if isinstance(value, tuple):
-            return value
-        try:
-            return parse_metrics(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command()
@@ -119,19 +102,13 @@ def fid(
     numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun,
     the processes share the images, and the result is that of one process.
     """
-    from ganmod.feature_spaces import NAMES, load_feature_space
+    from ganmod.feature_spaces import load_feature_space
     from metrics.process_shares import current_processes
     from metrics.set_distances import least_images, measure_distances, needs_features
     from training import distributed
     from training.image_sources import FileImages
 
-    if features not in NAMES and ":" not in features:
-        near = difflib.get_close_matches(features, NAMES, n=1)
-        hint = f", did you mean {near[0]!r}" if near else ""
-        raise click.UsageError(
-            f"--features: unknown space {features!r}{hint}? Expected one of {', '.join(NAMES)}, or "
-            "module:callable"
-        )
+    check_space_name(features)
     if device != "auto":
         check_device(device)
     rank, _, place = distributed.start(device)
@@ -148,11 +125,18 @@ def fid(
         space = load_feature_space(features, feature_weights, device=place)
         processes = current_processes(place)
         keep = needs_features(metrics)
-        with _warnings_as_lines():
-            found_real = _measured_reference(
-                reference, space, processes, keep=keep, batch=batch, use_cache=reference_cache
+        with warnings_as_lines():
+            kept = reference_cache and space.fingerprint is not None
+            found_real = measured_reference(
+                reference,
+                space,
+                processes,
+                keep=keep,
+                batch=batch,
+                title="B",
+                content_hash=hash_of_files(reference, processes, title="B") if kept else None,
             )
-            found = _measured(source, space, processes, keep=keep, batch=batch, title="A")
+            found = measured_set(source, space, processes, keep=keep, batch=batch, title="A")
         if rank == 0:
             values = measure_distances(found, found_real, metrics, space, seed=seed)
             _report(values, source, reference, found, found_real, metrics, space, seed, as_json)
@@ -187,49 +171,6 @@ def _model_source(
     count = NUM_GENERATED if num is None else num
     return GeneratorImages(
         G.to(device), count, first_seed=seed, truncation_psi=psi, labels=labels, name=str(model)
-    )
-
-
-def _measured(
-    source: ImageSource, space: FeatureSpace, processes: Processes, *, keep: bool, batch: int, title: str
-) -> SetFeatures:
-    from metrics.set_features import measure_set
-
-    own = sum(len(indices) for indices in processes.batches(source.num_images, batch))
-    with _bar(own, title, processes) as bar:
-        return measure_set(
-            source.load,
-            source.num_images,
-            space,
-            keep=keep,
-            batch_size=batch,
-            processes=processes,
-            done=bar.update,
-        )
-
-
-def _measured_reference(
-    reference: FileImages,
-    space: FeatureSpace,
-    processes: Processes,
-    *,
-    keep: bool,
-    batch: int,
-    use_cache: bool,
-) -> SetFeatures:
-    """`_measured` of the real images, from the cache where it holds them."""
-    from ganmod.user_cache import user_cache_dir
-    from metrics.set_features import reference_set
-
-    def measure() -> SetFeatures:
-        return _measured(reference, space, processes, keep=keep, batch=batch, title="B")
-
-    if not use_cache or space.fingerprint is None:
-        return measure()
-    with _bar(reference.num_images, "B, hash", processes) as bar:
-        content = reference.content_hash(bar.update)
-    return reference_set(
-        measure, space, content_hash=content, cache_dir=user_cache_dir(), keep=keep, processes=processes
     )
 
 
@@ -287,21 +228,3 @@ def _report(
         click.echo(line)
     for note in notes:
         click.echo(f"note: {note}")
-
-
-def _bar(total: int, title: str, processes: Processes) -> tqdm:
-    """Of the first process alone; silent where the output is no terminal."""
-    return tqdm(total=total, desc=title, unit="img", disable=None if processes.rank == 0 else True)
-
-
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Python warnings as one line each, above the progress bars."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        tqdm.write(f"warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show
-        yield

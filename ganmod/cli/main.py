@@ -26,6 +26,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
     "fid": ("ganmod.cli.fid", "fid", "FID, KID, precision and recall of images against real ones."),
+    "compare": (
+        "ganmod.cli.compare",
+        "compare",
+        "Compare training runs by modulation: a table, curves, samples, report.html.",
+    ),
     "translate": (
         "ganmod.cli.translate",
         "translate_command",

@@ -1,0 +1,76 @@
+"""Fill the tables of README.md from results/NAME/comparison.json, or check that both agree.
+
+    python benchmarks/readme_figures.py            # writes README.md
+    python benchmarks/readme_figures.py --check    # exit code 1 where README.md says something else
+
+A table stands between `<!-- figures:NAME -->` and `<!-- /figures -->`; the text around it is nobody's but its
+author's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from metrics.comparison_report import FORM, statements, to_markdown
+
+ROOT = Path(__file__).parent.parent
+PLACE = re.compile(r"(<!-- figures:([\w.-]+) -->\n)(.*?)(<!-- /figures -->)", re.DOTALL)
+LEFT_OUT = ("non-finite steps", "power / real")  # they stand in the JSON
+
+
+def comparison_table(record: Mapping[str, Any]) -> str:
+    """The table of a `ganmod compare`, without empty columns, and what its marks mean."""
+    marks = [line for line in statements(record) if line.startswith("[")]
+    table = to_markdown(record, drop_empty=True, leave_out=LEFT_OUT)
+    return "\n".join([table, *(f"\n{line}" for line in marks)])
+
+
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {FORM: comparison_table}  # by the record's form
+
+
+def filled(text: str, results: Path) -> str:
+    """A README's text with every marked place filled from the results' folder.
+
+    Raises ValueError for a place without results, or with results of a form that has no table here.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+        begin, name, _, end = match.groups()
+        file = results / name / "comparison.json"
+        if not file.is_file():
+            raise ValueError(f"figures:{name} stands in the README, but there is no {file}")
+        record = json.loads(file.read_text())
+        form = record.get("form") if isinstance(record, dict) else None
+        if form not in TABLES:
+            raise ValueError(f"{file} is of form {form!r}, expected one of {', '.join(TABLES)}")
+        return f"{begin}{TABLES[form](record)}\n{end}"
+
+    return PLACE.sub(fill, text)
+
+
+def main() -> None:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail where they differ")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    args = parser.parse_args()
+    before = args.readme.read_text()
+    after = filled(before, args.results)
+    if args.check:
+        if before != after:
+            sys.exit(f"{args.readme} differs from {args.results}: run python benchmarks/readme_figures.py")
+        print("README and results agree")
+        return
+    args.readme.write_text(after)
+    print(f"filled {len(PLACE.findall(after))} places of {args.readme}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,313 @@
+"""The comparison of training runs: rows of equal runs, two spreads told apart, and what must be equal."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+TOLERANCE = 0.02  # by which kimg, or seconds, of two runs may differ
+SEEDS_FOR_A_WINNER = 3
+DEVIATIONS_FOR_A_WINNER = 2.0
+HIGHER_IS_BETTER = ("precision", "recall", "coverage")
+LOWER_IS_BETTER = ("fid", "fd", "kid", "lpips")
+
+Equal = Literal["kimg", "time"]
+SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of training"}
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One trained model, before anything is measured of it; None where nothing says it.
+
+    name: of the run, for people. title: of its row, where the user gave one. seed: of the training.
+    options: {key: value} of the modulation and of how it gets its style, which is what is compared. settings:
+    {dotted key: value} of the network and its training, which must be equal, without the seed and all that
+    leaves the result alone. kimg, seconds: of training behind this model. nonfinite_steps: those left out.
+    """
+
+    name: str
+    recipe: str
+    modulation: str
+    options: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    title: str | None = None
+    seed: int | None = None
+    kimg: float | None = None
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    nonfinite_steps: float | None = None
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """What was measured of a run: one {metric: value} per disjoint draw of samples.
+
+    num_repeated: images that equal an earlier one, over all draws. power_to_real: {band: mean power of the
+    samples over that of the real images}, empty where it was not measured.
+    """
+
+    facts: RunFacts
+    parameters: int
+    draws: Sequence[Mapping[str, float]]
+    num_images: int
+    num_repeated: int = 0
+    power_to_real: Mapping[str, float] = field(default_factory=dict)
+
+
+class Spread(NamedTuple):
+    """A metric of one row. sd_over_draws: of a run's draws, pooled over its runs; sd_over_training_seeds: of
+    the runs' means; None where one value has no deviation.
+    """
+
+    mean: float
+    sd_over_draws: float | None
+    sd_over_training_seeds: float | None
+
+
+class Row(NamedTuple):
+    """Runs that are equal but for their training seed, under one name."""
+
+    name: str
+    runs: tuple[MeasuredRun, ...]
+
+
+def differences(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str, dict[str, Any]]:
+    """{what: {run: value}} of all that must be equal and is not.
+
+    Settings are compared where they are known. equal: whether kimg or seconds must agree within TOLERANCE.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key in sorted({key for run in runs for key in run.settings}):
+        values = {run.name: run.settings[key] for run in runs if key in run.settings}
+        if len({_text(value) for value in values.values()}) > 1:
+            found[key] = values
+    spent = {run.name: _spent(run, equal) for run in runs if _spent(run, equal) is not None}
+    amounts = [amount for amount in spent.values() if amount is not None]
+    if amounts and not _close(max(amounts), min(amounts)):
+        found[SPENT[equal]] = spent
+    return found
+
+
+def unknowns(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str, list[str]]:
+    """{what: runs} of what some runs state and others do not, so that nobody can say whether it is equal."""
+    found: dict[str, list[str]] = {}
+    keys = sorted({key.split(".")[0] for run in runs for key in run.settings})
+    for section in keys:
+        without = [r.name for r in runs if not any(key.split(".")[0] == section for key in r.settings)]
+        if without:
+            found[f"settings of {section}"] = without
+    if without := [run.name for run in runs if _spent(run, equal) is None]:
+        found[SPENT[equal]] = without
+    if without := [run.name for run in runs if run.seed is None]:
+        found["training seed"] = without
+    return found
+
+
+def grouped(runs: Sequence[RunFacts]) -> list[list[RunFacts]]:
+    """Runs that are equal but for their seed, in the order of their first ones.
+
+    Other titles stay apart; so do runs of unknown seed without a title, which may be one training twice.
+    Raises ValueError for two runs of one seed in a group: its runs count as replicates.
+    """
+    groups: dict[str, list[RunFacts]] = {}
+    for number, run in enumerate(runs):
+        apart = number if run.seed is None and run.title is None else None
+        key = _text([run.title, run.recipe, run.modulation, run.options, run.settings, apart])
+        groups.setdefault(key, []).append(run)
+    for group in groups.values():
+        seeds = Counter(run.seed for run in group if run.seed is not None)
+        for seed, count in seeds.items():
+            if count > 1:
+                names = ", ".join(run.name for run in group if run.seed == seed)
+                raise ValueError(
+                    f"{names} are equal down to training seed {seed}, and so no two trainings: leave one "
+                    "out, or name them apart with NAME=RUN"
+                )
+    return list(groups.values())
+
+
+def row_names(groups: Sequence[Sequence[RunFacts]]) -> list[str]:
+    """One name per group: its title, or its modulation with what tells it from others of that modulation.
+
+    Raises ValueError for a title that the user gave to runs that are not equal.
+    """
+    titles = Counter(group[0].title for group in groups if group[0].title is not None)
+    for title, count in titles.items():
+        if count > 1:
+            raise ValueError(
+                f"{title!r} names runs that differ in more than their seed: give each kind a name of its own"
+            )
+    names = []
+    for group in groups:
+        run = group[0]
+        same = [g[0] for g in groups if g[0].modulation == run.modulation and g[0].title is None]
+        own = [
+            f"{key.rsplit('.', 1)[-1]} {value}"
+            for key, value in {**run.options, **run.settings}.items()
+            if any(_differs({**other.options, **other.settings}, key, value) for other in same)
+        ]
+        names.append(run.title or run.modulation + (f" ({', '.join(own)})" if own else ""))
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    return [
+        f"{name}, {group[0].name}" if name in repeated else name
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def rows_of(runs: Sequence[MeasuredRun]) -> list[Row]:
+    """The rows of the table, see `grouped` and `row_names`."""
+    groups = grouped([run.facts for run in runs])
+    by_name = {run.facts.name: run for run in runs}
+    if len(by_name) < len(runs):
+        raise ValueError(f"runs share names: {[run.facts.name for run in runs]}, give each its own")
+    return [
+        Row(name, tuple(by_name[facts.name] for facts in group))
+        for name, group in zip(row_names(groups), groups, strict=True)
+    ]
+
+
+def marked(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """{run: what} of runs that leave the value which most runs have; in a tie, that of the first run."""
+    found: dict[str, list[str]] = {}
+    for what, values in differing.items():
+        if what in SPENT.values():
+            base = _most_common_amount(list(values.values()))
+            out = [run for run, value in values.items() if not _close(value, base)]
+        else:
+            counts = Counter(_text(value) for value in values.values())
+            usual = counts.most_common(1)[0][0]  # equal counts keep the order of first sight
+            out = [run for run, value in values.items() if _text(value) != usual]
+        for run in out:
+            found.setdefault(run, []).append(what)
+    return found
+
+
+def spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
+    """Mean over runs of the means over draws, and both deviations (unbiased).
+
+    Raises ValueError for a value that is not finite: a failed measurement is no figure.
+    """
+    values = [[draw[metric] for draw in run.draws] for run in runs]
+    for run, own in zip(runs, values, strict=True):
+        if not all(math.isfinite(value) for value in own):
+            raise ValueError(f"{run.facts.name}: {metric} is {own}: the measurement failed")
+    means = [statistics.fmean(own) for own in values]
+    variances = [statistics.variance(own) for own in values if len(own) > 1]
+    return Spread(
+        statistics.fmean(means),
+        math.sqrt(statistics.fmean(variances)) if variances else None,
+        statistics.stdev(means) if len(means) > 1 else None,
+    )
+
+
+def better(metric: str) -> Literal["lower", "higher"] | None:
+    """Which values of a metric are better; None where neither: density's best is 1, kid_std is no merit."""
+    name = metric.split("_")[0]
+    if metric.startswith("kid_std"):
+        return None
+    return "lower" if name in LOWER_IS_BETTER else "higher" if name in HIGHER_IS_BETTER else None
+
+
+def winner(seed_means: Mapping[str, Sequence[float]], metric: str) -> str | None:
+    """The row that is better than every other one by more than 2 standard deviations, or None.
+
+    seed_means: {row: one value per training seed}. The deviation is that of the difference of two single
+    runs, sqrt(s_a^2 + s_b^2). None, too, where a row has fewer than 3 seeds or there is no other row.
+    """
+    direction = better(metric)
+    if direction is None or len(seed_means) < 2:
+        return None
+    if any(len(values) < SEEDS_FOR_A_WINNER for values in seed_means.values()):
+        return None
+    sign = 1 if direction == "higher" else -1
+    means = {name: sign * statistics.fmean(values) for name, values in seed_means.items()}
+    best = max(means, key=lambda name: means[name])
+    for name in means.keys() - {best}:
+        deviation = math.hypot(statistics.stdev(seed_means[best]), statistics.stdev(seed_means[name]))
+        if means[best] - means[name] <= DEVIATIONS_FOR_A_WINNER * deviation:
+            return None
+    return best
+
+
+def table_record(
+    runs: Sequence[MeasuredRun], differing: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
+    """(rows, winners by metric) as plain values: what comparison.json holds and tables are made of.
+
+    differing: `differences`, of which rows carry the names in "differs"; such rows neither win nor lose.
+    """
+    rows = rows_of(runs)
+    odd = marked(differing)
+    metrics = list(dict.fromkeys(metric for run in runs for metric in run.draws[0]))
+    plain = []
+    for row in rows:
+        facts = [run.facts for run in row.runs]
+        seconds, kimg = _mean([f.seconds for f in facts]), _mean([f.kimg for f in facts])
+        steps = [f.nonfinite_steps for f in facts if f.nonfinite_steps is not None]
+        memory = [f.peak_memory_mb for f in facts if f.peak_memory_mb is not None]
+        bands = {band: [run.power_to_real[band] for run in row.runs] for band in row.runs[0].power_to_real}
+        plain.append(
+            {
+                "row": row.name,
+                "modulation": facts[0].modulation,
+                "options": dict(facts[0].options),
+                "runs": [f.name for f in facts],
+                "training_seeds": [f.seed for f in facts],
+                "parameters": row.runs[0].parameters,
+                "kimg": kimg,
+                "seconds": seconds,
+                "seconds_per_kimg": seconds / kimg if seconds and kimg else None,
+                "peak_memory_mb": max(memory) if memory else None,
+                "nonfinite_steps": sum(steps) if steps else None,
+                "num_repeated": sum(run.num_repeated for run in row.runs),
+                "metrics": {
+                    metric: {
+                        **spread(row.runs, metric)._asdict(),
+                        "draws": [[draw[metric] for draw in run.draws] for run in row.runs],
+                    }
+                    for metric in metrics
+                },
+                "power_to_real": {band: statistics.fmean(values) for band, values in bands.items()},
+                "differs": sorted({what for f in facts for what in odd.get(f.name, [])}),
+            }
+        )
+    fair = [row for row, record in zip(rows, plain, strict=True) if not record["differs"]]
+    winners = {}
+    for metric in metrics:
+        means = {
+            row.name: [statistics.fmean(draw[metric] for draw in run.draws) for run in row.runs]
+            for row in fair
+        }
+        winners[metric] = winner(means, metric)
+    return plain, winners
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _spent(run: RunFacts, equal: Equal) -> float | None:
+    return run.kimg if equal == "kimg" else run.seconds
+
+
+def _differs(others: Mapping[str, Any], key: str, value: Any) -> bool:
+    return key in others and _text(others[key]) != _text(value)
+
+
+def _close(first: float, second: float) -> bool:
+    return max(first, second) <= (1 + TOLERANCE) * min(first, second)
+
+
+def _most_common_amount(values: Sequence[float]) -> float:
+    """The value that most others are close to; the first of several such."""
+    return max(values, key=lambda value: sum(_close(value, other) for other in values))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

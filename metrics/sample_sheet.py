@@ -1,0 +1,52 @@
+"""The picture of a comparison: what each run makes of the same inputs, and a JPEG of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from ganmod.images import make_grid
+
+PICTURE_BYTES = 600_000
+CELL = 64, 160  # pixels: small samples are enlarged to the first, large ones reduced to the second
+
+
+def sample_sheet(
+    pictures: Mapping[str, Sequence[Sequence[np.ndarray | None]]],
+    header: Sequence[np.ndarray | None] | None = None,
+) -> np.ndarray:
+    """{name: rows of uint8 samples} -> uint8 [H,W,3]: the first rows of all, then the second ones, ...
+
+    Equal places hold equal inputs, so that one column shows what each run makes of one input. header: above.
+    """
+    names = list(pictures)
+    shapes = [p.shape for rows in pictures.values() for row in rows for p in row if p is not None]
+    side = max(max(shape[:2]) for shape in shapes)
+    scale = max(1, round(CELL[0] / side))
+    cell = tuple(min(max(shape[i] for shape in shapes) * scale, CELL[1]) for i in (0, 1))
+    parts = []
+    for number in range(len(pictures[names[0]])):
+        rows = [[_enlarged(p, scale) for p in pictures[name][number]] for name in names]
+        labels = list(names)
+        if header is not None and number == 0:
+            rows, labels = [list(header), *rows], ["", *labels]
+        parts.append(make_grid(rows, row_labels=labels, cell_size=(cell[0], cell[1]), gap=2))
+    return np.concatenate([np.pad(part, ((0, 6), (0, 0), (0, 0)), constant_values=255) for part in parts])
+
+
+def small_jpeg(image: np.ndarray, *, limit: int = PICTURE_BYTES) -> bytes:
+    """uint8 [H,W,3] as JPEG below `limit` bytes, at the highest quality that allows it."""
+    for quality in range(92, 30, -4):
+        buffer = BytesIO()
+        # Not optimize=True: Pillow gives it a buffer that noisy pictures do not fit into.
+        Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
+        if buffer.tell() < limit:
+            break
+    return buffer.getvalue()
+
+
+def _enlarged(image: np.ndarray | None, scale: int) -> np.ndarray | None:
+    return None if image is None else image.repeat(scale, axis=0).repeat(scale, axis=1)

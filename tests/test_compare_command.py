@@ -1,0 +1,277 @@
+"""If this fails, `ganmod compare` measures otherwise than `ganmod fid`, or prints an unfair table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from run_folders import run_folder
+from small_images import folder_of, picture
+from tiny_generator import tiny_generator
+
+import style_transfer
+from configs.schema import load_run
+from ganmod.images import write_image
+from ganmod.model_file import save_model_file
+from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
+from metrics.spectrum import band_powers, power_spectrum
+from training.image_sources import GeneratorImages
+from training.style_run import build_model
+
+SPACE = """
+import torch
+
+def colours(images):
+    x = images.float() / 255
+    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+
+def greys(images):
+    return images.float().mean(dim=1).flatten(1).sort(dim=1).values[:, ::40] / 255
+
+def broken(images):
+    return colours(images) / (images.float().mean() < 0)
+
+colours.fingerprint = "colours 1"
+"""
+FEATURES = ("--features", "compared_colours:colours", "--draws", 2, "--num", 12)
+FD = "fd_compared_colours_colours"
+
+
+def reseeded(folder: Path, seed: int) -> Path:
+    """Other weights in the run's model."""
+    file = folder / "model-latest.safetensors"
+    G = read_stylegan2(file).G
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in G.parameters():
+        parameter.data += (
+            0.3 * torch.randn(parameter.shape, generator=generator) * parameter.std(correction=0)
+        )
+    save_stylegan2(file, G_ema=G, training={"nimg": 2000, "seconds": 20.0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs a, b (seed 1), c (adaconv), wide (another batch); real/ of 16 images; a tiny style run."""
+    root = tmp_path_factory.mktemp("compare")
+    reseeded(run_folder(root / "a"), 0)
+    reseeded(run_folder(root / "b", **{"runtime.seed": 1}), 1)
+    reseeded(run_folder(root / "c", **{"model.modulation": "adaconv"}), 2)
+    run_folder(root / "wide", **{"schedule.batch_size": 8, "model.modulation": "weight_demod"})
+    for i in range(16):
+        write_image(root / "real" / f"{i:02}.png", picture(i, height=16, width=24))
+    folder_of(root / "photos", ["0.png", "1.png", "2.png"], height=40, width=48)
+    folder_of(root / "paintings", [f"{i}.png" for i in range(6)], height=48, width=40)
+    (root / "compared_colours.py").write_text(SPACE)
+    changes = {"model.style_dim": 16, "model.descriptor_size": 1}
+    torch.manual_seed(0)
+    build_model(load_run("style-smoke", changes).model).save(root / "style.safetensors")
+    return root
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+def compared(ganmod_command: Any, *arguments: object) -> dict[str, Any]:
+    ended = ganmod_command("compare", *arguments, *FEATURES, "--json")
+    assert ended.code == 0, ended.err
+    return json.loads(ended.out)
+
+
+def test_rows_hold_what_fid_prints_of_the_same_seeds(here: Path, tmp_path: Path, ganmod_command):
+    out = tmp_path / "report"
+    metrics = ("--metrics", "fid,kid,pr,dc", "--trunc", 0.7)
+    found = compared(ganmod_command, "a", "b", "c", "--data", "real", "-o", out, *metrics)
+    assert [row["row"] for row in found["rows"]] == ["adain", "adaconv"]
+    assert [row["training_seeds"] for row in found["rows"]] == [[0, 1], [0]]
+    for row in found["rows"]:
+        for number, run in enumerate(row["runs"]):
+            for draw in range(2):
+                arguments = [f"{run}/model-latest.safetensors", "real", "--num", 12, "--seed", 12 * draw]
+                ended = ganmod_command("fid", *arguments, *metrics, *FEATURES[:2], "--json")
+                expected = json.loads(ended.out)["metrics"]
+                own = {name: value["draws"][number][draw] for name, value in row["metrics"].items()}
+                kid = [name for name in own if name.startswith("kid")]  # its subsets have other seeds there
+                assert {k: v for k, v in own.items() if k not in kid} == pytest.approx(
+                    {k: v for k, v in expected.items() if k not in kid}, abs=1e-6
+                )
+    assert found["conditions"]["sampling_seeds"] == ["0-11", "12-23"]
+    assert found["conditions"]["truncation_psi"] == 0.7
+    assert found["rows"][0]["num_repeated"] == 0
+    G = read_stylegan2("c/model-latest.safetensors").G
+    fakes = torch.stack(GeneratorImages(G, 24, truncation_psi=0.7).load(torch.arange(24)))
+    real = torch.stack([torch.from_numpy(picture(i, 16, 24)).permute(2, 0, 1) for i in range(16)])
+    powers = [band_powers(power_spectrum([images])) for images in (fakes, real)]
+    expected = {band: powers[0][band] / powers[1][band] for band in powers[0]}
+    assert found["rows"][1]["power_to_real"] == pytest.approx(expected)
+
+    assert json.loads((out / "comparison.json").read_text()) == found
+    rows = list(csv.DictReader((out / "table.csv").open()))
+    assert float(rows[1][FD]) == pytest.approx(found["rows"][1]["metrics"][FD]["mean"])
+    names = sorted(path.name for path in (out / "runs").iterdir())
+    assert names == [
+        f"{n}{s}" for n in ("adaconv", "adain_seed_0", "adain_seed_1") for s in (".json", ".yaml")
+    ]
+    assert "/data/" not in (out / "runs" / "adaconv.yaml").read_text()
+    page = (out / "report.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<polyline") >= 3
+
+
+def test_the_table_comes_last_with_its_facts_before_it(here: Path, tmp_path: Path, ganmod_command):
+    ended = ganmod_command("compare", "c", "own=a", "--data", "real", "-o", tmp_path, *FEATURES)
+    assert ended.code == 0, ended.err
+    text, _, table = ended.out.partition("\n\n")
+    rows = table.splitlines()
+    assert rows[0].startswith("| row | training seeds | G parameters (M) | kimg |")
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| adaconv", "| own"]
+    assert (tmp_path / "table.md").read_text().startswith(table.rstrip())
+    for stated in (
+        "No winner is marked: a row has 1 training seed,",
+        "compared_colours:colours: 12 images: the Frechet distance is biased",
+        "content_sha256 ",
+        "truncation psi: 1",
+        "spaces: compared_colours:colours colours 1",
+        "versions: ganmod",
+    ):
+        assert stated in text
+
+
+def test_unequal_runs_are_refused_or_marked(here: Path, tmp_path: Path, ganmod_command):
+    arguments = ["compare", "a", "c", "wide", "--data", "real", "-o", tmp_path / "r", *FEATURES]
+    ended = ganmod_command(*arguments)
+    assert ended.code == 2
+    assert "schedule.batch_size: a 4, c 4, wide 8" in ended.err
+    assert not (tmp_path / "r").exists()
+    ended = ganmod_command(*arguments, "--allow-differences")
+    assert ended.code == 0, ended.err
+    assert "[1] differs: schedule.batch_size: a 4, c 4, wide 8" in ended.out
+    assert "| weight_demod [1] |" in ended.out
+    assert "| adain |" in ended.out
+
+
+def test_model_files_alone_say_what_nobody_knows(here: Path, tmp_path: Path, ganmod_command):
+    torch.manual_seed(5)
+    save_stylegan2(tmp_path / "lone.safetensors", G_ema=tiny_generator(modulation="adaconv"))
+    found = compared(
+        ganmod_command, "a", tmp_path / "lone.safetensors", "--data", "real", "-o", tmp_path / "r"
+    )
+    assert found["not_known"]["training seed"] == ["lone"]
+    assert "settings of schedule" in found["not_known"]
+    assert found["rows"][1]["kimg"] is None
+    assert "| adaconv |" in (tmp_path / "r" / "table.md").read_text()
+
+
+def test_a_collapsed_generator_is_told(here: Path, tmp_path: Path, ganmod_command):
+    G = tiny_generator()
+    for name, parameter in G.named_parameters():
+        if name.endswith(("noise_strength", "affine.weight")) or ".predictor." in name:
+            torch.nn.init.zeros_(parameter)
+    for parameter in G.mapping.parameters():
+        torch.nn.init.zeros_(parameter)
+    save_stylegan2(tmp_path / "stuck.safetensors", G_ema=G)
+    found = compared(ganmod_command, tmp_path / "stuck.safetensors", "--data", "real", "-o", tmp_path / "r")
+    assert found["rows"][0]["num_repeated"] == 23
+    assert any("23 of 24 samples equal another" in note for note in found["notes"])
+
+
+def test_style_runs_are_measured_against_the_style_images(here: Path, tmp_path: Path, ganmod_command):
+    arguments = ["style.safetensors", "--content", "photos", "--styles", "paintings", "--size", 32]
+    arguments += ["-o", tmp_path, "--features", "compared_colours:colours", "--draws", 2, "--json"]
+    ended = ganmod_command("compare", *arguments)
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    (row,) = found["rows"]
+    model = style_transfer.load("style.safetensors")
+    assert row["parameters"] == sum(p.numel() for p in model.trainable().values())
+    assert found["conditions"]["images_per_draw"] == 9
+    assert found["conditions"]["real_images"]["count"] == 6
+    assert len(row["metrics"][FD]["draws"][0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("a --data nowhere", 2, "'nowhere' does not exist"),
+        ("gone --data real", 2, "run gone does not exist"),
+        ("--data real", 2, "no run is given"),
+        ("a a --data real", 2, "run a is given twice"),
+        ("a x=a --data real", 2, "run a is given twice"),
+        ("a", 2, "--data is missing"),
+        ("a style.safetensors --data real", 2, "no common measure: a stylegan2, style style"),
+        ("style.safetensors", 2, "--content and --styles are missing"),
+        ("a --data real --metrics fdi", 2, "unknown metric 'fdi', did you mean 'fid'?"),
+        ("a --data real --features squeezenet", 2, "did you mean 'squeezenet1_1'"),
+        ("a --data real --feature-weights other=x", 2, "expected NAME=FILE"),
+        ("a --data real --pairs list.json", 2, "--pairs is for --style"),
+        ("a --style --content photos", 2, "--style needs --content and --styles"),
+        ("a copy --data real", 2, "a, copy are equal down to training seed 0"),
+        ("a --data real --features compared_colours:broken", 1, "hold NaN or infinity"),
+        ("photos --data real", 1, "photos holds no config.yaml"),
+    ],
+)
+def test_bad_input_is_one_message(here: Path, tmp_path: Path, arguments, code, message, ganmod_command):
+    if "copy" in arguments and not (here / "copy").exists():
+        run_folder(here / "copy")
+    features = () if "--features" in arguments else FEATURES
+    ended = ganmod_command("compare", *arguments.split(), "-o", tmp_path / "out", *features)
+    assert ended.code == code, ended.err
+    assert message in " ".join(ended.err.split())
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_starganv2_files_reach_their_own_function(here: Path, tmp_path: Path, ganmod_command, monkeypatch):
+    from ganmod.cli import compare_measures
+    from ganmod.starganv2.spec import StarGANv2Spec
+
+    spec = StarGANv2Spec(domains=("x", "y"), img_size=16)
+    save_model_file(
+        tmp_path / "m.safetensors", {}, kind="starganv2", config={"networks": spec.to_dict(), "training": {}}
+    )
+    seen = []
+
+    def measure(records, how):
+        seen.extend(record.facts.recipe for record in records)
+        raise ValueError("measured")
+
+    monkeypatch.setitem(compare_measures.MEASURES, "starganv2", measure)
+    ended = ganmod_command("compare", tmp_path / "m.safetensors", "-o", tmp_path / "o", *FEATURES)
+    assert (ended.code, seen) == (1, ["starganv2"])
+
+
+def test_style_flag_hands_models_and_options_on(here: Path, tmp_path: Path, ganmod_command, monkeypatch):
+    calls: list[Any] = []
+    module = ModuleType("ganmod.cli.compare_style")
+    module.compare_style_models = lambda models, **options: calls.append((models, options))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ganmod.cli.compare_style", module)
+    arguments = ["--style", "mine=style.safetensors", "--content", "photos", "--styles", "paintings", "a"]
+    arguments += ["--styles", "real", "-o", tmp_path, "--loss-network", "vgg19-slim", "--size", "64"]
+    arguments += ["--feature-weights", "w.pth", "--threads", "1", "--pairs", "pairs.json", "--device", "cpu"]
+    ended = ganmod_command("compare", *arguments)
+    assert ended.code == 0, ended.err
+    ((models, options),) = calls
+    assert models == {"mine": Path("style.safetensors"), "a": Path("a/model-latest.safetensors")}
+    assert options == {
+        "content": Path("photos"),
+        "styles": (Path("paintings"), Path("real")),
+        "out": tmp_path,
+        "loss_network": "vgg19-slim",
+        "feature_weights": Path("w.pth"),
+        "lpips_weights": None,
+        "size": 64,
+        "device": "cpu",
+        "threads": 1,
+        "pairs": Path("pairs.json"),
+        "as_json": False,
+    }

@@ -1,0 +1,67 @@
+"""If this fails, README.md shows other figures than results/: run python benchmarks/readme_figures.py."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "benchmarks" / "readme_figures.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("readme_figures", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(script: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+    script.main()
+
+
+def test_readme_shows_the_figures_of_results(script, monkeypatch):
+    run(script, monkeypatch, "--check")
+    assert "<!-- figures:stylegan2 -->" in (ROOT / "README.md").read_text()
+
+
+def test_a_changed_figure_fails_the_check_until_it_is_filled_in(script, tmp_path, monkeypatch):
+    file = tmp_path / "results" / "gan" / "comparison.json"
+    file.parent.mkdir(parents=True)
+    record = json.loads((ROOT / "results" / "stylegan2" / "comparison.json").read_text())
+    file.write_text(json.dumps(record))
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- figures:gan -->\nold\n<!-- /figures -->\nafter\n")
+    where = ["--readme", readme, "--results", tmp_path / "results"]
+    with pytest.raises(SystemExit, match="differs"):
+        run(script, monkeypatch, "--check", *where)
+    run(script, monkeypatch, *where)
+    run(script, monkeypatch, "--check", *where)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- figures:gan -->\n| row | training seeds |")
+    assert text.endswith("\n<!-- /figures -->\nafter\n")
+    assert "| adaconv | 1 | 0.61 | 96.2 | 15.6 | 981.6 |" in text
+    assert "[1] differs: model.g_channel_max: weight_demod None, adain None, adain-wide 88" in text
+    record["rows"][0]["metrics"]["fd_cifar_resnet56"]["mean"] += 1
+    file.write_text(json.dumps(record))
+    with pytest.raises(SystemExit, match="differs"):
+        run(script, monkeypatch, "--check", *where)
+
+
+def test_places_without_usable_results_are_named(script, tmp_path):
+    text = "<!-- figures:gone -->\n<!-- /figures -->"
+    with pytest.raises(ValueError, match=r"no .*gone/comparison\.json"):
+        script.filled(text, tmp_path)
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "gone" / "comparison.json").write_text("{}")
+    with pytest.raises(ValueError, match="form None"):
+        script.filled(text, tmp_path)

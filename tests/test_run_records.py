@@ -1,0 +1,106 @@
+"""If this fails, a comparison reads another run than was trained: its seed, length, settings or curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from run_folders import run_folder
+from tiny_generator import tiny_generator
+
+from configs.schema import ConfigError
+from ganmod.model_file import ModelFileError, save_model_file
+from ganmod.stylegan2.model_io import save_stylegan2
+from metrics.comparison import differences
+from training.run_records import flat, read_lines, read_run, without_folders
+
+
+def test_a_run_folder_states_what_its_model_is(tmp_path: Path):
+    folder = run_folder(tmp_path / "mine", **{"runtime.seed": 3, "model.modulation": "adaconv"})
+    record = read_run(folder, title="row")
+    facts = record.facts
+    assert (facts.name, facts.title, facts.recipe, facts.modulation) == (
+        "mine",
+        "row",
+        "stylegan2",
+        "adaconv",
+    )
+    assert (facts.seed, facts.kimg, facts.seconds) == (3, 2.0, 20.0)
+    assert (facts.peak_memory_mb, facts.nonfinite_steps) == (14000.0, 2.0)  # not the line after the model
+    assert [line["nimg"] for line in record.stats] == [1000, 2000]
+    assert [line["fd_x"] for line in record.metrics] == [3.0]
+    assert facts.settings["data.path"] == "set.zip"
+    assert facts.settings["generator.img_resolution"] == [16, 24]
+    assert "generator.modulation" not in facts.settings
+    assert facts.options["style_lift"] == "none"
+    free = [key for key in facts.settings if "seed" in key or key.startswith(("model.", "metric."))]
+    assert free == []
+
+
+def test_what_leaves_the_result_alone_is_no_difference_and_what_does_not_is(tmp_path: Path):
+    base = run_folder(tmp_path / "a")
+    alike = run_folder(
+        tmp_path / "b",
+        **{"data.path": "/elsewhere/set.zip", "schedule.minutes": 5, "runtime.device": "cpu"},
+    )
+    other = run_folder(tmp_path / "c", **{"data.mirror": True, "loss.pl_weight": 0.5})
+    text = yaml.safe_load((base / "config.yaml").read_text())
+    del text["loss"]["pl_weight"]  # as an older version wrote it: the default
+    (base / "config.yaml").write_text(yaml.safe_dump(text))
+    records = {name: read_run(path).facts for name, path in (("a", base), ("b", alike), ("c", other))}
+    assert differences([records["a"], records["b"]]) == {}
+    assert set(differences([records["b"], records["c"]])) == {"data.mirror", "loss.pl_weight"}
+
+
+def test_a_model_file_is_read_with_its_folder_or_alone(tmp_path: Path):
+    folder = run_folder(tmp_path / "run", nimg=3000)
+    save_stylegan2(folder / "model-best.safetensors", G_ema=tiny_generator(), training={"nimg": 1000})
+    best = read_run(folder / "model-best.safetensors")
+    assert (best.facts.name, best.facts.kimg, best.facts.seed) == ("model-best", 1.0, 0)
+    assert [line["nimg"] for line in best.stats] == [1000]
+    alone = tmp_path / "alone.safetensors"
+    save_stylegan2(alone, G_ema=tiny_generator())
+    facts = read_run(alone).facts
+    assert (facts.kimg, facts.seconds, facts.seed, facts.modulation) == (None, None, None, "weight_demod")
+    assert {key.split(".")[0] for key in facts.settings} == {"generator"}
+
+
+def test_what_is_no_run_is_named(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no config\.yaml"):
+        read_run(tmp_path / "empty")
+    folder = run_folder(tmp_path / "run")
+    (folder / "model-latest.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"run holds no model-latest\.safetensors"):
+        read_run(folder)
+    save_model_file(tmp_path / "net.safetensors", {}, kind="feature-network", config={})
+    with pytest.raises(ModelFileError, match="kind 'feature-network'"):
+        read_run(tmp_path / "net.safetensors")
+    other = run_folder(tmp_path / "other")
+    (other / "config.yaml").write_text("recipe: style\n")
+    with pytest.raises(ConfigError, match="of recipe 'style'"):
+        read_run(other)
+
+
+def test_lines_that_were_cut_by_a_kill_are_left_out(tmp_path: Path):
+    file = tmp_path / "stats.jsonl"
+    file.write_text('{"nimg": 1}\n{"nimg": 2}\n{"ni')
+    assert read_lines(file) == [{"nimg": 1}, {"nimg": 2}]
+    assert read_lines(file, 1) == [{"nimg": 1}]
+    assert read_lines(tmp_path / "none.jsonl") == []
+    file.write_text('{"nimg": 1}\nnonsense\n{"nimg": 2}\n')
+    with pytest.raises(ValueError, match="line 2 is no JSON"):
+        read_lines(file)
+
+
+def test_settings_are_flattened_and_folders_left_out():
+    nested = {"data": {"path": "/here/set.zip", "kinds": ["/a/b", "c"], "none": {}}, "seed": 1}
+    assert flat(nested) == {
+        "data.path": "/here/set.zip",
+        "data.kinds": ["/a/b", "c"],
+        "data.none": {},
+        "seed": 1,
+    }
+    plain = {"data": {"path": "set.zip", "kinds": ["b", "c"], "none": {}}, "seed": 1}
+    assert without_folders(nested) == plain

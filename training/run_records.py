@@ -1,0 +1,198 @@
+"""What a run left: its configuration, statistics and model, from a run folder or from a model file alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.schema import ConfigError, load_run, load_starganv2, load_stylegan2
+from ganmod.model_file import ModelFile, ModelFileError, read_model_file
+from ganmod.starganv2.spec import StarGANv2Spec
+from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
+from metrics.comparison import RunFacts
+from style_transfer import ModelSpec
+
+CONFIG_FILE, MODEL_FILE = "config.yaml", "model-latest.safetensors"
+RECIPE_OF_KIND = {"stylegan2": "stylegan2", "starganv2": "starganv2", "style-transfer": "style"}
+LOADERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
+    "stylegan2": load_stylegan2,
+    "starganv2": load_starganv2,
+    "style": load_run,
+}
+
+# What a modulation is, and how it gets its style: that is compared. All else must be equal, but for the FREE
+# ones, which leave the result alone or are known better: networks by the model file, kimg by its count.
+OPTIONS = (
+    "modulation_options",
+    "style_lift",
+    "descriptor_dim",
+    "descriptor_size",
+    "modulate_after_upsampling",
+)
+FREE_SECTIONS = ("recipe", "model", "metric", "plugins")
+FREE_KEYS = (
+    "data.cache_mb",
+    "data.num_workers",
+    "schedule.microbatch",
+    "schedule.total_kimg",
+    "schedule.minutes",
+    "schedule.log_kimg",
+    "schedule.snapshot_kimg",
+    "schedule.checkpoint_kimg",
+    "schedule.max_nonfinite_steps",
+    "runtime.device",
+    "runtime.channels_last",
+    "runtime.compile",
+    "runtime.seed",
+    "runtime.tensorboard",
+)
+PATH_KEYS = ("data.path", "data.content", "data.style", "data.exclude", "loss.network_weights", "transfer")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run: what the comparison must know of it, its model file, what it logged, its configuration.
+
+    stats, metrics: the lines of stats.jsonl and metrics.jsonl up to the model's image count. config: as
+    config.yaml has it, None for a model file alone.
+    """
+
+    facts: RunFacts
+    model: Path
+    stats: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    config: dict[str, Any] | None
+
+
+def read_run(path: str | Path, *, title: str | None = None, name: str | None = None) -> RunRecord:
+    """The record of a run folder, whose latest model counts, or of a model file.
+
+    A model file in its run folder brings the folder's configuration along. title: of the row, for people;
+    name: of the run, by default the folder's or the file's. Raises ValueError for a folder without
+    configuration or model, ModelFileError and ConfigError as their readers do.
+    """
+    path = Path(path)
+    model = path / MODEL_FILE if path.is_dir() else path
+    folder = model.parent
+    has_config = (folder / CONFIG_FILE).is_file() and model.match("model-*.safetensors")
+    if path.is_dir() and not (has_config and model.is_file()):
+        missing = CONFIG_FILE if not has_config else MODEL_FILE
+        raise ValueError(f"{path} holds no {missing}: give a run folder of `ganmod train`, or a model file")
+    file = read_model_file(model)
+    if file.kind not in RECIPE_OF_KIND:
+        raise ModelFileError(
+            f"{model}: is a model file of kind {file.kind!r}, expected one of {', '.join(RECIPE_OF_KIND)}"
+        )
+    recipe = RECIPE_OF_KIND[file.kind]
+    config = _read_config(folder / CONFIG_FILE, recipe) if has_config else None
+    training = file.config.get("training") or {}
+    nimg = training.get("nimg")
+    stats = read_lines(folder / "stats.jsonl", nimg) if has_config else []
+    metrics = read_lines(folder / "metrics.jsonl", nimg) if has_config else []
+    last: dict[str, Any] = stats[-1] if stats else {}
+    nimg, seconds = nimg or last.get("nimg"), training.get("seconds") or last.get("seconds")
+    networks = _networks(file, model)
+    own = next(values for key, values in networks.items() if key != "discriminator")
+    memory = [line["peak_memory_mb"] for line in stats if line.get("peak_memory_mb") is not None]
+    facts = RunFacts(
+        name=name or (folder.name if path.is_dir() else path.stem),
+        title=title,
+        recipe=recipe,
+        modulation="adain-classic" if own.get("architecture") == "classic" else own["modulation"],
+        options={key: own[key] for key in OPTIONS if key in own and recipe != "style"}
+        | ({"modulation_options": own["modulation_options"]} if recipe == "style" else {}),
+        settings=_settings(networks, config, recipe),
+        seed=None if config is None else config["runtime"]["seed"],
+        kimg=None if nimg is None else nimg / 1000,
+        seconds=seconds,
+        peak_memory_mb=max(memory) if memory else None,
+        nonfinite_steps=last.get("nonfinite_steps"),
+    )
+    return RunRecord(facts, model, stats, metrics, config)
+
+
+def read_lines(file: Path, nimg: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a .jsonl file, up to nimg images; none without a file. A cut last line is left out."""
+    if not file.is_file():
+        return []
+    found = []
+    for number, text in enumerate(lines := file.read_text().splitlines()):
+        try:
+            found.append(json.loads(text))
+        except ValueError as error:
+            if number < len(lines) - 1:
+                raise ValueError(f"{file}, line {number + 1} is no JSON ({error})") from error
+    return [line for line in found if nimg is None or line.get("nimg", 0) <= nimg]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"data.path": ...}; an empty section is a value."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def without_folders(value: Any) -> Any:
+    """A configuration with file names instead of absolute paths, which belong to one machine."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _read_config(file: Path, recipe: str) -> dict[str, Any]:
+    """The whole configuration: keys that an older version did not write have their defaults."""
+    content = yaml.safe_load(file.read_text()) or {}
+    stated = content.get("recipe", recipe) if isinstance(content, dict) else recipe
+    if stated != recipe:
+        raise ConfigError(f"{file} is of recipe {stated!r}, but the model beside it of {recipe!r}")
+    return LOADERS[recipe](str(file), {}).model_dump(mode="json")
+
+
+def _networks(file: ModelFile, path: Path) -> dict[str, dict[str, Any]]:
+    """{section: every field of a network's specification}, as this version fills them in."""
+    try:
+        if file.kind == "stylegan2":
+            networks = {"generator": GeneratorSpec.from_dict(file.config["generator"]).to_dict()}
+            if "discriminator" in file.config:
+                found = DiscriminatorSpec.from_dict(file.config["discriminator"])
+                networks["discriminator"] = found.to_dict()
+            return networks
+        if file.kind == "starganv2":
+            return {"networks": StarGANv2Spec.from_dict(file.config["networks"]).to_dict()}
+        return {"model": asdict(ModelSpec(**file.config["model"]))}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: its configuration describes no {file.kind} model ({error})") from error
+
+
+def _settings(
+    networks: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any] | None, recipe: str
+) -> dict[str, Any]:
+    compared = ("modulation", *(OPTIONS if recipe != "style" else ("modulation_options", "architecture")))
+    found = {
+        f"{section}.{key}": value
+        for section, values in networks.items()
+        for key, value in values.items()
+        if key not in compared
+    }
+    for key, value in flat(config or {}).items():
+        if key.split(".")[0] not in FREE_SECTIONS and key not in FREE_KEYS:
+            found[key] = _file_names(value) if key in PATH_KEYS else value
+    return found
+
+
+def _file_names(value: Any) -> Any:
+    """Paths by their last part: the same data may lie elsewhere."""
+    if isinstance(value, list):
+        return [Path(item).name for item in value]
+    return Path(value).name if value else value
