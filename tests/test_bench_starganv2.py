@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.resampled_conv import conv_avg_pool, nearest_conv
+from training import bench_starganv2
 from training.bench_starganv2 import Iteration, compare_iterations
 from training.starganv2_step import FirstOrder, Networks, Samples, generator_phase
 
@@ -102,6 +103,18 @@ def test_the_generator_phase_encodes_each_image_once(monkeypatch: pytest.MonkeyP
     assert encoded[0] is images[0]
 
 
+@pytest.fixture
+def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the processes that measure memory, each of which imports torch."""
+    monkeypatch.setattr(bench_starganv2, "_peak", lambda *_: 7.25)
+
+
+def test_memory_is_measured_in_a_process_of_its_own():
+    peak = bench_starganv2._peak("adain", "float32", "starganv2-afhq", SETTINGS, CPU)
+    assert peak is None or 0.5 < peak < 500  # MiB
+
+
+@pytest.mark.usefixtures("_no_processes")
 def test_ratios_are_those_of_the_times_and_losses_agree():
     calls: list[None] = []
     rows = compare_iterations(
@@ -120,12 +133,14 @@ def test_ratios_are_those_of_the_times_and_losses_agree():
     assert len(calls) == 2 * 3
 
 
+@pytest.mark.usefixtures("_no_processes")
 def test_command_prints_each_form_and_writes_json(tmp_path: Path, ganmod_command: Callable):
     options = ["--size", 32, "--batch", 2, "--channels", 4, "--channel-max", 8, "--repeats", 1]
     ended = ganmod_command(
         "bench", "starganv2", *options, "--modulation", "adaconv", "--json", tmp_path / "b.json"
     )
     assert "32 px, batch 2, 4 to 8 channels" in ended.out
+    assert "peak 7 MiB" in ended.out
     rows = json.loads((tmp_path / "b.json").read_text())["results"]
     assert [row["form"] for row in rows][:2] == ["obvious", "float32"]
     wrong = [row for row in rows if row["deviation"] > 0.01]

@@ -143,13 +143,13 @@ def _decoder_block(block: DecoderBlock, x: Tensor, style: Tensor) -> Tensor:
 
 def _decoder_layer(layer: DecoderLayer, x: Tensor, style: Tensor, *, up: bool = False) -> Tensor:
     modulation, params, weight = layer.modulation, layer.predict(style), layer.conv.weight
-    if type(modulation) not in (AdaIN, AdaConv, WeightDemod):
-        return layer.apply_params(x, params)  # a user's own has one form only
-    if isinstance(modulation, AdaConv):
-        x = adaconv_reference(x, *params, normalize=modulation.normalize, eps=modulation.eps)
-    elif isinstance(modulation, AdaIN):
+    if type(modulation) is AdaConv and modulation.normalize == "instance":
+        x = adaconv_reference(x, *params, eps=modulation.eps)
+    elif type(modulation) is AdaIN:
         shift = params.shift[:, :, None, None]
         x = F.instance_norm(x, eps=modulation.eps) * params.scale[:, :, None, None] + shift
+    elif type(modulation) is not WeightDemod:
+        return layer.apply_params(x, params)  # other options, and a user's own, have one form only
     assert layer.between is not None
     x = layer.between(x)
     if up:
