@@ -90,7 +90,7 @@ def test_alexnet_is_the_formula_written_out_too(images, tmp_path):
     torch.save(backbone.state_dict(), tmp_path / "alexnet.pth")
     distance = load_lpips(tmp_path / "alexnet.pth", network="alex")
     with torch.no_grad():
-        expected = written_out(backbone, *images, heads_file="alex.pth", taps=(1, 4, 7, 9, 11))
+        expected = written_out(backbone[:12], *images, heads_file="alex.pth", taps=(1, 4, 7, 9, 11))
     assert expected.min() > 1e-6
     torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-9)
     with pytest.raises(LpipsError, match=r"AlexNet weights for LPIPS not found .* alexnet-owt-7be5be79\.pth"):
