@@ -23,7 +23,7 @@ from ganmod.features import IMAGENET_MEAN, IMAGENET_STD, SHIPPED, VGG19_FILE, lo
 from ganmod.model_file import load_state
 
 VGG_NAMES = ("vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim")
-NAMES = ("inception", "squeezenet1_1", "cifar-resnet56", "dinov2", *VGG_NAMES)
+NAMES = ("inception", "squeezenet1_1", "cifar-resnet56", "dinov2", *VGG_NAMES, "inception-torchvision")
 IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels: the side that a network was trained at
 _PROBE_SIZE = 64
 _CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations no longer fit into the caches
@@ -58,8 +58,13 @@ class NetworkSpace:
         size: int,
         fingerprint: str | None,
         device: str | torch.device = "cpu",
+        prepare: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
-        """network: RGB float32 [N,3,size,size] in [0,1] -> [N,dim]; frozen and moved to device."""
+        """network: RGB float32 [N,3,size,size] in [0,1] -> [N,dim]; frozen and moved to device.
+
+        prepare: uint8 [N,3,H,W], size -> the network's input; None: `resize_to_unit`.
+        """
+        self.prepare = resize_to_unit if prepare is None else prepare
         self.name, self.dim, self.size, self.fingerprint = name, dim, size, fingerprint
         self.device = torch.device(device)
         # Channels last: SqueezeNet at 224 px takes about half of the time on a CPU.
@@ -75,7 +80,7 @@ class NetworkSpace:
             return torch.cat([self._features(part) for part in images.split(step)])
 
     def _features(self, images: Tensor) -> Tensor:
-        x = resize_to_unit(images.to(self.device), self.size)
+        x = self.prepare(images.to(self.device), self.size).to(self.device)
         return self.network(x.contiguous(memory_format=torch.channels_last))
 
 
@@ -216,8 +221,9 @@ def load_feature_space(
     inception: 2048 dims, FID's own, see `load_inception`. squeezenet1_1: 512 dims, images resized to 224 px.
     cifar-resnet56: 64 dims, 32 px. vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim: relu4_1 of
     `load_features`, 224 px. These resize antialiased bicubic and average their last map over its pixels.
-    dinov2: the class token, 224 px, see `DINOv2Features`. module:callable: a function, an object or a class
-    (then made without arguments) that takes uint8 [N,3,H,W] on `device` and returns [N,dim].
+    dinov2: the class token, 224 px, see `DINOv2Features`. inception-torchvision: 2048 dims, 299 px, what
+    StarGAN v2's published FID uses, see `TorchvisionInception`. module:callable: a function, an object or a
+    class (then made without arguments) that takes uint8 [N,3,H,W] on `device` and returns [N,dim].
     path: the weights, or a folder that holds them under their published name; None: torch's cache folder
     (ganmod-slim: shipped; inception: elsewhere). .pth files are read without running anything in them;
     .safetensors is read too.
@@ -238,6 +244,19 @@ def load_feature_space(
         token = DINOv2Features(path)
         return NetworkSpace(
             name, token, dim=token.dim, size=SIZE, fingerprint=fingerprint_of(token), device=device
+        )
+    if name == "inception-torchvision":
+        from ganmod import inception_torchvision as torchvision_space
+
+        published = torchvision_space.load_torchvision_inception(path)
+        return NetworkSpace(
+            name,
+            published,
+            dim=published.dim,
+            size=torchvision_space.SIZE,
+            fingerprint=torchvision_space.fingerprint_of(published),
+            device=device,
+            prepare=torchvision_space.bilinear_by_pillow,
         )
     if name in PRETRAINED:
         entry = PRETRAINED[name]

@@ -1,4 +1,4 @@
-"""LPIPS with the SqueezeNet 1.1 backbone: how different two images look (Zhang et al., CVPR 2018).
+"""LPIPS with SqueezeNet 1.1 or AlexNet: how different two images look (Zhang et al., CVPR 2018).
 
 The linear heads come with the `lpips` package; the backbone's weights come from a file that the caller names.
 """
@@ -8,14 +8,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from ganmod.model_file import ModelFileError, load_state
 from ganmod.restricted_unpickle import read_tensors_pickle
 
-MIN_SIZE = 32  # below, SqueezeNet's last stages see a single position or none
+MIN_SIZE = 32  # below, the last stages see a single position or none
+
+Backbone = Literal["squeeze", "alex"]
+
+
+class _Published(NamedTuple):
+    title: str
+    file: str  # torchvision's
+
+
+_BACKBONES: dict[Backbone, _Published] = {
+    "squeeze": _Published("SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth"),
+    "alex": _Published("AlexNet", "alexnet-owt-7be5be79.pth"),
+}
 
 
 class LpipsError(ValueError):
@@ -23,15 +36,17 @@ class LpipsError(ValueError):
 
 
 class LpipsDistance(nn.Module):
-    """LPIPS v0.1, network `squeeze`: (a, b) -> one distance per pair, 0 for equal images. Frozen.
+    """LPIPS v0.1: (a, b) -> one distance per pair, 0 for equal images. Frozen.
 
-    Not comparable with LPIPS over AlexNet or VGG: say `LPIPS (SqueezeNet)` in tables.
+    Not comparable between networks: say `LPIPS (SqueezeNet)` in tables.
     """
 
-    def __init__(self, backbone: Mapping[str, Any], *, source: str = "backbone") -> None:
-        """backbone: torchvision's SqueezeNet 1.1, whole or `.features` alone; source names it in errors.
+    def __init__(
+        self, backbone: Mapping[str, Any], *, source: str = "backbone", network: Backbone = "squeeze"
+    ) -> None:
+        """backbone: torchvision's network, whole or `.features` alone; source names it in errors.
 
-        Raises LpipsError when the `lpips` package is missing or the tensors are not SqueezeNet 1.1's.
+        Raises LpipsError when the `lpips` package is missing or the tensors are not the network's.
         """
         super().__init__()
         try:
@@ -40,11 +55,12 @@ class LpipsDistance(nn.Module):
             raise LpipsError(
                 "LPIPS needs the package `lpips`: install it with pip install 'ganmod[metrics]'"
             ) from error
+        self.network: Backbone = network
         with warnings.catch_warnings():
             # lpips 0.1.4 still says `pretrained=` to torchvision, which warns; nothing is downloaded.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
-            self.model = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)
-        # lpips cuts SqueezeNet into slices, whose layers keep their number in torchvision's `features`.
+            self.model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
+        # lpips cuts the network into slices, whose layers keep their number in torchvision's `features`.
         slices = (getattr(self.model.net, f"slice{i + 1}") for i in range(self.model.net.N_slices))
         layers = nn.ModuleDict({name: layer for part in slices for name, layer in part.named_children()})
         tensors = {
@@ -53,7 +69,8 @@ class LpipsDistance(nn.Module):
         try:
             load_state(layers, tensors, source=source)
         except ModelFileError as error:
-            raise LpipsError(f"{error}. Expected SqueezeNet 1.1 in torchvision's layout") from error
+            title = _BACKBONES[network].title
+            raise LpipsError(f"{error}. Expected {title} in torchvision's layout") from error
         self.requires_grad_(False).eval()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -65,21 +82,46 @@ class LpipsDistance(nn.Module):
             )
         return self.model(a, b, normalize=True).flatten()  # normalize: [0,1] -> [-1,1]
 
+    def diversity(self, images: Tensor) -> Tensor:
+        """Mean distance of all pairs of K images: RGB [N,K,3,H,W] in [0,1], K >= 2 -> [N].
 
-def load_lpips(path: str | Path) -> LpipsDistance:
-    """LPIPS with the backbone stored at `path`: torchvision's squeezenet1_1-b8a52dc0.pth, or its `features`.
+        Each image passes through the network once: the distance is linear in the squared differences of unit
+        features, whose mean over all pairs is twice their unbiased variance over the K images.
+        """
+        if (
+            images.ndim != 5
+            or images.shape[1] < 2
+            or images.shape[2] != 3
+            or min(images.shape[3:]) < MIN_SIZE
+        ):
+            raise ValueError(
+                f"got images {list(images.shape)}, expected [N, K, 3, H, W] with K of at least 2, H and W of "
+                f"at least {MIN_SIZE}"
+            )
+        x = self.model.scaling_layer(images.flatten(0, 1) * 2 - 1)
+        total = images.new_zeros(len(images))
+        for maps, head in zip(self.model.net(x), self.model.lins, strict=True):
+            unit = maps / (maps.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+            spread = unit.unflatten(0, images.shape[:2]).var(dim=1)  # [N,C,h,w]
+            total = total + 2 * head(spread).mean(dim=(1, 2, 3))
+        return total
+
+
+def load_lpips(path: str | Path, *, network: Backbone = "squeeze") -> LpipsDistance:
+    """LPIPS with the backbone stored at `path`: torchvision's squeezenet1_1-b8a52dc0.pth, for `alex` its
+    alexnet-owt-7be5be79.pth, or the state dict of the `features` alone.
 
     Raises LpipsError that names the file when it is missing or holds another network, and that says how to
     install `lpips` when the package is missing.
     """
     path = Path(path)
+    title, file = _BACKBONES[network]
     if not path.is_file():
         raise LpipsError(
-            f"SqueezeNet 1.1 weights for LPIPS not found at {path}. Expected torchvision's "
-            "squeezenet1_1-b8a52dc0.pth, or the state dict of its `features`: supply the file with "
-            "--lpips-weights PATH"
+            f"{title} weights for LPIPS not found at {path}. Expected torchvision's {file}, or the state "
+            "dict of its `features`: supply the file with --lpips-weights PATH"
         )
     state = read_tensors_pickle(path)
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise LpipsError(f"{path} holds no state dict: expected SqueezeNet 1.1 in torchvision's layout")
-    return LpipsDistance(state, source=str(path))
+        raise LpipsError(f"{path} holds no state dict: expected {title} in torchvision's layout")
+    return LpipsDistance(state, source=str(path), network=network)

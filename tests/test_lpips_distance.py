@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision.models import squeezenet1_1
+from torchvision.models import alexnet, squeezenet1_1
 
 from metrics.lpips_distance import LpipsDistance, LpipsError, load_lpips
 
 lpips = pytest.importorskip("lpips")
 
-HEADS = Path(lpips.__file__).parent / "weights/v0.1/squeeze.pth"
+HEADS = Path(lpips.__file__).parent / "weights/v0.1"
 TAPS = (1, 4, 7, 9, 10, 11, 12)
 SHIFT = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
 SCALE = torch.tensor([0.458, 0.448, 0.450])[:, None, None]
@@ -35,15 +35,15 @@ def images():
     return torch.rand(2, 2, 3, 48, 40, generator=torch.Generator().manual_seed(1))
 
 
-def written_out(backbone, a, b):
+def written_out(backbone, a, b, heads_file="squeeze.pth", taps=TAPS):
     """Zhang et al. 2018, Eq. 1, with the package's heads: sum over taps of mean_hw w . (a_hat - b_hat)^2."""
-    heads = torch.load(HEADS, map_location="cpu", weights_only=True)
+    heads = torch.load(HEADS / heads_file, map_location="cpu", weights_only=True)
     total = torch.zeros(len(a), dtype=torch.float64)
     x, y = ((2 * i - 1 - SHIFT) / SCALE for i in (a, b))
     for number, layer in enumerate(backbone):
         x, y = layer(x), layer(y)
-        if number in TAPS:
-            weight = heads[f"lin{TAPS.index(number)}.model.1.weight"].double()
+        if number in taps:
+            weight = heads[f"lin{taps.index(number)}.model.1.weight"].double()
             difference = F.normalize(x.double(), dim=1) - F.normalize(y.double(), dim=1)
             total += F.conv2d(difference.square(), weight).mean(dim=(1, 2, 3))
     return total
@@ -73,6 +73,28 @@ def test_is_frozen_but_differentiable_in_the_images(distance, images):
     a = images[0].clone().requires_grad_()
     distance(a, images[1]).sum().backward()
     assert a.grad.abs().sum() > 0
+
+
+def test_diversity_is_the_mean_over_all_pairs(distance, images):
+    several = torch.cat([*images, 1 - images[0]]).unflatten(0, (2, 3))  # [2,3,3,48,40]
+    pairs = [distance(several[:, a], several[:, b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    torch.testing.assert_close(distance.diversity(several), sum(pairs) / 3, rtol=1e-4, atol=1e-7)
+    assert distance.diversity(several[:, :1].expand(-1, 4, -1, -1, -1)).abs().max() < 1e-6
+    with pytest.raises(ValueError, match=r"got images \[2, 1, 3, 48, 40\], expected \[N, K, 3, H, W\]"):
+        distance.diversity(several[:, :1])
+
+
+def test_alexnet_is_the_formula_written_out_too(images, tmp_path):
+    torch.manual_seed(0)
+    backbone = alexnet(weights=None).features.eval()
+    torch.save(backbone.state_dict(), tmp_path / "alexnet.pth")
+    distance = load_lpips(tmp_path / "alexnet.pth", network="alex")
+    with torch.no_grad():
+        expected = written_out(backbone[:12], *images, heads_file="alex.pth", taps=(1, 4, 7, 9, 11))
+    assert expected.min() > 1e-6
+    torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-9)
+    with pytest.raises(LpipsError, match=r"AlexNet weights for LPIPS not found .* alexnet-owt-7be5be79\.pth"):
+        load_lpips(tmp_path / "nowhere.pth", network="alex")
 
 
 def test_whole_network_and_features_alone_give_the_same(backbone, distance, images, tmp_path):

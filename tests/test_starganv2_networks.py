@@ -259,6 +259,8 @@ def test_mistakes_are_explained():
     x, s, y = draw(2, 3, 32, 32), draw(2, 5), torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"img has shape \[2, 3, 32, 16\], expected \[N, 3, 32, 32\]"):
         G(x[..., :16], s)
+    with pytest.raises(ValueError, match=r"img has shape \[2, 3, 16, 16\], expected .* resize it"):
+        build(StyleEncoder)(x[..., :16, :16], y)
     with pytest.raises(ValueError, match=r"got 2 images and 1 style codes"):
         G(x, s[:1])
     with pytest.raises(ValueError, match=r"style has shape \[2, 4\], expected \[N, 5\]"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
+from ganmod.starganv2.generator import Content
 from training.domain_images import DomainItem
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
 from training.granules import granule_normals
@@ -33,13 +34,16 @@ class FirstOrder(NamedTuple):
     """The networks where they are differentiated once, and so may be compiled; R1 needs the plain D."""
 
     G: Callable[..., Tensor]
+    content: Callable[..., Content]  # of G, for images that get several styles
+    stylize: Callable[..., Tensor]  # of G
     style_encoder: Callable[..., Tensor]
     D: Callable[..., Tensor]
 
     @classmethod
     def of(cls, networks: Networks, *, compiled: bool) -> FirstOrder:
         """The networks themselves, or compiled; their parameters and state dicts stay as they are."""
-        plain = networks.G, networks.style_encoder, networks.D
+        G = networks.G
+        plain: tuple[Callable[..., Any], ...] = G, G.content, G.stylize, networks.style_encoder, networks.D
         return cls(*map(torch.compile, plain)) if compiled else cls(*plain)
 
 
@@ -140,12 +144,13 @@ def generator_phase(
     with torch.set_grad_enabled(not from_reference):
         style = styles_of(networks, samples, 0, from_reference=from_reference)
         own_style = first_order.style_encoder(samples.images, samples.domains)
-    fakes = first_order.G(samples.images, style)
+    content = first_order.content(samples.images)
+    fakes = first_order.stylize(content, style)
     logits = first_order.D(fakes, samples.targets)
     predicted = first_order.style_encoder(fakes, samples.targets)
     with torch.no_grad():  # as published: only one of the two images is pushed away from the other
         other_style = styles_of(networks, samples, 1, from_reference=from_reference)
-        others = first_order.G(samples.images, other_style)
+        others = first_order.stylize(content, other_style)
     reconstructed = first_order.G(fakes, own_style)
     return GeneratorLosses(
         nonsaturating_generator_loss(logits),

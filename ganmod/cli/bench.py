@@ -252,3 +252,99 @@ def stylegan2(
         report = {"machine": machine, "results": [row.to_dict() for row in rows]}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+@bench.command()
+@click.option(
+    "--modulation",
+    "modulations",
+    multiple=True,
+    help="Repeatable.  [default: adain, weight_demod, adaconv]",
+)
+@click.option(
+    "--size", type=click.IntRange(16), default=256, show_default=True, help="Side of the images in pixels."
+)
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Images per iteration.")
+@click.option(
+    "--channels",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Width of the first level, 64 as published, doubled at every halving of the image.",
+)
+@click.option(
+    "--channel-max", type=click.IntRange(1), default=128, show_default=True, help="512 as published."
+)
+@click.option("--w-hpf", type=click.FloatRange(0), default=0.0, show_default=True, help="1 as for CelebA-HQ.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+def starganv2(
+    modulations: tuple[str, ...],
+    size: int,
+    batch: int,
+    channels: int,
+    channel_max: int,
+    w_hpf: float,
+    repeats: int,
+    threads: int | None,
+    device: str,
+    json_file: Path | None,
+) -> None:
+    """StarGAN v2: a training iteration of each modulation against its obvious form.
+
+    That one is float32, NCHW, calls each network where the published losses name it, resamples apart from the
+    convolutions and runs AdaConv sample by sample. Random images and weights. Ends with code 1 if losses
+    differ by more than 1 %.
+    """
+    check_device(device)
+    import torch
+
+    from metrics.machine import bf16_instructions, describe_machine
+    from training.bench_starganv2 import compare_iterations
+
+    names = modulations or ("adain", "weight_demod", "adaconv")
+    settings: dict[str, Any] = {
+        "model.img_size": size,
+        "model.channel_base": channels * size,
+        "model.channel_max": channel_max,
+        "model.w_hpf": w_hpf,
+        "schedule.batch_size": batch,
+    }
+    forms = ["float32", *(["bfloat16"] if bf16_instructions(torch.device(device)) else [])]
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads or threads_before)
+    try:
+        machine = describe_machine(torch.device(device))
+        click.echo("\n".join(f"{key}: {value}" for key, value in machine.items()) + "\n")
+        with _progress_bar("iterations", len(names) * (len(forms) + 1) * (repeats + 1)) as progress:
+            rows = compare_iterations(
+                names,
+                forms=forms,
+                settings=settings,
+                repeats=repeats,
+                device=torch.device(device),
+                progress=progress,
+            )
+    finally:
+        torch.set_num_threads(threads_before)
+    click.echo(f"{size} px, batch {batch}, {channels} to {channel_max} channels; min / median")
+    for row in rows:
+        peak = "" if row.peak_mib is None else f", peak {row.peak_mib:.0f} MiB"
+        click.echo(
+            f"  {row.modulation:14} {row.form:10} {row.min_ms:.0f} / {row.median_ms:.0f} ms: "
+            f"{row.ratio_min:.2f}x / {row.ratio_median:.2f}x{peak}, losses apart by {row.deviation:.1e}"
+        )
+    if json_file is not None:
+        report = {"machine": machine, "settings": settings, "results": [row.to_dict() for row in rows]}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    apart = [row for row in rows if not row.deviation <= LOSS_TOLERANCE]
+    if apart:
+        raise click.ClickException(
+            "; ".join(
+                f"{row.modulation}, {row.form}: losses {row.deviation:.2%} apart, expected at most 1 %"
+                for row in apart
+            )
+        )

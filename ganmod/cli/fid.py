@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from training.image_sources import FileImages, ImageSource
 
 NUM_GENERATED = 50_000
+MAX_SOURCES = 8  # source images at a time of a StarGAN v2 model, each of which has several translations
 MODEL_SUFFIX = ".safetensors"
 
 SET = click.Path(exists=True, path_type=Path)
@@ -55,7 +56,8 @@ SET = click.Path(exists=True, path_type=Path)
 @click.option(
     "--num",
     type=click.IntRange(2),
-    help=f"Images to generate [default: {NUM_GENERATED}], or to draw from the files of A [default: all].",
+    help=f"Images to generate [default: {NUM_GENERATED}], or to draw from the files of A [default: all]; of "
+    "StarGAN v2, sources of each domain [default: all].",
 )
 @click.option(
     "--seed",
@@ -68,6 +70,25 @@ SET = click.Path(exists=True, path_type=Path)
     "--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi of a model."
 )
 @click.option("--class", "which", metavar="INDEX|NAME", help="One class of a conditional model.")
+@click.option(
+    "--starganv2-protocol",
+    "protocol",
+    is_flag=True,
+    help="A StarGAN v2 model as published: torchvision's Inception, LPIPS with AlexNet, --training-images.",
+)
+@click.option(
+    "--training-images",
+    type=SET,
+    help="Real images for a StarGAN v2 model, one sub-folder per domain.  [default: those of B]",
+)
+@click.option(
+    "--outputs",
+    type=click.IntRange(2),
+    default=10,
+    show_default=True,
+    help="Translations of each source image, for a StarGAN v2 model.",
+)
+@click.option("--lpips-weights", type=click.Path(path_type=Path), help="Of a StarGAN v2 model's diversity.")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -90,6 +111,10 @@ def fid(
     seed: int,
     truncation_psi: float,
     which: str | None,
+    protocol: bool,
+    training_images: Path | None,
+    outputs: int,
+    lpips_weights: Path | None,
     batch: int,
     device: str,
     as_json: bool,
@@ -101,7 +126,12 @@ def fid(
     A model's images are generated here: image i from seed + i, with random noise. Only figures of equal
     numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun,
     the processes share the images, and the result is that of one process.
+
+    With a StarGAN v2 model as A, the images of B, one sub-folder per domain, are translated into all other
+    domains, by latents and by references: the Frechet distance to real images of the target domain, LPIPS
+    between the translations of an image, and the error of styles read off them, as means over domain pairs.
     """
+    from ganmod.cli.translation_report import TranslationOptions, is_translation_model, report_translations
     from ganmod.feature_spaces import load_feature_space
     from metrics.process_shares import current_processes
     from metrics.set_distances import least_images, measure_distances, needs_features
@@ -111,10 +141,42 @@ def fid(
     check_space_name(features)
     if device != "auto":
         check_device(device)
+    is_model = generated.suffix.lower() == MODEL_SUFFIX and generated.is_file()
+    translates = is_model and is_translation_model(generated)
+    if not translates and (protocol or training_images is not None or lpips_weights is not None):
+        raise click.UsageError(
+            "--starganv2-protocol, --training-images and --lpips-weights are for a StarGAN v2 model as A"
+        )
+    if translates and (metrics != ("fid",) or which is not None or truncation_psi != 1):
+        raise click.UsageError("--metrics, --class and --trunc are not for a StarGAN v2 model")
     rank, _, place = distributed.start(device)
     try:
+        if translates:
+            options = TranslationOptions(
+                protocol,
+                training_images,
+                features,
+                feature_weights,
+                lpips_weights,
+                num,
+                outputs,
+                seed,
+                min(batch, MAX_SOURCES),
+            )
+            processes = current_processes(place)
+            with warnings_as_lines():
+                report_translations(
+                    generated,
+                    real,
+                    options,
+                    device=place,
+                    processes=processes,
+                    plugin=plugin,
+                    as_json=as_json,
+                )
+            return
         reference = FileImages(real, at_least=least_images(metrics))
-        if generated.suffix.lower() == MODEL_SUFFIX and generated.is_file():
+        if is_model:
             source = _model_source(
                 generated, real, place, num=num, seed=seed, psi=truncation_psi, which=which, plugin=plugin
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ganmod.starganv2.import_official import import_starganv2
 from ganmod.stylegan2.foreign_weights import ImportedNetworks
 from ganmod.stylegan2.import_ada import import_stylegan2_ada
 from ganmod.stylegan2.import_rosinality import import_stylegan2_rosinality
@@ -57,6 +58,36 @@ def stylegan2_ada(network: Path, out: Path, half: bool, generator_only: bool) ->
 def stylegan2_rosinality(checkpoint: Path, out: Path, half: bool, generator_only: bool) -> None:
     """A checkpoint (.pt) of rosinality/stylegan2-pytorch."""
     _write(import_stylegan2_rosinality(checkpoint, generator_only=generator_only), out, half)
+
+
+@import_model.command("starganv2")
+@click.argument("checkpoint", type=FILE)
+@OUT
+@HALF
+@click.option(
+    "--domains",
+    metavar="A,B,...",
+    help="Their names, in alphabetical order of the training folders: cat,dog,wild for AFHQ, female,male for "
+    "CelebA-HQ.  [default: 0,1,...]",
+)
+@click.option(
+    "--w-hpf",
+    type=click.FloatRange(0, min_open=True),
+    help="Of a generator with the high-pass filter.  [default: that of the file, else 1]",
+)
+def starganv2(checkpoint: Path, out: Path, half: bool, domains: str | None, w_hpf: float | None) -> None:
+    """An official checkpoint (100000_nets_ema.ckpt) of clovaai/stargan-v2."""
+    names = None if domains is None else [name.strip() for name in domains.split(",")]
+    imported = import_starganv2(checkpoint, domains=names, w_hpf=w_hpf)
+    imported.save(out, half=half)
+    click.echo(f"wrote {out}: {imported.describe()}")
+    if imported.left_out:
+        click.echo(f"left out: {', '.join(imported.left_out)}")
+    if imported.networks.spec.w_hpf:
+        click.echo(
+            "note: the official images use masks of its face landmark network (fan), which is not part of "
+            "ganmod; without masks the filtered features are added everywhere"
+        )
 
 
 def _write(networks: ImportedNetworks, out: Path, half: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from ganmod.modulation import (
     modulation_per_resolution,
     options_per_modulation,
 )
+from ganmod.starganv2.resampled_conv import nearest_conv
 from ganmod.starganv2.residual_block import (
     LRELU_SLOPE,
     RESIDUAL_GAIN,
@@ -51,6 +52,12 @@ class PlainStaticConv2d(StaticConv2d):
     @property
     def scaled_weight(self) -> Tensor:
         return self.weight
+
+    def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [N,C,H,W], weight [O,C,3,3] or [N,O,C,3,3], bias [O] -> [N,O,H',W'], upsampled if `up`."""
+        if self.resample is None or weight.ndim == 5 or bias is not None:
+            return super().apply_weight(x, weight, bias)
+        return nearest_conv(x, weight)
 
 
 class DecoderLayer(ModulatedConv2d):
@@ -126,6 +133,20 @@ class DecoderBlock(nn.Module):
         return (x + out) * RESIDUAL_GAIN
 
 
+class Content(NamedTuple):
+    """What the generator keeps of images [N,3,S,S], whatever their style: see `Generator.content`."""
+
+    features: Tensor  # [N,C,h,w] of the coarsest level
+    skipped: dict[int, Tensor]  # by side in pixels [N,C,h,w], for the high-pass filter
+
+    def repeated(self, count: int) -> Content:
+        """Every image `count` times in a row, for as many styles each."""
+        return Content(
+            self.features.repeat_interleave(count, dim=0),
+            {size: x.repeat_interleave(count, dim=0) for size, x in self.skipped.items()},
+        )
+
+
 class Generator(nn.Module):
     """img [N,3,S,S] in [-1,1], style code [N,style_dim] -> img [N,3,S,S], about [-1,1] (Choi et al. 2020).
 
@@ -186,15 +207,30 @@ class Generator(nn.Module):
         self, img: Tensor, params: Sequence[Any], masks: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
         """`forward` with parameters predicted before."""
+        return self.render_content(self.content(img), params, masks)
+
+    def content(self, img: Tensor) -> Content:
+        """img [N,3,S,S] -> what `stylize` needs of it: encoded once for several styles."""
         check_images(img, self.spec)
-        if masks is not None and self.spec.w_hpf == 0:
-            raise ValueError("this generator has no high-pass filter (w_hpf is 0): give masks=None")
         x = self.from_rgb(img)  # [N,C,S,S]
         skipped: dict[int, Tensor] = {}
         for block in self.encode:
             if self.spec.w_hpf > 0 and x.shape[2] in HIGH_PASS_SIZES:
                 skipped[x.shape[2]] = x
             x = block(x)
+        return Content(x, skipped)
+
+    def stylize(self, content: Content, style: Tensor, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """`forward` with images encoded before, N of them and of style codes."""
+        return self.render_content(content, self.predict(style), masks)
+
+    def render_content(
+        self, content: Content, params: Sequence[Any], masks: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """`forward` with images encoded and parameters predicted before, N of each."""
+        if masks is not None and self.spec.w_hpf == 0:
+            raise ValueError("this generator has no high-pass filter (w_hpf is 0): give masks=None")
+        x, skipped = content
         for block, block_params in zip(self.decode, params, strict=True):
             x = block(x, block_params)
             if x.shape[2] in skipped:

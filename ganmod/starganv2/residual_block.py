@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.modulation.statistics import instance_norm
+from ganmod.starganv2.resampled_conv import conv_avg_pool
 
 LRELU_SLOPE = 0.2
 RESIDUAL_GAIN = 0.5**0.5  # of the sum of both branches, so that it keeps its size
@@ -61,9 +62,12 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1, bias=False) if different else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(F.leaky_relu(self.norm1(x), LRELU_SLOPE))  # [N,C,H,W]
+        out = F.leaky_relu(self.norm1(x), LRELU_SLOPE)
         if self.down:
+            out = conv_avg_pool(out, self.conv1.weight, self.conv1.bias)  # [N,C,H/2,W/2]
             # Pooled before the 1 x 1 convolution, which is the same as after it at a quarter of the cost.
-            out, x = F.avg_pool2d(out, 2), F.avg_pool2d(x, 2)  # [N,C,H/2,W/2]
+            x = F.avg_pool2d(x, 2)
+        else:
+            out = self.conv1(out)  # [N,C,H,W]
         out = self.conv2(F.leaky_relu(self.norm2(out), LRELU_SLOPE))  # [N,O,H',W']
         return (self.skip(x) + out) * RESIDUAL_GAIN

@@ -1,0 +1,189 @@
+"""`ganmod fid` of a StarGAN v2 model: its translations between all domains, measured and printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from ganmod.cli.option_checks import import_plugins
+
+if TYPE_CHECKING:
+    import torch
+
+    from ganmod.feature_spaces import FeatureSpace
+    from metrics.lpips_distance import LpipsDistance
+    from metrics.process_shares import Processes
+
+PUBLISHED_OUTPUTS = 10
+PUBLISHED_SPACE = "inception-torchvision"
+PUBLISHED_LPIPS = "alexnet-owt-7be5be79.pth"
+LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class TranslationOptions:
+    """What a user says about the measurement; None where it was left out.
+
+    protocol: the published one, with torchvision's Inception, AlexNet for LPIPS and training images as the
+    real ones.
+    """
+
+    protocol: bool
+    training_images: Path | None
+    features: str
+    feature_weights: Path | None
+    lpips_weights: Path | None
+    num_sources: int | None
+    num_outputs: int
+    seed: int
+    batch: int
+
+    def check(self) -> None:
+        """click.UsageError for the protocol without what it needs."""
+        if not self.protocol:
+            return
+        if self.training_images is None:
+            raise click.UsageError(
+                "--starganv2-protocol measures distances to training images: give --training-images DIR, and "
+                "the validation images as B"
+            )
+        if self.features not in ("inception", PUBLISHED_SPACE):
+            raise click.UsageError(
+                f"--features {self.features}: --starganv2-protocol means {PUBLISHED_SPACE}, leave one out"
+            )
+
+
+def is_translation_model(path: Path) -> bool:
+    """Whether a model file is of StarGAN v2. Raises ModelFileError for one that cannot be read."""
+    from ganmod.model_file import read_model_file
+    from ganmod.starganv2.model_io import KIND
+
+    return read_model_file(path).kind == KIND
+
+
+def report_translations(
+    model: Path,
+    data: Path,
+    options: TranslationOptions,
+    *,
+    device: torch.device,
+    processes: Processes,
+    plugin: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Measure a model's translations of the images in `data`; the first process prints."""
+    from ganmod.feature_spaces import load_feature_space
+    from ganmod.starganv2 import load_starganv2
+    from training.starganv2_evaluation import evaluate_starganv2
+
+    options.check()
+    import_plugins(plugin)
+    networks = load_starganv2(model)
+    name = PUBLISHED_SPACE if options.protocol else options.features
+    space = load_feature_space(name, options.feature_weights, device=device)
+    lpips = _lpips(options)
+    with _bar(processes) as bar:
+
+        def planned(count: int) -> None:
+            bar.reset(count)
+
+        values = evaluate_starganv2(
+            networks,
+            data,
+            space,
+            real_data=options.training_images,
+            lpips=lpips,
+            num_outputs=options.num_outputs,
+            num_sources=options.num_sources,
+            seed=options.seed,
+            batch_size=options.batch,
+            device=device,
+            processes=processes,
+            planned=planned,
+            done=bar.update,
+        )
+    if processes.rank:
+        return
+    conditions = _conditions(model, data, options, space, lpips, networks.spec.img_size)
+    notes = _notes(options, lpips, filtered=networks.spec.w_hpf > 0)
+    if as_json:
+        report = {
+            "metrics": values,
+            "settings": conditions,
+            "versions": {library: version(library) for library in LIBRARIES},
+            "warnings": notes,
+        }
+        click.echo(json.dumps(report, indent=1))
+        return
+    width = max(map(len, values)) + 2
+    for name, value in values.items():
+        click.echo(f"{name:{width}}{value:.6g}")
+    for key, text in conditions.items():
+        click.echo(f"{key}: {text}")
+    for note in notes:
+        click.echo(f"note: {note}")
+
+
+def _lpips(options: TranslationOptions) -> LpipsDistance | None:
+    """AlexNet's as published, which torch's cache folder may hold; else SqueezeNet's, if a file is given."""
+    from ganmod.feature_weights import cached
+    from metrics.lpips_distance import load_lpips
+
+    if options.protocol:
+        return load_lpips(options.lpips_weights or cached(PUBLISHED_LPIPS), network="alex")
+    return None if options.lpips_weights is None else load_lpips(options.lpips_weights)
+
+
+def _conditions(
+    model: Path,
+    data: Path,
+    options: TranslationOptions,
+    space: FeatureSpace,
+    lpips: LpipsDistance | None,
+    size: int,
+) -> dict[str, str]:
+    """All that two values must share to be compared, for people."""
+    sources = (
+        "all" if options.num_sources is None else f"{options.num_sources} drawn from seed {options.seed}"
+    )
+    return {
+        "protocol": "starganv2-protocol" if options.protocol else "ganmod's own",
+        "model": str(model),
+        "sources and references": f"{data}, resized to {size} px; sources of each domain: {sources}",
+        "real images": str(options.training_images or data),
+        "translations": f"{options.num_outputs} of each source, seed {options.seed}; means over domain pairs",
+        "features": space.fingerprint or f"{space.name} (no fingerprint)",
+        "lpips": "left out" if lpips is None else f"v0.1, {lpips.network}, mean over the pairs of a source",
+    }
+
+
+def _notes(options: TranslationOptions, lpips: LpipsDistance | None, *, filtered: bool) -> list[str]:
+    notes = []
+    if lpips is None:
+        notes.append("LPIPS diversity needs --lpips-weights FILE, torchvision's SqueezeNet 1.1")
+    if options.training_images is None:
+        notes.append("the real images are the sources and references: held-out ones tell more")
+    published = options.num_outputs == PUBLISHED_OUTPUTS and options.num_sources is None
+    if options.protocol and not published:
+        notes.append(f"published figures are of all sources and {PUBLISHED_OUTPUTS} outputs of each")
+    if filtered:
+        notes.append("published figures of a model with the high-pass filter use masks of a face network")
+    return notes
+
+
+@contextmanager
+def _bar(processes: Processes) -> Iterator[Any]:
+    """Of the first process alone; silent where the output is no terminal."""
+    bar = tqdm(desc="translations", unit="img", disable=None if processes.rank == 0 else True)
+    try:
+        yield bar
+    finally:
+        bar.close()

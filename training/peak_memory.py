@@ -1,0 +1,38 @@
+"""How much memory a computation needs: the most that was in use during it, less what was before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+
+def start_of_peak(device: torch.device) -> float | None:
+    """Memory in use now in MiB, of this process or of the GPU's allocator; the peak counts from here.
+
+    None where the system does not tell. An allocator that has served a computation before keeps memory that
+    the next one then seems not to need: on a CPU, measure in a process of its own.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / 2**20
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _status("VmRSS")
+
+
+def peak_since(before: float | None, device: torch.device) -> float | None:
+    """MiB in use at most since `start_of_peak`, less the `before` that it returned."""
+    high = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmHWM")
+    return None if before is None or high is None else high - before
+
+
+def _status(key: str) -> float | None:
+    """A value of /proc/self/status in MiB, None elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":")), None)
