@@ -12,6 +12,7 @@ from ganmod.modulation.functional import Normalize
 from ganmod.modulation.kernel_predictor import KernelPredictor
 from ganmod.modulation.per_sample_conv import ConvImpl
 from ganmod.modulation.registry import register_modulation
+from ganmod.modulation.statistics import Statistics
 
 
 class AdaConvParams(NamedTuple):
@@ -58,6 +59,8 @@ class AdaConv(Modulation):
         self.normalize: Normalize = normalize
         self.eps = eps
         self.impl: ConvImpl = impl
+        self.uses_statistics = normalize == "instance"
+        self.reach = kernel_size // 2
         budget = kernel_budget if kernel_budget is not None else max(style.host_width, channels)
         self.kernel_predictor = KernelPredictor(
             channels,
@@ -73,6 +76,12 @@ class AdaConv(Modulation):
         return AdaConvParams(*self.kernel_predictor(style))
 
     def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
+        return self._convolved(x, params, None)
+
+    def modulate_with(self, x: Tensor, params: AdaConvParams, statistics: Statistics) -> Tensor:
+        return self._convolved(x, params, statistics)
+
+    def _convolved(self, x: Tensor, params: AdaConvParams, statistics: Statistics | None) -> Tensor:
         return functional.adaconv(
             x,
             params.depthwise,
@@ -81,4 +90,5 @@ class AdaConv(Modulation):
             normalize=self.normalize,
             eps=self.eps,
             impl=self.impl,
+            statistics=statistics,
         )
