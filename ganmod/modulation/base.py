@@ -72,7 +72,7 @@ class Modulation(nn.Module):
 
 
 def check_modulate_with(modulation: Modulation) -> None:
-    """Raise ValueError where `modulate` was overridden without `modulate_with`, which then does not fit it."""
+    """Raise ValueError where `modulate` was overridden without `modulate_with`, which then does not fit."""
     order = type(modulation).__mro__
     home = {name: next(c for c in order if name in vars(c)) for name in ("modulate", "modulate_with")}
     if order.index(home["modulate"]) < order.index(home["modulate_with"]):
