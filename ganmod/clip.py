@@ -184,7 +184,7 @@ def join_segments(
         source = stack.enter_context(av.open(str(sound))) if sound is not None else None
         if source is not None and source.streams.audio:
             audio = source.streams.audio[0]
-            name = audio.codec_context.name if audio.codec_context is not None else ""
+            name = audio.codec_context.codec.canonical_name if audio.codec_context is not None else ""
             if name in _SOUND_OF_MP4:
                 copied = out.add_stream_from_template(audio)
                 packets.append(_sound_packets(source.demux(audio), copied, sound_end))
@@ -210,9 +210,9 @@ def _video_packets(
         with av.open(str(file)) as container:
             found = (packet for packet in container.demux(video=0) if packet.size)
             for packet, time in zip(found, times, strict=True):
+                step = max(round(packet.duration * packet.time_base / time_base), 1)
                 packet.stream, packet.time_base = stream, time_base
-                packet.pts = packet.dts = time
-                packet.duration = None
+                packet.pts, packet.dts, packet.duration = time, time, step
                 yield packet
 
 
@@ -234,9 +234,14 @@ def _sound_packets(packets: Iterator[Any], stream: Any, end: Fraction | None) ->
 def _encoded_sound(frames: Iterator[Any], stream: Any, end: Fraction | None) -> Iterator[Any]:
     import av
 
+    samples: int | None = None
     with contextlib.suppress(av.FFmpegError):
         for frame in frames:
-            if end is not None and frame.pts is not None and frame.pts * frame.time_base >= end:
+            if samples is None:  # counted on from the first: coarse or missing times would go back and forth
+                samples = round((frame.time or 0) * frame.sample_rate)
+            frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
+            if end is not None and frame.pts * frame.time_base >= end:
                 break
+            samples += frame.samples
             yield from stream.encode(frame)
     yield from stream.encode(None)
