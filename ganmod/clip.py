@@ -240,7 +240,7 @@ def _encoded_sound(frames: Iterator[Any], stream: Any, end: Fraction | None) -> 
             if samples is None:  # counted on from the first: coarse or missing times would go back and forth
                 samples = round((frame.time or 0) * frame.sample_rate)
             frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
-            if end is not None and frame.pts * frame.time_base >= end:
+            if end is not None and Fraction(samples, frame.sample_rate) >= end:
                 break
             samples += frame.samples
             yield from stream.encode(frame)

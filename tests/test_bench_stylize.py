@@ -43,7 +43,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
     def measured(case: Case) -> Measured:
         cases.append(case)
         whole = case.form == "whole"
-        return Measured(case, 0.5 * (1 + whole), 0.6 * (1 + whole), 100.0, 300.0 * (1 + 3 * whole))
+        return Measured(case, 0.5 * (1 + whole), 0.6, 0.4 * (1 + whole), 100.0, 300.0 * (1 + 3 * whole))
 
     monkeypatch.setattr(bench_stylize, "measure_apart", measured)
     return cases
@@ -71,7 +71,8 @@ def test_the_command_prints_and_writes_what_was_measured(monkeypatch: pytest.Mon
     arguments = ["--size", "64", "--size", "4096", "--tile", "32", "--json", str(file)]
     done = CliRunner().invoke(bench.bench, ["stylize", *arguments])
     assert done.exit_code == 0, done.output
-    assert "tiles of 32        0.50 s, peak 300 MiB: 2.00x as fast as whole, 0.25x the memory" in done.output
+    assert "tiles of 32        0.50 s (processor 0.40 s), peak 300 MiB: " in done.output
+    assert "1/2.00 of the whole image's time (processor 1/2.00), 0.25 of its memory" in done.output
     assert "slim, 1920 x 1080  clip, float32" in done.output
     assert "2.00 frames/s" in done.output
     report = json.loads(file.read_text())

@@ -112,7 +112,7 @@ def _line(row: Measured, rows: list[Measured]) -> str:
     name = f"{case.width}, {case.columns} x {case.rows}"
     if case.form == "clip":
         kind = "bfloat16" if case.bfloat16 else "float32"
-        return f"  {name:18} clip, {kind:10} {row.frames_per_second:6.2f} frames/s{_memory(row)}"
+        return f"  {name:18} clip, {kind:10} {row.frames_per_second:6.2f} frames/s{_processor(row)}{_memory(row)}"
     form = "whole" if case.form == "whole" else f"tiles of {case.tile}"
     whole = [
         i
@@ -121,10 +121,16 @@ def _line(row: Measured, rows: list[Measured]) -> str:
     ]
     compared = ""
     if whole and case.form == "tiled":
-        compared = f": {whole[0].seconds_min / row.seconds_min:.2f}x as fast as whole"
+        ratio = whole[0].seconds_min / row.seconds_min
+        processor_ratio = whole[0].processor_seconds / max(row.processor_seconds, 1e-9)
+        compared = f": 1/{ratio:.2f} of the whole image's time (processor 1/{processor_ratio:.2f})"
         if row.peak_mib and whole[0].peak_mib:
-            compared += f", {row.peak_mib / whole[0].peak_mib:.2f}x the memory"
-    return f"  {name:18} {form:16} {row.seconds_min:6.2f} s{_memory(row)}{compared}"
+            compared += f", {row.peak_mib / whole[0].peak_mib:.2f} of its memory"
+    return f"  {name:18} {form:16} {row.seconds_min:6.2f} s{_processor(row)}{_memory(row)}{compared}"
+
+
+def _processor(row: Measured) -> str:
+    return f" (processor {row.processor_seconds:.2f} s)"
 
 
 def _memory(row: Measured) -> str:
