@@ -112,7 +112,8 @@ def _line(row: Measured, rows: list[Measured]) -> str:
     name = f"{case.width}, {case.columns} x {case.rows}"
     if case.form == "clip":
         kind = "bfloat16" if case.bfloat16 else "float32"
-        return f"  {name:18} clip, {kind:10} {row.frames_per_second:6.2f} frames/s{_processor(row)}{_memory(row)}"
+        speed = f"{row.frames_per_second:6.2f} frames/s"
+        return f"  {name:18} clip, {kind:10} {speed}{_processor(row)}{_memory(row)}"
     form = "whole" if case.form == "whole" else f"tiles of {case.tile}"
     whole = [
         i
