@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import atomic_write
+from ganmod.atomic_write import TEMPORARY_SUFFIX, atomic_write
 from ganmod.clip import Clip, ClipFrame, join_segments, write_segment
 from ganmod.model_file import ModelFileError, read_model_file, save_model_file
 from style_transfer.prepare import interpolate_params
@@ -154,7 +154,7 @@ class _Parts:
 
     def remove(self) -> None:
         """Only what a conversion writes: a folder that holds other files stays."""
-        for pattern in ("*.mp4", "state-*.safetensors", _INDEX):
+        for pattern in ("*.mp4", "state-*.safetensors", _INDEX, f".*{TEMPORARY_SUFFIX}"):
             for file in self.folder.glob(pattern):
                 file.unlink()
         if self.folder.is_dir() and not any(self.folder.iterdir()):

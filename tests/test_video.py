@@ -240,6 +240,7 @@ def test_a_broken_tail_gives_the_frames_before_it_and_code_1(tmp_path: Path, gan
         ("clip.mp4", ["s.png", "-o", "out.mp4", "--tile", "64"], "--tile is for images"),
         ("clip.mp4", ["-o", "out.mp4"], "Missing argument 'STYLE'"),
         ("clip.mp4", ["s.png", "-o", "clip.mp4"], "is the clip itself"),
+        ("clip.mp4", [".", "-o", "out.mp4"], "a clip takes one style"),
         ("clip.mp4", ["s.png", "-o", "out.mp4", "--fps", "5"], "--fps is for"),
         ("s.png", ["s.png", "-o", "out.png", "--blend", "0.5"], "--blend is for clips"),
         ("s.png", ["s.png", "-o", "o.gif", "--interpolate-styles", "s.png", "s.png"], "not both"),

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from ganmod.animation import check_animation, write_animation
 from ganmod.clip import CLIP_SUFFIXES, Clip
 from ganmod.images import read_image
+from style_transfer import StyleTransferModel
+from style_transfer.clip_conversion import convert_clip
+from style_transfer.prepare import interpolate_params
+from style_transfer.tiled import auto_tile, check_tile, stylize_tiled
+from style_transfer.video import BLEND, SMOOTHING, ClipStylizer, morph
 
-if TYPE_CHECKING:
-    from style_transfer.model import StyleTransferModel
-
-SMOOTHING, BLEND = 0.8, 0.6
 FPS, SECONDS = 25.0, 4.0
 AUTO_TILE_FROM = 1024  # pixels of the longer side: below, an image takes little memory anyway
 CLIP_OPTIONS = (
@@ -89,11 +91,11 @@ def is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir()
 
 
-def check_clip_options(content: Path, style: object, out: Path, options: ClipOptions) -> bool:
+def check_clip_options(content: Path, style: Path | None, out: Path, options: ClipOptions) -> bool:
     """Whether the result is a clip; click.UsageError for options that do not fit it, or a missing STYLE."""
     morph = bool(options.interpolate_styles)
     clip = is_clip(content)
-    if morph == bool(style):
+    if morph == (style is not None):
         raise click.UsageError(
             "give STYLE or --interpolate-styles A B, not both" if morph else "Missing argument 'STYLE'."
         )
@@ -109,6 +111,8 @@ def check_clip_options(content: Path, style: object, out: Path, options: ClipOpt
         raise click.UsageError(f"--out {out}: a clip is written as .mp4, try {out.with_suffix('.mp4')}")
     if morph and content.is_dir():
         raise click.UsageError("--interpolate-styles takes one image or clip, not a folder")
+    if clip and style is not None and style.is_dir():
+        raise click.UsageError(f"{style} is a folder, and a clip takes one style: give an image file")
     if clip and out.resolve() == content.resolve():
         raise click.UsageError(f"--out {out} is the clip itself: give another name")
     if morph and not clip:
@@ -124,8 +128,6 @@ def parse_tile(given: str | None) -> int | None:
     """auto -> 0, a number of pixels -> itself, none -> None; click.UsageError for anything else."""
     if given is None or given == "auto":
         return None if given is None else 0
-    from style_transfer.tiled import check_tile
-
     try:
         tile = int(given)
         check_tile(tile)
@@ -139,8 +141,6 @@ def stylize_image(
     network: StyleTransferModel, image: np.ndarray, params: list[Any], *, size: int | None, tile: str | None
 ) -> np.ndarray:
     """An image uint8 [H,W,3] stylised whole, or by tiles with a progress bar."""
-    from style_transfer.tiled import auto_tile, stylize_tiled
-
     side = parse_tile(tile)
     longer = max(image.shape[:2]) if size is None else size * max(image.shape[:2]) / min(image.shape[:2])
     if side is None or (side == 0 and longer < AUTO_TILE_FROM):
@@ -166,8 +166,6 @@ def stylize_clip(
     options: ClipOptions,
 ) -> None:
     """Write a clip: `content` in one style, or on its way from the first style to the second."""
-    from style_transfer.prepare import interpolate_params
-
     params = [network.predict_style(read_image(style)) for style in styles]
     if alpha < 1:  # one share of the content for the whole clip: that of its first frame
         still = next(Clip(content).frames()).image if is_clip(content) else read_image(content)
@@ -176,8 +174,6 @@ def stylize_clip(
     if is_clip(content):
         _convert(network, content, params, out, size=size, options=options)
         return
-    from style_transfer.video import morph
-
     fps = options.fps or FPS
     num_frames = max(round((options.seconds or SECONDS) * fps), 2)
     frames = morph(network, read_image(content), params[0], params[-1], num_frames=num_frames, size=size)
@@ -195,11 +191,6 @@ def _convert(
     size: int | None,
     options: ClipOptions,
 ) -> None:
-    import torch
-
-    from style_transfer.clip_conversion import convert_clip
-    from style_transfer.video import ClipStylizer
-
     stylizer = ClipStylizer(
         network,
         smoothing=SMOOTHING if options.smoothing is None else options.smoothing,
