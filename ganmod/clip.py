@@ -210,7 +210,7 @@ def _video_packets(
         with av.open(str(file)) as container:
             found = (packet for packet in container.demux(video=0) if packet.size)
             for packet, time in zip(found, times, strict=True):
-                step = max(round(packet.duration * packet.time_base / time_base), 1)
+                step = max(round((packet.duration or 0) * packet.time_base / time_base), 1)
                 packet.stream, packet.time_base = stream, time_base
                 packet.pts, packet.dts, packet.duration = time, time, step
                 yield packet
