@@ -31,7 +31,7 @@ from style_transfer.scales import NUM_SCALES, check_scales, decode_scale, uses_s
 
 SMOOTHING = 0.8
 BLEND = 0.6
-TOLERANCE = 0.05  # change of an 8 x 8 block, in [0,1], at which blending has fallen to 1/e; noise is below
+TOLERANCE = 0.03  # change of an 8 x 8 block, in [0,1], at which blending has fallen to 1/e; noise is below
 CUT = 0.15  # mean change of a frame, in [0,1], that begins a new shot
 _CELL = 8
 
