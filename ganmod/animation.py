@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ganmod.images import write_image
 
 SUFFIXES = (".mp4", ".gif", ".webp", "")
 _CRF = 17  # of x264: visually lossless
+_BT709, _LIMITED_RANGE = 1, 1  # FFmpeg's numbers for colour space, primaries and transfer; and for 16..235
 
 
 def check_animation(path: str | Path) -> None:
@@ -25,7 +27,7 @@ def check_animation(path: str | Path) -> None:
             f"cannot write {path}: expected the suffix .mp4, .gif or .webp, or none for a folder of PNG files"
         )
     if path.suffix.lower() == ".mp4":
-        _import_av(path)
+        import_av(path)
 
 
 def write_animation(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
@@ -77,29 +79,47 @@ def _write_pillow(path: Path, frames: Iterator[np.ndarray], fps: float, kind: st
 
 
 def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float, kind: str) -> None:
-    av = _import_av(path)
-    from fractions import Fraction
-
+    av = import_av(path)
     with av.open(str(path), "w", format=kind) as container:
         stream = None
         for frame in frames:
             if stream is None:
-                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
-                stream.height, stream.width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
-                stream.pix_fmt = "yuv420p"  # what browsers play: it has no odd sides
-                stream.options = {"crf": str(_CRF)}
-            even = np.ascontiguousarray(frame[: stream.height, : stream.width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+                stream = add_h264(container, frame.shape, Fraction(fps).limit_denominator(1001))
+            container.mux(stream.encode(h264_frame(frame)))
         if stream is None:
             raise ValueError("no frames")
         container.mux(stream.encode())
 
 
-def _import_av(path: Path) -> Any:
+def add_h264(container: Any, shape: tuple[int, ...], rate: Fraction) -> Any:
+    """An H.264 stream for frames of this shape, (height, width, 3), in an output container of av.
+
+    Every packet is shown in the order in which it is written, and follows BT.709, as players assume.
+    """
+    stream = container.add_stream("libx264", rate=rate)
+    stream.height, stream.width = shape[0] // 2 * 2, shape[1] // 2 * 2
+    stream.pix_fmt = "yuv420p"  # what browsers play: it has no odd sides
+    stream.options = {"crf": str(_CRF), "bf": "0"}
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = _BT709
+    context.color_range = _LIMITED_RANGE
+    return stream
+
+
+def h264_frame(frame: np.ndarray) -> Any:
+    """uint8 [H,W,3] -> av's frame for such a stream; an odd last row or column is cut off."""
+    av = import_av("frames")
+    height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
+    even = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
+    return even.reformat(format="yuv420p", dst_colorspace=_BT709)
+
+
+def import_av(path: str | Path) -> Any:
+    """The package av; ValueError with the way to get it where it is missing. path: what it is needed for."""
     try:
         return importlib.import_module("av")
     except ImportError as error:
         raise ValueError(
-            f"cannot write {path}: .mp4 needs the package av (pip install 'ganmod[video]'); .gif, .webp and "
-            "a folder of PNG files work without it"
+            f"{path} needs the package av, which reads and writes video: pip install 'ganmod[video]'. "
+            ".gif, .webp and a folder of PNG files are written without it"
         ) from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from ganmod.cli import bench_stylize
 from ganmod.cli.option_checks import check_device
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ PARTS = ("iteration", "op", "stylize")
 @click.group()
 def bench() -> None:
     """Measure speed: every number is a ratio to an alternative measured in the same run."""
+
+
+bench.add_command(bench_stylize.stylize)
 
 
 @bench.command()

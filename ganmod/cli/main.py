@@ -48,7 +48,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "bench": (
         "ganmod.cli.bench",
         "bench",
-        "Measure speed against an alternative: `ganmod bench style|stylegan2`.",
+        "Measure speed against an alternative: `ganmod bench style|stylize|stylegan2`.",
     ),
 }
 

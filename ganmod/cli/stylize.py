@@ -1,4 +1,4 @@
-"""`ganmod stylize`: one pair, or a folder of contents x a folder of styles."""
+"""`ganmod stylize`: one pair, a folder of contents x a folder of styles, or a clip."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from tqdm import tqdm
 import style_transfer
 from ganmod.cli.image_pairs import check_out, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.cli.stylize_video import (
+    ClipOptions,
+    check_clip_options,
+    clip_options,
+    stylize_clip,
+    stylize_image,
+)
 from ganmod.images import ImageError, read_image, write_image
 from style_transfer.prepare import MIN_SIDE, interpolate_params
 
 
 @click.command()
 @click.argument("content", type=click.Path(exists=True, path_type=Path))
-@click.argument("style", type=click.Path(exists=True, path_type=Path))
+@click.argument("style", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="Image file, or folder for several."
 )
@@ -40,9 +47,10 @@ from style_transfer.prepare import MIN_SIDE, interpolate_params
 @click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
 )
+@clip_options
 def stylize(
     content: Path,
-    style: Path,
+    style: Path | None,
     out: Path,
     model: Path | None,
     alpha: float,
@@ -50,12 +58,34 @@ def stylize(
     device: str,
     skip_existing: bool,
     plugin: tuple[str, ...],
+    tile: str | None,
+    interpolate_styles: tuple[Path, Path] | None,
+    seconds: float | None,
+    fps: float | None,
+    smoothing: float | None,
+    blend: float | None,
+    precision: str | None,
 ) -> None:
     """Give CONTENT the style of STYLE. Folders give every pair, and a grid of all.
+
+    A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; one that was stopped goes on when the
+    same line is run again.
 
     An image of a folder that cannot be used is named and left out, and the exit code is then 1. Under
     torchrun, the styles of a folder are shared out over the processes.
     """
+    clip = ClipOptions(tile, interpolate_styles, seconds, fps, smoothing, blend, precision)
+    if check_clip_options(content, style, out, clip):
+        check_device(device)
+        import_plugins(plugin)
+        if skip_existing and out.exists():
+            click.echo(f"{out} was there")
+            return
+        given = interpolate_styles or ((style,) if style is not None else ())
+        network = style_transfer.load(model).to(device)
+        stylize_clip(network, content, given, out, alpha=alpha, size=size, options=clip)
+        return
+    assert style is not None
     contents, styles = results_names(content), results_names(style)
     several = content.is_dir() or style.is_dir()
     check_out(out, content, style, several=several)
@@ -89,7 +119,7 @@ def stylize(
                 unusable[content_file] = error
                 continue
             mixed = params if alpha == 1 else interpolate_params(network.predict_style(image), params, alpha)
-            write_image(file, network.apply_params(image, mixed, size=size))
+            write_image(file, stylize_image(network, image, mixed, size=size, tile=tile))
             num_written += 1
     bar.close()
 

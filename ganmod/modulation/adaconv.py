@@ -13,6 +13,7 @@ from ganmod.modulation.functional import Normalize
 from ganmod.modulation.kernel_predictor import KernelPredictor
 from ganmod.modulation.per_sample_conv import ConvImpl
 from ganmod.modulation.registry import register_modulation
+from ganmod.modulation.statistics import Statistics
 
 LayerNormalize = Literal[Normalize, "demod_output"]
 
@@ -65,6 +66,8 @@ class AdaConv(Modulation):
         self.normalize: LayerNormalize = normalize
         self.eps = eps
         self.impl: ConvImpl = impl
+        self.uses_statistics = normalize == "instance"
+        self.reach = kernel_size // 2
         budget = kernel_budget if kernel_budget is not None else max(style.host_width, channels)
         self.kernel_predictor = KernelPredictor(
             channels,
@@ -85,6 +88,12 @@ class AdaConv(Modulation):
         return "none" if self.normalize == "demod_output" else self.normalize
 
     def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
+        return self._convolved(x, params, None)
+
+    def modulate_with(self, x: Tensor, params: AdaConvParams, statistics: Statistics) -> Tensor:
+        return self._convolved(x, params, statistics)
+
+    def _convolved(self, x: Tensor, params: AdaConvParams, statistics: Statistics | None) -> Tensor:
         return functional.adaconv(
             x,
             params.depthwise,
@@ -93,6 +102,7 @@ class AdaConv(Modulation):
             normalize=self.input_normalize,
             eps=self.eps,
             impl=self.impl,
+            statistics=statistics,
         )
 
     def convolve(self, x: Tensor, conv: StaticConv2d, params: AdaConvParams) -> Tensor:  # type: ignore[override]

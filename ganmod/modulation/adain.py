@@ -10,6 +10,7 @@ from ganmod.layers import EqualizedLinear
 from ganmod.modulation import functional
 from ganmod.modulation.base import Modulation, StyleSpec, check_style, pool_style
 from ganmod.modulation.registry import register_modulation
+from ganmod.modulation.statistics import Statistics
 
 
 class AdaINParams(NamedTuple):
@@ -33,3 +34,6 @@ class AdaIN(Modulation):
 
     def modulate(self, x: Tensor, params: AdaINParams) -> Tensor:
         return functional.adain(x, params.scale, params.shift, eps=self.eps)
+
+    def modulate_with(self, x: Tensor, params: AdaINParams, statistics: Statistics) -> Tensor:
+        return functional.adain(x, params.scale, params.shift, eps=self.eps, statistics=statistics)

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from ganmod.modulation.statistics import Statistics
+
 StyleKind = Literal["vector", "map", "features", "mask", "id"]
 
 
@@ -30,9 +32,14 @@ class Modulation(nn.Module):
 
     A host calls `predict` once per style and then `modulate` and `convolve` per image, so parameters can be
     cached, interpolated between styles, mixed per layer, inspected and exported.
+
+    uses_statistics: `modulate` depends on its input's mean and variance. reach: how many pixels around one
+    it looks at. Tiles and clips need both, and `modulate_with`.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
+    uses_statistics: bool
+    reach: int
 
     def __init__(self, channels: int, style: StyleSpec) -> None:
         """channels: input channels of the convolution, on which every modulation acts."""
@@ -44,6 +51,8 @@ class Modulation(nn.Module):
             )
         self.channels = channels
         self.style = style
+        self.uses_statistics = type(self).modulate is not Modulation.modulate
+        self.reach = 0
 
     def predict(self, style: Tensor) -> Any:
         """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""
@@ -53,9 +62,25 @@ class Modulation(nn.Module):
         """Features before the convolution, [N,C,H,W] -> [N,C,H,W]."""
         return x
 
+    def modulate_with(self, x: Tensor, params: Any, statistics: Statistics) -> Tensor:
+        """`modulate` with given statistics instead of x's own: x is a tile, or a frame of a clip."""
+        return x
+
     def convolve(self, x: Tensor, conv: nn.Module, params: Any) -> Tensor:
         """The convolution itself, [N,C,H,W] -> [N,O,H',W']; conv is a `StaticConv2d` without bias."""
         return conv(x)
+
+
+def check_modulate_with(modulation: Modulation) -> None:
+    """Raise ValueError where `modulate` was overridden without `modulate_with`, which then does not fit."""
+    order = type(modulation).__mro__
+    home = {name: next(c for c in order if name in vars(c)) for name in ("modulate", "modulate_with")}
+    if order.index(home["modulate"]) < order.index(home["modulate_with"]):
+        raise ValueError(
+            f"{home['modulate'].__name__} overrides modulate(), but not modulate_with(), which tiles and "
+            "clips need: add modulate_with(self, x, params, statistics), the same with a given mean and "
+            "variance"
+        )
 
 
 def check_style(style: Tensor, spec: StyleSpec) -> None:

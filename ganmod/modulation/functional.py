@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
-from ganmod.modulation.statistics import instance_norm, mean_variance
+from ganmod.modulation.statistics import Statistics, instance_norm, mean_variance
 
 Normalize = Literal["instance", "none", "demod"]
 
@@ -28,17 +28,30 @@ def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[T
     return mean, (var + eps).sqrt()
 
 
-def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5) -> Tensor:
-    """scale * IN(x) + shift. x [N,C,H,W], scale, shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8)."""
-    return instance_norm(x, scale, shift, eps=eps)
+def adain(
+    x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = 1e-5, statistics: Statistics | None = None
+) -> Tensor:
+    """scale * IN(x) + shift. x [N,C,H,W], scale, shift [N,C] -> [N,C,H,W] (Huang & Belongie 2017, Eq. 8).
+
+    statistics: to be used instead of x's own, of the image that x is a part of.
+    """
+    return instance_norm(x, scale, shift, eps=eps, statistics=statistics)
 
 
-def match_statistics(content: Tensor, style_mean: Tensor, style_std: Tensor, *, eps: float = 1e-5) -> Tensor:
+def match_statistics(
+    content: Tensor,
+    style_mean: Tensor,
+    style_std: Tensor,
+    *,
+    eps: float = 1e-5,
+    content_mean_std: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Classic AdaIN: content features with the style's mean and deviation (Huang & Belongie 2017, Eq. 8).
 
     content [N,C,H,W]; style_mean, style_std [N,C,1,1] from `mean_std(..., unbiased=True)` -> [N,C,H,W].
+    content_mean_std: the same for the content, where it is a part of an image; None measures them.
     """
-    mean, std = mean_std(content, eps=eps, unbiased=True)
+    mean, std = content_mean_std or mean_std(content, eps=eps, unbiased=True)
     return ((content - mean) / std * style_std + style_mean).to(content.dtype)
 
 
@@ -78,6 +91,7 @@ def adaconv(
     normalize: Normalize = "instance",
     eps: float = 1e-5,
     impl: ConvImpl = "auto",
+    statistics: Statistics | None = None,
 ) -> Tensor:
     """Adaptive convolution (Chandran et al. 2021, Eq. 3-5): p * (f * norm(x)) + b, one kernel set per sample.
 
@@ -85,12 +99,16 @@ def adaconv(
     Reflect padding keeps H and W, which must exceed K // 2. `normalize`: "instance" is the paper's formula,
     "none" leaves x alone, "demod" instead scales each output channel of the composed kernel to unit norm.
     The two kernels are multiplied into one before they meet x: the same result, one pass over the image.
-    `impl` names a form of the convolution, see `per_sample_conv`.
+    `impl` names a form of the convolution, see `per_sample_conv`. statistics: for the instance norm, instead
+    of x's own.
     """
     kernel = compose_kernels(depthwise, pointwise)
     if normalize == "demod":
         kernel = kernel * (kernel.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-    return per_sample_conv2d(x, kernel, bias, norm_eps=eps if normalize == "instance" else None, impl=impl)
+    norm_eps = eps if normalize == "instance" else None
+    if norm_eps is not None and statistics is not None:
+        x, norm_eps = instance_norm(x, eps=eps, statistics=statistics), None
+    return per_sample_conv2d(x, kernel, bias, norm_eps=norm_eps, impl=impl)
 
 
 def adaconv_reference(

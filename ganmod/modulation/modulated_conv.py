@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ganmod.layers import ScaledReLU, StaticConv2d
 from ganmod.modulation.base import Modulation
+from ganmod.modulation.statistics import Statistics
 
 
 class ModulatedConv2d(nn.Module):
@@ -52,11 +53,24 @@ class ModulatedConv2d(nn.Module):
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
         return self.apply_params(x, self.predict(style), noise)
 
-    def apply_params(self, x: Tensor, params: Any, noise: Tensor | None = None) -> Tensor:
-        """The layer with parameters predicted before; noise broadcasts to [N,O,H',W']."""
+    def apply_params(
+        self,
+        x: Tensor,
+        params: Any,
+        noise: Tensor | None = None,
+        *,
+        statistics: Statistics | None = None,
+    ) -> Tensor:
+        """The layer with parameters predicted before; noise broadcasts to [N,O,H',W'].
+
+        statistics: to be used instead of x's own, where x is a tile or a frame of a clip.
+        """
         if self.resample_first is not None:
             x = self.resample_first(x)
-        x = self.modulation.modulate(x, params)  # [N,C,H,W]
+        if statistics is None:
+            x = self.modulation.modulate(x, params)  # [N,C,H,W]
+        else:
+            x = self.modulation.modulate_with(x, params, statistics)
         if self.between is not None:
             x = self.between(x)
         x = self.modulation.convolve(x, self.conv, params)  # [N,O,H',W']

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
+class Statistics(NamedTuple):
+    """What an instance normalisation takes off: of a whole image, for its tiles, or smoothed over a clip."""
+
+    mean: Tensor  # [N,C,1,1], float32 or wider
+    var: Tensor  # [N,C,1,1], biased
+
+
 def instance_norm(
-    x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None, *, eps: float = 1e-5
+    x: Tensor,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    *,
+    eps: float = 1e-5,
+    statistics: Statistics | None = None,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * scale + shift per sample and channel, biased variance, in x's precision.
 
-    x [N,C,H,W]; scale, shift [N,C], both or neither -> [N,C,H,W] (Ulyanov et al. 2016). One pass of torch's
-    batch normalisation, which sums in float32 or wider, with samples as channels. On a CPU, channels-last
-    images go sample by sample: to join samples and channels, they would be copied into another layout.
+    x [N,C,H,W]; scale, shift [N,C], both or neither -> [N,C,H,W] (Ulyanov et al. 2016). statistics: to be
+    used instead of x's own. One pass of torch's batch normalisation, which sums in float32 or wider, with
+    samples as channels. On a CPU, channels-last images go sample by sample: to join samples and channels,
+    they would be copied into another layout.
     """
     n, channels, height, width = x.shape
     # In float32 and always given: without them, or in x's half precision, statistics would be rounded, too.
@@ -26,15 +39,24 @@ def instance_norm(
     # A traced loop would be unrolled, and fix the number of samples.
     if x.device.type == "cpu" and channels_last and not torch.compiler.is_compiling():
         triples = zip(x.split(1), scale, shift, strict=True)
-        samples = [_batch_norm(*triple, eps=eps) for triple in triples]
+        given = [None] * n if statistics is None else [_one(statistics, i) for i in range(n)]
+        samples = [_batch_norm(*triple, own, eps=eps) for triple, own in zip(triples, given, strict=True)]
         return torch.cat(samples) if n > 1 else samples[0]
     joined = x.reshape(1, n * channels, height, width)
-    return _batch_norm(joined, scale.flatten(), shift.flatten(), eps=eps).reshape(x.shape)
+    return _batch_norm(joined, scale.flatten(), shift.flatten(), statistics, eps=eps).reshape(x.shape)
 
 
-def _batch_norm(x: Tensor, weight: Tensor, bias: Tensor, *, eps: float) -> Tensor:
+def _one(statistics: Statistics, sample: int) -> Statistics:
+    return Statistics(statistics.mean[sample], statistics.var[sample])
+
+
+def _batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, statistics: Statistics | None, *, eps: float
+) -> Tensor:
     # torch's function rather than F.batch_norm, which refuses an image of one pixel.
-    return torch.batch_norm(x, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled)
+    mean, var = (None, None) if statistics is None else (i.flatten().to(weight.dtype) for i in statistics)
+    own = statistics is None
+    return torch.batch_norm(x, weight, bias, mean, var, own, 0.0, eps, torch.backends.cudnn.enabled)
 
 
 def mean_variance(x: Tensor) -> tuple[Tensor, Tensor]:

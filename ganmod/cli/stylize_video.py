@@ -1,0 +1,218 @@
+"""`ganmod stylize` on clips, morphs from one style to another, and images by tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ganmod.animation import check_animation, write_animation
+from ganmod.clip import CLIP_SUFFIXES, Clip
+from ganmod.images import read_image
+from style_transfer import StyleTransferModel
+from style_transfer.clip_conversion import convert_clip
+from style_transfer.prepare import interpolate_params
+from style_transfer.tiled import auto_tile, check_tile, stylize_tiled
+from style_transfer.video import BLEND, SMOOTHING, ClipStylizer, morph
+
+FPS, SECONDS = 25.0, 4.0
+AUTO_TILE_FROM = 1024  # pixels of the longer side: below, an image takes little memory anyway
+CLIP_OPTIONS = (
+    click.option(
+        "--tile",
+        metavar="auto|N",
+        help="Compute in tiles of N pixels, in little memory and with the same result. auto: where it pays.",
+    ),
+    click.option(
+        "--interpolate-styles",
+        nargs=2,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="A B",
+        help="Make a clip that goes from style A to style B, of a still or a clip; takes STYLE's place.",
+    ),
+    click.option(
+        "--seconds",
+        type=click.FloatRange(0, min_open=True),
+        help=f"Length of a still's clip.  [default: {SECONDS:g}]",
+    ),
+    click.option(
+        "--fps",
+        type=click.FloatRange(0, min_open=True),
+        help=f"Frames per second of a still's clip.  [default: {FPS:g}]",
+    ),
+    click.option(
+        "--smoothing",
+        type=click.FloatRange(0, 1, max_open=True),
+        help=f"Clips: share of the past in the normalisation's statistics.  [default: {SMOOTHING}]",
+    ),
+    click.option(
+        "--blend",
+        type=click.FloatRange(0, 1, max_open=True),
+        help=f"Clips: share of the past where nothing moves; 0 with --smoothing 0: frame by frame.  "
+        f"[default: {BLEND}]",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16"]),
+        help="Clips: numbers to convolve in.  [default: float32]",
+    ),
+)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def clip_options(command: Command) -> Command:
+    """The options of clips, morphs and tiles."""
+    for option in reversed(CLIP_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """What was given of CLIP_OPTIONS; None or empty: not given."""
+
+    tile: str | None
+    interpolate_styles: tuple[Path, Path] | None
+    seconds: float | None
+    fps: float | None
+    smoothing: float | None
+    blend: float | None
+    precision: str | None
+
+
+def is_clip(path: Path) -> bool:
+    """Whether a file's name is that of a video."""
+    return path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir()
+
+
+def check_clip_options(content: Path, style: Path | None, out: Path, options: ClipOptions) -> bool:
+    """Whether the result is a clip; click.UsageError for options that do not fit it, or a missing STYLE."""
+    morph = bool(options.interpolate_styles)
+    clip = is_clip(content)
+    if morph == (style is not None):
+        raise click.UsageError(
+            "give STYLE or --interpolate-styles A B, not both" if morph else "Missing argument 'STYLE'."
+        )
+    for name in ("seconds", "fps"):
+        if getattr(options, name) is not None and (clip or not morph):
+            raise click.UsageError(f"--{name} is for --interpolate-styles on a still: leave it out")
+    for name in ("smoothing", "blend", "precision"):
+        if getattr(options, name) is not None and not clip:
+            raise click.UsageError(f"--{name} is for clips, and {content} is none: leave it out")
+    if (clip or morph) and options.tile is not None:
+        raise click.UsageError("--tile is for images: leave it out, or give --size for smaller frames")
+    if clip and out.suffix.lower() != ".mp4":
+        raise click.UsageError(f"--out {out}: a clip is written as .mp4, try {out.with_suffix('.mp4')}")
+    if morph and content.is_dir():
+        raise click.UsageError("--interpolate-styles takes one image or clip, not a folder")
+    if clip and style is not None and style.is_dir():
+        raise click.UsageError(f"{style} is a folder, and a clip takes one style: give an image file")
+    if clip and out.resolve() == content.resolve():
+        raise click.UsageError(f"--out {out} is the clip itself: give another name")
+    if morph and not clip:
+        try:
+            check_animation(out)
+        except ValueError as error:
+            raise click.UsageError(f"--out: {error}") from error
+    parse_tile(options.tile)
+    return clip or morph
+
+
+def parse_tile(given: str | None) -> int | None:
+    """auto -> 0, a number of pixels -> itself, none -> None; click.UsageError for anything else."""
+    if given is None or given == "auto":
+        return None if given is None else 0
+    try:
+        tile = int(given)
+        check_tile(tile)
+    except ValueError as error:
+        reason = str(error) if given.isdigit() else "expected auto or a number of pixels"
+        raise click.UsageError(f"--tile {given}: {reason}") from error
+    return tile
+
+
+def stylize_image(
+    network: StyleTransferModel, image: np.ndarray, params: list[Any], *, size: int | None, tile: str | None
+) -> np.ndarray:
+    """An image uint8 [H,W,3] stylised whole, or by tiles with a progress bar."""
+    side = parse_tile(tile)
+    longer = max(image.shape[:2]) if size is None else size * max(image.shape[:2]) / min(image.shape[:2])
+    if side is None or (side == 0 and longer < AUTO_TILE_FROM):
+        return network.apply_params(image, params, size=size)
+    with tqdm(desc="tiles", unit="tile", leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        side = side or auto_tile(network.feature_rms.device)
+        return stylize_tiled(network, image, params, tile=side, size=size, progress=progress)
+
+
+def stylize_clip(
+    network: StyleTransferModel,
+    content: Path,
+    styles: tuple[Path, ...],
+    out: Path,
+    *,
+    alpha: float,
+    size: int | None,
+    options: ClipOptions,
+) -> None:
+    """Write a clip: `content` in one style, or on its way from the first style to the second."""
+    params = [network.predict_style(read_image(style)) for style in styles]
+    if alpha < 1:  # one share of the content for the whole clip: that of its first frame
+        still = next(Clip(content).frames()).image if is_clip(content) else read_image(content)
+        own = network.predict_style(still)
+        params = [interpolate_params(own, x, alpha) for x in params]
+    if is_clip(content):
+        _convert(network, content, params, out, size=size, options=options)
+        return
+    fps = options.fps or FPS
+    num_frames = max(round((options.seconds or SECONDS) * fps), 2)
+    frames = morph(network, read_image(content), params[0], params[-1], num_frames=num_frames, size=size)
+    with tqdm(frames, total=num_frames, unit="frame", disable=None) as bar:
+        count = write_animation(out, bar, fps=fps)
+    click.echo(f"wrote {out}: {count} frames")
+
+
+def _convert(
+    network: StyleTransferModel,
+    content: Path,
+    params: list[Any],
+    out: Path,
+    *,
+    size: int | None,
+    options: ClipOptions,
+) -> None:
+    stylizer = ClipStylizer(
+        network,
+        smoothing=SMOOTHING if options.smoothing is None else options.smoothing,
+        blend=BLEND if options.blend is None else options.blend,
+        dtype=torch.bfloat16 if options.precision == "bfloat16" else None,
+    )
+    with tqdm(unit="frame", disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        done = convert_clip(
+            stylizer,
+            content,
+            out,
+            params[0],
+            last_params=params[1] if len(params) > 1 else None,
+            size=size,
+            progress=progress,
+        )
+    resumed = f", {done.num_resumed} from before" if done.num_resumed else ""
+    click.echo(f"wrote {out}: {done.num_frames} frames{resumed}, {done.sound}")
+    if done.notes:
+        raise click.ClickException("\n".join(done.notes))

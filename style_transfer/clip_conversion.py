@@ -1,0 +1,193 @@
+"""Video file to video file, in segments: a conversion that was killed goes on where it stopped.
+
+Beside the result lies a folder with the segments done and what the next frame depends on. It is used only
+where everything that the result depends on is the same, and goes away with the last segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganmod.atomic_write import TEMPORARY_SUFFIX, atomic_write
+from ganmod.clip import Clip, ClipFrame, join_segments, write_segment
+from ganmod.model_file import ModelFileError, read_model_file, save_model_file
+from style_transfer.prepare import interpolate_params
+from style_transfer.video import ClipStylizer
+
+SEGMENT_FRAMES = 30
+_INDEX = "index.json"
+_STATE_KIND = "clip-state"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion did: frames of the result, those of them from before a stop, remarks on the input."""
+
+    num_frames: int
+    num_resumed: int
+    sound: str
+    notes: tuple[str, ...]
+
+
+def convert_clip(
+    stylizer: ClipStylizer,
+    source: str | Path,
+    out: str | Path,
+    params: list[Any],
+    *,
+    last_params: list[Any] | None = None,
+    size: int | None = None,
+    segment_frames: int = SEGMENT_FRAMES,
+    progress: Progress = lambda done, total: None,
+) -> Converted:
+    """Stylise a video file as .mp4, with its sound and its frames' times.
+
+    params: of one style, from `model.predict_style`; last_params: of another, to which the clip morphs. size:
+    short side in pixels. The same call again goes on after the last whole segment, with the same result. A
+    video that breaks off gives the frames before the break, and a note. Raises ClipError, and ValueError
+    without the package av.
+    """
+    source, out = Path(source), Path(out)
+    if out.suffix.lower() != ".mp4":
+        raise ValueError(f"cannot write {out}: a clip is written as .mp4, try {out.with_suffix('.mp4')}")
+    clip = Clip(source)
+    settings = _settings(stylizer, source, params, last_params, size, segment_frames)
+    parts = _Parts(out.with_name(f".{out.name}.parts"), settings)
+    resumed = parts.num_frames
+    stylizer.load_state(parts.state() if resumed else {})
+
+    def stylized(index: int, frame: ClipFrame) -> np.ndarray:
+        share = min(index / max(clip.num_frames - 1, 1), 1.0)
+        mixed = params if last_params is None else interpolate_params(params, last_params, share)
+        return stylizer(frame.image, mixed, size=size)
+
+    for begin, segment in _segments(clip.frames(), segment_frames):
+        if begin < resumed:
+            progress(begin + len(segment), clip.num_frames)
+            continue
+        images = []
+        for i, frame in enumerate(segment, begin):
+            images.append(stylized(i, frame))
+            progress(i + 1, clip.num_frames)
+        if len(segment) == segment_frames:
+            parts.add(images, segment, clip.rate, stylizer.state())
+        else:  # the end: nothing goes on from here
+            parts.add(images, segment, clip.rate, {})
+    last = parts.segments[-1][1][-1]
+    end = last * clip.time_base + 1 / clip.rate if clip.broken else None
+    said: list[str] = []
+    atomic_write(
+        out,
+        lambda temporary: said.append(
+            join_segments(temporary, parts.segments, clip.time_base, sound=source, sound_end=end)
+        ),
+    )
+    parts.remove()
+    return Converted(parts.num_frames, resumed, said[0], tuple(clip.notes))
+
+
+def _segments(frames: Iterator[ClipFrame], length: int) -> Iterator[tuple[int, list[ClipFrame]]]:
+    """(index of the first frame, up to `length` frames), again and again."""
+    begin, segment = 0, []
+    for frame in frames:
+        segment.append(frame)
+        if len(segment) == length:
+            yield begin, segment
+            begin, segment = begin + length, []
+    if segment:
+        yield begin, segment
+
+
+class _Parts:
+    """The folder of segments: each is complete when the index names it."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Segments of another conversion, or damaged ones, are removed."""
+        self.folder, self.settings = folder, settings
+        self.segments: list[tuple[Path, list[int]]] = []
+        try:
+            index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+            if index["settings"] == settings:
+                self.segments = [(folder / name, list(times)) for name, times in index["segments"]]
+                self.state()
+        except (OSError, ValueError, KeyError, TypeError, ModelFileError):
+            self.segments = []
+        if not all(file.is_file() for file, _ in self.segments):
+            self.segments = []
+        if not self.segments and (folder / _INDEX).is_file():
+            self.remove()
+
+    @property
+    def num_frames(self) -> int:
+        return sum(len(times) for _, times in self.segments)
+
+    def _state_file(self, segments: int) -> Path:
+        return self.folder / f"state-{segments:06d}.safetensors"
+
+    def state(self) -> dict[str, Tensor]:
+        """What the frame after the last segment depends on."""
+        return read_model_file(self._state_file(len(self.segments)), expect_kind=_STATE_KIND).tensors
+
+    def add(
+        self, images: list[np.ndarray], frames: list[ClipFrame], rate: Fraction, state: dict[str, Tensor]
+    ) -> None:
+        file = self.folder / f"{len(self.segments):06d}.mp4"
+        atomic_write(file, lambda temporary: write_segment(temporary, images, rate))
+        self.segments.append((file, [frame.time for frame in frames]))
+        save_model_file(self._state_file(len(self.segments)), state, kind=_STATE_KIND, config={})
+        index = {"settings": self.settings, "segments": [[path.name, times] for path, times in self.segments]}
+        text = json.dumps(index)
+        atomic_write(self.folder / _INDEX, lambda temporary: _write(temporary, text))
+        self._state_file(len(self.segments) - 1).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Only what a conversion writes: a folder that holds other files stays."""
+        for pattern in ("*.mp4", "state-*.safetensors", _INDEX, f".*{TEMPORARY_SUFFIX}"):
+            for file in self.folder.glob(pattern):
+                file.unlink()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            shutil.rmtree(self.folder)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _settings(
+    stylizer: ClipStylizer,
+    source: Path,
+    params: list[Any],
+    last_params: list[Any] | None,
+    size: int | None,
+    segment_frames: int,
+) -> dict[str, Any]:
+    """All that the result depends on; a large video is known by its size and time."""
+    digest = hashlib.sha256()
+    predicted = [x for group in (params, last_params or []) for layer in group for x in layer]
+    for tensor in (*stylizer.model.state_dict().values(), *predicted):
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    facts = source.stat()
+    return {
+        "source": [str(source.resolve()), facts.st_size, facts.st_mtime_ns],
+        "weights and styles": digest.hexdigest(),
+        "morph": last_params is not None,
+        "smoothing": stylizer.smoothing,
+        "blend": stylizer.blend,
+        "dtype": str(stylizer.dtype),
+        "device": stylizer.model.feature_rms.device.type,
+        "torch": torch.__version__,
+        "size": size,
+        "segment_frames": segment_frames,
+    }

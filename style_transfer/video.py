@@ -1,0 +1,153 @@
+"""Stylising frames one after another without flicker: statistics and features that follow slowly.
+
+Two things flicker when frames are stylised one by one. The noise of a camera reaches every stroke: so encoded
+features are blended with the frame before's where the picture hardly changes. As they stand for 8 x 8 pixels
+each, what moves by a pixel or two is not smeared, as it would be in a blend of pictures. And an object that
+enters changes the normalisation of the whole picture: so its statistics are averaged over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganmod.images import to_uint8
+from ganmod.layers import half_precision
+from ganmod.modulation.statistics import Statistics, mean_variance
+from style_transfer.model import StyleTransferModel
+from style_transfer.prepare import (
+    interpolate_params,
+    pad_to_multiple,
+    resize_content,
+    spread_params,
+    to_batch,
+)
+from style_transfer.scales import NUM_SCALES, check_scales, decode_scale, uses_statistics
+
+SMOOTHING = 0.8
+BLEND = 0.6
+TOLERANCE = 0.03  # change of an 8 x 8 block, in [0,1], at which blending has fallen to 1/e; noise is below
+CUT = 0.15  # mean change of a frame, in [0,1], that begins a new shot
+_CELL = 8
+
+
+def blend_weights(change: Tensor, blend: float) -> Tensor:
+    """Share of the past [N,1,h,w] for a mean change [N,1,h,w] of each cell, in [0,1]: `blend` where nothing
+    changes.
+    """
+    return blend * torch.exp(-(change / TOLERANCE).square())
+
+
+def change_of(frame: Tensor, before: Tensor) -> Tensor:
+    """Mean absolute difference of two frames [N,3,H,W] over each 8 x 8 cell -> [N,1,H/8,W/8]."""
+    return F.avg_pool2d((frame - before).abs().mean(dim=1, keepdim=True), _CELL)
+
+
+class ClipStylizer:
+    """Stylises the frames of a clip in their order; the first of each shot exactly as `apply_params` does.
+
+    smoothing: share of the past in the normalisation statistics of each layer, 0 to below 1; they steady the
+    picture where something enters, but follow a flickering light late. blend: share of the past in encoded
+    features where the picture does not change, 0 to below 1. Both 0: frame by frame. dtype: torch.bfloat16 to
+    convolve in it; None: in the model's own.
+    """
+
+    def __init__(
+        self,
+        model: StyleTransferModel,
+        *,
+        smoothing: float = SMOOTHING,
+        blend: float = BLEND,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        for name, value in (("smoothing", smoothing), ("blend", blend)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}, expected a number from 0 (none) to below 1")
+        check_scales(model)
+        self.model, self.smoothing, self.blend, self.dtype = model, smoothing, blend, dtype
+        self._past: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def __call__(self, frame: np.ndarray, params: list[Any], *, size: int | None = None) -> np.ndarray:
+        """The next frame uint8 [H,W,3] -> uint8; params: of one style. size: as for `apply_params`."""
+        device = self.model.feature_rms.device
+        image = torch.from_numpy(np.ascontiguousarray(frame)).to(device)  # as bytes: a quarter to transfer
+        images = resize_content(to_batch(image.movedim(2, 0).float() / 255, "frame"), size)
+        out = self._stylize(pad_to_multiple(images, _CELL), params)
+        pixels = out[0, :, : images.shape[2], : images.shape[3]].float().clamp(0, 1)
+        return to_uint8(pixels)
+
+    def _stylize(self, x: Tensor, params: list[Any]) -> Tensor:
+        change = None
+        before = self._past.get("frame")
+        if before is not None and before.shape == x.shape:
+            change = change_of(x, before)
+        if change is None or change.mean() > CUT:
+            self._past, change = {}, None
+        with half_precision(x.device, self.dtype):
+            features = self.model.encode(x)  # [1,C,H/8,W/8]
+            if change is not None and self.blend:
+                weight = blend_weights(change, self.blend).to(features.dtype)
+                features = torch.lerp(features, self._past["features"].to(features.dtype), weight)
+            self._past["frame"], self._past["features"] = x, features
+            y = features
+            for scale in range(NUM_SCALES):
+                statistics = self._statistics(scale, y) if uses_statistics(self.model, scale) else None
+                y = decode_scale(
+                    self.model,
+                    scale,
+                    y,
+                    spread_params(params, 1),
+                    statistics,
+                    pixels=y.shape[2] * y.shape[3],
+                )
+        return y
+
+    def _statistics(self, scale: int, x: Tensor) -> Statistics:
+        """Those of x, averaged with the past."""
+        mean, var = mean_variance(x)
+        if f"mean{scale}" in self._past:
+            mean = torch.lerp(mean, self._past[f"mean{scale}"], self.smoothing)
+            var = torch.lerp(var, self._past[f"var{scale}"], self.smoothing)
+        self._past[f"mean{scale}"], self._past[f"var{scale}"] = mean, var
+        return Statistics(mean, var)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next frame depends on besides itself; empty before the first."""
+        return dict(self._past)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a `state()`."""
+        device = self.model.feature_rms.device
+        self._past = {name: tensor.to(device) for name, tensor in state.items()}
+
+
+@torch.inference_mode()
+def morph(
+    model: StyleTransferModel,
+    content: np.ndarray,
+    first: list[Any],
+    last: list[Any],
+    *,
+    num_frames: int,
+    size: int | None = None,
+) -> Iterator[np.ndarray]:
+    """A still, uint8 [H,W,3], in styles from `first` to `last`, parameters interpolated: uint8 frames.
+
+    The content is encoded once. Raises ValueError for fewer than 2 frames.
+    """
+    if num_frames < 2:
+        raise ValueError(f"num_frames is {num_frames}, expected at least 2: the first style and the last")
+    images = resize_content(to_batch(content, "content"), size)
+    features = model.encode(pad_to_multiple(images, _CELL).to(model.feature_rms.device))
+    for i in range(num_frames):
+        with torch.inference_mode():  # a generator leaves the decorator's when it yields
+            params = interpolate_params(first, last, i / (num_frames - 1))
+            out = model.decode(features, params)[0, :, : images.shape[2], : images.shape[3]]
+            frame = to_uint8(out.float().clamp(0, 1))
+        yield frame
