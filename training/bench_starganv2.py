@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from ganmod.starganv2.generator import HIGH_PASS_SIZES, DecoderBlock, DecoderLay
 from ganmod.starganv2.residual_block import LRELU_SLOPE, RESIDUAL_GAIN, ResidualBlock
 from training.bench_style import Progress, interleaved_ms
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
-from training.peak_memory import peak_since, start_of_peak
+from training.peak_memory import in_own_process, peak_since, start_of_peak
 from training.starganv2_losses import cycle_loss, diversity_loss, style_reconstruction_loss
 from training.starganv2_run import build_networks, build_optimizers, build_spec
 from training.starganv2_step import (
@@ -333,8 +331,7 @@ def _peak(
     """`IterationTime.peak_mib`; on a CPU in a new process."""
     if device.type == "cuda":
         return peak_of_iteration(modulation, form, preset, settings, device)
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(peak_of_iteration, modulation, form, preset, settings, device).result()
+    return in_own_process(peak_of_iteration, modulation, form, preset, settings, device)
 
 
 def peak_of_iteration(

@@ -9,10 +9,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +17,7 @@ from torch import Tensor
 
 from configs.schema import load_stylegan2
 from training.bench_style import Progress
+from training.peak_memory import in_own_process, peak_since, start_of_peak
 from training.stylegan2_run import build_networks, resolve
 from training.stylegan2_step import (
     Augmenter,
@@ -178,7 +176,7 @@ def compare_steps(
     for turn in range(repeats + 1):
         for key, step in steps.items():
             if on_gpu:
-                before = _start_of_peak(device)
+                before = start_of_peak(device)
             for phase, (run, _) in step.phases.items():
                 _wait(device)
                 begin = time.perf_counter()
@@ -187,32 +185,35 @@ def compare_steps(
                 if turn:
                     times[key][phase].append(time.perf_counter() - begin)
             if on_gpu:
-                peaks[key] = _peak(device, before)
+                peaks[key] = peak_since(before, device)
             step.g_optimizer.zero_grad(set_to_none=True)
             step.d_optimizer.zero_grad(set_to_none=True)
             progress()
     if not on_gpu:  # an allocator that has served one step before hides what the next one needs
-        with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
-            for modulation, variant in itertools.product(modulations, variants):
-                if not variant.compiled:
-                    job = pool.submit(peak_on_cpu, modulation, variant, preset, size, settings)
-                    peaks[modulation, variant.name] = job.result()
+        for modulation, variant in itertools.product(modulations, variants):
+            if not variant.compiled:
+                found = in_own_process(peak_of_step, modulation, variant, preset, size, settings, device)
+                peaks[modulation, variant.name] = found
     return [
         _row(modulation, variant, steps[modulation, variant], measured, peaks[modulation, variant])
         for (modulation, variant), measured in times.items()
     ]
 
 
-def peak_on_cpu(
-    modulation: str, variant: Variant, preset: str, size: int, settings: dict[str, Any]
+def peak_of_step(
+    modulation: str,
+    variant: Variant,
+    preset: str,
+    size: int,
+    settings: dict[str, Any],
+    device: torch.device,
 ) -> float | None:
     """`StepTime.peak_mib` of one step in this process, which must not have made a step before."""
-    device = torch.device("cpu")
     step = TrainingStep(modulation, variant, preset=preset, size=size, settings=settings, device=device)
-    before = _start_of_peak(device)
+    before = start_of_peak(device)
     for run, _ in step.phases.values():
         run()
-    return _peak(device, before)
+    return peak_since(before, device)
 
 
 def _row(
@@ -226,29 +227,3 @@ def _row(
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _start_of_peak(device: torch.device) -> float | None:
-    """Memory in use now in MiB; from here on the peak is measured anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device) / 2**20
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _status("VmRSS")
-
-
-def _peak(device: torch.device, before: float | None) -> float | None:
-    high = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmHWM")
-    return None if before is None or high is None else high - before
-
-
-def _status(key: str) -> float | None:
-    """A value of /proc/self/status in MiB, None elsewhere."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":")), None)

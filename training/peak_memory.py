@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -27,6 +30,12 @@ def peak_since(before: float | None, device: torch.device) -> float | None:
     """MiB in use at most since `start_of_peak`, less the `before` that it returned."""
     high = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmHWM")
     return None if before is None or high is None else high - before
+
+
+def in_own_process(measure: Callable[..., float | None], *arguments: object) -> float | None:
+    """measure(*arguments) in a new process; both must be what pickle can name or hold."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def _status(key: str) -> float | None:
