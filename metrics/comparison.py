@@ -14,7 +14,7 @@ TOLERANCE = 0.02  # by which kimg, or seconds, of two runs may differ
 SEEDS_FOR_A_WINNER = 3
 DEVIATIONS_FOR_A_WINNER = 2.0
 HIGHER_IS_BETTER = ("precision", "recall", "coverage")
-LOWER_IS_BETTER = ("fid", "fd", "kid", "lpips")
+LOWER_IS_BETTER = ("fid", "fd", "kid", "lpips", "style")
 
 Equal = Literal["kimg", "time"]
 SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of training"}
@@ -207,9 +207,12 @@ def spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
 
 def better(metric: str) -> Literal["lower", "higher"] | None:
     """Which values of a metric are better; None where neither: density's best is 1, kid_std is no merit."""
-    name = metric.split("_")[0]
-    if metric.startswith("kid_std"):
+    guidance, _, rest = metric.partition("/")  # "latent/fd_squeezenet1_1" of translations, or a plain name
+    name = (rest or guidance).split("_")[0]
+    if (rest or guidance).startswith("kid_std"):
         return None
+    if rest and name == "lpips":
+        return "higher"  # how far apart the translations of an image are
     return "lower" if name in LOWER_IS_BETTER else "higher" if name in HIGHER_IS_BETTER else None
 
 

@@ -262,9 +262,9 @@ def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
 
 
 def shown_metrics(record: Mapping[str, Any]) -> list[str]:
-    """The metrics that get columns: kid_std is in comparison.json only."""
+    """Metrics that get columns: kid_std, and those of a pair of domains, are in comparison.json only."""
     names = dict.fromkeys(metric for row in record["rows"] for metric in row["metrics"])
-    return [name for name in names if not name.startswith("kid_std")]
+    return [name for name in names if not name.startswith("kid_std") and name.count("/") < 2]
 
 
 def _caption(key: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> str:

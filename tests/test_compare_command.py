@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,13 @@ import torch
 from run_folders import run_folder
 from small_images import folder_of, picture
 from tiny_generator import tiny_generator
+from tiny_starganv2 import build
 
 import style_transfer
 from configs.schema import load_run
 from ganmod.images import write_image
-from ganmod.model_file import save_model_file
+from ganmod.starganv2 import Generator as StarGenerator
+from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
 from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
 from metrics.spectrum import band_powers, power_spectrum
 from training.image_sources import GeneratorImages
@@ -231,23 +234,29 @@ def test_bad_input_is_one_message(here: Path, tmp_path: Path, arguments, code, m
     assert not (tmp_path / "out").exists()
 
 
-def test_starganv2_files_reach_their_own_function(here: Path, tmp_path: Path, ganmod_command, monkeypatch):
-    from ganmod.cli import compare_measures
-    from ganmod.starganv2.spec import StarGANv2Spec
-
-    spec = StarGANv2Spec(domains=("x", "y"), img_size=16)
-    save_model_file(
-        tmp_path / "m.safetensors", {}, kind="starganv2", config={"networks": spec.to_dict(), "training": {}}
-    )
-    seen = []
-
-    def measure(records, how):
-        seen.extend(record.facts.recipe for record in records)
-        raise ValueError("measured")
-
-    monkeypatch.setitem(compare_measures.MEASURES, "starganv2", measure)
-    ended = ganmod_command("compare", tmp_path / "m.safetensors", "-o", tmp_path / "o", *FEATURES)
-    assert (ended.code, seen) == (1, ["starganv2"])
+def test_starganv2_models_are_compared_by_their_translations(
+    here: Path, tmp_path: Path, ganmod_command: Callable[..., Any]
+) -> None:
+    """The same model twice gives the same figures; an untrained other one gives others."""
+    for domain in ("cat", "dog"):
+        folder_of(tmp_path / "faces" / domain, ["0.png", "1.png", "2.png"], height=32, width=32)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        networks = (build(kind, seed).float() for kind in (StarGenerator, MappingNetwork, StyleEncoder))
+        save_starganv2(tmp_path / f"{name}.safetensors", StarGANv2(*networks))
+    runs = [f"{row}={tmp_path / row}.safetensors" for row in "abc"]
+    options = ["--data", tmp_path / "faces", "--features", "compared_colours:colours", "--num", 2]
+    ended = ganmod_command("compare", *runs, *options, "--draws", 1, "--json", "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    rows = {row["row"]: row["metrics"] for row in json.loads(ended.out)["rows"]}
+    for guidance in ("latent", "reference"):
+        name = f"{guidance}/{FD}"
+        pairs = [rows["a"][f"{name}/{pair}"]["mean"] for pair in ("cat2dog", "dog2cat")]
+        assert rows["a"][name]["mean"] == pytest.approx(sum(pairs) / 2)
+        assert rows["a"][name] == rows["b"][name] != rows["c"][name]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert f"latent/{FD}, lower is better" in table
+    assert "cat2dog" not in table
+    assert (tmp_path / "out" / "samples.jpg").stat().st_size > 1000
 
 
 def test_style_flag_hands_models_and_options_on(here: Path, tmp_path: Path, ganmod_command, monkeypatch):

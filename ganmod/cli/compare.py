@@ -30,7 +30,11 @@ CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1)
 @click.option("--name", "named", multiple=True, metavar="NAME=RUN", help="A run, and the name of its row.")
-@click.option("--data", type=PATH, help="Real images of GAN runs: a folder or a zip.")
+@click.option(
+    "--data",
+    type=PATH,
+    help="Real images of GAN runs: a folder or a zip.",
+)
 @click.option("--content", type=PATH, help="Photos to stylize, for style-transfer runs.")
 @click.option("--styles", type=PATH, multiple=True, help="Style images, likewise; may be repeated.")
 @click.option(
@@ -58,7 +62,11 @@ CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
     metavar="[NAME=]FILE",
     help="Weights of the one space, or of the space NAME.",
 )
-@click.option("--num", type=click.IntRange(2), help="Images per draw [default: 5000 at most].")
+@click.option(
+    "--num",
+    type=click.IntRange(2),
+    help="Images per draw [default: 5000 at most], sources per domain [100].",
+)
 @click.option(
     "--draws", type=click.IntRange(1), default=3, show_default=True, help="Disjoint draws of samples per run."
 )
@@ -93,7 +101,11 @@ CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
     "--style", "style_table", is_flag=True, help="Compare style-transfer models pair by pair: RUN is a model."
 )
 @click.option("--loss-network", help="With --style: network of the losses [default: ganmod-slim].")
-@click.option("--lpips-weights", type=FILE, help="With --style: weights of LPIPS' network.")
+@click.option(
+    "--lpips-weights",
+    type=FILE,
+    help="Weights of LPIPS' network: StarGAN v2, --style.",
+)
 @click.option("--threads", type=click.IntRange(1), help="With --style: threads, of timing too.")
 @click.option("--pairs", type=FILE, help="With --style: list of pairs, read if it exists.")
 def compare(
@@ -153,13 +165,14 @@ def compare(
             as_json=as_json,
         )
         return
-    given = {"loss_network": loss_network, "lpips_weights": lpips_weights, "threads": threads, "pairs": pairs}
+    given = {"loss_network": loss_network, "threads": threads, "pairs": pairs}
     for option, value in given.items():
         if value is not None:
             raise click.UsageError(f"--{option.replace('_', '-')} is for --style")
     weights = weights_of(features, feature_weights)
 
-    from ganmod.cli.compare_measures import MEASURES, Measurement
+    from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized
+    from ganmod.cli.compare_translations import measure_translations
     from ganmod.feature_spaces import load_feature_space
     from metrics.comparison import differences, grouped, row_names, unknowns
     from metrics.comparison_report import make_record
@@ -194,9 +207,15 @@ def compare(
             content=content,
             styles=styles,
             size=size,
+            lpips_weights=lpips_weights,
         )
+        measure_by_recipe = {
+            "stylegan2": measure_generators,
+            "starganv2": measure_translations,
+            "style": measure_stylized,
+        }
         with warnings_as_lines():
-            outcome = MEASURES[facts[0].recipe](records, how)
+            outcome = measure_by_recipe[facts[0].recipe](records, how)
         if rank == 0:
             record = make_record(
                 outcome.runs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ STYLE_GRID_ROWS, STYLE_GRID_COLUMNS = 3, 6
 class Measurement:
     """How to measure, the same for all runs. num: images per draw, None: what the recipe can do.
 
-    data, content, styles: what the recipes need of them; size: of stylized images, pixels.
+    data, content, styles, lpips_weights: what the recipes need of them; size: of stylized images, pixels.
     """
 
     metrics: tuple[str, ...]
@@ -60,6 +60,7 @@ class Measurement:
     content: Path | None = None
     styles: tuple[Path, ...] = ()
     size: int = 256
+    lpips_weights: Path | None = None
 
 
 class Outcome(NamedTuple):
@@ -173,18 +174,6 @@ def measure_stylized(records: Sequence[RunRecord], how: Measurement) -> Outcome:
     }
     notes = real.notes + _cautions(real, how, num)
     return Outcome(runs, pictures, header, conditions | _stated(real, how, num), notes)
-
-
-def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outcome:
-    """StarGAN v2: translations per ordered pair of domains, guided by latents and by references."""
-    raise click.UsageError("runs of recipe starganv2 are not supported here yet")
-
-
-MEASURES: dict[str, Callable[[Sequence[RunRecord], Measurement], Outcome]] = {
-    "stylegan2": measure_generators,
-    "style": measure_stylized,
-    "starganv2": measure_translations,
-}
 
 
 def _measured_real(
