@@ -17,6 +17,10 @@ Bands of the luma's spectrum. Stripes: a period of 11 to 22 pixels, within 20 de
 8 pixels, outside 20 degrees of across (a honeycomb with level rows has its peaks at 30, 90 and 150 degrees).
 A band's position between the two styles alone is the share of the way on a logarithmic scale, 0 the other
 style and 1 the band's own.
+
+A second prediction, after the first run and before its own: whatever the styles, a scale acts at its own size.
+Every drawn style is given to unblurred photos, with one scale taken from another style; the difference from
+the style alone has a mean frequency (weighted by power), and it rises from scale 1 to scale 4.
 """
 
 from __future__ import annotations
@@ -38,8 +42,10 @@ from tqdm import tqdm
 
 from ganmod.images import center_crop, make_grid, resize_short_side, write_image
 from metrics.spectrum import power_spectrum
+from metrics.structure import luma
 from style_transfer import ControlledStyle, StyleTransferModel, load
-from style_transfer.procedural_styles import builtin_contents
+from style_transfer.mixing import NUM_SCALES
+from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style
 
 STRIPES_PERIOD, DOTS_PITCH = 16.0, 6.0  # pixels of the style encoder's image
 STRIPES_BAND, DOTS_BAND = (11.0, 22.0), (4.5, 8.0)  # periods in pixels
@@ -124,6 +130,28 @@ def measure(model: StyleTransferModel, size: int) -> dict[str, dict[str, float]]
     return found
 
 
+def measure_swaps(model: StyleTransferModel, size: int) -> dict[int, float]:
+    """{scale: mean frequency in cycles per pixel of what changes when that scale has the next drawn style}."""
+    contents = [
+        resize_short_side(center_crop(photo, min(photo.shape[:2])), size)
+        for photo in builtin_contents().values()
+    ]
+    down, across = (torch.fft.fftfreq(size, dtype=torch.float64) for _ in range(2))
+    radius = (down[:, None].square() + across[None].square()).sqrt()
+    names = list(PROCEDURAL_STYLES)
+    drawn = [draw_style(name, model.spec.style_image_size, seed=1) for name in names]
+    frequencies: dict[int, list[float]] = {scale: [] for scale in range(1, NUM_SCALES + 1)}
+    for i, style in enumerate(tqdm(drawn, disable=None)):
+        plain = [model.stylize(photo, style).astype(float) for photo in contents]
+        for scale in frequencies:
+            swapped = ControlledStyle(model, [style], style_at={(scale,): drawn[(i + 1) % len(drawn)]})
+            changes = [luma(swapped.apply(photo) - p) for photo, p in zip(contents, plain, strict=True)]
+            power = torch.fft.fft2(torch.from_numpy(np.stack(changes))).abs().square().sum(dim=0)
+            power[0, 0] = 0  # a change of the mean has no size
+            frequencies[scale].append(((power * radius).sum() / power.sum()).item())
+    return {scale: float(np.mean(found)) for scale, found in frequencies.items()}
+
+
 def picture(model: StyleTransferModel, size: int) -> np.ndarray:
     """uint8 [H,W,3]: the styles, then a photo under every case."""
     side, photo = model.spec.style_image_size, builtin_contents()["coffee"]
@@ -167,12 +195,14 @@ def main() -> None:
 
     model = load(args.model)
     found = measure(model, args.size)
+    swaps = measure_swaps(model, args.size)
     if args.picture:
         write_image(args.picture, picture(model, args.size))
         print(f"wrote {args.picture}", file=sys.stderr)
     if args.out:
         record: dict[str, Any] = {
             "rows": [{"scales": case, **row} for case, row in found.items()],
+            "swapped_scale_mean_frequency": swaps,
             "options": {"model": args.model.name if args.model else "shipped", "size": args.size},
             "versions": {"python": platform.python_version()}
             | {name: version(name) for name in ("ganmod", "torch", "numpy", "scipy", "pillow")},
@@ -181,6 +211,7 @@ def main() -> None:
         (args.out / "mix_scales.json").write_text(json.dumps(record, indent=1) + "\n")
         print(f"wrote {args.out / 'mix_scales.json'}", file=sys.stderr)
     print(to_markdown(found))
+    print("mean frequency of a change, scales 1 to 4: " + ", ".join(f"{f:.3f}" for f in swaps.values()))
 
 
 if __name__ == "__main__":
