@@ -18,7 +18,7 @@ Bands of the luma's spectrum. Stripes: a period of 11 to 22 pixels, within 20 de
 A band's position between the two styles alone is the share of the way on a logarithmic scale, 0 the other
 style and 1 the band's own.
 
-A second prediction, after the first run and before its own: whatever the styles, a scale acts at its own size.
+A second prediction, after the first run and before its own: whatever the styles, a scale acts at its size.
 Every drawn style is given to unblurred photos, with one scale taken from another style; the difference from
 the style alone has a mean frequency (weighted by power), and it rises from scale 1 to scale 4.
 """
@@ -131,7 +131,7 @@ def measure(model: StyleTransferModel, size: int) -> dict[str, dict[str, float]]
 
 
 def measure_swaps(model: StyleTransferModel, size: int) -> dict[int, float]:
-    """{scale: mean frequency in cycles per pixel of what changes when that scale has the next drawn style}."""
+    """{scale: mean frequency, cycles per pixel, of what changes when it alone has the next style}."""
     contents = [
         resize_short_side(center_crop(photo, min(photo.shape[:2])), size)
         for photo in builtin_contents().values()

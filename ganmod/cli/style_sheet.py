@@ -104,17 +104,16 @@ def write_sheet(
         loaded = [plan.load(model, changed) for _, changed in sweep.over(controls)]
         by_plan.append({file: [] for file in images})
         for file, image in images.items():
-            for style in loaded:
-                by_plan[-1][file].append(style.apply(image, size=size or CELL))
+            for styled in loaded:
+                by_plan[-1][file].append(styled.apply(image, size=size or CELL))
                 bar.update()
     bar.close()
     shown = {file: resize_short_side(image, size or CELL) for file, image in images.items()}
     for file, name in contents.items():
         report.heading(name)
         for plan, results in zip(plans, by_plan, strict=True):
-            picture = plan.picture
-            style = read_image(picture) if picture.exists() else None
-            row = [shown[file], style, *results[file]]
+            style = read_image(plan.picture) if plan.picture.exists() else None
+            row: list[np.ndarray | None] = [shown[file], style, *results[file]]
             rows.append(row)
             grid = make_grid([row], column_labels=columns, cell_size=shown[file].shape[:2])
             report.figure(grid, f"{name} in the style of {plan.name}")
