@@ -2,7 +2,7 @@
 
     python benchmarks/style_controls.py --picture results/style/controls.jpg
     python benchmarks/style_controls.py --content PHOTOS --style PAINTINGS --style TEXTURES \\
-        --pairs results/style/held_out_pairs.json --lpips-weights squeezenet1_1-b8a52dc0.pth \\\\
+        --pairs results/style/held_out_pairs.json --lpips-weights squeezenet1_1-b8a52dc0.pth \\
         --size 128 --out results/style
 
 The second form stylizes every content of the list with every `--every`-th style at five values of alpha, and

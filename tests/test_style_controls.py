@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_style_model import KINDS, SIZE, make
+from tiny_style_model import KINDS, SIZE, make
 from torch import Tensor
 
 from ganmod.images import ImageError

@@ -82,7 +82,7 @@ class StylePlan:
 
     @property
     def picture(self) -> Path:
-        return self.styles[0] if len(self.styles) == 1 and not self.at else Path(self.name)
+        return self.styles[0] if len(self.styles) == 1 and not self.at else Path(f"mixture {self.name}")
 
     @property
     def files(self) -> tuple[Path, ...]:
