@@ -90,9 +90,10 @@ def turn_style(images: Tensor, size: int, *, degrees: float = 0.0, scale: float 
     # Pixels from the centre, right and down, in the result and, turned back, in the source.
     steps = torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
     down, right = torch.meshgrid(steps, steps, indexing="ij")
-    source_right = math.cos(turn) * right - math.sin(turn) * down
-    source_down = math.sin(turn) * right + math.cos(turn) * down
-    places = torch.stack([source_right * 2 / width, source_down * 2 / height], dim=-1)
+    # The centre is that of prepare_style's crop, half a pixel off the image's where sides are odd.
+    source_right = math.cos(turn) * right - math.sin(turn) * down + (width - size) // 2 + size / 2
+    source_down = math.sin(turn) * right + math.cos(turn) * down + (height - size) // 2 + size / 2
+    places = torch.stack([source_right * 2 / width - 1, source_down * 2 / height - 1], dim=-1)
     places = places.expand(len(images), *places.shape)  # [N,size,size,2]
     turned = F.grid_sample(images, places, mode="bicubic", padding_mode="reflection", align_corners=False)
     return turned.clamp(0, 1)

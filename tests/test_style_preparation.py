@@ -36,15 +36,10 @@ def test_strokes_turn_by_the_angle_and_widen_by_the_scale(degrees: float, scale:
     assert (turned[0] - expected).abs()[:, inside].max() < 0.02
 
 
-def test_no_corner_is_black_and_strokes_keep_their_width_at_every_angle() -> None:
+def test_no_corner_is_black() -> None:
     white = torch.ones(1, 3, 50, 90)
     for degrees in (1, 45, 200):
         assert turn_style(white, SIZE, degrees=degrees, scale=0.7).min() > 0.999
-    dots = torch.from_numpy(draw_style("dots", 128)).movedim(-1, 0)[None] / 255
-    steepness = [
-        turn_style(dots, SIZE, degrees=degrees).diff(dim=3).square().mean().sqrt() for degrees in (0, 45, 90)
-    ]
-    assert max(steepness) < 1.15 * min(steepness)  # zooming in by 1.41 would divide it by that
 
 
 def test_a_turned_drawing_has_the_direction_of_one_drawn_at_that_angle() -> None:
@@ -60,7 +55,7 @@ def test_whole_turns_are_the_prepared_style() -> None:
     for degrees in (0, 360, -360, 3600):
         assert torch.equal(turn_style(style, SIZE, degrees=degrees), prepare_style(style, SIZE))
     nearly = turn_style(style, SIZE, degrees=1e-4)
-    assert (nearly - prepare_style(style, SIZE)).abs().mean() < 0.02  # no jump
+    assert (nearly - prepare_style(style, SIZE)).abs().max() < 1e-3  # no jump
 
 
 def covariance(images: Tensor) -> Tensor:
