@@ -1,12 +1,15 @@
-"""Every control of stylisation in one picture, and whether alpha takes a picture away from its content.
+"""Every control of stylisation in one picture; how far alpha and style-scale move the result.
 
     python benchmarks/style_controls.py --picture results/style/controls.jpg
     python benchmarks/style_controls.py --content PHOTOS --style PAINTINGS --style TEXTURES \\
         --pairs results/style/held_out_pairs.json --lpips-weights squeezenet1_1-b8a52dc0.pth \\
         --size 128 --out results/style
+    python benchmarks/style_controls.py --strokes --size 192 --out results/style
 
 The second form stylizes every content of the list with every `--every`-th style at five values of alpha, and
-prints the mean LPIPS (SqueezeNet) to the content, and in how many pairs it rises at every step.
+prints the mean LPIPS (SqueezeNet) to the content, and in how many pairs it rises at every step. The third
+prints the mean wavelength (1 / mean frequency, weighted by power) of the strokes at several style scales: of
+the luma minus its blur, of two built-in photos.
 """
 
 from __future__ import annotations
@@ -20,14 +23,18 @@ from typing import Any
 import numpy as np
 import torch
 from compare_style import write_small_jpeg
+from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from ganmod.images import center_crop, list_images, make_grid, read_image, resize_short_side, to_tensor
 from metrics.lpips_distance import load_lpips
+from metrics.structure import luma
 from style_transfer import ControlledStyle, Controls, StyleTransferModel, load, make_masks
-from style_transfer.procedural_styles import builtin_contents, draw_style
+from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SCALES = (0.5, 0.71, 1, 1.41, 2, 3)
+FINE_SIGMA = 12.0  # pixels: what is broader than this is shading, not strokes
 CELL = 144  # pixels in the picture
 PICTURE_BYTES = 400_000
 
@@ -75,8 +82,8 @@ def controls_picture(model: StyleTransferModel, size: int) -> np.ndarray:
     )
     add(
         "rocket",
-        {"style": brush},
-        {f"scale {s:g}": one(brush, Controls(style_scale=s)) for s in (0.5, 1, 1.5, 2, 4)},
+        {"style": dots},
+        {f"scale {s:g}": one(dots, Controls(style_scale=s)) for s in (0.5, 1, 1.5, 2, 3)},
     )
     for style in (mosaic, brush):
         kept = {
@@ -130,11 +137,30 @@ def measure_alpha(model: StyleTransferModel, args: argparse.Namespace) -> dict[s
     }
 
 
+def measure_strokes(model: StyleTransferModel, size: int) -> dict[str, dict[str, float]]:
+    """{drawn style: {style scale: mean wavelength of the result's fine part in pixels}}."""
+    frequencies = np.fft.fftfreq(size)
+    radius = np.hypot(frequencies[:, None], frequencies[None])
+    found: dict[str, dict[str, float]] = {}
+    for name in tqdm(PROCEDURAL_STYLES, disable=None):
+        style, found[name] = draw_style(name, 256, 3), {}
+        for scale in SCALES:
+            styled = ControlledStyle(model, [style], controls=Controls(style_scale=scale))
+            means = []
+            for content in ("coffee", "rocket"):
+                grey = luma(styled.apply(photo(content, size)))
+                power = np.abs(np.fft.fft2(grey - gaussian_filter(grey, FINE_SIGMA))) ** 2
+                means.append((power * radius).sum() / power.sum())
+            found[name][f"{scale:g}"] = 1 / float(np.mean(means))
+    return found
+
+
 def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--model", type=Path, help="none: the shipped one")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--strokes", action="store_true", help="measure style-scale")
     parser.add_argument("--content", type=Path)
     parser.add_argument("--style", action="append", type=Path, default=[], help="repeatable")
     parser.add_argument("--pairs", type=Path, default=Path("results/style/held_out_pairs.json"))
@@ -142,16 +168,22 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5, help="take every so many styles of the list")
     parser.add_argument("--size", type=int, default=256, help="short side in pixels")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="folder for alpha_lpips.json")
+    parser.add_argument("--out", type=Path, help="folder for alpha_lpips.json, style_scale.json")
     args = parser.parse_args()
-    if not args.picture and not (args.content and args.style and args.lpips_weights):
-        parser.error("give --picture, or --content, --style and --lpips-weights")
+    if not args.picture and not args.strokes and not (args.content and args.style and args.lpips_weights):
+        parser.error("give --picture, --strokes, or --content, --style and --lpips-weights")
     torch.set_num_threads(args.threads)
 
     model = load(args.model)
     if args.picture:
         write_small_jpeg(args.picture, controls_picture(model, args.size), PICTURE_BYTES)
         print(f"wrote {args.picture}", file=sys.stderr)
+    if args.strokes:
+        strokes = measure_strokes(model, args.size)
+        if args.out:
+            (args.out / "style_scale.json").write_text(json.dumps(strokes, indent=1) + "\n")
+        for name, by_scale in strokes.items():
+            print(f"{name}: " + ", ".join(f"{length:.1f} px at {s}" for s, length in by_scale.items()))
     if args.lpips_weights:
         found = measure_alpha(model, args)
         if args.out:
