@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.features import VGGFeatures, calibration_images
 from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
 from ganmod.modulation.functional import match_statistics, mean_std
+from style_transfer.masks import fit_masks
 from style_transfer.networks import Decoder, StyleEncoder
 from style_transfer.prepare import (
     from_batch,
@@ -143,6 +145,18 @@ class StyleTransferModel(nn.Module):
             return self.decoder(match_statistics(features, *params[0]), None)
         return self.decoder(features, params)
 
+    def decode_regions(self, features: Tensor, params: Sequence[list[Any]], masks: Tensor) -> Tensor:
+        """`decode` with the parameters of one style per region, blended by masks [N,R,H,W] at every scale.
+
+        The masks are shares of each pixel, sum 1; the normalisation's statistics are the whole image's.
+        """
+        if self.style_encoder is None:
+            shares = F.interpolate(masks, size=features.shape[2:], mode="area")
+            matched = [match_statistics(features, *p[0]) for p in params]
+            blended = sum(x * share for x, share in zip(matched, shares.split(1, dim=1), strict=True))
+            return self.decoder(blended, None)
+        return self.decoder(features, list(zip(*params, strict=True)), masks)
+
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """For training: content [N,3,H,W], style [N,3,S,S] -> stylized images [N,3,H,W], not clamped."""
         size = self.spec.style_image_size
@@ -167,6 +181,31 @@ class StyleTransferModel(nn.Module):
         images = resize_content(to_batch(content, "content"), size)
         padded = pad_to_multiple(images, 8).to(self.feature_rms.device)
         out = self.decode(self.encode(padded), spread_params(params, len(images)))
+        out = out[:, :, : images.shape[2], : images.shape[3]]
+        return from_batch(out.float().clamp(0, 1), content)
+
+    @torch.inference_mode()
+    def apply_regions(
+        self,
+        content: np.ndarray | Tensor,
+        params: Sequence[list[Any]],
+        masks: Tensor,
+        *,
+        size: int | None = None,
+    ) -> Any:
+        """`apply_params` with one style per region.
+
+        masks [R,h,w] in [0,1], sum 1 at every pixel, of the content's aspect (see `style_transfer.masks`).
+        Raises ValueError for another number of masks than of styles, and for another aspect.
+        """
+        images = resize_content(to_batch(content, "content"), size)
+        if len(params) != len(masks):
+            raise ValueError(f"got {len(params)} styles and {len(masks)} masks, expected one mask per style")
+        shares = fit_masks(masks, images.shape[2], images.shape[3])[None]
+        padded = pad_to_multiple(images, 8).to(self.feature_rms.device)
+        shares = pad_to_multiple(shares, 8).to(padded)
+        spread = [spread_params(p, len(images)) for p in params]
+        out = self.decode_regions(self.encode(padded), spread, shares)
         out = out[:, :, : images.shape[2], : images.shape[3]]
         return from_batch(out.float().clamp(0, 1), content)
 

@@ -85,10 +85,16 @@ class Decoder(nn.Module):
         """Style descriptor -> the parameters of the four modulated convolutions, coarse to fine."""
         return [layer.predict(style) for layer in self.first]  # type: ignore[operator]
 
-    def forward(self, x: Tensor, params: Sequence[Any] | None) -> Tensor:
+    def forward(self, x: Tensor, params: Sequence[Any] | None, masks: Tensor | None = None) -> Tensor:
+        """params: one NamedTuple per scale; with masks [N,R,h,w], one per region in each scale's sequence."""
         for scale, (first, rest) in enumerate(zip(self.first, self.rest, strict=True)):
             if scale > 0:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = first(x) if params is None else first.apply_params(x, params[scale])  # type: ignore[operator]
+            if params is None:
+                x = first(x)
+            elif masks is None:
+                x = first.apply_params(x, params[scale])  # type: ignore[operator]
+            else:
+                x = first.apply_regions(x, params[scale], masks)  # type: ignore[operator]
             x = rest(x)
         return self.to_rgb(x) * self.output_gain + self.output_offset

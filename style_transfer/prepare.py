@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from ganmod.images import to_uint8
 
 MIN_SIDE = 16
+SCALE_RANGE = (0.1, 10.0)  # of the strokes' width: beyond, a few pixels of the style fill the image
 
 
 def to_batch(image: np.ndarray | Tensor, what: str) -> Tensor:
@@ -31,7 +33,10 @@ def to_batch(image: np.ndarray | Tensor, what: str) -> Tensor:
             )
     if min(batch.shape[2:]) < MIN_SIDE:
         height, width = batch.shape[2:]
-        raise ValueError(f"{what} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}")
+        raise ValueError(
+            f"{what} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}: "
+            "give a larger image"
+        )
     return batch
 
 
@@ -64,6 +69,45 @@ def prepare_style(images: Tensor, size: int) -> Tensor:
     height, width = images.shape[2:]
     top, left = (height - size) // 2, (width - size) // 2
     return images[:, :, top : top + size, left : left + size]
+
+
+def turn_style(images: Tensor, size: int, *, degrees: float = 0.0, scale: float = 1.0) -> Tensor:
+    """`prepare_style` of style images turned counter-clockwise and enlarged about their centre.
+
+    [N,3,H,W] -> [N,3,size,size]. scale: 2 doubles the width of strokes, 0.5 halves it. The plane beyond the
+    image is its mirror image, so no corner is black and strokes keep their width at every angle. (The square
+    inscribed in the turned image, brought to `size`, widens strokes by up to 1.41; the parameters predicted
+    from it are 3 to 8 times as far from those of a style drawn at that angle.) Whole turns change nothing.
+    Raises ValueError for angles that are not finite and scales beyond SCALE_RANGE.
+    """
+    check_turn(degrees, scale)
+    degrees = degrees % 360
+    if degrees == 0 and scale == 1:
+        return prepare_style(images, size)
+    images = _resized(images, max(round(size * scale), 1))
+    height, width = images.shape[2:]
+    turn = math.radians(degrees)
+    # Pixels from the centre, right and down, in the result and, turned back, in the source.
+    steps = torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
+    down, right = torch.meshgrid(steps, steps, indexing="ij")
+    # The centre is that of prepare_style's crop, half a pixel off the image's where sides are odd.
+    source_right = math.cos(turn) * right - math.sin(turn) * down + (width - size) // 2 + size / 2
+    source_down = math.sin(turn) * right + math.cos(turn) * down + (height - size) // 2 + size / 2
+    places = torch.stack([source_right * 2 / width - 1, source_down * 2 / height - 1], dim=-1)
+    places = places.expand(len(images), *places.shape)  # [N,size,size,2]
+    turned = F.grid_sample(images, places, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return turned.clamp(0, 1)
+
+
+def check_turn(degrees: float, scale: float) -> None:
+    """ValueError unless `turn_style` takes this angle and this scale."""
+    if not math.isfinite(degrees):
+        raise ValueError(f"rotate_style is {degrees}, expected an angle in degrees, such as 45")
+    low, high = SCALE_RANGE
+    if not low <= scale <= high:
+        raise ValueError(
+            f"style_scale is {scale}, expected {low} to {high}: 2 for strokes twice as wide, 0.5 for half"
+        )
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

@@ -175,7 +175,11 @@ def test_an_unfit_style_is_refused_without_the_registry_too():
         ("adaconv", {"kernel_size": 4}, "kernel_size is 4, expected an odd number"),
         ("adaconv", {"kernel_size": -1}, "kernel_size is -1, expected an odd number"),
         ("adaconv", {"lr_mul": 0}, "lr_mul is 0, expected a positive number"),
-        ("adaconv", {"normalize": "batch"}, "unknown normalize 'batch': expected instance, none or demod"),
+        (
+            "adaconv",
+            {"normalize": "batch"},
+            "unknown normalize 'batch': expected one of instance, none, demod, demod_output",
+        ),
         ("weight_demod", {"impl": "fast"}, "unknown impl 'fast': expected 'unfused' or 'fused'"),
     ],
 )

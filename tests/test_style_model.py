@@ -7,38 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from tiny_style_model import KINDS, SIZE, WIDTHS, make
+from torch import Tensor
 
 from ganmod.features import VGGFeatures
 from ganmod.model_file import ModelFileError, read_model_file, save_model_file
-from ganmod.modulation import list_modulations
-from style_transfer import ModelSpec, StyleTransferModel, build, load, prepare_style
+from style_transfer import ModelSpec, StyleTransferModel, load, prepare_style
 from style_transfer.networks import Decoder, StyleEncoder
-
-WIDTHS = (4, 4, 6, 8)
-SIZE = 64
-KINDS = (*list_modulations(), "classic")
-
-
-def make(kind: str, seed: int = 0) -> StyleTransferModel:
-    """A tiny model, untrained."""
-    torch.manual_seed(seed)
-    encoder = VGGFeatures(WIDTHS)
-    for (
-        conv
-    ) in encoder.convs.values():  # PyTorch's own initialisation lets the signal die on its way to relu4_1
-        nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
-    spec = ModelSpec(
-        "tiny",
-        WIDTHS,
-        architecture="classic" if kind == "classic" else "modulated",
-        modulation="adaconv" if kind == "classic" else kind,
-        modulation_options={"kernel_size": 1} if kind == "adaconv" else {},
-        style_dim=5,
-        style_image_size=SIZE,
-    )
-    encoder.calibrate(torch.rand(1, 3, 64, 64))
-    return build(spec, encoder).eval()
 
 
 def images(samples: int = 3, height: int = 48, width: int = 32, seed: int = 1) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_style_model import SIZE, WIDTHS, make
+from tiny_style_model import SIZE, WIDTHS, make
 from torch import Tensor, nn
 
 import style_transfer

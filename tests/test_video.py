@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from clip_files import greys, sound_of, write_clip
-from test_style_model import SIZE, make
+from tiny_style_model import SIZE, make
 
 import style_transfer
 from ganmod.clip import Clip
@@ -16,6 +18,7 @@ from ganmod.images import read_image, write_image
 from metrics.flicker import mean_change
 from style_transfer import clip_conversion
 from style_transfer.clip_conversion import convert_clip
+from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.prepare import interpolate_params
 from style_transfer.procedural_styles import builtin_contents, draw_style
 from style_transfer.video import ClipStylizer, blend_weights, change_of, morph
@@ -252,7 +255,7 @@ def test_a_broken_tail_gives_the_frames_before_it_and_code_1(tmp_path: Path, gan
         ("clip.mp4", ["s.png", "-o", "out.mp4", "--tile", "64"], "--tile is for images"),
         ("clip.mp4", ["-o", "out.mp4"], "Missing argument 'STYLE'"),
         ("clip.mp4", ["s.png", "-o", "clip.mp4"], "is the clip itself"),
-        ("clip.mp4", [".", "-o", "out.mp4"], "a clip takes one style"),
+        ("clip.mp4", [".", "-o", "out.mp4"], "a clip takes images as styles"),
         ("clip.mp4", ["s.png", "-o", "out.mp4", "--fps", "5"], "--fps is for"),
         ("s.png", ["s.png", "-o", "out.png", "--blend", "0.5"], "--blend is for clips"),
         ("s.png", ["s.png", "-o", "o.gif", "--interpolate-styles", "s.png", "s.png"], "not both"),
@@ -282,3 +285,25 @@ def test_a_file_that_is_no_video_is_named(tmp_path: Path, ganmod_command):
     assert ended.code == 1
     assert "clip.mp4: damaged, cut short or not a video" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_clip_takes_the_controls_of_images(tmp_path: Path, ganmod_command: Callable[..., Any]) -> None:
+    """Two styles mixed and turned: the frames are those of their mixture's parameters."""
+    make("adaconv").save(tmp_path / "m.safetensors")
+    styles = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file, style in zip(styles, STYLES, strict=True):
+        write_image(file, style)
+    write_clip(tmp_path / "clip.mp4", frames=noisy(2, 32, 48))
+    options = ["--model", tmp_path / "m.safetensors", "--rotate-style", 90, "--smoothing", 0, "--blend", 0]
+    weighted = [f"{styles[0]}:0.75", f"{styles[1]}:0.25"]
+    ended = ganmod_command("stylize", tmp_path / "clip.mp4", *weighted, *options, "-o", tmp_path / "out.mp4")
+    assert ended.code == 0, ended.err
+    first, made = (next(Clip(tmp_path / f"{name}.mp4").frames()).image for name in ("clip", "out"))
+    mixed = ControlledStyle(
+        style_transfer.load(tmp_path / "m.safetensors"),
+        [read_image(file) for file in styles],
+        weights=[0.75, 0.25],
+        controls=Controls(rotate_style=90),
+    )
+    wanted = mixed.apply(first)
+    assert np.abs(made.astype(float) - wanted).mean() < 6  # what the video codec loses

@@ -1,4 +1,4 @@
-"""`ganmod stylize`: one pair, a folder of contents x a folder of styles, or a clip."""
+"""`ganmod stylize`: one picture, a folder of contents x a folder of styles, a sheet, or a clip."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import os
 from pathlib import Path
 
 import click
-import numpy as np
 from tqdm import tqdm
 
 import style_transfer
 from ganmod.cli.image_pairs import check_out, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.cli.style_arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
+from ganmod.cli.style_sheet import Sweep, SweepArgument, write_sheet
 from ganmod.cli.stylize_video import (
     ClipOptions,
+    by_tiles,
     check_clip_options,
     clip_options,
+    first_image,
     stylize_clip,
-    stylize_image,
 )
-from ganmod.images import ImageError, read_image, write_image
-from style_transfer.prepare import MIN_SIDE, interpolate_params
+from ganmod.images import ImageError, write_image
+from style_transfer.controls import Controls, PreserveColor
+from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 
 
 @click.command()
 @click.argument("content", type=click.Path(exists=True, path_type=Path))
-@click.argument("style", required=False, type=click.Path(exists=True, path_type=Path))
+@click.argument("style", nargs=-1, type=StyleArgument(), metavar="[STYLE[:WEIGHT]]...")
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="Image file, or folder for several."
 )
@@ -36,6 +39,44 @@ from style_transfer.prepare import MIN_SIDE, interpolate_params
 )
 @click.option(
     "--alpha", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Strength of the style."
+)
+@click.option(
+    "--style-at",
+    multiple=True,
+    type=StyleAt(),
+    metavar="SCALES=FILE",
+    help="Style of some scales only, 1 coarse to 4 fine: 1-2=A.jpg. STYLE has the others.",
+)
+@click.option(
+    "--mask",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Where each STYLE goes: grey for two (the first in the white), one colour per STYLE (light to "
+    "dark), or one mask per STYLE.",
+)
+@click.option(
+    "--rotate-style", type=float, default=0.0, metavar="DEG", help="Turn the style, anti-clockwise."
+)
+@click.option(
+    "--style-scale",
+    type=click.FloatRange(*SCALE_RANGE),
+    default=1.0,
+    show_default=True,
+    help="Width of the strokes.",
+)
+@click.option(
+    "--preserve-color",
+    type=click.Choice(["none", "luminance", "coral"]),
+    default="none",
+    show_default=True,
+    help="Keep the content's colours: every pixel's, or all in all.",
+)
+@click.option(
+    "--sheet",
+    type=SweepArgument(),
+    metavar="CONTROL=V1,V2,...",
+    help="A picture and a page of contents x styles x these values of alpha, rotate-style, style-scale or "
+    "preserve-color, in the folder --out.",
 )
 @click.option(
     "--size",
@@ -50,10 +91,16 @@ from style_transfer.prepare import MIN_SIDE, interpolate_params
 @clip_options
 def stylize(
     content: Path,
-    style: Path | None,
+    style: tuple[WeightedPath, ...],
     out: Path,
     model: Path | None,
     alpha: float,
+    style_at: tuple[tuple[tuple[int, ...], Path], ...],
+    mask: tuple[Path, ...],
+    rotate_style: float,
+    style_scale: float,
+    preserve_color: PreserveColor,
+    sheet: Sweep | None,
     size: int | None,
     device: str,
     skip_existing: bool,
@@ -68,45 +115,65 @@ def stylize(
 ) -> None:
     """Give CONTENT the style of STYLE. Folders give every pair, and a grid of all.
 
+    Several STYLEs are mixed, by weights that are normalised to sum 1: a.jpg:0.7 b.jpg:0.3. With --mask, each
+    has a region instead.
+
     A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; one that was stopped goes on when the
     same line is run again.
 
     An image of a folder that cannot be used is named and left out, and the exit code is then 1. Under
     torchrun, the styles of a folder are shared out over the processes.
     """
+    controls = Controls(alpha, rotate_style, style_scale, preserve_color)
     clip = ClipOptions(tile, interpolate_styles, seconds, fps, smoothing, blend, precision)
-    if check_clip_options(content, style, out, clip):
+    for_images = {
+        "--mask": bool(mask),
+        "--preserve-color": preserve_color != "none",
+        "--sheet": sheet is not None,
+        "--style-at with --interpolate-styles": bool(interpolate_styles and style_at),
+    }
+    if check_clip_options(content, [s.path for s in style], out, clip, for_images=for_images):
+        mixtures = [[WeightedPath(path, None)] for path in interpolate_styles or ()] or [[*style]]
+        ends = [plan for mixture in mixtures for plan in style_plans(mixture, style_at, ())]
         check_device(device)
         import_plugins(plugin)
         if skip_existing and out.exists():
             click.echo(f"{out} was there")
             return
-        given = interpolate_styles or ((style,) if style is not None else ())
         network = style_transfer.load(model).to(device)
-        stylize_clip(network, content, given, out, alpha=alpha, size=size, options=clip)
+        still = first_image(content)  # with --alpha, its share counts for the whole clip
+        params = [end.load(network, controls).params(still)[0] for end in ends]
+        stylize_clip(network, content, params, out, size=size, options=clip)
         return
-    assert style is not None
-    contents, styles = results_names(content), results_names(style)
-    several = content.is_dir() or style.is_dir()
-    check_out(out, content, style, several=several)
+    if tile is not None and mask:
+        raise click.UsageError("--tile and --mask: an image with masks is stylised whole, leave one out")
+    contents = results_names(content)
+    plans = style_plans(style, style_at, mask)
+    several = content.is_dir() or len(plans) > 1 or any(given.path.is_dir() for given in style)
+    inputs = (content, *(given.path for given in style))
+    check_out(out, *inputs, several=several or sheet is not None)
     check_device(device)
     import_plugins(plugin)
     network = style_transfer.load(model).to(device)
+    if sheet is not None:
+        files = write_sheet(out, network, contents, plans, sheet, controls=controls, size=size)
+        click.echo(f"wrote {' and '.join(map(str, files))}")
+        return
 
     rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    mine = list(styles)[rank::num_processes]
+    mine = plans[rank::num_processes]
     unusable: dict[Path, ImageError] = {}
     num_written, num_kept = 0, 0
     bar = tqdm(total=len(contents) * len(mine), unit="img", disable=None if several else True)
-    for style_file in mine:
+    for plan in mine:
         try:
-            params = network.predict_style(_read(style_file))  # once per style
+            styles = plan.load(network, controls)
         except ImageError as error:
-            unusable[style_file] = error
+            unusable[plan.picture] = error
             bar.update(len(contents))
             continue
         for content_file in contents:
-            file = out / f"{contents[content_file]}--{styles[style_file]}.png" if several else out
+            file = out / f"{contents[content_file]}--{plan.name}.png" if several else out
             bar.update()
             if content_file in unusable:
                 continue
@@ -114,12 +181,12 @@ def stylize(
                 num_kept += 1
                 continue
             try:
-                image = _read(content_file)
+                result = styles.apply(read_usable(content_file), size=size, stylize=by_tiles(network, tile))
             except ImageError as error:
-                unusable[content_file] = error
+                fits = str(content_file) in str(error)  # a mask of another aspect does not know the content
+                unusable[content_file] = error if fits else ImageError(f"{content_file}: {error}")
                 continue
-            mixed = params if alpha == 1 else interpolate_params(network.predict_style(image), params, alpha)
-            write_image(file, stylize_image(network, image, mixed, size=size, tile=tile))
+            write_image(file, result)
             num_written += 1
     bar.close()
 
@@ -128,18 +195,9 @@ def stylize(
     kept = f" ({num_kept} were there)" if num_kept else ""
     click.echo(f"wrote {num_written} images{kept} to {out}" if several else f"wrote {out}{kept}")
     if several and num_processes == 1 and num_written + num_kept:
+        shown = {plan.picture: plan.name for plan in plans if plan.picture not in unusable}
         for file in unusable:
             contents.pop(file, None)
-            styles.pop(file, None)
-        click.echo(f"grid: {write_grid(out, contents, styles)}")
+        click.echo(f"grid: {write_grid(out, contents, shown)}")
     if unusable:
         raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable.values()))
-
-
-def _read(path: Path) -> np.ndarray:
-    """uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model."""
-    image = read_image(path)
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise ImageError(f"{path} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}")
-    return image

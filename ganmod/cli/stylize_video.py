@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.animation import check_animation, write_animation
@@ -17,7 +18,6 @@ from ganmod.clip import CLIP_SUFFIXES, Clip
 from ganmod.images import read_image
 from style_transfer import StyleTransferModel
 from style_transfer.clip_conversion import convert_clip
-from style_transfer.prepare import interpolate_params
 from style_transfer.tiled import auto_tile, check_tile, stylize_tiled
 from style_transfer.video import BLEND, SMOOTHING, ClipStylizer, morph
 
@@ -91,37 +91,48 @@ def is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir()
 
 
-def check_clip_options(content: Path, style: Path | None, out: Path, options: ClipOptions) -> bool:
-    """Whether the result is a clip; click.UsageError for options that do not fit it, or a missing STYLE."""
+def check_clip_options(
+    content: Path,
+    styles: Sequence[Path],
+    out: Path,
+    options: ClipOptions,
+    *,
+    for_images: Mapping[str, bool],
+) -> bool:
+    """Whether the result is a clip; click.UsageError for options that do not fit it, or styles given twice.
+
+    for_images: {option: given} of those that only images have.
+    """
     morph = bool(options.interpolate_styles)
     clip = is_clip(content)
-    if morph == (style is not None):
-        raise click.UsageError(
-            "give STYLE or --interpolate-styles A B, not both" if morph else "Missing argument 'STYLE'."
-        )
+    if morph and styles:
+        raise click.UsageError("give STYLE or --interpolate-styles A B, not both")
     for name in ("seconds", "fps"):
         if getattr(options, name) is not None and (clip or not morph):
             raise click.UsageError(f"--{name} is for --interpolate-styles on a still: leave it out")
     for name in ("smoothing", "blend", "precision"):
         if getattr(options, name) is not None and not clip:
             raise click.UsageError(f"--{name} is for clips, and {content} is none: leave it out")
-    if (clip or morph) and options.tile is not None:
-        raise click.UsageError("--tile is for images: leave it out, or give --size for smaller frames")
+    parse_tile(options.tile)
+    if not (clip or morph):
+        return False
+    for name, given in {**for_images, "--tile": options.tile is not None}.items():
+        if given:
+            raise click.UsageError(f"{name} is for images: leave it out")
     if clip and out.suffix.lower() != ".mp4":
         raise click.UsageError(f"--out {out}: a clip is written as .mp4, try {out.with_suffix('.mp4')}")
-    if morph and content.is_dir():
+    if content.is_dir():
         raise click.UsageError("--interpolate-styles takes one image or clip, not a folder")
-    if clip and style is not None and style.is_dir():
-        raise click.UsageError(f"{style} is a folder, and a clip takes one style: give an image file")
+    if folders := [style for style in styles if style.is_dir()]:
+        raise click.UsageError(f"{folders[0]} is a folder, and a clip takes images as styles: give a file")
     if clip and out.resolve() == content.resolve():
         raise click.UsageError(f"--out {out} is the clip itself: give another name")
-    if morph and not clip:
+    if not clip:
         try:
             check_animation(out)
         except ValueError as error:
             raise click.UsageError(f"--out: {error}") from error
-    parse_tile(options.tile)
-    return clip or morph
+    return True
 
 
 def parse_tile(given: str | None) -> int | None:
@@ -137,40 +148,42 @@ def parse_tile(given: str | None) -> int | None:
     return tile
 
 
-def stylize_image(
-    network: StyleTransferModel, image: np.ndarray, params: list[Any], *, size: int | None, tile: str | None
-) -> np.ndarray:
-    """An image uint8 [H,W,3] stylised whole, or by tiles with a progress bar."""
+def by_tiles(network: StyleTransferModel, tile: str | None) -> Callable[[Tensor, list[Any]], Tensor] | None:
+    """What stands for `network.apply_params` under --tile: images below a size whole, others with a bar."""
     side = parse_tile(tile)
-    longer = max(image.shape[:2]) if size is None else size * max(image.shape[:2]) / min(image.shape[:2])
-    if side is None or (side == 0 and longer < AUTO_TILE_FROM):
-        return network.apply_params(image, params, size=size)
-    with tqdm(desc="tiles", unit="tile", leave=False, disable=None) as bar:
+    if side is None:
+        return None
 
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def stylize(images: Tensor, params: list[Any]) -> Tensor:
+        if side == 0 and max(images.shape[2:]) < AUTO_TILE_FROM:
+            return network.apply_params(images, params)
+        with tqdm(desc="tiles", unit="tile", leave=False, disable=None) as bar:
 
-        side = side or auto_tile(network.feature_rms.device)
-        return stylize_tiled(network, image, params, tile=side, size=size, progress=progress)
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            chosen = side or auto_tile(network.feature_rms.device)
+            return stylize_tiled(network, images, params, tile=chosen, progress=progress)
+
+    return stylize
+
+
+def first_image(content: Path) -> np.ndarray:
+    """A still itself, the first frame of a clip: uint8 [H,W,3]."""
+    return next(Clip(content).frames()).image if is_clip(content) else read_image(content)
 
 
 def stylize_clip(
     network: StyleTransferModel,
     content: Path,
-    styles: tuple[Path, ...],
+    params: Sequence[list[Any]],
     out: Path,
     *,
-    alpha: float,
     size: int | None,
     options: ClipOptions,
 ) -> None:
-    """Write a clip: `content` in one style, or on its way from the first style to the second."""
-    params = [network.predict_style(read_image(style)) for style in styles]
-    if alpha < 1:  # one share of the content for the whole clip: that of its first frame
-        still = next(Clip(content).frames()).image if is_clip(content) else read_image(content)
-        own = network.predict_style(still)
-        params = [interpolate_params(own, x, alpha) for x in params]
+    """Write a clip: `content` with the parameters of one style, or on its way from those to the second's."""
     if is_clip(content):
         _convert(network, content, params, out, size=size, options=options)
         return
@@ -185,7 +198,7 @@ def stylize_clip(
 def _convert(
     network: StyleTransferModel,
     content: Path,
-    params: list[Any],
+    params: Sequence[list[Any]],
     out: Path,
     *,
     size: int | None,

@@ -64,6 +64,7 @@ class AdaConv(Modulation):
         if lr_mul <= 0:
             raise ValueError(f"lr_mul is {lr_mul}, expected a positive number such as 1 or 0.3")
         self.normalize: LayerNormalize = normalize
+        self.convolves_plainly = normalize != "demod_output"
         self.eps = eps
         self.impl: ConvImpl = impl
         self.uses_statistics = normalize == "instance"

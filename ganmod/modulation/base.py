@@ -34,12 +34,14 @@ class Modulation(nn.Module):
     cached, interpolated between styles, mixed per layer, inspected and exported.
 
     uses_statistics: `modulate` depends on its input's mean and variance. reach: how many pixels around one
-    it looks at. Tiles and clips need both, and `modulate_with`.
+    it looks at. Tiles and clips need both, and `modulate_with`. convolves_plainly: `convolve` is the static
+    convolution, whatever the parameters.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
     uses_statistics: bool
     reach: int
+    convolves_plainly: bool
 
     def __init__(self, channels: int, style: StyleSpec) -> None:
         """channels: input channels of the convolution, on which every modulation acts."""
@@ -53,6 +55,7 @@ class Modulation(nn.Module):
         self.style = style
         self.uses_statistics = type(self).modulate is not Modulation.modulate
         self.reach = 0
+        self.convolves_plainly = type(self).convolve is Modulation.convolve
 
     def predict(self, style: Tensor) -> Any:
         """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.layers import ScaledReLU, StaticConv2d
@@ -67,13 +69,44 @@ class ModulatedConv2d(nn.Module):
         """
         if self.resample_first is not None:
             x = self.resample_first(x)
+        x = self._modulated(x, params, statistics)  # [N,C,H,W]
+        x = self.modulation.convolve(x, self.conv, params)  # [N,O,H',W']
+        return self._finished(x, noise)
+
+    def apply_regions(
+        self, x: Tensor, params: Sequence[Any], masks: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """`apply_params` with parameters of its own in every region of the image.
+
+        params: one NamedTuple per region. masks [N,R,h,w] of any size, or [1,R,h,w] for all samples: the
+        regions' shares of each pixel, sum 1. Statistics are those of the whole x. The modulated features are
+        blended, or, where the modulation acts inside the convolution, its results.
+        """
+        if len(params) != masks.shape[1]:
+            raise ValueError(
+                f"got parameters for {len(params)} regions and masks {list(masks.shape)}: "
+                "expected one mask [N,R,H,W] per region"
+            )
+        if self.resample_first is not None:
+            x = self.resample_first(x)
+        parts = [self._modulated(x, p) for p in params]
+        if self.modulation.convolves_plainly:  # the same for all: once is enough
+            x = self.conv(_blend(parts, masks))
+        else:
+            convolved = [
+                self.modulation.convolve(part, self.conv, p) for part, p in zip(parts, params, strict=True)
+            ]
+            x = _blend(convolved, masks)  # [N,O,H',W']
+        return self._finished(x, noise)
+
+    def _modulated(self, x: Tensor, params: Any, statistics: Statistics | None = None) -> Tensor:
         if statistics is None:
-            x = self.modulation.modulate(x, params)  # [N,C,H,W]
+            x = self.modulation.modulate(x, params)
         else:
             x = self.modulation.modulate_with(x, params, statistics)
-        if self.between is not None:
-            x = self.between(x)
-        x = self.modulation.convolve(x, self.conv, params)  # [N,O,H',W']
+        return x if self.between is None else self.between(x)
+
+    def _finished(self, x: Tensor, noise: Tensor | None) -> Tensor:
         # The gain of a ScaledReLU goes in with the bias: a pass over the image less, forward and backward.
         gain = self.rectifier.gain if self.rectifier is not None else 1.0
         x = torch.add((self.bias * gain)[:, None, None].to(x.dtype), x, alpha=gain)
@@ -84,3 +117,12 @@ class ModulatedConv2d(nn.Module):
         if self.rectifier is not None:
             return self.rectifier.rectify_(x)
         return x if self.activation is None else self.activation(x)
+
+
+def _blend(parts: Sequence[Tensor], masks: Tensor) -> Tensor:
+    """Sum over r of masks[:,r] * parts[r]: R times [N,C,H,W], masks [N,R,h,w] averaged to H x W."""
+    masks = F.interpolate(masks, size=parts[0].shape[2:], mode="area").to(parts[0].dtype)
+    out = parts[0] * masks[:, :1]
+    for part, mask in zip(parts[1:], masks.split(1, dim=1)[1:], strict=True):
+        out = out + part * mask
+    return out

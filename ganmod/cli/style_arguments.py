@@ -1,0 +1,174 @@
+"""The arguments of `ganmod stylize` that say which style goes where: weights, scales, masks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from torch import Tensor
+
+from ganmod.cli.image_pairs import results_names
+from ganmod.images import ImageError, read_image
+from style_transfer.controls import ControlledStyle, Controls
+from style_transfer.masks import make_masks
+from style_transfer.mixing import check_scales, normalized_weights, parse_scales
+from style_transfer.model import StyleTransferModel
+from style_transfer.prepare import MIN_SIDE
+
+
+class WeightedPath(NamedTuple):
+    """A STYLE argument: FILE, FOLDER or FILE:WEIGHT."""
+
+    path: Path
+    weight: float | None
+
+
+class StyleArgument(click.ParamType):
+    """FILE, FOLDER or FILE:WEIGHT -> WeightedPath. A file whose name holds a colon is taken as it is."""
+
+    name = "style"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> WeightedPath:
+        if isinstance(value, WeightedPath):
+            return value
+        path, colon, weight = str(value).rpartition(":")
+        if not colon or Path(value).exists():
+            if not Path(value).exists():
+                self.fail(f"Path {value!r} does not exist.", param, ctx)
+            return WeightedPath(Path(value), None)
+        if not Path(path).exists():
+            self.fail(f"Path {path!r} does not exist.", param, ctx)
+        try:
+            return WeightedPath(Path(path), float(weight))
+        except ValueError:
+            self.fail(f"{value!r}: the weight is {weight!r}, expected a number, as in {path}:0.7", param, ctx)
+
+
+class StyleAt(click.ParamType):
+    """SCALES=FILE -> (scales, path)."""
+
+    name = "style_at"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[int, ...], Path]:
+        if isinstance(value, tuple):
+            return value
+        scales, equals, path = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r}: expected SCALES=FILE, such as 1-2=painting.jpg", param, ctx)
+        if not Path(path).is_file():
+            self.fail(f"{value!r}: there is no file {path}", param, ctx)
+        try:
+            return parse_scales(scales), Path(path)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+@dataclass(frozen=True)
+class StylePlan:
+    """The styles of one result. `picture` stands for it in grids: the style's file if there is one only."""
+
+    name: str
+    styles: tuple[Path, ...]
+    weights: tuple[float, ...] | None = None
+    at: tuple[tuple[tuple[int, ...], Path], ...] = ()
+    masks: Tensor | None = field(default=None, repr=False)
+
+    @property
+    def picture(self) -> Path:
+        return self.styles[0] if len(self.styles) == 1 and not self.at else Path(f"mixture {self.name}")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.styles, *(path for _, path in self.at))
+
+    def load(self, model: StyleTransferModel, controls: Controls) -> ControlledStyle:
+        """Read the styles and predict them; ImageError, which names the file, for one that cannot be used."""
+        return ControlledStyle(
+            model,
+            [read_usable(path) for path in self.styles],
+            weights=self.weights,
+            style_at={scales: read_usable(path) for scales, path in self.at},
+            masks=self.masks,
+            controls=controls,
+        )
+
+
+def style_plans(
+    styles: Sequence[WeightedPath], at: Sequence[tuple[tuple[int, ...], Path]], masks: Sequence[Path]
+) -> list[StylePlan]:
+    """What to stylise with: one plan per image of a folder, otherwise a single one.
+
+    Says on stderr how weights are normalised and which mask goes to which style. Raises click.UsageError for
+    combinations that say nothing.
+    """
+    if not styles and not at:
+        raise click.UsageError("Missing argument 'STYLE': expected an image, a folder, or --style-at")
+    try:
+        if at:
+            check_scales([scales for scales, _ in at], has_fallback=bool(styles))
+        weighted = any(style.weight is not None for style in styles)
+        given = tuple(1.0 if style.weight is None else style.weight for style in styles)
+        weights = tuple(normalized_weights(given)) if styles else ()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    folders = [style.path for style in styles if style.path.is_dir()]
+    if folders and len(styles) > 1:
+        raise click.UsageError(
+            f"{folders[0]} is a folder among {len(styles)} styles: give images to mix, or one folder alone"
+        )
+    if masks and (at or weighted):
+        raise click.UsageError("--mask gives every style a region: leave out the weights and --style-at")
+    if folders and masks:
+        raise click.UsageError(f"--mask needs one STYLE per region, got the folder {folders[0]}: name images")
+    if folders:
+        return [StylePlan(name, (file,), at=tuple(at)) for file, name in results_names(folders[0]).items()]
+
+    paths = tuple(style.path for style in styles)
+    name = "+".join(dict.fromkeys(path.stem for path in (*paths, *(path for _, path in at))))
+    if masks:
+        shares = _read_masks(masks, paths)
+        return [StylePlan(name, paths, masks=shares)]
+    if len(paths) > 1 and (not weighted or abs(sum(given) - 1) > 1e-6):
+        used = ", ".join(f"{path.name} {w:.3g}" for path, w in zip(paths, weights, strict=True))
+        click.echo(f"weights, normalised to sum 1: {used}", err=True)
+    return [StylePlan(name, paths, weights=weights if paths else None, at=tuple(at))]
+
+
+def _read_masks(masks: Sequence[Path], styles: Sequence[Path]) -> Tensor:
+    """[R,H,W] from --mask files; says which style has how much. UsageError for a wrong number of them."""
+    if len(styles) < 2 or len(masks) not in (1, len(styles)):
+        raise click.UsageError(
+            f"got {len(styles)} styles and {len(masks)} masks: expected two styles or more, and one --mask "
+            "per style or a single one for all"
+        )
+    images = [read_image(path) for path in masks]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            shares = make_masks(images, len(styles))
+        except ImageError as error:
+            raise ImageError(f"--mask {', '.join(map(str, masks))}: {error}") from error
+    for warning in caught:
+        click.echo(f"Warning: --mask {', '.join(map(str, masks))}: {warning.message}", err=True)
+    parts = (f"{path.name} {share.mean():.0%}" for path, share in zip(styles, shares, strict=True))
+    click.echo(f"regions: {', '.join(parts)}", err=True)
+    return shares
+
+
+def read_usable(path: Path) -> np.ndarray:
+    """uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model."""
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(
+            f"{path} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}: "
+            "give a larger image"
+        )
+    return image

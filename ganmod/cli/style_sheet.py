@@ -1,0 +1,124 @@
+"""The sheet of `ganmod stylize --sheet`: contents x styles x the values of one control, to choose by eye."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from ganmod.cli.style_arguments import StylePlan, read_usable
+from ganmod.images import make_grid, read_image, resize_short_side, write_image
+from metrics.report import Report
+from style_transfer.controls import Controls
+from style_transfer.model import StyleTransferModel
+
+CELL = 192  # pixels, short side of a result where no --size is given
+LIMIT = 400  # pictures on one page
+NUMBERS = ("alpha", "rotate-style", "style-scale")
+WORDS = ("preserve-color",)
+
+
+class Sweep(NamedTuple):
+    """A control and the values to show it at."""
+
+    control: str
+    values: tuple[float | str, ...]
+
+    def over(self, controls: Controls) -> Iterator[tuple[str, Controls]]:
+        """(label, controls with the value) for each value."""
+        for value in self.values:
+            label = f"{self.control} {value if isinstance(value, str) else f'{value:g}'}"
+            yield label, _with(controls, self.control, value)
+
+
+class SweepArgument(click.ParamType):
+    """CONTROL=V1,V2,... -> Sweep."""
+
+    name = "sweep"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Sweep:
+        if isinstance(value, Sweep):
+            return value
+        control, _, text = str(value).partition("=")
+        if control not in (*NUMBERS, *WORDS):
+            known = ", ".join((*NUMBERS, *WORDS))
+            self.fail(
+                f"{value!r}: expected CONTROL=VALUE,VALUE,... with CONTROL one of {known}, such as "
+                "alpha=0.25,0.5,1",
+                param,
+                ctx,
+            )
+        values: list[float | str] = []
+        for part in text.split(","):
+            try:
+                values.append(part.strip() if control in WORDS else float(part))
+                _with(Controls(), control, values[-1])
+            except ValueError as error:
+                reason = f"{part!r} is no number" if "could not convert" in str(error) else str(error)
+                self.fail(f"{value!r}: {reason}", param, ctx)
+        return Sweep(control, tuple(values))
+
+
+def _with(controls: Controls, control: str, value: float | str) -> Controls:
+    changes: dict[str, Any] = {control.replace("-", "_"): value}
+    return replace(controls, **changes)
+
+
+def write_sheet(
+    out: Path,
+    model: StyleTransferModel,
+    contents: Mapping[Path, str],
+    plans: Sequence[StylePlan],
+    sweep: Sweep,
+    *,
+    controls: Controls,
+    size: int | None,
+) -> tuple[Path, Path]:
+    """Write sheet.jpg and sheet.html into the folder `out` -> their paths.
+
+    One row per content and style: the content, the style (if it is one image), then the control's values.
+    Raises click.UsageError for more than 400 pictures.
+    """
+    total = len(contents) * len(plans) * len(sweep.values)
+    if total > LIMIT:
+        raise click.UsageError(
+            f"--sheet: {len(contents)} contents x {len(plans)} styles x {len(sweep.values)} values are "
+            f"{total} pictures, expected at most {LIMIT}: give fewer"
+        )
+    images = {file: read_usable(file) for file in contents}
+    labels = [label for label, _ in sweep.over(controls)]
+    columns = ["content", "style", *labels]
+    report = Report(f"{sweep.control} at {len(labels)} values")
+    report.paragraph(
+        f"{len(contents)} contents x {len(plans)} styles, from left to right: {', '.join(labels)}."
+    )
+    rows: list[list[np.ndarray | None]] = []
+    bar = tqdm(total=total, unit="img", disable=None)
+    by_plan: list[dict[Path, list[np.ndarray]]] = []
+    for plan in plans:
+        loaded = [plan.load(model, changed) for _, changed in sweep.over(controls)]
+        by_plan.append({file: [] for file in images})
+        for file, image in images.items():
+            for styled in loaded:
+                by_plan[-1][file].append(styled.apply(image, size=size or CELL))
+                bar.update()
+    bar.close()
+    shown = {file: resize_short_side(image, size or CELL) for file, image in images.items()}
+    for file, name in contents.items():
+        report.heading(name)
+        for plan, results in zip(plans, by_plan, strict=True):
+            style = read_image(plan.picture) if plan.picture.exists() else None
+            row: list[np.ndarray | None] = [shown[file], style, *results[file]]
+            rows.append(row)
+            grid = make_grid([row], column_labels=columns, cell_size=shown[file].shape[:2])
+            report.figure(grid, f"{name} in the style of {plan.name}")
+    sheet, page = out / "sheet.jpg", out / "sheet.html"
+    height, width = (max(image.shape[i] for image in shown.values()) for i in (0, 1))
+    write_image(sheet, make_grid(rows, column_labels=columns, cell_size=(height, width)))
+    report.write(page)
+    return sheet, page

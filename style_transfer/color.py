@@ -1,0 +1,87 @@
+"""The content's colours in the style's strokes, by luminance or by covariance.
+
+After Gatys et al., "Preserving Color in Neural Artistic Style Transfer" (2016). Images are RGB [N,3,H,W] in
+[0,1]. Chroma is RGB minus luma: what is left of a pixel when its grey is taken off.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)  # Rec. 601, the Y of YIQ
+_STEPS = 20  # of the search for a mean chroma: what a step loses to the gamut's border, the next one adds
+
+
+def luma(images: Tensor) -> Tensor:
+    """Rec. 601 luma: [N,3,H,W] -> [N,1,H,W]."""
+    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
+    return torch.einsum("nchw,c->nhw", images, weights)[:, None]
+
+
+def grey(images: Tensor) -> Tensor:
+    """[N,3,H,W] -> their luma in all three channels."""
+    return luma(images).expand_as(images)
+
+
+def match_luma(style: Tensor, content: Tensor) -> Tensor:
+    """The style in grey, with the mean and deviation of the content's luma (Gatys et al. 2016, Eq. 10).
+
+    style [1 or N,3,S,S], content [N,3,H,W] -> [N,3,S,S], clamped to [0,1].
+    """
+    y, target = luma(style), luma(content)
+    dims = (2, 3)
+    mean, deviation = y.mean(dims, keepdim=True), y.std(dims, keepdim=True, correction=0)
+    wanted, spread = target.mean(dims, keepdim=True), target.std(dims, keepdim=True, correction=0)
+    matched = (y - mean) * (spread / deviation.clamp_min(1e-3)) + wanted
+    return matched.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def with_luma(content: Tensor, stylized: Tensor) -> Tensor:
+    """The luma of one image with the chroma of another: [N,3,H,W] both -> [N,3,H,W].
+
+    Where they do not fit into RGB together, the luma gives way, so that the chroma stays the content's.
+    """
+    chroma = content - luma(content)
+    low, high = -chroma.amin(dim=1, keepdim=True), 1 - chroma.amax(dim=1, keepdim=True)
+    return luma(stylized).clamp(low, high) + chroma
+
+
+def match_color(style: Tensor, content: Tensor, *, eps: float = 1e-4) -> Tensor:
+    """The style in colours with the content's mean and covariance (CORAL; Gatys et al. 2016, Eq. 1-5).
+
+    style [1 or N,3,S,S], content [N,3,H,W] -> [N,3,S,S], clamped to [0,1]. The covariances' square roots are
+    the symmetric ones, so that colours turn as little as possible. eps: variance added to both, or the noise
+    of a grey style would be blown up to colours.
+    """
+    s, t = style.flatten(2).double(), content.flatten(2).double()  # [N,3,P]
+    mean, wanted = s.mean(dim=2, keepdim=True), t.mean(dim=2, keepdim=True)
+    whiten, color = _power(_covariance(s - mean, eps), -0.5), _power(_covariance(t - wanted, eps), 0.5)
+    matched = (color @ whiten) @ (s - mean) + wanted  # [N,3,P]
+    return matched.unflatten(2, style.shape[2:]).clamp(0, 1).to(style.dtype)
+
+
+def _covariance(centered: Tensor, eps: float) -> Tensor:
+    """[N,3,P] of mean 0 -> [N,3,3]."""
+    eye = torch.eye(3, dtype=centered.dtype, device=centered.device)
+    return centered @ centered.transpose(1, 2) / centered.shape[2] + eps * eye
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    """A symmetric positive matrix [N,3,3] to a real power."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.pow(exponent)[:, None]) @ vectors.transpose(1, 2)
+
+
+def shift_chroma(images: Tensor, content: Tensor) -> Tensor:
+    """Images [N,3,H,W] with one shift of colour each, to the content's mean chroma; the mean luma stays.
+
+    Clamped to [0,1]; the shift makes up for what the clamping takes.
+    """
+    target = (content - luma(content)).mean(dim=(2, 3), keepdim=True)
+    shift = torch.zeros_like(target)
+    shifted = images
+    for _ in range(_STEPS):
+        shift = shift + target - (shifted - luma(shifted)).mean(dim=(2, 3), keepdim=True)
+        shifted = (images + shift).clamp(0, 1)
+    return shifted

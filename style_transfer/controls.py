@@ -1,0 +1,179 @@
+"""The controls of stylisation together: strength, turned and scaled styles, colours, mixtures, masks.
+
+sunset = ControlledStyle(model, [painting, texture], weights=[0.7, 0.3], controls=Controls(style_scale=2))
+stylized = sunset.apply(photo)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from style_transfer.color import grey, match_color, match_luma, shift_chroma, with_luma
+from style_transfer.mixing import check_scales, mix_params, normalized_weights, pick_scales
+from style_transfer.model import StyleTransferModel
+from style_transfer.prepare import (
+    check_turn,
+    from_batch,
+    interpolate_params,
+    resize_content,
+    spread_params,
+    to_batch,
+    turn_style,
+)
+
+PreserveColor = Literal["none", "luminance", "coral"]
+Image = np.ndarray | Tensor  # uint8 [H,W,3], or float [3,H,W] or [1,3,H,W] in [0,1]
+
+
+@dataclass(frozen=True)
+class Controls:
+    """How styles are applied; as they stand, plain stylisation. ValueError for values out of range.
+
+    alpha: 0 (the content's own style) to 1. rotate_style: degrees counter-clockwise. style_scale: width of
+    the strokes, 0.1 to 10 times the style's. preserve_color: "luminance" transfers brightness only and keeps
+    every pixel's chroma; "coral" gives the style the content's colours first, and the result its mean chroma.
+    """
+
+    alpha: float = 1.0
+    rotate_style: float = 0.0
+    style_scale: float = 1.0
+    preserve_color: PreserveColor = "none"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha is {self.alpha}, expected a number from 0 (content) to 1 (style)")
+        check_turn(self.rotate_style, self.style_scale)
+        if self.preserve_color not in get_args(PreserveColor):
+            raise ValueError(
+                f"preserve_color is {self.preserve_color!r}, expected one of "
+                f"{', '.join(get_args(PreserveColor))}"
+            )
+
+
+class ControlledStyle:
+    """Styles that are prepared, and as far as possible predicted, once, for any number of contents.
+
+    styles: images of any size, mixed by `weights` (equal ones if None; normalised to sum 1). style_at: styles
+    of single scales, {(1, 2): image} with 1 coarse to 4 fine; the mixture of `styles` has the others. masks
+    [R,H,W] from `style_transfer.masks.make_masks`: each style has a region instead. Raises ValueError for
+    combinations that say nothing, with what to do.
+    """
+
+    def __init__(
+        self,
+        model: StyleTransferModel,
+        styles: Sequence[Image],
+        *,
+        weights: Sequence[float] | None = None,
+        style_at: Mapping[tuple[int, ...], Image] | None = None,
+        masks: Tensor | None = None,
+        controls: Controls | None = None,
+    ) -> None:
+        style_at = dict(style_at or {})
+        if not styles and not style_at:
+            raise ValueError("got no style, expected one at least")
+        if masks is not None and (weights is not None or style_at):
+            raise ValueError(
+                "got masks together with weights or styles per scale, expected one of them: with masks, "
+                "every region has one style"
+            )
+        if masks is not None and len(masks) != len(styles):
+            raise ValueError(f"got {len(styles)} styles and {len(masks)} masks, expected one mask per style")
+        if weights is not None and len(weights) != len(styles):
+            raise ValueError(
+                f"got {len(styles)} styles and {len(weights)} weights, expected one weight per style"
+            )
+        if style_at:
+            check_scales(list(style_at), has_fallback=bool(styles))
+        self.model = model
+        self.controls = controls or Controls()
+        self.weights = normalized_weights(weights or [1.0] * len(styles)) if styles else []
+        self.scales = list(style_at)
+        self.masks = masks
+        self._prepared = [self._prepare(style) for style in (*styles, *style_at.values())]
+        self._predicted: list[list[Any]] | None = None  # kept where they do not depend on the content
+
+    def _prepare(self, style: Image) -> Tensor:
+        images = to_batch(style, "style").to(self.model.feature_rms.device)
+        if len(images) != 1:
+            raise ValueError(f"a style is a batch of {len(images)} images, expected one: give several styles")
+        return turn_style(
+            images,
+            self.model.spec.style_image_size,
+            degrees=self.controls.rotate_style,
+            scale=self.controls.style_scale,
+        )
+
+    def params(self, content: Image) -> list[list[Any]]:
+        """The parameters for a content: one list per region, a single one without masks."""
+        images = to_batch(content, "content").to(self.model.feature_rms.device)
+        mixed = self._predicted if self._predicted is not None else self._combined(images)
+        if self.controls.preserve_color == "none":
+            self._predicted = mixed
+        if self.controls.alpha < 1:
+            own = self.model.predict_style(self._seen(images))
+            mixed = [
+                interpolate_params(own, spread_params(p, len(images)), self.controls.alpha) for p in mixed
+            ]
+        return mixed
+
+    @torch.inference_mode()
+    def _combined(self, content: Tensor) -> list[list[Any]]:
+        """Predict all styles, coloured for this content, and put them together: one list per region."""
+        predicted = [self.model.predict(self._colored(style, content)) for style in self._prepared]
+        num_mixed = len(predicted) - len(self.scales)
+        if self.masks is not None:
+            return predicted
+        mixture = mix_params(predicted[:num_mixed], self.weights) if num_mixed else None
+        if not self.scales:
+            assert mixture is not None  # there is a style
+            return [mixture]
+        return [pick_scales(dict(zip(self.scales, predicted[num_mixed:], strict=True)), mixture)]
+
+    def _colored(self, style: Tensor, content: Tensor) -> Tensor:
+        match self.controls.preserve_color:
+            case "luminance":
+                return match_luma(style, content)
+            case "coral":
+                return match_color(style, content)
+            case _:
+                return style
+
+    def _seen(self, content: Tensor) -> Tensor:
+        """The content as the model gets it."""
+        return grey(content) if self.controls.preserve_color == "luminance" else content
+
+    @torch.inference_mode()
+    def apply(
+        self,
+        content: Image,
+        *,
+        size: int | None = None,
+        stylize: Callable[[Tensor, list[Any]], Tensor] | None = None,
+    ) -> Any:
+        """Stylise a content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; the result is alike.
+
+        size: the result's short side in pixels, None as the content. stylize: images [N,3,H,W], parameters ->
+        images, stands for `model.apply_params`, as by tiles. Raises ValueError for contents below 16 pixels
+        and for masks with `stylize`, and ImageError where the masks have another aspect.
+        """
+        if stylize is not None and self.masks is not None:
+            raise ValueError("got masks and another way to stylise: one image is stylised whole with masks")
+        params = self.params(content)
+        images = resize_content(to_batch(content, "content"), size)
+        seen = self._seen(images)
+        if self.masks is None:
+            out = (stylize or self.model.apply_params)(seen, params[0])
+        else:
+            out = self.model.apply_regions(seen, params, self.masks)
+        if self.controls.preserve_color == "luminance":
+            out = with_luma(images, out)
+        elif self.controls.preserve_color == "coral":
+            out = shift_chroma(out, images)
+        return from_batch(out, content)

@@ -1,0 +1,116 @@
+"""Spatial masks: which style goes where. A grey mask for two styles, colours or several masks for any number.
+
+Masks are shares of every pixel, float [R,H,W] with sum 1 over the R regions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ganmod.images import ImageError
+
+ASPECT_TOLERANCE = 0.02  # a mask drawn at another size is a pixel off by rounding
+SAME_COLOR = 48  # grey levels in every channel: JPEG and smooth edges blur a mask's colours by less
+AREA = 0.005  # share of the pixels: colours that cover less, and are near no other, lie between two regions
+_LUMA = np.array([299, 587, 114])  # Rec. 601, thousandths
+
+
+def make_masks(images: Sequence[np.ndarray], num_styles: int) -> Tensor:
+    """Mask images, uint8 [H,W,3] each -> shares float [R,H,W], R = num_styles, sum 1.
+
+    One grey image for two styles: white is the first, black the second, grey a blend. One image in colours
+    for any number: regions in the order of their colours from light to dark. As many images as styles: each
+    is white where its style goes; overlaps share. Warns (UserWarning) of regions without a pixel. Raises
+    ValueError for another number of masks than 1 and num_styles, ImageError for masks that do not fit.
+    """
+    if num_styles < 2:
+        raise ValueError(f"got a mask and {num_styles} style, expected two styles at least: one per region")
+    if len(images) == 1:
+        image = images[0]
+        is_grey = bool((image == image[..., :1]).all())
+        if num_styles == 2 and is_grey:
+            white = torch.from_numpy(image[..., 0].astype(np.float32) / 255)
+            masks = torch.stack([white, 1 - white])
+        else:
+            masks = color_regions(image, num_styles)
+    elif len(images) == num_styles:
+        masks = _joined(images)
+    else:
+        raise ValueError(
+            f"got {num_styles} styles and {len(images)} masks: expected one mask per style, or a single mask "
+            f"with {num_styles} regions"
+        )
+    empty = [str(i + 1) for i, mask in enumerate(masks) if mask.max() == 0]
+    if empty:
+        warnings.warn(
+            f"the mask gives no pixel to style {' and '.join(empty)} of {num_styles}: "
+            "expected every region to appear, check that it is the right file",
+            stacklevel=2,
+        )
+    return masks
+
+
+def color_regions(image: np.ndarray, num_regions: int) -> Tensor:
+    """A mask in `num_regions` colours, uint8 [H,W,3] -> float [R,H,W] of 0 and 1, light to dark.
+
+    Colours near one another (JPEG, smooth edges) count as one. Raises ImageError, which lists the colours
+    found, for another number of them.
+    """
+    colors, place, counts = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True, return_counts=True)
+    centers: list[np.ndarray] = []
+    for i in np.argsort(-counts, kind="stable"):
+        if counts[i] < AREA * len(place):
+            break
+        if all(np.abs(colors[i].astype(int) - center).max() > SAME_COLOR for center in centers):
+            centers.append(colors[i].astype(int))
+    centers.sort(key=lambda color: (-int(color @ _LUMA), *color))
+    if len(centers) != num_regions:
+        listed = ", ".join(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in centers[:8]) or "none that covers an area"
+        raise ImageError(
+            f"the mask has {len(centers)} colours ({listed}), expected {num_regions}, one per style: paint "
+            "each region in one colour of its own, or give one mask per style"
+        )
+    away = np.stack([np.square(colors.astype(int) - center).sum(axis=1) for center in centers])
+    nearest = away.argmin(axis=0)[place.reshape(-1)].reshape(image.shape[:2])
+    return torch.stack([torch.from_numpy(nearest == i).float() for i in range(num_regions)])
+
+
+def _joined(images: Sequence[np.ndarray]) -> Tensor:
+    """One uint8 [H,W,3] per style -> float [R,H,W], divided by their sum."""
+    shapes = [image.shape[:2] for image in images]
+    if len(set(shapes)) > 1:
+        listed = ", ".join(f"{h} x {w}" for h, w in shapes)
+        raise ImageError(f"the masks are {listed} pixels, expected one size: draw them over one picture")
+    masks = torch.stack([torch.from_numpy((image @ _LUMA) / 255_000).float() for image in images])
+    total = masks.sum(dim=0)
+    bare = (total < 1 / 255).float().mean().item()
+    if bare > 0:
+        raise ImageError(
+            f"{bare:.1%} of the pixels are black in all {len(images)} masks, expected every pixel in one at "
+            "least: make the last mask the rest of the image"
+        )
+    return masks / total
+
+
+def fit_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Masks [R,h,w] brought to an image of height x width, sum 1 kept; ImageError for another aspect."""
+    own_height, own_width = masks.shape[1:]
+    if (own_height, own_width) == (height, width):
+        return masks
+    # Rounding to whole pixels moves the aspect of small masks by more than the tolerance.
+    slack = max(ASPECT_TOLERANCE, 1 / min(own_height, own_width, height, width))
+    if abs(own_width * height / (own_height * width) - 1) > slack:
+        raise ImageError(
+            f"the mask is {own_height} x {own_width} pixels, the content {height} x {width}: expected one "
+            "aspect ratio (height x width), so draw or crop the mask over the content"
+        )
+    resized = F.interpolate(
+        masks[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False
+    )[0]
+    return resized.clamp(0, 1) / resized.clamp(0, 1).sum(dim=0)
