@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import yaml
-from compare_style import named, write_small_jpeg
 from torch import Tensor
 from tqdm import tqdm
 
 from ganmod import load
 from ganmod.feature_spaces import FeatureSpace, load_feature_space, metric_name
 from ganmod.images import make_grid
+from ganmod.small_jpeg import write_small_jpeg
 from ganmod.stylegan2 import Generator
 from metrics.feature_statistics import FeatureStatistics, statistics_of_images
 from metrics.frechet import GaussianStatistics, frechet_distance
@@ -216,6 +216,14 @@ def write_report(
             }
             report.curves(series, label, name, f"{name} while training", log_y=True)
     report.write(file)
+
+
+def named(text: str) -> tuple[str, Path]:
+    """NAME=PATH, for argparse."""
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=PATH")
+    return name, Path(path)
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ class InterpolationScore:
 
     @property
     def kept_strength(self) -> float:
-        """Strength half-way over that of the ends: 1 where strokes turn, 0 where both ends are overlaid."""
+        """Strength half-way over that of the ends: near 1 where strokes turn, less where overlaid."""
         ends = (self.strengths[0] + self.strengths[-1]) / 2
         return self.strengths[len(self.strengths) // 2] / ends if ends > 0 else 0.0
 

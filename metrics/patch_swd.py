@@ -33,41 +33,63 @@ def match_histogram(values: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matched[place].reshape(values.shape)
 
 
+class PatchTarget:
+    """The patches of one image, sorted along every direction once, to measure many others against."""
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        *,
+        num_scales: int = NUM_SCALES,
+        max_patches: int | None = MAX_PATCHES,
+        seed: int = 0,
+    ) -> None:
+        """image: as for `luma`. Scales are 1, 1/2, 1/4 ...; max_patches of each are drawn at random, None
+        takes all. Raises ValueError when the smallest scale holds no patch.
+        """
+        self.grey = luma(image)
+        self.num_scales, self.max_patches, self.seed = num_scales, max_patches, seed
+        self.directions = unit_projections(seed)
+        self.projections = self._sorted(self.grey)
+
+    def distance(self, image: np.ndarray, *, match: bool = True) -> float:
+        """Patch-SWD of another image of any size, in grey levels of [0,1]; see `patch_swd`."""
+        grey = luma(image)
+        distances = []
+        for own, other in zip(
+            self.projections,
+            self._sorted(match_histogram(grey, self.grey) if match else grey),
+            strict=True,
+        ):
+            count = min(own.shape[1], other.shape[1])
+            distances.append(float(np.abs(_resampled(own, count) - _resampled(other, count)).mean()))
+        return float(np.mean(distances))
+
+    def _sorted(self, grey: np.ndarray) -> list[np.ndarray]:
+        """float [H,W] -> per scale, float32 [256,n]."""
+        least = PATCH * 2 ** (self.num_scales - 1)
+        if min(grey.shape) < least:
+            raise ValueError(
+                f"got an image {list(grey.shape)}, expected sides of at least {least} for "
+                f"{self.num_scales} scales: use larger images or fewer scales"
+            )
+        projections = []
+        for scale in range(self.num_scales):
+            grey = _halved(grey) if scale else grey
+            projections.append(_sorted_projections(grey, self.directions, self.max_patches, self.seed))
+        return projections
+
+
 def patch_swd(
-    image: np.ndarray,
-    target: np.ndarray,
-    *,
-    match: bool = True,
-    num_scales: int = NUM_SCALES,
-    max_patches: int | None = MAX_PATCHES,
-    seed: int = 0,
+    image: np.ndarray, target: np.ndarray, *, match: bool = True, max_patches: int | None = MAX_PATCHES
 ) -> float:
     """Sliced Wasserstein distance between the luma patches of two images, in grey levels; 0 if equal.
 
-    image, target: as for `luma`; sizes may differ. Mean over 256 random unit projections and over the scales
-    1, 1/2, 1/4 ... of the mean absolute difference of the sorted projections. match: give the image the
-    target's histogram first. max_patches: of each image and scale, drawn at random; None takes all.
-    Raises ValueError when the smallest scale holds no patch.
+    image, target: as for `luma`, sides of at least 28; sizes may differ. Mean over 256 random unit
+    projections and the scales 1, 1/2, 1/4 of the mean absolute difference of the sorted projections. match:
+    give the image the target's histogram first.
     """
-    a, b = luma(image), luma(target)
-    least = PATCH * 2 ** (num_scales - 1)
-    if min(a.shape + b.shape) < least:
-        raise ValueError(
-            f"got images {list(a.shape)} and {list(b.shape)}, expected sides of at least {least} for "
-            f"{num_scales} scales: use larger images or fewer scales"
-        )
-    if match:
-        a = match_histogram(a, b)
-    directions = unit_projections(seed)
-    distances = []
-    for scale in range(num_scales):
-        if scale:
-            a, b = _halved(a), _halved(b)
-        projected = [_sorted_projections(i, directions, max_patches, seed) for i in (a, b)]
-        count = min(i.shape[1] for i in projected)
-        first, second = (_resampled(i, count) for i in projected)
-        distances.append(float(np.abs(first - second).mean()))
-    return float(np.mean(distances))
+    return PatchTarget(target, max_patches=max_patches).distance(image, match=match)
 
 
 def unit_projections(seed: int = 0) -> np.ndarray:

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganmod.images import center_crop, resize, to_tensor
-from metrics.patch_swd import match_histogram, patch_swd
+from metrics.patch_swd import PatchTarget, match_histogram
 from metrics.structure import (
     circular_emd,
     coherence,
@@ -107,13 +107,14 @@ class RotationScore:
 
 
 def turned_crop(image: np.ndarray, degrees: float) -> np.ndarray:
-    """The middle of uint8 [H,W,3] turned counter-clockwise -> uint8 [S,S,3], S = min(H,W) / sqrt(2), less 2.
+    """The middle of uint8 [H,W,3] turned counter-clockwise -> uint8 [S,S,3], S about min(H,W) / sqrt(2) - 2.
 
     The crop has the same size at every angle, 0 included, so that the texture's scale stays, and no corner of
     it lies outside the image.
     """
     side = min(image.shape[:2])
     inner = math.floor(side / math.sqrt(2)) - 2  # what the interpolation reads beyond its corners
+    inner -= (side - inner) % 2  # else its middle were half a pixel beside the centre of the turn
     if inner < 1:
         raise ValueError(f"got an image {list(image.shape)}, expected sides of at least 5 pixels to turn it")
     picture = Image.fromarray(center_crop(image, side))
@@ -221,10 +222,10 @@ def score_structure(
         images = style.images[::3]
         by_content = np.zeros(len(contents))
         for image in images:
-            params = _predict(contestant, image, contents[0])
+            params, patches = _predict(contestant, image, contents[0]), PatchTarget(image)
             for c in range(len(contents)):
                 result = contestant.model.decode(features[c], params).clamp(0, 1)
-                by_content[c] += patch_swd(to_array(result), image) / len(images)
+                by_content[c] += patches.distance(to_array(result)) / len(images)
                 done()
         scores += [(c, s, float(value)) for c, value in enumerate(by_content)]
     return scores

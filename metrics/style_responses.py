@@ -115,17 +115,20 @@ def to_json(rows: Sequence[ResponseRow]) -> list[dict[str, Any]]:
     return [
         {"model": row.model}
         | plain(row)
-        | {"rotation": [_rounded(asdict(s)) for s in row.rotation]}
-        | {"interpolation": [_rounded(asdict(s)) for s in row.interpolation]}
+        | {"rotation": _columns(row.rotation), "interpolation": _columns(row.interpolation)}
         | {"undirected_patch_swd_each": _rounded(row.values.get("undirected_patch_swd", []))}
         for row in rows
     ]
 
 
+def _columns(scores: Sequence[RotationScore] | Sequence[InterpolationScore]) -> dict[str, list[Any]]:
+    """{field: its value in every score}, which repeats no name."""
+    each = [asdict(score) for score in scores]
+    return {name: [_rounded(score[name]) for score in each] for name in (each[0] if each else {})}
+
+
 def _rounded(value: Any) -> Any:
-    """Floats inside plain containers to four digits after the point."""
+    """Floats inside lists and tuples to three digits after the point."""
     if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
+        return round(value, 3)
     return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value

@@ -24,7 +24,7 @@ from torch import Tensor
 from ganmod.features import VGGFeatures
 from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
 from metrics.image_similarity import ssim
-from metrics.patch_swd import patch_swd
+from metrics.patch_swd import PatchTarget
 
 TIMED_SIZES = (256, 512, 1024)
 # What is measured of every pair, with the heading of its column. Lower is better in all but SSIM.
@@ -120,7 +120,7 @@ def score_pairs(
     scores = []
     for s, style in enumerate(styles):
         params = contestant.model.predict(contestant.prepare_style(style))
-        style_target, style_array = loss_network.normalized(style), to_array(style)
+        style_target, patches = loss_network.normalized(style), PatchTarget(to_array(style))
         for c, content in enumerate(contents):
             result = contestant.model.decode(features[c], params).clamp(0, 1)
             found, array = loss_network.normalized(result), to_array(result)
@@ -136,7 +136,7 @@ def score_pairs(
                 )
             if lpips is not None:
                 values["lpips"] = float(lpips(content, result))
-            values |= {"ssim": ssim(content_arrays[c], array), "patch_swd": patch_swd(array, style_array)}
+            values |= {"ssim": ssim(content_arrays[c], array), "patch_swd": patches.distance(array)}
             scores.append(PairScores(content=c, style=s, values=values))
             done()
     return scores
@@ -153,9 +153,11 @@ def time_models(
 ) -> dict[str, tuple[dict[int, float], float]]:
     """{name: ({size: seconds per image}, seconds per style)}: medians of `repeats`, one warm-up aside.
 
-    The models take turns in every round, so that load from elsewhere falls on all of them. style: [1,3,H,W],
-    on the device to be timed.
+    The models take turns in every round, so that load from elsewhere falls on all of them. One thread of a
+    CPU is timed by its own clock, which stands still while others run. style: [1,3,H,W], on the device to be
+    timed.
     """
+    clock = time.process_time if style.device.type == "cpu" and num_threads == 1 else time.perf_counter
     jobs: dict[tuple[str, int], Callable[[], object]] = {}
     for c in contestants:
         prepared = c.prepare_style(style)
@@ -168,12 +170,12 @@ def time_models(
     with _threads(num_threads):
         for i in range(repeats + 1):
             for job, run in jobs.items():
-                begin = time.perf_counter()
+                begin = clock()
                 run()
                 if style.is_cuda:  # calls return before the GPU has done its work
                     torch.cuda.synchronize(style.device)
                 if i:
-                    taken[job].append(time.perf_counter() - begin)
+                    taken[job].append(clock() - begin)
     median = {job: statistics.median(seconds) for job, seconds in taken.items()}
     return {c.name: ({size: median[c.name, size] for size in sizes}, median[c.name, 0]) for c in contestants}
 
@@ -283,7 +285,7 @@ def to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
     return [
         plain(row)
         | {"pair_values": list(row.means)}
-        | {"pairs": [[s.content, s.style, *(round(v, 5) for v in s.values.values())] for s in row.pairs]}
+        | {"pairs": [[s.content, s.style, *(round(v, 4) for v in s.values.values())] for s in row.pairs]}
         for row in rows
     ]
 

@@ -46,6 +46,7 @@ from style_transfer.procedural_styles import draw_style
 from training.distributed import chosen_device
 
 UNCHANGED, COPIED = "(content unchanged)", "(style itself)"
+REPEATS = 5  # of the timing
 DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged
 LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
 
@@ -249,7 +250,9 @@ def _rows(
             scores.append(score(contestant, contents, images))
     click.echo("measure the time of each model in turn", err=True)
     timed: dict[str, tuple[dict[int, float], float | None]] = {contestants[-1].name: ({}, None)}
-    timed |= style_table.time_models(contestants[:-1], images[0], num_threads=torch.get_num_threads())
+    timed |= style_table.time_models(
+        contestants[:-1], images[0], repeats=REPEATS, num_threads=torch.get_num_threads()
+    )
     return [style_table.make_row(c, s, *timed[c.name]) for c, s in zip(contestants, scores, strict=True)]
 
 
@@ -310,7 +313,12 @@ def _facts(
             "min_strength": MIN_STRENGTH,
             "min_coherence": MIN_COHERENCE,
         },
-        "timing": {"threads": torch.get_num_threads(), "repeats": 5, "statistic": "median"},
+        "timing": {
+            "threads": torch.get_num_threads(),
+            "repeats": REPEATS,
+            "statistic": "median",
+            "clock": "processor" if place.type == "cpu" and torch.get_num_threads() == 1 else "wall",
+        },
         "hardware": {
             "processor": cpu_name(),
             "cores": os.cpu_count(),

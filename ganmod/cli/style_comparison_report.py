@@ -23,13 +23,13 @@ EXPLANATIONS = (
     "Rotation response: a style turned by 0, 15 ... 165 degrees, cropped to one scale; A1 / (A0 + A1) of the "
     "orientation moments of the results where the content is flat: 1 strokes turn with the style, 0 they "
     "ignore it. Strength: how much of a result agrees on one direction; a response of little strength means "
-    "little. EMD: degrees between the orientation histograms of the results and of the style turned as given, "
-    "not turned, and turned by 90 more (the control: it must be the largest). LPIPS range: largest minus "
-    "smallest distance to the content over the angles: small where the content is kept alike at all of them.",
+    "little. EMD: degrees between the orientation histograms of the results and of the style turned as "
+    "given, not turned, and turned by 90 more (the control: it must be the largest). LPIPS range: largest "
+    "minus smallest distance to the content over the angles: small where all of them keep it alike.",
     "Interpolation: parameters of a style and of its quarter turn mixed at five weights. Ends apart: degrees "
     "between the histograms of the two ends. Monotone: share of the ways on which every step leads from one "
-    "end to the other. Half-way at: 0.5 is even. Strength kept half-way: near 1 the strokes turn, near 0 the "
-    "two directions are overlaid. Patch-SWD, no direction: to styles such as circles and squares; compare "
+    "end to the other. Half-way at: 0.5 is even. Strength kept half-way: near 1 the strokes turn, well below "
+    "it the two directions are overlaid. Patch-SWD, no direction: to such styles as circles; compare "
     "with the content unchanged.",
     "Standard errors in brackets count contents and styles as samples, not training seeds: small differences "
     "between models of one training each mean nothing. A model that was trained with the loss network of "

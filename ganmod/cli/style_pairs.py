@@ -48,7 +48,7 @@ class ImageNames:
         listed = [[(p.relative_to(folder).as_posix(), p) for p in list_images(folder)] for folder in folders]
         counts = Counter(name for images in listed for name, _ in images)
         for folder, images in zip(folders, listed, strict=True):
-            names = {f"{folder.name}/{n}" if counts[n] > 1 else n: path for n, path in images}
+            names = {f"{folder.resolve().name}/{n}" if counts[n] > 1 else n: path for n, path in images}
             if clash := sorted(names.keys() & self._files.keys()):
                 raise ValueError(f"two folders {folder.name!r} both hold {clash[0]}: rename one of them")
             self.by_folder.append(list(names))
