@@ -82,7 +82,9 @@ def test_everything_is_written_and_a_list_repeats_it(place, capsys):
     responses = {row["model"]: row for row in record["responses"]}
     assert responses["(content unchanged)"]["rotation_response"] < 1e-12
     assert responses["(style itself)"]["rotation_response"] > 0.95
-    structure = [responses[name]["undirected_patch_swd"] for name in ("(style itself)", "(content unchanged)")]
+    structure = [
+        responses[name]["undirected_patch_swd"] for name in ("(style itself)", "(content unchanged)")
+    ]
     assert structure[0] < 0.5 * structure[1]
     (difference,) = record["differences (mean, standard error)"].items()
     assert difference[0] == "weight_demod - adain"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,18 +18,15 @@ from ganmod.atomic_write import atomic_write
 from ganmod.cli import style_pairs, style_pictures
 from ganmod.cli.option_checks import check_device
 from ganmod.cli.style_comparison_report import Comparison, style_comparison_report, tables
+from ganmod.cli.style_facts import REPEATS, StyleInputs
 from ganmod.features import VGGFeatures, load_features
 from ganmod.images import read_image, to_tensor
 from ganmod.small_jpeg import write_small_jpeg
 from metrics import style_responses, style_table
 from metrics.interpolation_response import WEIGHTS, score_interpolation
 from metrics.lpips_distance import load_lpips
-from metrics.machine import cpu_name
 from metrics.rotation_response import (
     ANGLES,
-    MIN_COHERENCE,
-    MIN_STRENGTH,
-    WINDOW,
     TurnedStyle,
     score_rotation,
     score_structure,
@@ -46,9 +39,7 @@ from style_transfer.procedural_styles import draw_style
 from training.distributed import chosen_device
 
 UNCHANGED, COPIED = "(content unchanged)", "(style itself)"
-REPEATS = 5  # of the timing
 DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged
-LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
 
 Lpips = Callable[[Tensor, Tensor], Tensor]
 
@@ -105,13 +96,14 @@ def compare_style_models(
     content, styles: folders of images. loss_network, feature_weights: see `load_features`. lpips_weights:
     SqueezeNet 1.1; without it LPIPS is left out. size: short side of the contents and side of the styles in
     pixels. threads: of torch; None leaves them. pairs: the pairs.json of an earlier comparison, so that the
-    same images are used; None chooses at most 20 contents and 20 styles. Raises ValueError for files that are
-    missing or damaged.
+    same images are used; without it, or where it does not exist yet, at most 20 contents and 20 styles are
+    chosen and written there. Raises ValueError for files that are missing or damaged.
     """
     if not models:
         raise click.UsageError("no model is given: name at least one style-transfer model file")
     if out.is_file():
         raise click.UsageError(f"--out {out} is a file, but the results need a folder")
+    inputs = StyleInputs(models, content, styles, loss_network, feature_weights, lpips_weights, size)
     check_device(device)
     place = chosen_device(device)
     if threads is not None:
@@ -120,10 +112,10 @@ def compare_style_models(
     network = load_features(loss_network, path=feature_weights).to(place)
     lpips = None if lpips_weights is None else load_lpips(lpips_weights).to(place)
     content_names, style_names = style_pairs.ImageNames([content]), style_pairs.ImageNames(styles)
-    if pairs is None:
-        chosen = style_pairs.choose_pairs(content_names, style_names)
-    else:
+    if pairs is not None and pairs.exists():
         chosen = style_pairs.read_pairs(pairs)
+    else:
+        chosen = style_pairs.choose_pairs(content_names, style_names)
     drawn, from_files = _drawn_styles(chosen, size), _file_styles(chosen, style_names, size)
     chosen = replace(chosen, rotation_styles=tuple(style.name for style in from_files))
     turned = [*drawn, *from_files]
@@ -145,7 +137,7 @@ def compare_style_models(
         differences=_differences(rows[:-1], responses),
         turned=turned,
         pairs=chosen,
-        facts=_facts(models, loss_network, feature_weights, lpips_weights, size, place),
+        facts=inputs.facts(place),
     )
 
     contestants = [entry.contestant for entry in entries]
@@ -166,7 +158,8 @@ def compare_style_models(
     _write_pictures(contestants, _most_directed(drawn, 2), out, size, place)
     record = comparison.to_json()
     _write(out / "comparison.json", json.dumps(record) + "\n")
-    _write(out / "pairs.json", json.dumps(style_pairs.to_json(chosen), indent=1) + "\n")
+    for file in {out / "pairs.json", *([pairs] if pairs is not None and not pairs.exists() else [])}:
+        _write(file, json.dumps(style_pairs.to_json(chosen), indent=1) + "\n")
     _write(out / "table.md", tables(comparison) + "\n")
     _write(out / "table.csv", comparison.to_csv())
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, pairs.json", err=True)
@@ -291,46 +284,6 @@ def _write_pictures(
     if drawn:
         content = style_pictures.free_content(size, place)
         write_small_jpeg(out / "rotation.jpg", style_pictures.rotation_picture(contestants, content, drawn))
-
-
-def _facts(
-    models: Mapping[str, Path],
-    loss_network: str,
-    feature_weights: Path | None,
-    lpips_weights: Path | None,
-    size: int,
-    place: torch.device,
-) -> dict[str, Any]:
-    """What the figures depend on besides the images."""
-    return {
-        "size": size,
-        "models": {name: {"file": path.name, "sha256": _sha256(path)} for name, path in models.items()},
-        "loss_network": {"name": loss_network, "sha256": feature_weights and _sha256(feature_weights)},
-        "lpips": {"network": "SqueezeNet 1.1", "sha256": lpips_weights and _sha256(lpips_weights)},
-        "rotation": {
-            "angles": ANGLES,
-            "window": WINDOW,
-            "min_strength": MIN_STRENGTH,
-            "min_coherence": MIN_COHERENCE,
-        },
-        "timing": {
-            "threads": torch.get_num_threads(),
-            "repeats": REPEATS,
-            "statistic": "median",
-            "clock": "processor" if place.type == "cpu" and torch.get_num_threads() == 1 else "wall",
-        },
-        "hardware": {
-            "processor": cpu_name(),
-            "cores": os.cpu_count(),
-            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
-        },
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-    }
-
-
-def _sha256(path: Path) -> str:
-    file = path / "4SE.pth" if path.is_dir() else path  # the file that vgg19-slim reads of its folder
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _write(path: Path, text: str) -> None:

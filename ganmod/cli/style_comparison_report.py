@@ -126,6 +126,7 @@ def style_comparison_report(comparison: Comparison) -> Report:
         key: facts[key] for key in ("loss_network", "lpips", "rotation", "timing", "hardware", "versions")
     }
     report.code("\n".join(f"{key}: {value}" for key, value in rest.items()))
+    report.code(facts["command"])
     return report
 
 
