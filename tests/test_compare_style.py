@@ -63,7 +63,7 @@ def compare(place, *names, out="out", **changes):
 
 
 def test_everything_is_written_and_a_list_repeats_it(place, capsys):
-    record = compare(place, "adain", "weight_demod")
+    record = compare(place, "adain", "weight_demod", pairs=place / "list.json")
     shown = capsys.readouterr().out
     names = ["adain", "weight_demod", "(content unchanged)"]
     assert [row["model"] for row in record["rows"]] == names
@@ -90,6 +90,11 @@ def test_everything_is_written_and_a_list_repeats_it(place, capsys):
     assert difference[0] == "weight_demod - adain"
     assert {"style_loss", "patch_swd", "rotation_response"} <= difference[1].keys()
 
+    # The line to repeat it names files and folders only, and the list that was not there was made.
+    assert str(place) not in record["command"]
+    assert "--name adain=adain.safetensors" in record["command"]
+    assert (place / "list.json").read_text() == (place / "out" / "pairs.json").read_text()
+
     # The table is last, and LPIPS is said to be missing.
     assert shown.splitlines()[-1].startswith("| (content unchanged) | 0.000 (0.000)")
     assert "--lpips-weights" in shown
@@ -101,7 +106,7 @@ def test_everything_is_written_and_a_list_repeats_it(place, capsys):
     assert read_image(place / "out" / "comparison.jpg").std() > 0
     assert not (place / "out" / "rotation.jpg").exists()  # nothing was drawn that has a direction
 
-    again = compare(place, "weight_demod", out="again", pairs=place / "out" / "pairs.json", as_json=True)
+    again = compare(place, "weight_demod", out="again", pairs=place / "list.json", as_json=True)
     assert json.loads(capsys.readouterr().out) == again
     assert again["pairs"] == record["pairs"]
     np.testing.assert_allclose(again["rows"][0]["pairs"], record["rows"][1]["pairs"], atol=2e-4)
