@@ -53,7 +53,7 @@ class InterpolationScore:
         False too where the ends are less than 5 degrees apart: there is no way to go.
         """
         steps = [*np.diff(self.to_first), *-np.diff(self.to_last)]
-        return self.apart >= MIN_APART and min(steps) > -SLACK
+        return self.apart >= MIN_APART and float(min(steps)) > -SLACK
 
     @property
     def halfway(self) -> float:
