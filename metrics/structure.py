@@ -1,4 +1,4 @@
-"""Which way the strokes of an image run: structure tensor, orientation histograms, response to rotation.
+"""Which way the strokes of an image run: structure tensor, orientation histograms and their distance.
 
 Angles are in degrees in [0,180), counter-clockwise as displayed: 0 is a horizontal stroke, 90 an upright one.
 Inside, an orientation is a complex number whose argument is *twice* the angle: strokes have no head or tail,
@@ -8,8 +8,6 @@ so 0 and 180 degrees must be the same number (Bigun & Granlund 1987), and averag
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -45,8 +43,7 @@ def orientation_field(grey: np.ndarray, *, window: float = 4.0) -> np.ndarray:
             f"got an image {list(grey.shape)}, expected [H,W] above {2 * margin} pixels at window "
             f"{window:g}: give a larger image or a smaller window"
         )
-    down = gaussian_filter(grey, GRADIENT_SIGMA, order=(1, 0))
-    right = gaussian_filter(grey, GRADIENT_SIGMA, order=(0, 1))
+    down, right = _gradient(grey)
     # (right + i up)^2 has twice the gradient's angle; the stroke lies across, half a turn away in the double.
     doubled = -((right - 1j * down) ** 2)
     smooth = gaussian_filter(doubled.real, window) + 1j * gaussian_filter(doubled.imag, window)
@@ -114,50 +111,35 @@ def circular_emd(p: np.ndarray, q: np.ndarray) -> float:
     return float(np.abs(cumulated - np.median(cumulated)).sum() * 180 / len(p) / p.sum())
 
 
+def coherence(grey: np.ndarray, *, window: float = 4.0) -> float:
+    """How much of the change in float [H,W] has a direction within each neighbourhood -> [0,1].
+
+    Differences of the structure tensor's eigenvalues over their sums, both summed over the image. Strokes may
+    run different ways in different places: see `orientation_moment` for whether they agree. A flat image
+    gives 0.
+    """
+    directed = float(np.abs(orientation_field(grey, window=window)).sum())
+    down, right = _gradient(grey)
+    margin = math.ceil(2 * window)
+    energy = gaussian_filter(down**2 + right**2, window)[margin:-margin, margin:-margin]
+    total = float(energy.sum())
+    return directed / total if total > 1e-12 * energy.size else 0.0
+
+
 def flat_mask(image: np.ndarray, *, share: float = 0.5, window: float = 4.0) -> np.ndarray:
     """bool [H,W]: the `share` of pixels around which the image changes least.
 
     Measured there, the strokes of a stylized image are the style's, not the content's edges.
     """
-    grey = luma(image)
-    gradient = [gaussian_filter(grey, GRADIENT_SIGMA, order=order) for order in ((1, 0), (0, 1))]
-    energy = gaussian_filter(gradient[0] ** 2 + gradient[1] ** 2, window)
+    down, right = _gradient(luma(image))
+    energy = gaussian_filter(down**2 + right**2, window)
     return energy <= np.quantile(energy, share)
 
 
-@dataclass(frozen=True)
-class RotationResponse:
-    """How the strokes answer to a style turned by several angles.
-
-    follows: length of the part of the moments that turns with the style. stays: of the part that does not.
-    """
-
-    follows: float
-    stays: float
-
-    @property
-    def response(self) -> float:
-        """follows / (follows + stays) -> [0,1]: 1 strokes turn with the style, 0 they ignore it. 0/0 is 0."""
-        total = self.follows + self.stays
-        return self.follows / total if total > 0 else 0.0
-
-
-def rotation_response(moments: Sequence[complex], degrees: Sequence[float]) -> RotationResponse:
-    """Moments of the results for a style turned by `degrees`, spread evenly over [0,180) -> RotationResponse.
-
-    The two parts are the Fourier coefficients 0 and 1 of the moment as a function of the doubled angle.
-    """
-    if len(moments) != len(degrees) or len(degrees) < 3:
-        raise ValueError(
-            f"got {len(moments)} moments and {len(degrees)} angles, expected as many, at least 3: with "
-            "fewer, a part that turns cannot be told from one that stays"
-        )
-    z, turn = np.array(moments), np.exp(2j * np.radians(np.array(degrees)))
-    if abs(turn.mean()) > 1e-6 or abs((turn**2).mean()) > 1e-6:
-        raise ValueError(
-            f"got angles {list(degrees)}, expected them spread evenly over [0,180), as i * 180 / n"
-        )
-    return RotationResponse(follows=float(abs((z / turn).mean())), stays=float(abs(z.mean())))
+def _gradient(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(downwards, to the right), each [H,W], of the image blurred a little."""
+    down = gaussian_filter(grey, GRADIENT_SIGMA, order=(1, 0))
+    return down, gaussian_filter(grey, GRADIENT_SIGMA, order=(0, 1))
 
 
 def _fit_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

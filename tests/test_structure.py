@@ -5,6 +5,7 @@ import pytest
 
 from metrics.structure import (
     circular_emd,
+    coherence,
     flat_mask,
     from_moment,
     luma,
@@ -13,7 +14,6 @@ from metrics.structure import (
     orientation_field,
     orientation_histogram,
     orientation_moment,
-    rotation_response,
 )
 from style_transfer.procedural_styles import draw_style
 
@@ -92,6 +92,17 @@ def test_luma_weights_colors_and_scales_bytes():
         luma(image.astype(int))
 
 
+def test_coherence_tells_strokes_from_noise_wherever_they_run():
+    """A grating is wholly directed; half of it turned keeps its coherence but not its common direction."""
+    assert coherence(grating(20)) > 0.99
+    both = np.concatenate([grating(20)[:, :64], grating(110)[:, :64]], axis=1)
+    assert coherence(both, window=2) > 0.85
+    assert mean_orientation(both, window=2)[1] < 0.2
+    noise = np.random.default_rng(0).random((256, 256))
+    assert coherence(noise, window=2) == pytest.approx(0.28, abs=0.03)
+    assert coherence(np.full((SIZE, SIZE), 0.5)) == 0
+
+
 def test_histogram_puts_orientations_into_their_bins():
     histogram = orientation_histogram(np.exp(2j * np.radians([[2.0, 7.0, 7.5, 178.0]])) * [[1, 1, 2, 4]])
     expected = np.zeros(36)
@@ -125,22 +136,6 @@ def test_emd_measures_the_turn_of_a_grating():
 @pytest.mark.parametrize(("a", "b", "away"), [(0, 179, 1), (10, 100, 90), (45, 45, 0), (170, 20, 30)])
 def test_orientations_repeat_after_half_a_turn(a, b, away):
     assert orientation_difference(a, b) == orientation_difference(b, a) == away
-
-
-def test_rotation_response_separates_what_turns_from_what_stays():
-    angles = [i * 22.5 for i in range(8)]
-    turn = np.exp(2j * np.radians(angles))
-    assert rotation_response(-0.8 * turn, angles).response == pytest.approx(1)
-    assert rotation_response([0.5j] * 8, angles).response == pytest.approx(0)
-    mixed = rotation_response(0.6 * turn + 0.2, angles)
-    assert (mixed.follows, mixed.stays) == pytest.approx((0.6, 0.2))
-    assert mixed.response == pytest.approx(0.75)
-    assert rotation_response([0j] * 8, angles).response == 0
-    assert rotation_response(turn.conj(), angles).follows == pytest.approx(0)  # turned the wrong way
-    with pytest.raises(ValueError, match="spread evenly"):
-        rotation_response([1j] * 3, [0, 10, 20])
-    with pytest.raises(ValueError, match="at least 3"):
-        rotation_response([1j] * 2, [0, 90])
 
 
 def test_moment_of_minus_zero_is_at_zero_degrees():

@@ -1,20 +1,31 @@
 """If this fails, the comparison table shows other figures than those measured, or compares what differs."""
 
+import csv
+import io
 import json
 import math
+import time
 
 import pytest
 import torch
 
 from ganmod.features import LAYERS
-from ganmod.style_losses import content_loss, mean_std_loss, shifted_gram_loss
+from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
+from metrics.image_similarity import ssim
+from metrics.patch_swd import patch_swd
 from metrics.style_table import (
+    MEASURES,
     Contestant,
     PairScores,
     make_row,
     paired_difference,
+    plain,
     score_pairs,
+    standard_error,
+    table_cells,
     time_models,
+    to_array,
+    to_csv,
     to_json,
     to_markdown,
 )
@@ -51,14 +62,14 @@ def lpips(a, b):
 
 
 def blend(share, name="blend"):
-    return Contestant(name, Blend(share), lambda style: style[:, :, :16, :16], 10, 1_500_000)
+    return Contestant(name, Blend(share), lambda style: style[:, :, :32, :32], 10, 1_500_000)
 
 
 @pytest.fixture
 def images():
     generator = torch.Generator().manual_seed(0)
-    contents = [torch.rand(1, 3, 16, w, generator=generator) for w in (16, 24)]
-    return contents, [torch.rand(1, 3, 32, 32, generator=generator) for _ in range(3)]
+    contents = [torch.rand(1, 3, 32, w, generator=generator) for w in (32, 40)]
+    return contents, [torch.rand(1, 3, 48, 48, generator=generator) for _ in range(3)]
 
 
 def run(entry, images):
@@ -67,7 +78,7 @@ def run(entry, images):
 
 def scored(contents, styles, value):
     return [
-        PairScores(c, s, value(c, s), 2 * value(c, s), 4 * value(c, s), 0.5)
+        PairScores(c, s, {"content_loss": value(c, s), "style_loss": 2 * value(c, s), "ssim": 0.5})
         for s in range(styles)
         for c in range(contents)
     ]
@@ -78,20 +89,35 @@ def test_scores_are_the_losses_of_the_clamped_result(images):
     scores = run(entry, images)
     assert [(s.content, s.style) for s in scores] == [(c, s) for s in range(3) for c in range(2)]
     content, style = images[0][1], images[1][2]
-    raw = -1.5 * content + 2.5 * style[:, :, :16, :16].mean(dim=(2, 3), keepdim=True)
+    raw = -1.5 * content + 2.5 * style[:, :, :32, :32].mean(dim=(2, 3), keepdim=True)
     assert raw.min() < 0
-    result = network.normalized(raw.clamp(0, 1))
-    last = scores[-1]
-    assert last.content_loss == pytest.approx(float(content_loss(result, network.normalized(content))))
-    assert last.style_loss == pytest.approx(float(mean_std_loss(result, network.normalized(style))))
-    assert last.shifted_gram == pytest.approx(float(shifted_gram_loss(result, network.normalized(style))))
-    assert last.lpips == pytest.approx(float((raw.clamp(0, 1) - content).abs().mean()))
+    image = raw.clamp(0, 1)
+    result, target = network.normalized(image), network.normalized(style)
+    assert scores[-1].values == pytest.approx(
+        {
+            "content_loss": float(content_loss(result, network.normalized(content))),
+            "style_loss": float(mean_std_loss(result, target)),
+            "gram_loss": float(gram_loss(result, target)),
+            "shifted_gram": float(shifted_gram_loss(result, target)),
+            "lpips": float((image - content).abs().mean()),
+            "ssim": ssim(to_array(content), to_array(image)),
+            "patch_swd": patch_swd(to_array(image), to_array(style)),
+        }
+    )
+
+
+def test_lpips_is_left_out_where_it_cannot_be_measured(images):
+    scores = score_pairs(blend(0.5), *images, loss_network=Features(), lpips=None)
+    assert list(scores[0].values) == [name for name in MEASURES if name != "lpips"]
+    columns, _ = table_cells([make_row(blend(0.5), scores, {}, None)])
+    assert not [column for column in columns if "LPIPS" in column]
 
 
 def test_the_unchanged_content_has_no_content_loss_and_no_distance(images):
     for score in run(blend(0.0), images):
-        assert (score.content_loss, score.lpips) == (0, 0)
-        assert score.style_loss > 0
+        assert (score.values["content_loss"], score.values["lpips"]) == (0, 0)
+        assert score.values["ssim"] == pytest.approx(1)
+        assert score.values["style_loss"] > 0
 
 
 def test_each_style_is_predicted_once_and_each_content_encoded_once(images):
@@ -99,7 +125,7 @@ def test_each_style_is_predicted_once_and_each_content_encoded_once(images):
     network = Features()
     score_pairs(entry, *images, loss_network=network, lpips=lpips, done=lambda: done.append(1))
     assert entry.model.calls.count("encode") == 2
-    assert entry.model.calls.count("predict [16, 16]") == 3  # what prepare_style made of 32 x 32
+    assert entry.model.calls.count("predict [32, 32]") == 3  # what prepare_style made of 48 x 48
     assert entry.model.calls.count("decode") == len(done) == 6
 
 
@@ -129,11 +155,12 @@ def test_times_are_positive_and_grow_with_the_image_and_threads_are_restored(ima
 def test_row_holds_means_and_errors_over_contents_and_styles():
     row = make_row(blend(0.5), scored(2, 3, lambda c, s: 1.0 + c + 10 * s), {256: 0.25}, 0.125)
     assert row.num_pairs == 6
-    assert row.content_loss == pytest.approx(1.0 + 0.5 + 10)
-    assert row.style_loss == pytest.approx(2 * row.content_loss)
+    assert row.means["content_loss"] == pytest.approx(1.0 + 0.5 + 10)
+    assert row.means["style_loss"] == pytest.approx(2 * row.means["content_loss"])
     # Contents: means 11, 12, variance 0.5; styles: means 1.5, 11.5, 21.5, variance 100.
-    assert row.content_loss_se == pytest.approx(math.sqrt(0.5 / 2 + 100 / 3))
-    assert (row.lpips, row.lpips_se) == (0.5, 0)
+    assert row.errors["content_loss"] == pytest.approx(math.sqrt(0.5 / 2 + 100 / 3))
+    assert (row.means["ssim"], row.errors["ssim"]) == (0.5, 0)
+    assert standard_error([(0, 0, 1.0)]) == 0  # one content and one style say nothing of the spread
     with pytest.raises(ValueError, match="no pair"):
         make_row(blend(0.5), [], {}, 0.0)
 
@@ -145,19 +172,43 @@ def test_paired_difference_is_free_of_what_the_images_share():
     assert paired_difference(first, second, "style_loss") == pytest.approx((-0.5, 0))
     other = make_row(blend(0, "other"), scored(2, 2, lambda c, s: 1.0), {}, 0)
     with pytest.raises(ValueError, match="first and other"):
-        paired_difference(first, other, "lpips")
+        paired_difference(first, other, "ssim")
 
 
-def test_markdown_and_json_show_the_values():
+def test_times_of_one_thread_are_the_processors_own(images):
+    class Waits(Blend):
+        def decode(self, features, params):
+            time.sleep(0.05)
+            return features
+
+    entries = [Contestant("waits", Waits(0.5), lambda s: s, 0, 0)]
+    ((seconds, _),) = time_models(entries, images[1][0], sizes=(16,), repeats=1).values()
+    assert seconds[16] < 0.02
+    ((seconds, _),) = time_models(entries, images[1][0], sizes=(16,), repeats=1, num_threads=2).values()
+    assert seconds[16] >= 0.05  # by the clock on the wall
+
+
+def test_markdown_json_and_csv_show_the_values():
     row = make_row(blend(0, "a|b"), scored(1, 2, lambda c, s: 0.25), {256: 0.5, 512: 2.0}, 0.0625)
-    lines = to_markdown([row]).splitlines()
-    assert "s/image 256 px | s/image 512 px | s/style" in lines[0]
-    assert lines[0].count("|") == lines[1].count("|") == 11
+    untimed = make_row(blend(0, "c"), scored(1, 2, lambda c, s: 0.25), {}, None)
+    columns, cells = table_cells([row, untimed])
+    assert columns[:4] == ["model", "content loss", "style loss", "SSIM to content"]
+    assert columns[4:] == ["s/image 256 px", "s/image 512 px", "s/style", "trained params", "with encoder"]
+    lines = to_markdown(columns, cells).splitlines()
+    assert lines[0].count("|") == lines[1].count("|") == 10
     assert lines[2] == (
-        "| a\\|b | 0.250 (0.000) | 0.500 (0.000) | 1.000 (0.000) | 0.500 (0.000) "
-        "| 0.500 | 2.000 | 0.062 | 0.00 M | 1.50 M |"
+        "| a\\|b | 0.250 (0.000) | 0.500 (0.000) | 0.500 (0.000) | 0.500 | 2.000 | 0.062 | 0.00 M | 1.50 M |"
     )
-    plain = json.loads(json.dumps(to_json([row])))[0]
-    assert plain["seconds"] == {"256": 0.5, "512": 2.0}
-    assert plain["pairs"] == [[0, 0, 0.25, 0.5, 1.0, 0.5], [0, 1, 0.25, 0.5, 1.0, 0.5]]
-    assert plain["all_parameters"] == 1_500_000
+    assert lines[3].startswith("| c | 0.250 (0.000) | 0.500 (0.000) | 0.500 (0.000) |  |  |  | 0.00 M")
+
+    plainly = json.loads(json.dumps(to_json([row])))[0]
+    assert (plainly["seconds_256"], plainly["seconds_512"]) == (0.5, 2.0)
+    assert plainly["pair_values"] == ["content_loss", "style_loss", "ssim"]
+    assert plainly["pairs"] == [[0, 0, 0.25, 0.5, 0.5], [0, 1, 0.25, 0.5, 0.5]]
+    assert plainly["all_parameters"] == 1_500_000
+
+    read = list(csv.DictReader(io.StringIO(to_csv([plain(untimed), plain(row)]))))
+    assert [line["model"] for line in read] == ["c", "a|b"]
+    assert [line["seconds_512"] for line in read] == ["", "2.0"]
+    assert float(read[1]["content_loss"]) == 0.25
+    assert float(read[1]["content_loss_se"]) == 0
