@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from configs.schema import StyleGAN2Run
+from configs.stylegan2 import StyleGAN2Run
 from ganmod.feature_spaces import load_feature_space
 from ganmod.images import to_uint8
 from ganmod.stylegan2 import Generator

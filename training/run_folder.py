@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel
 from tqdm import tqdm
 
-from configs.schema import AnySchedule
+from configs.sections import AnySchedule
 from ganmod.images import make_grid, write_image
 
 GRIDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].png"  # not "*.png": a user may keep pictures there

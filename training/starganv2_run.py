@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from configs.schema import DomainData, StarGANv2Optimizer, StarGANv2Run
+from configs.starganv2 import DomainData, StarGANv2Optimizer, StarGANv2Run
 from ganmod.images import to_uint8
 from ganmod.starganv2 import (
     Discriminator,

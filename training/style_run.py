@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import StyleData, StyleLoss, StyleModel, StyleRun
+from configs.style import StyleData, StyleLoss, StyleModel, StyleRun
 from ganmod.features import VGGFeatures, load_features
 from ganmod.images import list_images
 from ganmod.modulation.functional import match_statistics, mean_std

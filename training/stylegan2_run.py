@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from configs.schema import Augmentation, GanData, StyleGAN2Run
+from configs.stylegan2 import Augmentation, GanData, StyleGAN2Run
 from ganmod.model_file import read_model_file
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND

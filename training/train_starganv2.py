@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from configs.schema import StarGANv2Run, to_yaml
+from configs.schema import to_yaml
+from configs.starganv2 import StarGANv2Run
 from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
 from training import distributed

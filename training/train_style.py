@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import StyleRun, to_yaml
+from configs.schema import to_yaml
+from configs.style import StyleRun
 from ganmod.images import to_uint8
 from style_transfer import StyleTransferModel, prepare_style
 from training import distributed

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from configs.schema import StyleGAN2Run, to_yaml
+from configs.schema import to_yaml
+from configs.stylegan2 import StyleGAN2Run
 from ganmod.stylegan2.model_io import save_stylegan2
 from training import distributed
 from training.ada_controller import AdaController
