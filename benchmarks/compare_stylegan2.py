@@ -35,7 +35,7 @@ from metrics.frechet import GaussianStatistics, frechet_distance
 from metrics.machine import describe_machine
 from metrics.report import Report
 from metrics.spectrum import band_powers, power_spectrum
-from metrics.statistics_cache import cached_statistics, user_cache_dir
+from metrics.statistics_cache import STATISTICS, cached, user_cache_dir
 from training.gan_samples import fakes_by_index
 from training.image_dataset import ImageDataset
 
@@ -239,7 +239,8 @@ def main() -> None:
     real = {}
     for name, space in spaces.items():
         with tqdm(total=dataset.num_images, desc=f"real images, {name}", disable=None) as bar:
-            real[name] = cached_statistics(
+            real[name] = cached(
+                STATISTICS,
                 lambda s=space, b=bar: statistics_of_images(  # type: ignore[misc]
                     dataset.image_batches(BATCH), s, done=b.update
                 ).finish(),

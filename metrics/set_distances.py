@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ganmod.feature_spaces import FeatureSpace, metric_name
@@ -53,12 +54,14 @@ def measure_distances(
     space: FeatureSpace,
     *,
     seed: int = 0,
+    real_root: np.ndarray | None = None,
 ) -> dict[str, float]:
     """{name: value} of METRICS: fid, kid and kid_std, precision and recall (pr), density and coverage (dc).
 
     In spaces other than Inception's the names carry the space: see `metric_name`. seed: of KID's subsets.
-    Frechet distances may be negative by rounding. Raises ValueError where a measure needs features that were
-    not kept, and as the measures do.
+    real_root: `covariance_root` of the real set's statistics, half of a Frechet distance's work. Frechet
+    distances may be negative by rounding. Raises ValueError where a measure needs features that were not
+    kept, and as the measures do.
     """
     found: dict[str, float] = {}
     pair = []
@@ -67,7 +70,7 @@ def measure_distances(
             raise ValueError(f"the features were not kept, but {', '.join(metrics)} needs them: keep=True")
         pair.append(torch.empty(0) if features is None else features.to(space.device))
     if "fid" in metrics:
-        root = covariance_root(real.gaussian)
+        root = covariance_root(real.gaussian) if real_root is None else real_root
         distance = frechet_distance(generated.gaussian, real.gaussian, second_root=root)
         found[metric_name(space.name)] = distance
     if "kid" in metrics:

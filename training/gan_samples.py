@@ -1,28 +1,20 @@
-"""What a GAN loop shows and measures: sample grids, and the distance of fresh samples to the real images."""
+"""What a StyleGAN2 run shows and measures: sample grids, fakes by index, the real images."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from configs.stylegan2 import StyleGAN2Run
-from ganmod.feature_spaces import load_feature_space
 from ganmod.images import to_uint8
 from ganmod.stylegan2 import Generator
-from metrics.feature_statistics import statistics_of_images, to_saved_uint8
-from metrics.frechet import GaussianStatistics
-from metrics.process_shares import current_processes
-from metrics.statistics_cache import cached_statistics, user_cache_dir
-from metrics.training_metric import MetricHook
+from metrics.feature_statistics import to_saved_uint8
+from metrics.training_metric import Generate, RealImages
 from training.image_dataset import ImageDataset
 from training.stylegan2_step import Draws
 
-METRIC_BATCH = 64  # images
 GRID_SIDE = 8
 
 
@@ -50,41 +42,19 @@ def generate_grid(G: Generator, grid: tuple[Tensor, Tensor | None]) -> list[list
     return [list(to_uint8((G(a, b, noise_mode="const").float().cpu() + 1) / 2)) for a, b in parts]
 
 
-def build_metric(config: StyleGAN2Run, dataset: ImageDataset, device: torch.device) -> MetricHook | None:
-    """The Frechet distance of the configuration, with the statistics of all training images; None if off."""
-    if config.metric.every == 0:
-        return None
-    space = load_feature_space(config.metric.features, config.metric.feature_weights, device=device)
-    processes = current_processes(device)
+def real_images(dataset: ImageDataset) -> RealImages:
+    """All training images, not flipped; corrupt ones are reported and left out."""
 
-    def measure() -> GaussianStatistics:
-        shares = itertools.chain.from_iterable(processes.batches(dataset.num_images, METRIC_BATCH))
-        batches = dataset.image_batches(METRIC_BATCH, indices=(int(i) for i in shares))
-        shown = {"desc": f"real images in {space.name}", "unit": "img", "disable": None}
-        with tqdm(total=dataset.num_images // processes.count, **shown) as bar:
-            return statistics_of_images(batches, space, done=bar.update).over_processes(processes).finish()
+    def load(indices: Tensor) -> list[Tensor | None]:
+        batches = (dataset.image_batches(1, indices=[i]) for i in indices.tolist())
+        return [next((images[0] for images in batch), None) for batch in batches]
 
-    real = cached_statistics(
-        measure,
-        space,
-        content_hash=dataset.files.fingerprint(),
-        cache_dir=user_cache_dir(),
-        processes=processes,
-    )
-    batch = min(METRIC_BATCH, config.schedule.microbatch or config.schedule.batch_size or METRIC_BATCH)
-    return MetricHook(
-        space,
-        real,
-        config.metric.num_images,
-        batch_size=batch,
-        seed=config.runtime.seed,
-        processes=processes,
-    )
+    return RealImages(load, dataset.num_images, dataset.files.fingerprint)
 
 
 def fakes_by_index(
     G: Generator, labels: Tensor | None, seed: int, device: torch.device, dtype: torch.dtype
-) -> Callable[[Tensor], Tensor]:
+) -> Generate:
     """indices [N] -> uint8 [N,3,H,W]: image i depends on (seed, i) alone, noise included."""
 
     def generate(indices: Tensor) -> Tensor:
