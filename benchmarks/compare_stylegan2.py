@@ -36,8 +36,8 @@ from metrics.machine import describe_machine
 from metrics.report import Report
 from metrics.spectrum import band_powers, power_spectrum
 from metrics.statistics_cache import STATISTICS, cached, user_cache_dir
-from training.gan_samples import fakes_by_index
 from training.image_dataset import ImageDataset
+from training.stylegan2_samples import fakes_by_index
 
 BATCH = 64
 GRID = (4, 12)  # rows and columns of samples a run

@@ -29,16 +29,21 @@ class DensityCoverage(NamedTuple):
 
 
 def precision_and_recall(
-    generated: Tensor | np.ndarray, real: Tensor | np.ndarray, *, k: int = 3
+    generated: Tensor | np.ndarray,
+    real: Tensor | np.ndarray,
+    *,
+    k: int = 3,
+    real_distances: Tensor | None = None,
 ) -> PrecisionRecall:
     """Improved precision and recall of features [N,D] and [M,D] (Kynkaanniemi et al. 2019, Eqs. 1 and 2).
 
     A set's manifold is the union of balls around its images, each out to the image's k-th nearest neighbour
     in the set, surface included. Published figures use k = 3, VGG-16 features and 50,000 images. Distances
-    are in float64. Raises ValueError for NaN, other shapes, and k or fewer images in a set.
+    are in float64. real_distances: `neighbour_distances(real, k=k)`, for a set that is used often. Raises
+    ValueError for NaN, other shapes, and k or fewer images in a set.
     """
     x, y = _checked(generated, real, k)
-    x_radii, y_radii = neighbour_distances(x, k=k), neighbour_distances(y, k=k)
+    x_radii, y_radii = neighbour_distances(x, k=k), _radii(y, k, real_distances)
     slack = _slack(x, y)
     x_found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     y_found = torch.zeros(len(y), dtype=torch.bool, device=x.device)
@@ -49,17 +54,21 @@ def precision_and_recall(
 
 
 def density_and_coverage(
-    generated: Tensor | np.ndarray, real: Tensor | np.ndarray, *, k: int = 5
+    generated: Tensor | np.ndarray,
+    real: Tensor | np.ndarray,
+    *,
+    k: int = 5,
+    real_distances: Tensor | None = None,
 ) -> DensityCoverage:
     """Density and coverage of features [N,D] and [M,D] (Naeem et al. 2020, Eqs. 3 and 4).
 
     density: how many balls of real images, out to the k-th nearest neighbour, hold a generated image, over k,
     on average. coverage: the share of these balls that hold any. Their surface is left out, as in the
-    authors' code, so that a set has density 1 against itself. Distances are in float64. Raises ValueError for
-    NaN, other shapes, and k or fewer images in a set.
+    authors' code, so that a set has density 1 against itself. Distances are in float64. real_distances: as
+    for `precision_and_recall`. Raises ValueError for NaN, other shapes, and k or fewer images in a set.
     """
     x, y = _checked(generated, real, k)
-    y_radii = neighbour_distances(y, k=k) - _slack(x, y)
+    y_radii = _radii(y, k, real_distances) - _slack(x, y)
     num_inside, covered = 0, torch.zeros(len(y), dtype=torch.bool, device=x.device)
     for _, columns, distances in _tiles(x, y):
         inside = distances < y_radii[columns]
@@ -78,6 +87,14 @@ def neighbour_distances(features: Tensor, *, k: int) -> Tensor:
         candidates = torch.cat([nearest[rows], distances], dim=1)
         nearest[rows] = candidates.topk(k, dim=1, largest=False).values
     return nearest.amax(dim=1)
+
+
+def _radii(real: Tensor, k: int, known: Tensor | None) -> Tensor:
+    if known is None:
+        return neighbour_distances(real, k=k)
+    if known.shape != (len(real),):
+        raise ValueError(f"real_distances are {list(known.shape)} for {len(real)} images: give one for each")
+    return known
 
 
 def _tiles(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:

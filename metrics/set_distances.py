@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, metric_name
 from metrics.frechet import covariance_root, frechet_distance
 from metrics.kernel_distance import kid
-from metrics.precision_recall import density_and_coverage, precision_and_recall
+from metrics.precision_recall import density_and_coverage, neighbour_distances, precision_and_recall
 from metrics.set_features import SetFeatures
 
 METRICS = ("fid", "kid", "pr", "dc")
@@ -47,6 +49,23 @@ def least_images(metrics: Sequence[str]) -> int:
     return max(needed[metric] for metric in metrics)
 
 
+class PreparedReal(NamedTuple):
+    """What of a real set is the same against every generated one: half of a distance's work, done once."""
+
+    root: np.ndarray | None
+    distances: dict[int, Tensor]  # by number of neighbours
+
+
+def prepare_real(real: SetFeatures, metrics: Sequence[str], space: FeatureSpace) -> PreparedReal:
+    """For `measure_distances` of several sets against one. ValueError as there."""
+    (features,) = _on_device([real], metrics, space)
+    wanted = {"pr": PR_NEIGHBOURS, "dc": DC_NEIGHBOURS}
+    return PreparedReal(
+        covariance_root(real.gaussian) if "fid" in metrics else None,
+        {k: neighbour_distances(features, k=k) for name, k in wanted.items() if name in metrics},
+    )
+
+
 def measure_distances(
     generated: SetFeatures,
     real: SetFeatures,
@@ -54,35 +73,40 @@ def measure_distances(
     space: FeatureSpace,
     *,
     seed: int = 0,
-    real_root: np.ndarray | None = None,
+    prepared: PreparedReal | None = None,
 ) -> dict[str, float]:
     """{name: value} of METRICS: fid, kid and kid_std, precision and recall (pr), density and coverage (dc).
 
     In spaces other than Inception's the names carry the space: see `metric_name`. seed: of KID's subsets.
-    real_root: `covariance_root` of the real set's statistics, half of a Frechet distance's work. Frechet
-    distances may be negative by rounding. Raises ValueError where a measure needs features that were not
-    kept, and as the measures do.
+    prepared: `prepare_real` of real and these metrics. Frechet distances may be negative by rounding. Raises
+    ValueError where a measure needs features that were not kept, and as the measures do.
     """
     found: dict[str, float] = {}
-    pair = []
-    for features in (generated.features, real.features):
-        if features is None and needs_features(metrics):
-            raise ValueError(f"the features were not kept, but {', '.join(metrics)} needs them: keep=True")
-        pair.append(torch.empty(0) if features is None else features.to(space.device))
+    pair = _on_device([generated, real], metrics, space)
+    known = prepare_real(real, metrics, space) if prepared is None else prepared
     if "fid" in metrics:
-        root = covariance_root(real.gaussian) if real_root is None else real_root
-        distance = frechet_distance(generated.gaussian, real.gaussian, second_root=root)
+        distance = frechet_distance(generated.gaussian, real.gaussian, second_root=known.root)
         found[metric_name(space.name)] = distance
     if "kid" in metrics:
         mean, std = kid(*pair, subsets=KID_SUBSETS, subset_size=KID_SUBSET_SIZE, seed=seed)
         found[metric_name(space.name, "kid")] = mean
         found[metric_name(space.name, "kid_std")] = std
     if "pr" in metrics:
-        shares = precision_and_recall(*pair, k=PR_NEIGHBOURS)
+        shares = precision_and_recall(*pair, k=PR_NEIGHBOURS, real_distances=known.distances[PR_NEIGHBOURS])
         found |= {metric_name(space.name, name): value for name, value in shares._asdict().items()}
     if "dc" in metrics:
-        balls = density_and_coverage(*pair, k=DC_NEIGHBOURS)
+        balls = density_and_coverage(*pair, k=DC_NEIGHBOURS, real_distances=known.distances[DC_NEIGHBOURS])
         found |= {metric_name(space.name, name): value for name, value in balls._asdict().items()}
+    return found
+
+
+def _on_device(sets: Sequence[SetFeatures], metrics: Sequence[str], space: FeatureSpace) -> list[Tensor]:
+    """The features of sets on the space's device; empty ones where no metric needs them."""
+    found = []
+    for features in (one.features for one in sets):
+        if features is None and needs_features(metrics):
+            raise ValueError(f"the features were not kept, but {', '.join(metrics)} needs them: keep=True")
+        found.append(torch.empty(0) if features is None else features.to(space.device))
     return found
 
 

@@ -9,9 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, metric_name
-from metrics.frechet import covariance_root
 from metrics.process_shares import ONE_PROCESS, Processes
-from metrics.set_distances import cautions, measure_distances, needs_features
+from metrics.set_distances import cautions, measure_distances, needs_features, prepare_real
 from metrics.set_features import SetFeatures, measure_generator
 
 Generate = Callable[[Tensor], Tensor]
@@ -64,7 +63,7 @@ class MetricHook:
         self.space, self.real, self.num_images, self.batch_size = space, dict(real), num_images, batch_size
         self.measures, self.seed, self.processes = tuple(measures), seed, processes
         self.name = metric_name(space.name, "kid" if self.measures[0] == "kid" else "fd")
-        self._roots = {name: covariance_root(found.gaussian) for name, found in self.real.items()}
+        self._prepared = {name: prepare_real(found, measures, space) for name, found in self.real.items()}
 
     @property
     def conditions(self) -> dict[str, str | int | None]:
@@ -112,7 +111,7 @@ class MetricHook:
                 done=done,
             )
             by_set[name] = measure_distances(
-                generated, real, self.measures, self.space, seed=self.seed, real_root=self._roots[name]
+                generated, real, self.measures, self.space, seed=self.seed, prepared=self._prepared[name]
             )
         values = list(by_set.values())
         means = {metric: statistics.fmean(found[metric] for found in values) for metric in values[0]}

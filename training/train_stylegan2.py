@@ -14,7 +14,6 @@ from ganmod.stylegan2.model_io import save_stylegan2
 from training import distributed
 from training.ada_controller import AdaController
 from training.ema import ema_decay, update_ema
-from training.gan_samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
 from training.granules import granules_of_step
 from training.run_folder import BEST_FILE, MODEL_FILE
 from training.run_lifecycle import (
@@ -29,6 +28,7 @@ from training.run_lifecycle import (
 from training.run_metrics import RunMetrics
 from training.run_progress import RunProgress
 from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
+from training.stylegan2_samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
 from training.stylegan2_step import (
     Augmenter,
     Draws,
