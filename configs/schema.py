@@ -89,6 +89,7 @@ def to_yaml(config: Strict) -> str:
 def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], message: str, value: Any) -> str:
     """One line: the key, what was given, what is expected; for an unknown key the nearest known one."""
     name = ".".join(map(str, where))
+    message = message.removeprefix("Value error, ")  # pydantic's, before messages of ours
     if error != "extra_forbidden":
         return f"{name}: {message}, got {value!r}" if name else message
     section: Any = kind

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from colour_space import colour_features, colour_space
 from torch import Tensor
 
-from ganmod.feature_spaces import CallableSpace
 from ganmod.images import to_uint8
 from metrics.feature_statistics import FeatureStatistics, statistics_of_images, to_saved_uint8
 from metrics.frechet import GaussianStatistics
@@ -32,18 +32,6 @@ def accumulated(x: Tensor, *, batch_size: int, keep: int = 0) -> FeatureStatisti
     for batch in x.split(batch_size):
         statistics.update(batch)
     return statistics
-
-
-def colour_features(images: Tensor) -> Tensor:
-    """Mean and spread of each channel."""
-    x = images.float() / 255
-    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
-
-
-def colour_space(fingerprint: str | None = "colours 1") -> CallableSpace:
-    space = CallableSpace("test:colours", colour_features, device="cpu")
-    space.fingerprint = fingerprint
-    return space
 
 
 def image(index: int) -> Tensor:
@@ -199,7 +187,7 @@ def test_statistics_are_measured_once_per_images_and_space(tmp_path: Path):
         return accumulated(features()[:, [0] * 6], batch_size=9).finish()
 
     def measured(content: str, fingerprint: str | None = "colours 1") -> GaussianStatistics:
-        space = colour_space(fingerprint)
+        space = colour_space(fingerprint=fingerprint)
         return cached(STATISTICS, compute, space, content_hash=content, cache_dir=tmp_path / "cache")
 
     first = measured("a")

@@ -5,26 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from colour_space import colour_space
 from torch import Tensor
 
 from configs.sections import TrainingMetric, parse_metric
-from ganmod.feature_spaces import CallableSpace
 from metrics.frechet import GaussianStatistics, frechet_distance
 from metrics.kernel_distance import kid
 from metrics.set_features import SetFeatures, measure_generator, measure_set
 from metrics.training_metric import MetricHook
-
-
-def colour_features(images: Tensor) -> Tensor:
-    """Mean and spread of each channel, float32 [N,6]."""
-    x = images.float() / 255
-    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
-
-
-def colour_space() -> CallableSpace:
-    space = CallableSpace("test:colours", colour_features, device="cpu")
-    space.fingerprint = "colours 1"
-    return space
 
 
 def generate(indices: Tensor) -> Tensor:
