@@ -91,6 +91,7 @@ def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path) -> No
         assert (line["conditions"]["num_real"], line["conditions"]["num_generated"]) == (60, 6)
 
 
+@pytest.mark.filterwarnings("ignore:skipped")
 def test_what_is_measured_is_stylized_crops_against_prepared_style_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for folder, size in (("c", (40, 50)), ("s", (70, 90))):

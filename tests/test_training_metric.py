@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from colour_space import colour_space
+from colour_space import NAME, colour_space
+from small_inception import write_inception
 from torch import Tensor
 
 from configs.sections import TrainingMetric, parse_metric
+from ganmod import inception
 from metrics.frechet import GaussianStatistics, frechet_distance
 from metrics.kernel_distance import kid
 from metrics.set_features import SetFeatures, measure_generator, measure_set
 from metrics.training_metric import MetricHook
+from training.run_metrics import wanted_metrics
 
 
 def generate(indices: Tensor) -> Tensor:
@@ -103,3 +109,27 @@ def test_what_is_named_is_measured_at_each_snapshot_unless_said_otherwise():
         TrainingMetric(names=("fid10k", "fid50k"))
     with pytest.raises(ValueError, match=r"'fd0\.001k' asks for 1 samples, expected at least 2"):
         TrainingMetric(names=("fd0.001k",))
+
+
+def test_names_choose_spaces_numbers_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def spaces(*names: str, **others: Any) -> list[tuple[str, int, tuple[str, ...]]]:
+        config = TrainingMetric(names=names, **{"features": NAME, **others})
+        found = wanted_metrics(config, torch.device("cpu"))
+        return [(one.space.name, one.num_images, one.measures) for one in found]
+
+    monkeypatch.setattr(inception, "PUBLISHED", write_inception(tmp_path, side=2))
+    assert spaces("fd5k", "kd5k") == [(NAME, 5000, ("fid", "kid"))]
+    assert spaces("kd2k", "fd5k") == [(NAME, 2000, ("kid",)), (NAME, 5000, ("fid",))]
+    assert spaces("fd5k", every=0) == []
+    # Weights are Inception's where nothing else needs them; else its file is found as always.
+    weights = str(tmp_path)
+    assert spaces("fid10k", "kid10k", feature_weights=weights) == [("inception", 10_000, ("fid", "kid"))]
+    monkeypatch.setenv("GANMOD_INCEPTION", weights)
+    with pytest.raises(ValueError, match="loads its own weights"):
+        spaces("fid10k", "fd5k", feature_weights=weights)
+    assert spaces("fid10k", "fd5k") == [("inception", 10_000, ("fid",)), (NAME, 5000, ("fid",))]
+    with pytest.raises(ValueError, match="in the features of inception two of them are the same"):
+        spaces("fid10k", "fd5k", features="inception")
+    monkeypatch.delenv("GANMOD_INCEPTION")
+    with pytest.raises(ValueError, match="Inception weights not found"):
+        spaces("fid10k")
