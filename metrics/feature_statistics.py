@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, check_uint8
 from metrics.frechet import GaussianStatistics
-from metrics.process_shares import ONE_PROCESS, Processes
+from metrics.process_shares import Processes
 
 
 class FeatureStatistics:
@@ -150,41 +150,6 @@ def statistics_of_images(
     return statistics
 
 
-def statistics_of_generator(
-    generate: Callable[[Tensor], Tensor],
-    num_images: int,
-    space: FeatureSpace,
-    *,
-    batch_size: int = 64,
-    seed: int = 0,
-    keep: int = 0,
-    processes: Processes = ONE_PROCESS,
-    done: Callable[[int], object] = lambda num_images: None,
-) -> FeatureStatistics:
-    """Statistics of images 0..num_images-1, over all processes, the same on each.
-
-    generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; `to_saved_uint8` makes those from a
-    network's output. An image may depend on its index alone. Before each call torch's random state is seeded
-    by (seed, first index), and put back in the end: what generate draws from it is the same in every
-    measurement, and training does not notice. Batches are the same for any number of processes.
-    done: called after each batch of this process with its number of images.
-    """
-    if num_images < 2 or batch_size < 1:
-        raise ValueError(f"got num_images {num_images} and batch_size {batch_size}, expected 2 and 1 or more")
-    statistics = FeatureStatistics(space.dim, keep=keep, device=_accumulator(space))
-    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=cuda), torch.no_grad():
-        for indices in processes.batches(num_images, batch_size):
-            _seed(seed, int(indices[0]))
-            images = generate(indices)
-            check_uint8(images, source=f"generated images {int(indices[0])} to {int(indices[-1])}")
-            if len(images) != len(indices):
-                raise ValueError(f"generate returned {len(images)} images for {len(indices)} indices")
-            statistics.update(space(images))
-            done(len(images))
-    return statistics.over_processes(processes)
-
-
 def to_saved_uint8(images: Tensor) -> Tensor:
     """Float [N,3,H,W] in [-1,1] -> uint8 of the same shape and device: the values a saved file would hold.
 
@@ -196,14 +161,6 @@ def to_saved_uint8(images: Tensor) -> Tensor:
     if torch.isnan(x).any():
         raise ValueError(f"images {list(images.shape)} hold NaN: look for the step that made it")
     return (x / 2 + 0.5).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _seed(seed: int, index: int) -> None:
-    """Seed the generators that fork_rng puts back, and no other: torch.manual_seed would reach every GPU."""
-    mixed = (seed * 1_000_003 + index) % 2**63
-    torch.default_generator.manual_seed(mixed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed(mixed)
 
 
 def _accumulator(space: FeatureSpace) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -44,6 +45,20 @@ def bf16_instructions(device: torch.device) -> list[str]:
     if not found and _sysctl("hw.optional.arm.FEAT_BF16") == "1":
         found = ["FEAT_BF16"]
     return found
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory that this process has had at once, in MiB: allocated on a GPU, else resident; NaN where the
+    system does not say.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if platform.system() == "Darwin" else 2**10)  # bytes there, KiB elsewhere
 
 
 def _cpuinfo() -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ganmod.feature_spaces import FeatureSpace, check_uint8
 from metrics.feature_statistics import FeatureStatistics
 from metrics.frechet import GaussianStatistics
 from metrics.process_shares import ONE_PROCESS, Processes
-from metrics.statistics_cache import cached_features, cached_statistics
+from metrics.statistics_cache import FEATURES, STATISTICS, cached
 
 ROWS_AT_A_TIME = 4096
 
@@ -69,6 +70,54 @@ def measure_set(
     return SetFeatures(gaussian, _in_order(kept, num_images, space.dim, processes) if keep else None)
 
 
+def measure_generator(
+    generate: Callable[[Tensor], Tensor],
+    num_images: int,
+    space: FeatureSpace,
+    *,
+    keep: bool = False,
+    batch_size: int = 64,
+    seed: int = 0,
+    processes: Processes = ONE_PROCESS,
+    done: Callable[[int], object] = lambda num_images: None,
+) -> SetFeatures:
+    """`measure_set` of the images that a network makes, which may depend on their index alone.
+
+    generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; `to_saved_uint8` makes those from a
+    network's output. Before each call torch's random state is seeded by (seed, first index), and put back in
+    the end: what generate draws from it is the same in every measurement, and training does not notice.
+    """
+    if num_images < 2 or batch_size < 1:
+        raise ValueError(f"got num_images {num_images} and batch_size {batch_size}, expected 2 and 1 or more")
+
+    def seeded(indices: Tensor) -> list[Tensor]:
+        _seed(seed, int(indices[0]))
+        images = generate(indices)
+        check_uint8(images, source=f"generated images {int(indices[0])} to {int(indices[-1])}")
+        return list(images)
+
+    with random_state_kept(), torch.no_grad():
+        return measure_set(
+            seeded, num_images, space, keep=keep, batch_size=batch_size, processes=processes, done=done
+        )
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Torch's random state, of the CPU and of this process's GPU, is in the end what it was."""
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=cuda):
+        yield
+
+
+def _seed(seed: int, index: int) -> None:
+    """Seed the generators that are put back, and no other: torch.manual_seed would reach every GPU."""
+    mixed = (seed * 1_000_003 + index) % 2**63
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(mixed)
+
+
 def features_of(images: Sequence[Tensor], space: FeatureSpace) -> Tensor:
     """Features float32 [N,D] of N > 0 images, uint8 RGB [3,H,W], whatever their sizes; each size at once."""
     found: Tensor | None = None
@@ -94,7 +143,7 @@ def reference_set(
     keep: bool = False,
     processes: Processes = ONE_PROCESS,
 ) -> SetFeatures:
-    """What `measure` returns, from cache_dir where it was kept by an earlier call, see `cached_statistics`.
+    """What `measure` returns, from cache_dir where it was kept by an earlier call, see `cached`.
 
     measure: `measure_set` of the reference with this `keep`; it runs on all processes or none.
     """
@@ -112,8 +161,13 @@ def reference_set(
 
     features = None
     if keep:
-        features = cached_features(
-            measure_features, space, content_hash=content_hash, cache_dir=cache_dir, processes=processes
+        features = cached(
+            FEATURES,
+            measure_features,
+            space,
+            content_hash=content_hash,
+            cache_dir=cache_dir,
+            processes=processes,
         )
 
     def compute() -> GaussianStatistics:
@@ -124,8 +178,8 @@ def reference_set(
             statistics.update(part)
         return statistics.finish()
 
-    gaussian = cached_statistics(
-        compute, space, content_hash=content_hash, cache_dir=cache_dir, processes=processes
+    gaussian = cached(
+        STATISTICS, compute, space, content_hash=content_hash, cache_dir=cache_dir, processes=processes
     )
     return SetFeatures(gaussian, features)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ganmod.atomic_write import atomic_write
-from ganmod.feature_spaces import FeatureSpace, check_uint8
+from ganmod.feature_spaces import FeatureSpace
 from ganmod.user_cache import user_cache_dir as user_cache_dir
 from metrics.frechet import GaussianStatistics
 from metrics.process_shares import ONE_PROCESS, Processes
@@ -23,78 +24,78 @@ from metrics.process_shares import ONE_PROCESS, Processes
 _FORMAT = 1
 
 
-def hash_of_images(batches: Iterable[Tensor]) -> str:
-    """SHA-256 over sizes and pixels of uint8 [N,3,H,W] batches, in order, however they are cut."""
-    digest = hashlib.sha256()
-    for number, images in enumerate(batches):
-        check_uint8(images, source=f"batch {number}")
-        for image in images.cpu():
-            digest.update(f"{list(image.shape)}".encode())
-            digest.update(image.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+Found = TypeVar("Found")
+Arrays = dict[str, np.ndarray]
 
 
-def cached_statistics(
-    compute: Callable[[], GaussianStatistics],
+class Kind(NamedTuple, Generic[Found]):
+    """What a file holds: the ending of its name, and the ways into arrays and back.
+
+    read: raises ValueError or KeyError for arrays that are not those of so many features.
+    """
+
+    ending: str
+    arrays: Callable[[Found], Arrays]
+    read: Callable[[Mapping[str, np.ndarray], int], Found]
+
+
+def cached(
+    kind: Kind[Found],
+    compute: Callable[[], Found],
     space: FeatureSpace,
     *,
     content_hash: str,
     cache_dir: str | Path,
     processes: Processes = ONE_PROCESS,
-) -> GaussianStatistics:
-    """The statistics of the images behind content_hash in a space: from cache_dir, or computed and put there.
+) -> Found:
+    """What was measured of the images behind content_hash in a space: from cache_dir, or computed and kept.
 
-    content_hash: changes whenever the images, their number or their preparation does: `hash_of_images`, or
-    the hash of a data file together with the settings it is read with. A space without a fingerprint is not
-    cached. Under several processes all call this, the first one reads and writes, and `compute` runs on all
-    or none. A damaged file is reported by a warning and replaced; a folder that cannot be written to is
-    reported, too. Raises ValueError for an empty hash.
+    kind: STATISTICS or FEATURES. content_hash: changes whenever the images, their number or their preparation
+    does. A space without a fingerprint is not cached. Under several processes all call this, the first one
+    reads and writes, and `compute` runs on all or none. A damaged file is reported by a warning and replaced;
+    a folder that cannot be written to is reported, too. Raises ValueError for an empty hash.
     """
     if not content_hash:
-        raise ValueError("content_hash is empty, expected a hash of the images: see hash_of_images")
+        raise ValueError("content_hash is empty, expected a hash of the images and of their preparation")
     if space.fingerprint is None:
         return compute()
-    path = cache_path(space, content_hash, cache_dir)
-    found = _read(path, space, content_hash) if processes.rank == 0 else None
+    key = _key(space, content_hash)
+    path = cache_path(space, content_hash, cache_dir, kind=kind.ending)
+    found = _read(path, key, lambda arrays: kind.read(arrays, space.dim)) if processes.rank == 0 else None
     if processes.count > 1:
-        found = _shared(found, space.dim, processes)
+        shared = _shared(None if found is None else kind.arrays(found), processes)
+        found = None if shared is None else kind.read(shared, space.dim)
     if found is None:
         found = compute()
         if processes.rank == 0:
-            _write_or_warn(
-                path,
-                _key(space, content_hash),
-                mean=found.mean,
-                covariance=found.covariance,
-                count=np.int64(found.count),
-            )
+            _write_or_warn(path, key, kind.arrays(found))
     return found
 
 
-def cached_features(
-    compute: Callable[[], Tensor],
-    space: FeatureSpace,
-    *,
-    content_hash: str,
-    cache_dir: str | Path,
-    processes: Processes = ONE_PROCESS,
-) -> Tensor:
-    """Features float32 [N,D] on the CPU, one row per image, in all else as `cached_statistics`."""
-    if not content_hash:
-        raise ValueError("content_hash is empty, expected a hash of the images: see hash_of_images")
-    if space.fingerprint is None:
-        return compute()
-    path = cache_path(space, content_hash, cache_dir, kind="features")
-    found = _read_features(path, space, content_hash) if processes.rank == 0 else None
-    if processes.count > 1:
-        count = int(processes.total(torch.tensor([0 if found is None else len(found)])))
-        if count:
-            found = processes.total(torch.zeros(count, space.dim) if found is None else found)
-    if found is None:
-        found = compute().to("cpu", torch.float32)
-        if processes.rank == 0:
-            _write_or_warn(path, _key(space, content_hash), features=found.numpy())
+def _statistics_of(arrays: Mapping[str, np.ndarray], dim: int) -> GaussianStatistics:
+    found = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
+    if found.dim != dim:
+        raise ValueError(f"it has {found.dim} features, expected {dim}")
     return found
+
+
+def _features_of(arrays: Mapping[str, np.ndarray], dim: int) -> Tensor:
+    found = arrays["features"]
+    if found.dtype != np.float32 or found.shape != (len(found), dim) or not len(found):
+        raise ValueError(f"it has features {found.dtype} {list(found.shape)}, expected [N, {dim}]")
+    if not np.isfinite(found).all():
+        raise ValueError("it has NaN or infinity")
+    return torch.from_numpy(found)
+
+
+STATISTICS: Kind[GaussianStatistics] = Kind(
+    "",
+    lambda found: {"mean": found.mean, "covariance": found.covariance, "count": np.array(found.count)},
+    _statistics_of,
+)
+FEATURES: Kind[Tensor] = Kind(
+    "features", lambda found: {"features": found.to("cpu", torch.float32).numpy()}, _features_of
+)
 
 
 def cache_path(space: FeatureSpace, content_hash: str, cache_dir: str | Path, *, kind: str = "") -> Path:
@@ -111,36 +112,8 @@ def _key(space: FeatureSpace, content_hash: str) -> str:
     return f"format {_FORMAT}; {space.fingerprint}; images {content_hash}"
 
 
-def _read(path: Path, space: FeatureSpace, content_hash: str) -> GaussianStatistics | None:
+def _read(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Found]) -> Found | None:
     """What the file holds; None where there is none, or a damaged one, which a warning names."""
-
-    def parse(arrays: Mapping[str, np.ndarray]) -> GaussianStatistics:
-        found = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
-        if found.dim != space.dim:
-            raise ValueError(f"it has {found.dim} features, expected {space.dim}")
-        return found
-
-    return _parsed(path, _key(space, content_hash), parse)
-
-
-def _read_features(path: Path, space: FeatureSpace, content_hash: str) -> Tensor | None:
-    """As `_read`."""
-
-    def parse(arrays: Mapping[str, np.ndarray]) -> Tensor:
-        found = arrays["features"]
-        if found.dtype != np.float32 or found.shape != (len(found), space.dim) or not len(found):
-            raise ValueError(f"it has features {found.dtype} {list(found.shape)}, expected [N, {space.dim}]")
-        if not np.isfinite(found).all():
-            raise ValueError("it has NaN or infinity")
-        return torch.from_numpy(found)
-
-    return _parsed(path, _key(space, content_hash), parse)
-
-
-Found = TypeVar("Found")
-
-
-def _parsed(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Found]) -> Found | None:
     if not path.is_file():
         return None
     try:
@@ -150,12 +123,12 @@ def _parsed(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Fo
             return parse(file)
     except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         warnings.warn(
-            f"cached statistics {path} cannot be used ({error}): measuring them again", stacklevel=4
+            f"cached statistics {path} cannot be used ({error}): measuring them again", stacklevel=3
         )
         return None
 
 
-def _write_or_warn(path: Path, key: str, **arrays: np.ndarray | np.int64) -> None:
+def _write_or_warn(path: Path, key: str, arrays: Arrays) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # by handle: np.savez appends .npz to a name
             np.savez(file, key=np.str_(key), **arrays)  # type: ignore[arg-type]
@@ -166,13 +139,16 @@ def _write_or_warn(path: Path, key: str, **arrays: np.ndarray | np.int64) -> Non
         warnings.warn(f"statistics were not kept in {path}: {error}", stacklevel=3)
 
 
-def _shared(found: GaussianStatistics | None, dim: int, processes: Processes) -> GaussianStatistics | None:
-    """The first process's find on all of them: the others add zeros to it."""
-    count = int(processes.total(torch.tensor([0 if found is None else found.count])))
-    if not count:
+def _shared(arrays: Arrays | None, processes: Processes) -> Arrays | None:
+    """The first process's arrays on all of them: the others add zeros to them."""
+    described = [] if arrays is None else [(k, v.dtype.str, v.shape) for k, v in arrays.items()]
+    text = torch.tensor(list(json.dumps(described).encode()) if described else [], dtype=torch.int64)
+    length = int(processes.total(torch.tensor([len(text)])))
+    if not length:
         return None
-    mean = torch.zeros(dim, dtype=torch.float64)
-    covariance = torch.zeros(dim, dim, dtype=torch.float64)
-    if found is not None:
-        mean, covariance = torch.from_numpy(found.mean), torch.from_numpy(found.covariance)
-    return GaussianStatistics(processes.total(mean).numpy(), processes.total(covariance).numpy(), count)
+    text = processes.total(text if len(text) else torch.zeros(length, dtype=torch.int64))
+    result: Arrays = {}
+    for name, dtype, shape in json.loads(bytes(text.tolist())):
+        own = np.zeros(shape, np.dtype(dtype)) if arrays is None else arrays[name]
+        result[name] = processes.total(torch.from_numpy(np.ascontiguousarray(own)).reshape(shape)).numpy()
+    return result

@@ -1,79 +1,122 @@
-"""The Frechet distance that a training loop logs, of fresh samples to the real images."""
+"""The distances that a training loop logs, of fresh samples to the real images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, metric_name
-from metrics.feature_statistics import statistics_of_generator
-from metrics.frechet import GaussianStatistics, covariance_root, frechet_distance
 from metrics.process_shares import ONE_PROCESS, Processes
+from metrics.set_distances import cautions, measure_distances, needs_features, prepare_real
+from metrics.set_features import SetFeatures, measure_generator
+
+Generate = Callable[[Tensor], Tensor]
+
+
+class RealImages(NamedTuple):
+    """A set of real images. load: global indices -> images, as for `measure_set`. content_hash: gives a hash
+    of the images and of what is done to them.
+    """
+
+    load: Callable[[Tensor], Sequence[Tensor | None]]
+    num_images: int
+    content_hash: Callable[[], str]
 
 
 class MetricHook:
-    """generate -> {"fd_squeezenet1_1": distance}, the same on every process and for any number of them.
+    """Distances of generated images to one or more real sets, equal on every process and for any number.
 
-    Not FID, which is the distance in Inception's features. Values are comparable only at one num_images and
-    one fingerprint of the space, both of which stand beside them in `conditions`.
+    One set gives {"fd_squeezenet1_1": distance}. Several give the mean over them under that name, and each
+    one's under "fd_squeezenet1_1/SET". Only in Inception's features it is fid. Values are comparable where
+    their `conditions`, which stand beside them, are equal.
     """
 
     def __init__(
         self,
         space: FeatureSpace,
-        real: GaussianStatistics,
+        real: Mapping[str, SetFeatures],
         num_images: int,
         *,
+        measures: Sequence[str] = ("fid",),
         batch_size: int = 64,
         seed: int = 0,
         processes: Processes = ONE_PROCESS,
-        done: Callable[[int], object] = lambda num_images: None,
     ) -> None:
-        """real: statistics of the real images in `space`. num_images: samples per call, over all processes.
+        """real: the real images in `space`, by the name of their set, with features for kid. num_images:
+        samples per set and call, over all processes. measures: fid, kid or both; the first gives `name`.
 
-        done: called after each batch of this process with its number of images. Raises ValueError when the
-        statistics are of another space's dimension, or num_images is below 2.
+        Raises ValueError when a set is of another space's dimension, or num_images is below 2.
         """
-        if real.dim != space.dim:
-            raise ValueError(
-                f"the real images' statistics hold {real.dim} features, but {space.name} has {space.dim}: "
-                "measure them in this space"
-            )
+        for found in real.values():
+            if found.gaussian.dim != space.dim:
+                raise ValueError(
+                    f"the real images' statistics hold {found.gaussian.dim} features, but {space.name} has "
+                    f"{space.dim}: measure them in this space"
+                )
         if num_images < 2 or batch_size < 1:
             raise ValueError(
                 f"got num_images {num_images} and batch_size {batch_size}, expected 2 and 1 or more"
             )
-        self.space, self.real, self.num_images, self.batch_size = space, real, num_images, batch_size
-        self.seed, self.processes, self.done = seed, processes, done
-        self.name = metric_name(space.name)
-        self._real_root = covariance_root(real)  # half of a distance's work, done once
+        self.space, self.real, self.num_images, self.batch_size = space, dict(real), num_images, batch_size
+        self.measures, self.seed, self.processes = tuple(measures), seed, processes
+        self.name = metric_name(space.name, "kid" if self.measures[0] == "kid" else "fd")
+        self._prepared = {name: prepare_real(found, measures, space) for name, found in self.real.items()}
 
     @property
     def conditions(self) -> dict[str, str | int | None]:
-        """All that two values must share to be compared, as plain values."""
-        return {
+        """All that two values must share to be compared, as plain values; numbers of images are totals."""
+        shared: dict[str, str | int | None] = {
             "metric": self.name,
             "space": self.space.fingerprint or self.space.name,
-            "num_real": self.real.count,
-            "num_generated": self.num_images,
+            "num_real": sum(found.count for found in self.real.values()),
+            "num_generated": self.num_images * len(self.real),
             "seed": self.seed,
         }
+        return shared | ({"sets": ", ".join(self.real)} if len(self.real) > 1 else {})
 
-    def __call__(self, generate: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W], as for
-        `statistics_of_generator`; every process must call this. Torch's random state is left as it was.
+    @property
+    def cautions(self) -> list[str]:
+        """What a reader has to know about these numbers of images."""
+        fewest = min(found.count for found in self.real.values())
+        return cautions(self.measures, self.num_images, fewest, self.space.dim)
 
-        The value may be negative by rounding. Raises ValueError, so that nothing wrong is logged, when
-        samples, features or the distance are not finite.
+    def __call__(
+        self,
+        generators: Mapping[str, Generate],
+        *,
+        done: Callable[[int], object] = lambda num_images: None,
+    ) -> dict[str, float]:
+        """generators: by set, global indices int64 [n] on the CPU -> uint8 RGB [n,3,H,W], as for
+        `measure_generator`; every process must call this. Torch's random state is left as it was.
+
+        done: called after each batch of this process with its number of images. Frechet distances may be
+        negative by rounding. Raises ValueError, so that nothing wrong is logged, when samples, features or
+        a distance are not finite, and for generators of other sets than the real ones.
         """
-        statistics = statistics_of_generator(
-            generate,
-            self.num_images,
-            self.space,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            processes=self.processes,
-            done=self.done,
-        )
-        return {self.name: frechet_distance(statistics.finish(), self.real, second_root=self._real_root)}
+        if generators.keys() != self.real.keys():
+            raise ValueError(f"got generators of {list(generators)}, expected of {list(self.real)}")
+        by_set: dict[str, dict[str, float]] = {}
+        for name, real in self.real.items():
+            generated = measure_generator(
+                generators[name],
+                self.num_images,
+                self.space,
+                keep=needs_features(self.measures),
+                batch_size=self.batch_size,
+                seed=self.seed,
+                processes=self.processes,
+                done=done,
+            )
+            by_set[name] = measure_distances(
+                generated, real, self.measures, self.space, seed=self.seed, prepared=self._prepared[name]
+            )
+        values = list(by_set.values())
+        means = {metric: statistics.fmean(found[metric] for found in values) for metric in values[0]}
+        if len(by_set) == 1:
+            return means
+        return means | {
+            f"{metric}/{name}": value for name, found in by_set.items() for metric, value in found.items()
+        }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from colour_space import NAME
 
+from ganmod.model_file import read_model_file
 from training.checkpoint import load_latest_checkpoint
 
 
@@ -34,3 +39,34 @@ def assert_same(a: dict, b: dict, ignore: tuple[str, ...] = ("/seconds", "/confi
             continue
         same = torch.equal(value, b[key]) if isinstance(value, torch.Tensor) else value == b[key]
         assert same, f"{key} differs"
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def check_measuring(
+    run: Callable[[Path, dict[str, Any]], object], folder: Path, *, step: int, metrics: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Runs of 5 steps without and with metrics every 2 end in the same bits, the latter with its best model.
+
+    Returns the lines of metrics.jsonl. run: trains, from (folder, changes). step: images of one.
+    """
+    snapshots = {"schedule.snapshot_kimg": 2 * step / 1000}
+    measured = {"metric.names": list(metrics), "metric.features": NAME, "metric.num_images": 6}
+    run(folder / "plain", snapshots)
+    run(folder / "measured", snapshots | measured)
+    states = [final_state(folder / name) for name in ("plain", "measured")]
+    assert_same(
+        *({k: v for k, v in state.items() if k not in ("best", "best_of", "config")} for state in states)
+    )
+    lines = read_lines(folder / "measured" / "metrics.jsonl")
+    assert sorted({line["nimg"] for line in lines}) == [2 * step, 4 * step, 5 * step]
+    first = [line for line in lines if line["conditions"]["metric"] == lines[0]["conditions"]["metric"]]
+    best = min(first, key=lambda line: line[line["conditions"]["metric"]])
+    model = read_model_file(folder / "measured" / "model-best.safetensors")
+    assert model.config["training"]["nimg"] == best["nimg"]
+    assert not (folder / "plain" / "model-best.safetensors").exists()
+    stats = read_lines(folder / "measured" / "stats.jsonl")
+    assert all(line["peak_memory_mb"] > 50 for line in stats)
+    return lines

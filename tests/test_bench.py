@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from configs.schema import StyleLoss
+from configs.style import StyleLoss
 from ganmod.cli import bench
 from metrics import machine
 from training import bench_style

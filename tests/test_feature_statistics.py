@@ -8,19 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from colour_space import colour_features, colour_space
 from torch import Tensor
 
-from ganmod.feature_spaces import CallableSpace
 from ganmod.images import to_uint8
-from metrics.feature_statistics import (
-    FeatureStatistics,
-    statistics_of_generator,
-    statistics_of_images,
-    to_saved_uint8,
-)
-from metrics.frechet import GaussianStatistics, frechet_distance
+from metrics.feature_statistics import FeatureStatistics, statistics_of_images, to_saved_uint8
+from metrics.frechet import GaussianStatistics
 from metrics.process_shares import Processes, current_processes
-from metrics.statistics_cache import cache_path, cached_statistics, hash_of_images, user_cache_dir
+from metrics.set_features import SetFeatures, measure_generator, reference_set
+from metrics.statistics_cache import STATISTICS, cache_path, cached, user_cache_dir
 from metrics.training_metric import MetricHook
 
 DIM, NUM = 5, 37
@@ -36,18 +32,6 @@ def accumulated(x: Tensor, *, batch_size: int, keep: int = 0) -> FeatureStatisti
     for batch in x.split(batch_size):
         statistics.update(batch)
     return statistics
-
-
-def colour_features(images: Tensor) -> Tensor:
-    """Mean and spread of each channel."""
-    x = images.float() / 255
-    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
-
-
-def colour_space(fingerprint: str | None = "colours 1") -> CallableSpace:
-    space = CallableSpace("test:colours", colour_features, device="cpu")
-    space.fingerprint = fingerprint
-    return space
 
 
 def image(index: int) -> Tensor:
@@ -153,31 +137,35 @@ def test_statistics_of_images_read_uint8_and_report_progress():
         statistics_of_images([torch.zeros(2, 3, 4, 4)], colour_space())
 
 
-def test_shares_of_two_processes_merge_into_the_whole():
-    """Noise from torch's global state included: it is seeded per batch, and batches are the same."""
+def test_noise_from_the_global_state_is_that_of_the_seed_whatever_the_processes():
+    """It is seeded per batch, and batches are the same. The sums over processes are put together by hand."""
     space = colour_space()
-    whole = statistics_of_generator(generate_with_noise, 50, space, batch_size=8)
-    shares = [
-        statistics_of_generator(
-            generate_with_noise, 50, space, batch_size=8, processes=Processes(rank, 2, lambda tensor: tensor)
-        )
-        for rank in range(2)
-    ]
-    assert [share.count for share in shares] == [26, 24]
-    shares[0].merge(shares[1])
-    assert_equal(shares[0].finish(), whole.finish())
-    other_seed = statistics_of_generator(generate_with_noise, 50, space, batch_size=8, seed=1)
-    assert np.abs(other_seed.finish().mean - whole.finish().mean).max() > 1e-4
+    whole = measure_generator(generate_with_noise, 50, space, keep=True, batch_size=8)
+    shares = []
+    for rank in range(2):
+        summed: list[Tensor] = []
+
+        def total(tensor: Tensor, summed: list[Tensor] = summed) -> Tensor:
+            summed.append(tensor)
+            return tensor
+
+        processes = Processes(rank, 2, total)
+        measure_generator(generate_with_noise, 50, space, keep=True, batch_size=8, processes=processes)
+        shares.append(summed[-2])  # features, in the rows of their images
+    assert whole.features is not None
+    assert torch.equal(shares[0] + shares[1], whole.features)
+    other_seed = measure_generator(generate_with_noise, 50, space, batch_size=8, seed=1)
+    assert np.abs(other_seed.gaussian.mean - whole.gaussian.mean).max() > 1e-4
 
 
 def test_generated_images_are_checked():
     space = colour_space()
     with pytest.raises(ValueError, match=r"generated images 0 to 7: got torch\.float32"):
-        statistics_of_generator(lambda indices: generate(indices).float(), 10, space, batch_size=8)
-    with pytest.raises(ValueError, match="generate returned 7 images for 8 indices"):
-        statistics_of_generator(lambda indices: generate(indices)[1:], 10, space, batch_size=8)
+        measure_generator(lambda indices: generate(indices).float(), 10, space, batch_size=8)
+    with pytest.raises(ValueError, match="load returned 7 images for 8 indices"):
+        measure_generator(lambda indices: generate(indices)[1:], 10, space, batch_size=8)
     with pytest.raises(ValueError, match="num_images 1 and batch_size 64, expected 2 and 1"):
-        statistics_of_generator(generate, 1, space)
+        measure_generator(generate, 1, space)
 
 
 def test_to_saved_uint8_gives_what_a_saved_file_holds():
@@ -191,41 +179,6 @@ def test_to_saved_uint8_gives_what_a_saved_file_holds():
         to_saved_uint8(torch.zeros(1, dtype=torch.uint8))
 
 
-def test_the_hook_measures_the_distance_and_leaves_the_random_state_alone():
-    space = colour_space()
-    real = statistics_of_images([generate(torch.arange(100, 140))], space).finish()
-    hook = MetricHook(space, real, 30, batch_size=8)
-    torch.manual_seed(5)
-    expected_next = torch.rand(3)
-    torch.manual_seed(5)
-    found = hook(generate)
-    assert torch.equal(torch.rand(3), expected_next)
-    fake = statistics_of_images([generate(torch.arange(30))], space).finish()
-    assert found == {"fd_test_colours": pytest.approx(frechet_distance(fake, real), abs=1e-12)}
-    assert hook(generate_with_noise) == hook(generate_with_noise)  # whatever was drawn in between
-    assert hook.conditions == {
-        "metric": "fd_test_colours",
-        "space": "colours 1",
-        "num_real": 40,
-        "num_generated": 30,
-        "seed": 0,
-    }
-    two = GaussianStatistics(np.zeros(2), np.eye(2), 10)
-    with pytest.raises(ValueError, match="hold 2 features, but test:colours has 6"):
-        MetricHook(space, two, 30)
-
-
-def test_a_hash_knows_pixels_order_and_sizes_but_not_batches():
-    images = generate(torch.arange(10))
-    digest = hash_of_images([images])
-    assert hash_of_images(images.split(3)) == digest
-    assert hash_of_images([images.flip(0)]) != digest
-    assert hash_of_images([images.reshape(10, 3, 2, 8)]) != digest
-    changed = images.clone()
-    changed[9, 2, 3, 3] += 1
-    assert hash_of_images([changed]) != digest
-
-
 def test_statistics_are_measured_once_per_images_and_space(tmp_path: Path):
     calls: list[int] = []
 
@@ -234,8 +187,8 @@ def test_statistics_are_measured_once_per_images_and_space(tmp_path: Path):
         return accumulated(features()[:, [0] * 6], batch_size=9).finish()
 
     def measured(content: str, fingerprint: str | None = "colours 1") -> GaussianStatistics:
-        space = colour_space(fingerprint)
-        return cached_statistics(compute, space, content_hash=content, cache_dir=tmp_path / "cache")
+        space = colour_space(fingerprint=fingerprint)
+        return cached(STATISTICS, compute, space, content_hash=content, cache_dir=tmp_path / "cache")
 
     first = measured("a")
     assert_equal(measured("a"), first, 0)
@@ -255,7 +208,7 @@ def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: s
     space = colour_space()
     expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
     path = cache_path(space, "a", tmp_path)
-    cached_statistics(lambda: expected, space, content_hash="a", cache_dir=tmp_path)
+    cached(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
     whole = path.read_bytes()
     if damage == "short":
         path.write_bytes(whole[: len(whole) // 2])
@@ -264,10 +217,10 @@ def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: s
     elif damage == "pickle":
         np.savez(path, mean=np.array([{"an": "object"}], dtype=object), key="", covariance=0, count=2)
     else:
-        cached_statistics(lambda: expected, space, content_hash="b", cache_dir=tmp_path)
+        cached(STATISTICS, lambda: expected, space, content_hash="b", cache_dir=tmp_path)
         cache_path(space, "b", tmp_path).replace(path)
     with pytest.warns(UserWarning, match=f"{path.name} cannot be used .*measuring them again"):
-        found = cached_statistics(lambda: expected, space, content_hash="a", cache_dir=tmp_path)
+        found = cached(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
     assert found is expected
     assert path.read_bytes() == whole
 
@@ -276,8 +229,8 @@ def test_statistics_that_cannot_be_kept_are_measured_all_the_same(tmp_path: Path
     (tmp_path / "file").write_text("not a folder")
     expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
     with pytest.warns(UserWarning, match="statistics were not kept in"):
-        found = cached_statistics(
-            lambda: expected, colour_space(), content_hash="a", cache_dir=tmp_path / "file"
+        found = cached(
+            STATISTICS, lambda: expected, colour_space(), content_hash="a", cache_dir=tmp_path / "file"
         )
     assert found is expected
 
@@ -301,21 +254,26 @@ def measure_as_one_of_two(rank: int, folder: str) -> None:
 
     def compute() -> GaussianStatistics:
         calls.append(1)
-        statistics = statistics_of_generator(generate, 30, space, batch_size=4, processes=processes)
-        return statistics.finish()
+        return measure_generator(generate, 30, space, batch_size=4, processes=processes).gaussian
 
-    real = [
-        cached_statistics(compute, space, content_hash="a", cache_dir=f"{folder}/cache", processes=processes)
-        for _ in range(2)
-    ]
-    hook = MetricHook(space, real[1], 50, batch_size=8, processes=processes)
-    kept = statistics_of_generator(generate, 30, space, batch_size=4, keep=25, processes=processes)
+    def measure() -> SetFeatures:
+        calls.append(1)
+        return measure_generator(generate, 30, space, keep=True, batch_size=4, processes=processes)
+
+    where = {"cache_dir": f"{folder}/cache", "processes": processes}
+    real = [cached(STATISTICS, compute, space, content_hash="a", **where) for _ in range(2)]
+    sets = [reference_set(measure, space, content_hash="b", keep=True, **where) for _ in range(2)]
+    hook = MetricHook(space, {"": SetFeatures(real[1], None)}, 50, batch_size=8, processes=processes)
+    statistics = FeatureStatistics(6, keep=25)
+    for indices in processes.batches(30, 4):
+        statistics.update(colour_features(generate(indices)))
     torch.save(
         {
-            "metric": hook(generate_with_noise),
+            "metric": hook({"": generate_with_noise}),
             "calls": len(calls),
             "same": bool(np.array_equal(real[0].covariance, real[1].covariance)),
-            "kept": kept.kept,
+            "features": [found.features for found in sets],
+            "kept": statistics.over_processes(processes).kept,
         },
         f"{folder}/result-{rank}.pt",
     )
@@ -326,13 +284,15 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     torch.multiprocessing.spawn(measure_as_one_of_two, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"result-{rank}.pt", weights_only=True) for rank in range(2))
     space = colour_space()
-    real = statistics_of_generator(generate, 30, space, batch_size=4).finish()
-    expected = MetricHook(space, real, 50, batch_size=8)(generate_with_noise)["fd_test_colours"]
+    real = measure_generator(generate, 30, space, batch_size=4)
+    expected = MetricHook(space, {"": real}, 50, batch_size=8)({"": generate_with_noise})["fd_test_colours"]
     assert first["metric"] == second["metric"] == {"fd_test_colours": pytest.approx(expected, abs=1e-8)}
-    assert first["calls"] == second["calls"] == 1  # one measured, one read
+    assert first["calls"] == second["calls"] == 2  # one measured, one read, with features and without
     assert first["same"]
     assert second["same"]
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+    for found in (*first["features"], *second["features"]):
+        torch.testing.assert_close(found, colour_features(generate(torch.arange(30))), rtol=0, atol=1e-6)
     # Every second batch of 4 is the first process's: 16 images, of the other's 14 there is room for 9.
     own = [i for i in range(30) if i // 4 % 2 == 0]
     others = [4, 5, 6, 7, 12, 13, 14, 15, 20]

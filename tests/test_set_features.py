@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colour_space import colour_features, colour_space
 from torch import Tensor
 
 from ganmod.feature_spaces import CallableSpace
@@ -19,18 +20,6 @@ from metrics.precision_recall import density_and_coverage, precision_and_recall
 from metrics.process_shares import Processes
 from metrics.set_distances import cautions, measure_distances, parse_metrics, settings
 from metrics.set_features import SetFeatures, features_of, measure_set, reference_set
-
-
-def colour_features(images: Tensor) -> Tensor:
-    """Mean and spread of each channel, float32 [N,6]."""
-    x = images.float() / 255
-    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
-
-
-def colour_space(name: str = "test:colours") -> CallableSpace:
-    space = CallableSpace(name, colour_features, device="cpu")
-    space.fingerprint = f"{name} 1"
-    return space
 
 
 def image(index: int) -> Tensor:

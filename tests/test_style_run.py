@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from configs.schema import StyleLoss
+from configs.style import StyleLoss
 from ganmod.features import VGGFeatures
 from style_transfer import ModelSpec, build
 from training.style_run import same_network, style_transfer_losses

@@ -15,17 +15,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from run_checks import assert_same, final_state
+from run_checks import assert_same, check_measuring, final_state
 
 import ganmod
 from configs.schema import StarGANv2Run, load_starganv2, to_yaml
 from ganmod.model_file import ModelFileError
+from ganmod.starganv2 import StarGANv2
 from ganmod.starganv2 import load_starganv2 as load_model
 from training import train_starganv2
 from training.data import StepSampler, step_loader
+from training.domain_images import DomainImages
 from training.ema import ema_decay
 from training.nonfinite import NonFiniteError
 from training.starganv2_run import build_dataset, build_networks, build_spec, check_batch
+from training.starganv2_samples import domain_sets, translations_by_index
 from training.starganv2_step import SampleMaker
 from training.train_starganv2 import train
 
@@ -96,11 +99,50 @@ def test_37_steps_equal_17_and_20_bitwise(
         read = (tmp_path / name / "stats.jsonl").read_text().splitlines()
         lines[name] = [json.loads(line) for line in read]
         for line in lines[name]:
-            del line["seconds"], line["seconds_per_kimg"]
+            del line["seconds"], line["seconds_per_kimg"], line["peak_memory_mb"]
     assert lines["whole"] == lines["parts"]
     assert [line["nimg"] for line in lines["whole"]] == [BATCH * (i + 1) for i in range(steps)]
     weights = [line["diversity_weight"] for line in lines["whole"]]
     assert weights == pytest.approx([2.0 * max(1 - i / 30, 0) for i in range(steps)])
+
+
+def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, images: Path) -> None:
+    def run(folder: Path, changes: dict) -> None:
+        train(tiny(images, 5, **changes), folder, progress=False)
+
+    for line in check_measuring(run, tmp_path, step=BATCH, metrics=("fd", "kd")):
+        for name in ("fd_colour_space_colour_features", "kid_colour_space_colour_features"):
+            assert line[name] == pytest.approx((line[f"{name}/cat"] + line[f"{name}/dog"]) / 2)
+        conditions = line["conditions"]
+        assert (conditions["num_real"], conditions["num_generated"]) == (8, 12)
+        assert conditions["sets"] == "cat, dog"
+
+
+def test_what_is_measured_is_the_other_domains_translated(images: Path) -> None:
+    config = tiny(images, 1)
+    dataset = build_dataset(config.data, 16, 0)
+    networks = build_networks(build_spec(config, dataset.domains))
+    averaged = StarGANv2(networks.G, networks.mapping, networks.style_encoder)
+    make = SampleMaker(0, 8, CPU, torch.float32, torch.contiguous_format)
+    fakes = translations_by_index(averaged, dataset, make)
+    real = domain_sets(dataset)
+    assert list(fakes) == list(real) == ["cat", "dog"]
+    assert [real[name].num_images for name in real] == [5, 3]
+    assert torch.equal(torch.stack(list(real["dog"].load(torch.tensor([2, 0])))), stacked(dataset, 1, [2, 0]))
+    assert real["cat"].content_hash() != real["dog"].content_hash()
+    with torch.no_grad():
+        found = fakes["cat"](
+            torch.tensor([4, 1])
+        )  # the dogs have three images: 4 is 1 again, in another style
+        source = stacked(dataset, 1, [1, 1]) / 127.5 - 1
+        z = make.latents("metric", [4, 1])
+        expected = averaged.G(source, averaged.mapping(z, torch.tensor([0, 0])))
+    assert not torch.equal(z[0], z[1])
+    torch.testing.assert_close(found / 127.5 - 1, expected.clamp(-1, 1), rtol=0, atol=1.01 / 255)
+
+
+def stacked(dataset: DomainImages, domain: int, indices: list[int]) -> torch.Tensor:
+    return torch.stack([dataset.image(domain, i) for i in indices])
 
 
 def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:

@@ -11,15 +11,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from run_checks import assert_same, final_state
+import torch.nn.functional as F
+from colour_space import NAME
+from run_checks import assert_same, check_measuring, final_state, read_lines
 
 from configs.schema import StyleRun, load_run
+from ganmod.images import read_image, write_image
+from style_transfer import prepare_style
 from training import train_style
 from training.checkpoint import CheckpointError
 from training.ema import ema_decay, update_ema
 from training.nonfinite import NonFiniteError
+from training.style_run import build_data, build_model
+from training.style_samples import METRIC_POSITION, style_images, stylized_by_index
 from training.train_style import train
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +83,48 @@ def test_interrupted_run_equals_uninterrupted_run_bitwise(tmp_path: Path, modula
         assert whole["loss/total"] == parts["loss/total"]
 
 
+def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path) -> None:
+    def run(folder: Path, changes: dict) -> None:
+        train(smoke(5, **changes), folder, progress=False)
+
+    for line in check_measuring(run, tmp_path, step=BATCH, metrics=("fd",)):
+        assert (line["conditions"]["num_real"], line["conditions"]["num_generated"]) == (60, 6)
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_what_is_measured_is_stylized_crops_against_prepared_style_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for folder, size in (("c", (40, 50)), ("s", (70, 90))):
+        for i in range(3):
+            write_image(tmp_path / folder / f"{i}.png", rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    (tmp_path / "s" / "2.png").write_bytes(b"no image")
+    folders = {"data.content": [str(tmp_path / "c")], "data.style": [str(tmp_path / "s")]}
+    config = smoke(1, **folders, **{"data.short_side": 96})
+    data, model = build_data(config.data, 0), build_model(config.model)
+    real = style_images(data, 64)
+    assert real.num_images == 3
+    first, _, corrupt = real.load(torch.arange(3))
+    assert corrupt is None
+    assert first is not None
+    # Short side resized to 64, then the centre.
+    pixels = torch.from_numpy(read_image(tmp_path / "s" / "0.png")).permute(2, 0, 1)[None].float() / 255
+    resized = F.interpolate(pixels, size=(64, 82), mode="bicubic", antialias=True).clamp(0, 1)
+    torch.testing.assert_close(first.float() / 255, resized[0, :, :, 9:73], rtol=0, atol=0.51 / 255)
+    digest = real.content_hash()
+    assert style_images(build_data(config.data, 1), 64).content_hash() == digest
+    assert style_images(data, 128).content_hash() != digest
+    os.utime(tmp_path / "s" / "0.png", (1, 1))
+    assert style_images(build_data(config.data, 0), 64).content_hash() != digest
+
+    fakes = stylized_by_index(model, data, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        batch, alone = fakes(torch.arange(4)), fakes(torch.tensor([2]))
+        content, style = (x[None] / 255 for x in data[METRIC_POSITION + 2])
+        expected = model(content, prepare_style(style, 64)).clamp(0, 1)
+    assert (batch[2:3].int() - alone.int()).abs().max() <= 1
+    torch.testing.assert_close(alone.float() / 255, expected, rtol=0, atol=0.51 / 255)
+
+
 def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ganmod", "train", "style", "--config", "style-smoke", "--out"]
     tiny = ["--set", "data.short_side=64", "--size", "32", "--batch", "2", "--device", "cpu"]
@@ -109,10 +158,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012"]
     options += ["--device", "cpu", "--set", "data.short_side=64", "--set", "runtime.precision=float64"]
-    options += ["--set", "runtime.tensorboard=false"]
+    options += ["--set", "runtime.tensorboard=false", "--metrics", "fd0.005k", "--metric-features", NAME]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     launch += ["--master-port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
     for name, prefix in (("one", [sys.executable]), ("two", launch)):
         command = [*prefix, "-m", "ganmod", "train", "style", "--out", str(tmp_path / name), *options]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -120,8 +169,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
     assert one["nimg"] == two["nimg"] == 12
     assert_close(one, two)
-    logs = [(tmp_path / name / "stats.jsonl").read_text().splitlines()[-1] for name in ("one", "two")]
-    assert json.loads(logs[0])["loss/total"] == pytest.approx(json.loads(logs[1])["loss/total"], rel=1e-4)
+    for file, value in (("stats.jsonl", "loss/total"), ("metrics.jsonl", "fd_colour_space_colour_features")):
+        first, second = (read_lines(tmp_path / name / file)[-1] for name in ("one", "two"))
+        assert first[value] == pytest.approx(second[value], rel=1e-4)
 
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from configs.schema import StyleLoss
+from configs.style import StyleLoss
 from ganmod.features import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
 from ganmod.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference

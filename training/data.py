@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import warnings
 import zlib
@@ -70,6 +71,25 @@ class CropStream(Dataset[Tensor]):
         if self.flip and rng.random() < 0.5:
             pixels = pixels[:, ::-1]
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+    def whole(self, index: int) -> np.ndarray:
+        """Image `index` of `images`, not cropped: uint8 [H,W,3], its short side at most `short_side`.
+
+        Raises ImageError for a corrupt file.
+        """
+        return self._load(index)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the images' paths, sizes and times of change, or their pixels, and `short_side`."""
+        digest = hashlib.sha256(f"short side {self.short_side}\0".encode())
+        for image in self.images:
+            if isinstance(image, Path):
+                status = image.stat()
+                stamp = f"{image}\0{status.st_mtime_ns}\0{status.st_size}\0"
+                digest.update(stamp.encode(errors="surrogateescape"))
+            else:
+                digest.update(f"{image.shape}\0".encode() + image.tobytes())
+        return digest.hexdigest()
 
     def _image(self, position: int) -> np.ndarray:
         epoch, offset = divmod(position, len(self.images))

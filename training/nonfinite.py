@@ -52,13 +52,19 @@ class NonFiniteGuard:
         nimg: int,
         *,
         kind: str,
+        clip_norm: float | None = None,
     ) -> bool:
-        """Average the gradients and the losses over processes and, if all are finite, step: True."""
+        """Average the gradients and the losses over processes and, if all are finite, step: True.
+
+        clip_norm: the gradient's norm is brought down to it.
+        """
         distributed.average_gradients(parameters)
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         averaged = {name: distributed.average(loss.clone()) for name, loss in losses.items()}
         taken = self.check(norm, averaged, nimg, kind=kind)
         if taken:
+            if clip_norm is not None:
+                torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
             optimizer.step()
         return taken
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import StyleData, StyleLoss, StyleModel, StyleRun
+from configs.style import StyleData, StyleLoss, StyleModel
 from ganmod.features import VGGFeatures, load_features
 from ganmod.images import list_images
 from ganmod.modulation.functional import match_statistics, mean_std
@@ -125,14 +125,3 @@ def style_transfer_losses(
     return Losses(
         config.content_weight * content_term + config.style_weight * style_term, content_term, style_term
     )
-
-
-def check_batch(config: StyleRun, num_processes: int) -> None:
-    """ValueError unless the batch divides over processes and accumulation steps."""
-    batch, micro = config.schedule.batch_size, config.schedule.microbatch
-    share = num_processes * (micro or 1)
-    if batch % share:
-        raise ValueError(
-            f"batch_size {batch} is not a multiple of {num_processes} processes x {micro or 1} per pass: "
-            f"try {(batch // share + 1) * share}"
-        )

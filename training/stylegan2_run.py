@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from configs.schema import Augmentation, GanData, StyleGAN2Run
+from configs.stylegan2 import Augmentation, GanData, StyleGAN2Run
 from ganmod.model_file import read_model_file
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND
@@ -17,6 +16,7 @@ from metrics.machine import bf16_instructions
 from training.ada_draw import augment_pipe
 from training.diffaugment import parse_policy
 from training.image_dataset import ImageDataset
+from training.run_lifecycle import check_share
 
 
 def build_dataset(data: GanData, seed: int) -> ImageDataset:
@@ -70,18 +70,13 @@ def resolve(
     resolved = config.model_copy(
         update={name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
     )
-    share = n * (config.schedule.microbatch or granule)
     micro = config.schedule.microbatch or granule
     if micro % granule:
         raise ValueError(
             f"schedule.microbatch {micro} is not a multiple of model.mbstd_group_size {granule}: try "
             f"{-(-micro // granule) * granule}, or a group size of {micro}"
         )
-    if batch % share:
-        raise ValueError(
-            f"batch_size {batch} is not a multiple of {n} processes x {micro} images per pass (groups of "
-            f"{granule} for the minibatch deviation): try {-(-batch // share) * share}"
-        )
+    check_share(batch, n, micro, hint=f" (groups of {granule} for the minibatch deviation)")
     return resolved
 
 
@@ -111,8 +106,6 @@ def build_networks(
     config: StyleGAN2Run, img_size: tuple[int, int], c_dim: int
 ) -> tuple[Generator, Discriminator]:
     """Untrained G and D of a resolved configuration."""
-    for plugin in config.plugins:
-        importlib.import_module(plugin)
     model, precision = config.model, config.runtime.precision
     half = precision in ("float16", "bfloat16")
     common = {
@@ -157,6 +150,14 @@ class Transfer(NamedTuple):
 
     anew: dict[str, list[str]]
     unused: dict[str, list[str]]
+
+    def summary(self) -> str:
+        """The numbers of tensors, for the log."""
+        parts = []
+        for what, names in (("start anew", self.anew), ("of the file are not used", self.unused)):
+            counts = ", ".join(f"{network} {len(found)}" for network, found in names.items() if found)
+            parts.append(f"tensors that {what}: {counts or 'none'}")
+        return "; ".join(parts)
 
 
 @torch.no_grad()

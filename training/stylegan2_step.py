@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from configs.schema import Augmentation, StyleGAN2Loss
+from configs.stylegan2 import Augmentation, StyleGAN2Loss
 from ganmod.stylegan2 import Discriminator, Generator
 from training.ada_augment import augment
 from training.ada_draw import augment_pipe, draw_augmentation

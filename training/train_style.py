@@ -2,60 +2,64 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from configs.schema import StyleRun, to_yaml
-from ganmod.images import to_uint8
-from style_transfer import StyleTransferModel, prepare_style
-from training import distributed
-from training.checkpoint import load_latest_checkpoint, save_checkpoint
-from training.data import Pairs, StepSampler, step_loader
+from configs.style import StyleRun
+from style_transfer import StyleTransferModel
 from training.ema import ema_decay, update_ema
-from training.nonfinite import NonFiniteGuard
-from training.run_folder import RunFolder, RunProgress, StoppedBySignal, StopRequest, check_same_run, every
+from training.run_folder import BEST_FILE, MODEL_FILE
+from training.run_lifecycle import (
+    begin_run,
+    check_share,
+    end_run,
+    open_run,
+    report_run,
+    save_run,
+    start_process,
+    step_batches,
+)
+from training.run_metrics import RunMetrics
+from training.run_progress import RunProgress
 from training.style_run import (
     build_data,
     build_loss_network,
     build_model,
-    check_batch,
     same_network,
     style_transfer_losses,
 )
+from training.style_samples import (
+    averaged_weights,
+    grid_inputs,
+    style_images,
+    stylized_by_index,
+    stylized_grid,
+)
 
-MODEL_FILE = "model-latest.safetensors"
-GRID_IMAGES = 6
-SECTIONS = ("model", "loss", "data", "optimizer")
-FREE_TO_CHANGE = ("data.cache_mb", "data.num_workers", "model.encoder_weights", "loss.network_weights")
+STATISTICS = ("loss/total", "loss/content", "loss/style")
 
 
 def train(
     config: StyleRun, run_dir: str | Path, *, resume: bool = True, progress: bool | None = None
 ) -> Path:
-    """Train until total_kimg or the time budget, write the run folder, return the path of the final model
-    file.
+    """Train until total_kimg or the time budget, write the run folder, return the path of the final model.
 
     Running it again with the same folder continues from the newest checkpoint; `progress` False hides the
-    bar. Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
+    bars. Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
     """
     # Process, data, networks. Every process builds the same initial weights from the seed.
+    place = start_process(config)
+    rank, num_processes, device, dtype, memory_format = place
     schedule, runtime = config.schedule, config.runtime
-    rank, num_processes, device = distributed.start(runtime.device)
-    check_batch(config, num_processes)
-    for plugin in config.plugins:
-        importlib.import_module(plugin)
-    torch.manual_seed(runtime.seed)
+    batch = schedule.batch_size
+    check_share(batch, num_processes, schedule.microbatch or 1)
     data = build_data(config.data, runtime.seed)
-    dtype = torch.float64 if runtime.precision == "float64" else torch.float32
-    memory_format = torch.channels_last if runtime.channels_last else torch.contiguous_format
-    loss_network = build_loss_network(config.loss).to(device, dtype).to(memory_format=memory_format)
-    model = build_model(config.model).to(device, dtype).to(memory_format=memory_format)
+    loss_network = place.put(build_loss_network(config.loss))
+    model = place.put(build_model(config.model))
     parameters = model.trainable()
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.Adam(
@@ -64,84 +68,52 @@ def train(
         betas=(config.optimizer.beta1, config.optimizer.beta2),
         fused=True,
     )
-    share = schedule.batch_size // num_processes
+    share = batch // num_processes
     micro = schedule.microbatch or share
     losses_of = torch.compile(style_transfer_losses) if runtime.compile else style_transfer_losses
     shared = same_network(model.encoder, loss_network)  # then an image need be encoded only once
 
-    # Run folder and resume.
-    run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
-    state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
-    nimg, seconds = 0, 0.0
-    guard = NonFiniteGuard(run.log, limit=schedule.max_nonfinite_steps)
-    sums = torch.zeros(4, dtype=torch.float64, device=device)  # since the last report: three losses, steps
-    if state is not None:
-        check_same_run(state["config"], config, sections=SECTIONS, free_to_change=FREE_TO_CHANGE)
-        _restore(state, model, ema, optimizer)
-        nimg, seconds = state["nimg"], state["seconds"]
-        guard.load_state_dict(state["nonfinite"])
-        sums.copy_(state["sums"])
-        run.log(f"resumed at {nimg} images")
-    if not resume:
-        run.clear()
-    run.discard_stats_after(nimg)
-    run.save_config(to_yaml(config))
-    loader = iter(
-        step_loader(
-            data,
-            StepSampler(batch=schedule.batch_size, nimg=nimg, rank=rank, num_processes=num_processes),
-            num_workers=config.data.num_workers,
-        )
+    # Run folder and resume; a missing feature network fails here, not hours later.
+    run = open_run(config, run_dir, place, statistics=STATISTICS, resume=resume)
+    if run.found is not None:
+        _restore(run.found, model, ema, optimizer)
+    real = {"": style_images(data, config.model.style_image_size)}
+    metrics = RunMetrics(run, real, batch_size=micro, shown=progress)
+    begin_run(run, resume=resume)
+    at = RunProgress(
+        schedule, place.device, batch=batch, found=run.found, shown=progress if rank == 0 else False
     )
-    grid_inputs = _grid_inputs(data, device, dtype)
-    run_progress = RunProgress(
-        schedule,
-        batch=schedule.batch_size,
-        nimg=nimg,
-        seconds=seconds,
-        shown=progress if rank == 0 else False,
-    )
+    loader = step_batches(data, run, at)
+    grid = grid_inputs(data, device, dtype)
 
-    with StopRequest() as stop_request:
+    with at:
         while True:
-            # Save a snapshot, a checkpoint; done?
-            done = nimg >= run_progress.total_nimg or distributed.agree(
-                seconds >= run_progress.budget, device
-            )
-            stopping = distributed.agree(bool(stop_request), device)
-            step_index = nimg // schedule.batch_size
-            begun = nimg > 0
-            if (
-                rank == 0
-                and begun
-                and (done or every(schedule.snapshot_kimg, schedule.batch_size, step_index))
-            ):
+            # Save a snapshot, a checkpoint; measure; done?
+            at.look_for_the_end()
+            record = {"nimg": at.nimg, "seconds": at.seconds}
+            if rank == 0 and at.due(schedule.snapshot_kimg):
                 with averaged_weights(model, ema):
-                    run.write_grid(f"stylized-{nimg // 1000:06d}", _grid(model, *grid_inputs), nimg=nimg)
-                    model.save(Path(run_dir) / MODEL_FILE, training={"nimg": nimg, "seconds": seconds})
-            due = begun and every(schedule.checkpoint_kimg, schedule.batch_size, step_index)
-            if rank == 0 and (done or stopping or due):
-                save_checkpoint(
-                    run_dir,
-                    nimg,
-                    {
-                        "nimg": nimg,
-                        "seconds": seconds,
-                        "nonfinite": guard.state_dict(),
-                        "config": config.model_dump(mode="json"),
-                        "model": {name: p.detach() for name, p in parameters.items()},
-                        "feature_rms": model.feature_rms,
-                        "ema": ema,
-                        "optimizer": optimizer.state_dict(),
-                        "sums": sums,
-                    },
-                )
-            if done or stopping:
+                    run.folder.write_grid("stylized", stylized_grid(model, *grid), nimg=at.nimg)
+                    model.save(run.folder.path / MODEL_FILE, training=record)
+            if at.ended or at.due(schedule.checkpoint_kimg):
+                own = {
+                    "model": {name: p.detach() for name, p in parameters.items()},
+                    "feature_rms": model.feature_rms,
+                    "ema": ema,
+                    "optimizer": optimizer.state_dict(),
+                }
+                save_run(run, at, own | metrics.state_dict())
+            if metrics.due(at):  # after the checkpoint: a run that is killed meanwhile measures again
+                with averaged_weights(model, ema):
+                    best = metrics.measure(run, at, {"": stylized_by_index(model, data, device, dtype)})
+                    if best and rank == 0:
+                        model.save(run.folder.path / BEST_FILE, training=record)
+            if at.ended:
                 break
 
             # Gradients, accumulated over this process's share of the batch.
-            begin = run_progress.clock()
-            lr = config.optimizer.lr / (1 + config.optimizer.lr_decay * step_index)
+            at.begin_step()
+            lr = config.optimizer.lr / (1 + config.optimizer.lr_decay * at.step)
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
@@ -149,62 +121,32 @@ def train(
                 x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
                 for x in next(loader)
             )
-            step_losses = torch.zeros(3, dtype=torch.float64, device=device)
+            losses = torch.zeros(3, dtype=torch.float64, device=device)
             for c, s in zip(content.split(micro), style.split(micro), strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
-                    losses = losses_of(model, loss_network, config.loss, c, s, shared=shared)
-                (losses.total * (len(c) / share)).backward()
-                step_losses += torch.stack([x.detach().double() for x in losses]) * (len(c) / share)
-            distributed.average_gradients(list(parameters.values()))
-            step_losses = distributed.average(step_losses)
+                    terms = losses_of(model, loss_network, config.loss, c, s, shared=shared)
+                (terms.total * (len(c) / share)).backward()
+                losses += torch.stack([x.detach().double() for x in terms]) * (len(c) / share)
 
             # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.
-            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters.values() if p.grad is not None])
-            terms = dict(zip(("total", "content", "style"), step_losses, strict=True))
-            if guard.check(norm, terms, nimg, kind="model"):
-                if config.optimizer.clip_grad_norm is not None:
-                    torch.nn.utils.clip_grads_with_norm_(
-                        parameters.values(), config.optimizer.clip_grad_norm, norm
-                    )
-                optimizer.step()
-                sums += torch.cat([step_losses, step_losses.new_ones(1)])
+            named = dict(zip(("total", "content", "style"), losses, strict=True))
+            clip_norm = config.optimizer.clip_grad_norm
+            if run.guard.step(
+                optimizer, list(parameters.values()), named, at.nimg, kind="model", clip_norm=clip_norm
+            ):
+                run.means.add_each(STATISTICS, losses)
             decay = ema_decay(
-                schedule.batch_size,
-                nimg,
-                half_life_kimg=schedule.ema_half_life_kimg,
-                rampup=schedule.ema_rampup,
+                batch, at.nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
             )
             update_ema(ema, parameters, decay)
-            nimg += schedule.batch_size
-            seconds += run_progress.clock() - begin
+            at.end_step()
 
             # Report.
-            run_progress.update(nimg, seconds)
-            if (
-                every(schedule.log_kimg, schedule.batch_size, nimg // schedule.batch_size)
-                or nimg >= run_progress.total_nimg
-            ):
-                total, content_value, style_value, steps = sums.tolist()
-                sums.zero_()
-                stats = {
-                    "loss/total": total / max(steps, 1),
-                    "loss/content": content_value / max(steps, 1),
-                    "loss/style": style_value / max(steps, 1),
-                    "seconds": seconds,
-                    "nonfinite_steps": float(guard.total),
-                }
-                run.write_stats(nimg, stats)
-                run_progress.bar.set_postfix(
-                    content=f"{stats['loss/content']:.3f}", style=f"{stats['loss/style']:.3f}"
-                )
+            if at.due(schedule.log_kimg):
+                stats = report_run(run, at, {})
+                at.show(content=stats.get("loss/content", math.nan), style=stats.get("loss/style", math.nan))
 
-    run_progress.bar.close()
-    run.log(f"{'stopped' if stopping and not done else 'done'} at {nimg} images after {seconds:.0f} s")
-    run.close()
-    distributed.stop()
-    if stopping and not done:
-        raise StoppedBySignal(f"checkpoint written at {nimg} images: run the same command again to continue")
-    return Path(run_dir) / MODEL_FILE
+    return end_run(run, at)
 
 
 def _restore(
@@ -216,34 +158,3 @@ def _restore(
             ema[name].copy_(state["ema"][name])
         model.feature_rms.copy_(state["feature_rms"])
     optimizer.load_state_dict(state["optimizer"])
-
-
-def _grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The same few crops in every snapshot, from far beyond the positions that training reaches."""
-    pairs = [data[10**9 + i] for i in range(GRID_IMAGES)]
-    content, style = (torch.stack(list(x)).to(device, dtype) / 255 for x in zip(*pairs, strict=True))
-    return content, style
-
-
-@torch.no_grad()
-def _grid(model: StyleTransferModel, content: Tensor, style: Tensor) -> list[list[Any]]:
-    """Rows of uint8 images: contents, styles, stylized."""
-    stylized = model(content, prepare_style(style, model.spec.style_image_size)).clamp(0, 1)
-    return [list(to_uint8(images.float().cpu())) for images in (content, style, stylized)]
-
-
-@contextlib.contextmanager
-def averaged_weights(model: StyleTransferModel, ema: dict[str, Tensor]) -> Iterator[None]:
-    """The model with its averaged weights, put back to the trained ones at the end."""
-    trained = {name: p.detach().clone() for name, p in model.trainable().items()}
-    _copy_into(model, ema)
-    try:
-        yield
-    finally:
-        _copy_into(model, trained)
-
-
-@torch.no_grad()
-def _copy_into(model: StyleTransferModel, values: dict[str, Tensor]) -> None:
-    for name, parameter in model.trainable().items():
-        parameter.copy_(values[name])

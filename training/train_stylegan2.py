@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from configs.schema import StyleGAN2Run, to_yaml
+from configs.stylegan2 import StyleGAN2Run
 from ganmod.stylegan2.model_io import save_stylegan2
 from training import distributed
 from training.ada_controller import AdaController
-from training.checkpoint import load_latest_checkpoint, save_checkpoint
-from training.data import StepSampler, step_loader
 from training.ema import ema_decay, update_ema
-from training.gan_samples import build_metric, fakes_by_index, generate_grid, grid_draws, real_grid
 from training.granules import granules_of_step
-from training.nonfinite import NonFiniteGuard
-from training.run_folder import RunFolder, RunProgress, StoppedBySignal, StopRequest, check_same_run, every
+from training.run_folder import BEST_FILE, MODEL_FILE
+from training.run_lifecycle import (
+    begin_run,
+    end_run,
+    open_run,
+    report_run,
+    save_run,
+    start_process,
+    step_batches,
+)
+from training.run_metrics import RunMetrics
+from training.run_progress import RunProgress
 from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
+from training.stylegan2_samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
 from training.stylegan2_step import (
     Augmenter,
     Draws,
@@ -32,10 +39,6 @@ from training.stylegan2_step import (
     r1_phase,
 )
 
-MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
-FREE_TO_CHANGE = ("data.cache_mb", "data.num_workers")
-SECTIONS = ("data", "model", "loss", "augmentation", "optimizer")
-ALSO_KEPT = ("freeze_d", "transfer")
 STATISTICS = ("loss/G", "loss/D", "logits/real", "logits/fake", "loss/r1", "loss/path_length")
 
 
@@ -45,10 +48,11 @@ def train(
     """Train until total_kimg or the time budget, write the run folder, return the path of the final model.
 
     Running it again with the same folder continues from the newest checkpoint; `progress` False hides the
-    bar. Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
+    bars. Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
     """
     # Process, data, networks. Every process builds the same initial weights from the seed.
-    rank, num_processes, device = distributed.start(config.runtime.device)
+    place = start_process(config)
+    rank, num_processes, device, dtype, memory_format = place
     dataset = build_dataset(config.data, config.runtime.seed)
     img_size = dataset.image_shape[1], dataset.image_shape[2]
     config = resolve(config, img_size, num_processes, device)
@@ -59,12 +63,9 @@ def train(
     assert granule is not None
     assert gamma is not None
     assert half_life is not None
-    dtype = torch.float64 if runtime.precision == "float64" else torch.float32
-    memory_format = torch.channels_last if runtime.channels_last else torch.contiguous_format
-    torch.manual_seed(runtime.seed)
     G, D = build_networks(config, img_size, dataset.c_dim)
     for network in (G, D):
-        network.to(device, dtype).to(memory_format=memory_format)
+        place.put(network)
     G_ema = copy.deepcopy(G).eval().requires_grad_(False)
     ema = {name: p.detach() for name, p in G_ema.named_parameters()}
     for layer in D.layers()[: config.freeze_d]:
@@ -87,116 +88,64 @@ def train(
     micro = schedule.microbatch or share
     first_order = FirstOrder.of(G, D, compiled=runtime.compile)  # R1 and path length need the plain ones
 
-    # Run folder and resume.
-    run = RunFolder(run_dir, active=rank == 0, tensorboard=runtime.tensorboard)
-    state = load_latest_checkpoint(run_dir, report=run.log) if resume else None
-    nimg, seconds = 0, 0.0
-    guard = NonFiniteGuard(run.log, limit=schedule.max_nonfinite_steps)
-    sums = torch.zeros(len(STATISTICS), 2, dtype=torch.float64, device=device)  # value, count
-    if state is not None:
-        check_same_run(
-            state["config"], config, sections=SECTIONS, also=ALSO_KEPT, free_to_change=FREE_TO_CHANGE
-        )
+    # Run folder and resume; a missing feature network fails here, not hours later.
+    run = open_run(config, run_dir, place, statistics=STATISTICS, resume=resume)
+    if run.found is not None:
         for name, network in (("G", G), ("D", D), ("G_ema", G_ema)):
-            network.load_state_dict(state[name])
-        g_optimizer.load_state_dict(state["g_optimizer"])
-        d_optimizer.load_state_dict(state["d_optimizer"])
-        ada.load_state_dict(state["ada"], rank=rank)
-        pl_mean.copy_(state["pl_mean"])
-        sums.copy_(state["sums"])
-        guard.load_state_dict(state["nonfinite"])
-        nimg, seconds = state["nimg"], state["seconds"]
-        run.log(f"resumed at {nimg} images")
-        if (before := state["config"]["runtime"]["precision"]) != runtime.precision:
-            run.log(f"precision was {before} and is {runtime.precision} from here on")
+            network.load_state_dict(run.found[name])
+        g_optimizer.load_state_dict(run.found["g_optimizer"])
+        d_optimizer.load_state_dict(run.found["d_optimizer"])
+        ada.load_state_dict(run.found["ada"], rank=rank)
+        pl_mean.copy_(run.found["pl_mean"])
     elif config.transfer is not None:
         found = transfer_weights(config.transfer, {"G": G, "G_ema": G_ema, "D": D})
-        for what, by_network in (("start anew", found.anew), ("of the file are not used", found.unused)):
-            counts = ", ".join(f"{name} {len(names)}" for name, names in by_network.items() if names)
-            run.log(f"transfer from {config.transfer}: tensors that {what}: {counts or 'none'}")
-    hook = build_metric(config, dataset, device)  # a missing feature network fails here, not hours later
-    conditions = None if hook is None else hook.conditions
-    best = math.inf if state is None or state["best_of"] != conditions else state["best"]
-    if not resume:
-        run.clear()  # only now that nothing of the new run's beginning can fail any more
-    run.discard_stats_after(nimg)
-    run.save_config(to_yaml(config))
-    loader = iter(
-        step_loader(
-            dataset,
-            StepSampler(batch=batch, nimg=nimg, rank=rank, num_processes=num_processes),
-            num_workers=config.data.num_workers,
-        )
+        run.folder.log(f"transfer from {config.transfer}: {found.summary()}")
+    metrics = RunMetrics(run, {"": real_images(dataset)}, batch_size=micro, shown=progress)
+    begin_run(run, resume=resume)
+    at = RunProgress(
+        schedule, place.device, batch=batch, found=run.found, shown=progress if rank == 0 else False
     )
+    loader = step_batches(dataset, run, at)
     grid = grid_draws(config, labels, device, dtype)
-    if state is None:
-        run.write_grid("reals", real_grid(dataset), nimg=0)
-    run_progress = RunProgress(
-        schedule,
-        batch=batch,
-        nimg=nimg,
-        seconds=seconds,
-        shown=progress if rank == 0 else False,
-    )
+    if run.found is None:
+        run.folder.write_picture("reals", real_grid(dataset), nimg=0)
 
-    with StopRequest() as stop_request:
+    with at:
         while True:
-            # Save a snapshot, a checkpoint; done?
-            done = nimg >= run_progress.total_nimg or distributed.agree(
-                seconds >= run_progress.budget, device
-            )
-            stopping = distributed.agree(bool(stop_request), device)
-            step = nimg // batch
-            begun = nimg > 0
+            # Save a snapshot, a checkpoint; measure; done?
+            at.look_for_the_end()
             save = functools.partial(
                 save_stylegan2,
                 G_ema=G_ema,
                 G=G,
                 D=D,
                 class_names=dataset.label_names,
-                training={"nimg": nimg, "seconds": seconds},
+                training={"nimg": at.nimg, "seconds": at.seconds},
             )
-            if rank == 0 and begun and (done or every(schedule.snapshot_kimg, batch, step)):
-                run.write_grid(f"fakes-{nimg // 1000:06d}", generate_grid(G_ema, grid), nimg=nimg)
-                save(Path(run_dir) / MODEL_FILE)
-            if done or stopping or (begun and every(schedule.checkpoint_kimg, batch, step)):
-                ada_state = ada.state_dict()  # over all processes, which all call these two
-                mean_sums = distributed.average(sums.clone())
-                if rank == 0:
-                    save_checkpoint(
-                        run_dir,
-                        nimg,
-                        {
-                            "nimg": nimg,
-                            "seconds": seconds,
-                            "config": config.model_dump(mode="json"),
-                            "G": G.state_dict(),
-                            "D": D.state_dict(),
-                            "G_ema": G_ema.state_dict(),
-                            "g_optimizer": g_optimizer.state_dict(),
-                            "d_optimizer": d_optimizer.state_dict(),
-                            "ada": ada_state,
-                            "pl_mean": pl_mean,
-                            "sums": mean_sums,
-                            "nonfinite": guard.state_dict(),
-                            "best": best,
-                            "best_of": conditions,
-                        },
-                    )
-            measured = done or every(schedule.snapshot_kimg * max(config.metric.every, 1), batch, step)
-            if hook is not None and begun and measured and not (stopping and not done):
-                # After the checkpoint: a run that is killed meanwhile measures again.
-                measures = hook(fakes_by_index(G_ema, labels, runtime.seed, device, dtype))
-                run.write_metrics(nimg, measures | {"seconds": seconds}, hook.conditions)
-                if measures[hook.name] < best:
-                    best = measures[hook.name]
-                    if rank == 0:
-                        save(Path(run_dir) / BEST_FILE)
-            if done or stopping:
+            if rank == 0 and at.due(schedule.snapshot_kimg):
+                run.folder.write_grid("fakes", generate_grid(G_ema, grid), nimg=at.nimg)
+                save(run.folder.path / MODEL_FILE)
+            if at.ended or at.due(schedule.checkpoint_kimg):
+                own = {
+                    "G": G.state_dict(),
+                    "D": D.state_dict(),
+                    "G_ema": G_ema.state_dict(),
+                    "g_optimizer": g_optimizer.state_dict(),
+                    "d_optimizer": d_optimizer.state_dict(),
+                    "ada": ada.state_dict(),  # over all processes, which all call this
+                    "pl_mean": pl_mean,
+                }
+                save_run(run, at, own | metrics.state_dict())
+            if metrics.due(at):  # after the checkpoint: a run that is killed meanwhile measures again
+                fakes = fakes_by_index(G_ema, labels, runtime.seed, device, dtype)
+                if metrics.measure(run, at, {"": fakes}) and rank == 0:
+                    save(run.folder.path / BEST_FILE)
+            if at.ended:
                 break
 
             # This step's images and random numbers; this process's granules of samples.
-            begin = run_progress.clock()
+            at.begin_step()
+            step, nimg = at.step, at.nimg
             images, labels_real = (x.to(device, non_blocking=True) for x in next(loader))
             images = images.to(dtype).div(127.5).sub(1).contiguous(memory_format=memory_format)
             labels_real = labels_real.to(dtype) if dataset.c_dim else None
@@ -207,7 +156,7 @@ def train(
                 (granules[i // granule : (i + micro) // granule], slice(i, i + micro))
                 for i in range(0, share, micro)
             ]
-            observed = torch.zeros_like(sums)
+            observed = run.means.empty()
 
             # Generator: adversarial loss, every pl_interval steps the path length.
             D.requires_grad_(False)
@@ -217,9 +166,11 @@ def train(
                 losses, ws = generator_phase(G, first_order, loss, draws, augmenter, part)
                 (losses.sum() / share).backward()
                 w_sum += ws.sum(dim=0)
-                observe(observed, "loss/G", losses)
+                observed.add("loss/G", losses)
             w_mean = distributed.average(w_sum / share)
-            if guard.step(g_optimizer, g_params, {"loss/G": observed[0, 0]}, nimg, kind="generator"):
+            if run.guard.step(
+                g_optimizer, g_params, {"loss/G": observed.total("loss/G")}, nimg, kind="generator"
+            ):
                 G.mapping.update_w_avg(w_mean[None])
             if loss.pl_weight > 0 and step % loss.pl_interval == 0:
                 g_optimizer.zero_grad(set_to_none=True)
@@ -231,10 +182,10 @@ def train(
                     if len(penalties):
                         (penalties.sum() * weight).backward()
                         length_sum += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))])
-                        observe(observed, "loss/path_length", penalties)
+                        observed.add("loss/path_length", penalties)
                 total = distributed.average(length_sum)
-                penalty = {"loss/path_length": observed[5, 0]}
-                if guard.step(g_optimizer, g_params, penalty, nimg, kind="path length"):
+                penalty = {"loss/path_length": observed.total("loss/path_length")}
+                if run.guard.step(g_optimizer, g_params, penalty, nimg, kind="path length"):
                     pl_mean.lerp_(total[0] / total[1], loss.pl_decay)
 
             # Discriminator: adversarial loss, every r1_interval steps R1.
@@ -247,46 +198,37 @@ def train(
                 losses, real, fake = discriminator_phase(G, first_order, loss, draws, augmenter, part, *reals)
                 (losses.sum() / share).backward()
                 ada.record(real)
-                observe(observed, "loss/D", losses)
-                observe(observed, "logits/real", real)
-                observe(observed, "logits/fake", fake)
-            guard.step(d_optimizer, d_params, {"loss/D": observed[1, 0]}, nimg, kind="discriminator")
+                observed.add("loss/D", losses)
+                observed.add("logits/real", real)
+                observed.add("logits/fake", fake)
+            run.guard.step(
+                d_optimizer, d_params, {"loss/D": observed.total("loss/D")}, nimg, kind="discriminator"
+            )
             if gamma > 0 and step % loss.r1_interval == 0:
                 d_optimizer.zero_grad(set_to_none=True)
                 for part, rows in parts:
                     reals = images[rows], None if labels_real is None else labels_real[rows]
                     penalties = r1_phase(D, draws, augmenter, part, *reals)
                     (penalties.sum() * (gamma / 2 * loss.r1_interval / share)).backward()
-                    observe(observed, "loss/r1", penalties)
-                guard.step(d_optimizer, d_params, {"loss/r1": observed[4, 0]}, nimg, kind="R1")
+                    observed.add("loss/r1", penalties)
+                run.guard.step(d_optimizer, d_params, {"loss/r1": observed.total("loss/r1")}, nimg, kind="R1")
 
             # Average of the generator, augmentation strength.
             decay = ema_decay(batch, nimg, half_life_kimg=half_life, rampup=schedule.ema_rampup)
             update_ema(ema, dict(G.named_parameters()), decay)
-            nimg += batch
-            for own, trained in zip(G_ema.buffers(), G.buffers(), strict=True):
-                own.copy_(trained)
+            for average, buffer in zip(G_ema.buffers(), G.buffers(), strict=True):
+                average.copy_(buffer)
             ada.end_batch()
-            sums += observed
-            seconds += run_progress.clock() - begin
+            run.means.add_all(observed)
+            at.end_step()
 
             # Report.
-            run_progress.update(nimg, seconds)
-            if every(schedule.log_kimg, batch, nimg // batch) or nimg >= run_progress.total_nimg:
-                stats = report(sums, guard, ada, pl_mean, seconds, nimg)
-                run.write_stats(nimg, stats)
-                run_progress.bar.set_postfix(
-                    G=f"{stats['loss/G']:.2f}", D=f"{stats['loss/D']:.2f}", p=f"{ada.p:.2f}"
-                )
-                sums.zero_()
+            if at.due(schedule.log_kimg):
+                values = {"ada/p": ada.p, "ada/mean_sign": ada.mean_sign, "path_length/mean": pl_mean.item()}
+                stats = report_run(run, at, values)
+                at.show(G=stats["loss/G"], D=stats["loss/D"], p=ada.p)
 
-    run_progress.bar.close()
-    run.log(f"{'stopped' if stopping and not done else 'done'} at {nimg} images after {seconds:.0f} s")
-    run.close()
-    distributed.stop()
-    if stopping and not done:
-        raise StoppedBySignal(f"checkpoint written at {nimg} images: run the same command again to continue")
-    return Path(run_dir) / MODEL_FILE
+    return end_run(run, at)
 
 
 def lazy_adam(
@@ -297,26 +239,3 @@ def lazy_adam(
     ratio = interval / (interval + 1)
     betas = config.optimizer.beta1**ratio, config.optimizer.beta2**ratio
     return torch.optim.Adam(parameters, lr=lr * ratio, betas=betas, eps=1e-8, fused=True)
-
-
-def observe(sums: Tensor, name: str, values: Tensor) -> None:
-    """Add values of one statistic: their sum and their number."""
-    row = STATISTICS.index(name)
-    sums[row, 0] += values.detach().double().sum()
-    sums[row, 1] += values.numel()
-
-
-def report(
-    sums: Tensor, guard: NonFiniteGuard, ada: AdaController, pl_mean: Tensor, seconds: float, nimg: int
-) -> dict[str, float]:
-    """Means since the last report, over all processes."""
-    values = distributed.average(sums.clone()).tolist()
-    stats = {name: v / max(n, 1e-9) for name, (v, n) in zip(STATISTICS, values, strict=True) if n}
-    return stats | {
-        "ada/p": ada.p,
-        "ada/mean_sign": ada.mean_sign,
-        "path_length/mean": pl_mean.item(),
-        "seconds": seconds,
-        "seconds_per_kimg": seconds / nimg * 1000,
-        "nonfinite_steps": float(guard.total),
-    }

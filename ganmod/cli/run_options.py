@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from configs.schema import parse_setting
+from configs.schema import AnyRun, parse_setting, to_yaml
+from ganmod.cli.option_checks import check_device, import_plugins
 
-RUN_OPTIONS = (
+LENGTH_AND_PLACE = (
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]"),
     click.option("--batch", type=int, help="Images per step, over all processes."),
     click.option("--kimg", type=float, help="Length, in thousands of images."),
@@ -24,6 +27,20 @@ RUN_OPTIONS = (
     click.option(
         "--compile/--no-compile", "compiled", default=None, help="torch.compile what is differentiated once."
     ),
+)
+METRICS = (
+    click.option(
+        "--metrics",
+        metavar="LIST",
+        help="Measure during training: fid10k is the FID of 10,000 samples, fd5k the same distance in "
+        "--metric-features; kid5k and kd5k the kernel distances. The best model by the first is kept.",
+    ),
+    click.option("--metrics-every", type=int, help="Every so many snapshots; 0: never."),
+    click.option(
+        "--metric-features", help="Feature space of fd and kd, such as squeezenet1_1 or cifar-resnet56."
+    ),
+)
+OTHERS = (
     click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one."),
     click.option(
         "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
@@ -39,41 +56,119 @@ RUN_OPTIONS = (
         "--dry-run", is_flag=True, help="Print the resolved configuration and parameter counts, and stop."
     ),
 )
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def run_options(command: Command) -> Command:
-    """The options that every recipe has."""
-    for option in reversed(RUN_OPTIONS):
-        command = option(command)
-    return command
+@dataclass(frozen=True)
+class RunOptions:
+    """What was given for the options that every recipe has; None: what the configuration says."""
+
+    config: str
+    modulation: str | None
+    out: Path | None
+    batch: int | None
+    kimg: float | None
+    minutes: float | None
+    seed: int | None
+    device: str | None
+    precision: str | None
+    compiled: bool | None
+    metrics: str | None
+    metrics_every: int | None
+    metric_features: str | None
+    metric_weights: str | None
+    resume: bool
+    plugin: tuple[str, ...]
+    settings: tuple[str, ...]
+    dry_run: bool
+
+    def changes(self, own: dict[str, Any]) -> dict[str, Any]:
+        """{dotted.key: value} of what was given: a recipe's own options, then the shared ones, then --set."""
+        names = None if self.metrics is None else [part.strip() for part in self.metrics.split(",")]
+        given = own | {
+            "model.modulation": self.modulation,
+            "schedule.batch_size": self.batch,
+            "schedule.total_kimg": self.kimg,
+            "schedule.minutes": self.minutes,
+            "runtime.seed": self.seed,
+            "runtime.device": self.device,
+            "runtime.precision": self.precision,
+            "runtime.compile": self.compiled,
+            "metric.names": names,
+            "metric.every": self.metrics_every,
+            "metric.features": self.metric_features,
+            "metric.feature_weights": self.metric_weights,
+            "plugins": list(self.plugin) or None,
+        }
+        changes = {key: value for key, value in given.items() if value is not None}
+        return changes | dict(parse_setting(text) for text in self.settings)
 
 
-def changes_of(
-    own: dict[str, Any],
-    *,
-    batch: int | None,
-    kimg: float | None,
-    minutes: float | None,
-    seed: int | None,
-    device: str | None,
-    precision: str | None,
-    compiled: bool | None,
-    plugin: tuple[str, ...],
-    settings: tuple[str, ...],
-) -> dict[str, Any]:
-    """What was given on the command line, {dotted.key: value}: a recipe's own options, then the shared ones,
-    then --set.
+def config_option(preset: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """--config with the recipe's default."""
+    return click.option(
+        "--config", default=preset, show_default=True, metavar="NAME|PATH", help="Preset or YAML file."
+    )
+
+
+def run_options(
+    *, precisions: Sequence[str], weights: Sequence[str] = ("--metric-weights",)
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that every recipe has; the command takes them as one RunOptions, before its own.
+
+    --config and --modulation, whose words differ, stand with the recipe's own. weights: names of the option
+    for the weights of the metric's feature network.
     """
-    given = own | {
-        "schedule.batch_size": batch,
-        "schedule.total_kimg": kimg,
-        "schedule.minutes": minutes,
-        "runtime.seed": seed,
-        "runtime.device": device,
-        "runtime.precision": precision,
-        "runtime.compile": compiled,
-        "plugins": list(plugin) or None,
-    }
-    changes = {key: value for key, value in given.items() if value is not None}
-    return changes | dict(parse_setting(text) for text in settings)
+    options = (
+        click.option("--precision", type=click.Choice(precisions)),
+        *LENGTH_AND_PLACE,
+        *METRICS,
+        click.option(
+            *weights,
+            "metric_weights",
+            type=click.Path(exists=True),
+            help="Weights of the metric's feature network.",
+        ),
+        *OTHERS,
+    )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            shared = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
+            command(shared, **given)
+
+        decorated: Callable[..., None] = call
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def checked_out(
+    config: AnyRun, options: RunOptions, describe: Callable[[Any], tuple[AnyRun, list[str]]]
+) -> Path | None:
+    """The folder of a run that can begin, None after a dry run.
+
+    describe: the configuration -> the resolved one, and lines on data and networks, which a dry run prints.
+    Raises click.UsageError for a device that is not there, a missing --out, --metrics that would never be
+    taken.
+    """
+    import_plugins(config.plugins)
+    check_device(config.runtime.device)
+    if options.metrics is not None and not config.metric.every:
+        raise click.UsageError("--metrics are never taken while metric.every is 0: give --metrics-every, too")
+    if not options.dry_run:
+        if options.out is None:
+            raise click.UsageError("Missing option '--out': the run folder")
+        return options.out
+    resolved, lines = describe(config)
+    if config.metric.every:
+        from training.distributed import chosen_device
+        from training.run_metrics import wanted_metrics
+
+        wanted_metrics(config.metric, chosen_device(config.runtime.device))
+    click.echo(to_yaml(resolved), nl=False)
+    for line in lines:
+        click.echo(f"# {line}")
+    return None

@@ -1,0 +1,131 @@
+"""If this fails, a run ends or reports at the wrong time, or is continued as a run that it is not."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.schema import load_run, load_stylegan2
+from metrics.machine import peak_memory_mb
+from training import run_progress
+from training.run_lifecycle import check_same_run, check_share
+from training.run_progress import RunProgress
+from training.running_means import RunningMeans
+
+CPU = torch.device("cpu")
+
+
+def progress(*, found: dict | None = None, **changes: object) -> RunProgress:
+    """Batches of 4, 40 images in all."""
+    config = load_run("style-smoke", {"schedule.total_kimg": 0.04, **changes})
+    return RunProgress(config.schedule, CPU, batch=4, found=found, shown=False)
+
+
+def test_what_is_due_is_due_in_whole_steps_and_in_the_end() -> None:
+    at = progress()
+    due = []
+    while not at.done:
+        if at.due(0.013):  # 3 steps of 4
+            due.append(at.nimg)
+        at.begin_step()
+        at.end_step()
+        at.look_for_the_end()
+    assert due == [12, 24, 36]
+    assert (at.nimg, at.step, at.due(0.013), at.ended, at.interrupted) == (40, 10, True, True, False)
+
+
+def test_seconds_count_only_steps_and_end_a_run_of_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(run_progress.time, "monotonic", lambda: now[0])
+    at = progress(found={"nimg": 8, "seconds": 3.0}, **{"schedule.minutes": 0.1})
+    for _ in range(2):
+        now[0] += 50.0  # a snapshot
+        at.look_for_the_end()
+        assert not at.ended
+        at.begin_step()
+        now[0] += 1.5
+        at.end_step()
+    at.look_for_the_end()
+    assert (at.nimg, at.seconds, at.done) == (16, 6.0, True)
+
+
+def test_a_signal_asks_for_the_end_and_the_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with progress() as at:
+        os.kill(os.getpid(), signal.SIGTERM)
+        at.look_for_the_end()
+        assert (at.stopping, at.done, at.interrupted) == (True, False, True)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_means_are_of_all_values_since_the_last_report() -> None:
+    means = RunningMeans(("a", "b", "never"), CPU)
+    means.add("a", torch.tensor([1.0, 2.0]))
+    step = means.empty()
+    step.add_each(("a", "b"), (torch.tensor(6.0), torch.full((2, 2), -1.0)))
+    assert step.total("a") == 6
+    means.add_all(step)
+    assert torch.equal(means.over_processes(), torch.tensor([[9, 3], [-4, 4], [0, 0]], dtype=torch.float64))
+    assert means.report() == {"a": 3.0, "b": -1.0}
+    assert means.report() == {}
+    means.add("b", torch.tensor(math.nan))
+    assert math.isnan(means.report()["b"])
+    with pytest.raises(ValueError, match="not in tuple"):
+        means.add("c", torch.tensor(0.0))
+
+
+@pytest.mark.parametrize(("batch", "num_processes", "per_pass", "next_one"), [(30, 4, 2, 32), (4, 3, 1, 6)])
+def test_a_batch_that_does_not_divide_says_what_would(
+    batch: int, num_processes: int, per_pass: int, next_one: int
+) -> None:
+    check_share(next_one, num_processes, per_pass)
+    with pytest.raises(
+        ValueError, match=f"{batch} is not a multiple of .* {per_pass} per pass: try {next_one}"
+    ):
+        check_share(batch, num_processes, per_pass)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule.total_kimg": 9, "schedule.microbatch": 1, "runtime.precision": "bfloat16"},
+        {"metric.names": ["fid10k"], "data.cache_mb": 1, "data.num_workers": 3, "plugins": ["json"]},
+    ],
+)
+def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
+    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    check_same_run(saved, load_stylegan2("stylegan2-auto", changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("schedule.batch_size", 64),
+        ("runtime.seed", 1),
+        ("loss.r1_gamma", 3.0),
+        ("data.mirror", True),
+        ("freeze_d", 2),
+        ("transfer", "model.safetensors"),
+        ("augmentation.pipe", "bg"),
+    ],
+)
+def test_what_makes_another_run_is_named(key: str, value: object) -> None:
+    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    with pytest.raises(ValueError, match=f"holds a run with {key} = .*, this command says {value!r}"):
+        check_same_run(saved, load_stylegan2("stylegan2-auto", {key: value}))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")
+def test_peak_memory_is_the_systems_own_figure_in_mebibytes() -> None:
+    def high() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+    low = high()
+    found = peak_memory_mb(CPU)
+    assert low * 0.99 - 8 <= found <= high() * 1.01 + 8

@@ -1,0 +1,150 @@
+"""Metrics during training: which are asked for, the real images they compare with, the best model so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from configs.sections import TrainingMetric, parse_metric
+from ganmod.feature_spaces import FeatureSpace, load_feature_space
+from metrics.process_shares import current_processes
+from metrics.set_distances import needs_features
+from metrics.set_features import SetFeatures, measure_set, random_state_kept, reference_set
+from metrics.statistics_cache import user_cache_dir
+from metrics.training_metric import Generate, MetricHook, RealImages
+from training.run_lifecycle import Run
+from training.run_progress import RunProgress
+
+BATCH = 64  # images
+KERNEL = ("kid", "kd")
+INCEPTION = ("fid", "kid")
+
+
+class Wanted(NamedTuple):
+    """One pass over fresh samples: in which space, how many, for which measures of METRICS."""
+
+    space: FeatureSpace
+    num_images: int
+    measures: tuple[str, ...]
+
+
+def wanted_metrics(config: TrainingMetric, device: torch.device) -> list[Wanted]:
+    """What the configuration asks for, in its order, with the feature networks loaded; nothing if it is off.
+
+    Raises FeatureError for a missing network, ValueError where two of the metrics are the same.
+    """
+    if not config.every:
+        return []
+    kinds = [parse_metric(name, config.num_images) for name in config.names]
+    own = any(kind not in INCEPTION for kind, _ in kinds)
+    spaces: dict[str, FeatureSpace] = {}
+    passes: dict[tuple[str, int], list[str]] = {}
+    for kind, num_images in kinds:
+        name = "inception" if kind in INCEPTION else config.features
+        if name not in spaces:
+            weights = config.feature_weights if name == config.features or not own else None
+            spaces[name] = load_feature_space(name, weights, device=device)
+        passes.setdefault((name, num_images), []).append("kid" if kind in KERNEL else "fid")
+    measured = [(name, measure) for (name, _), measures in passes.items() for measure in measures]
+    if len(set(measured)) < len(measured):
+        raise ValueError(
+            f"metric.names {', '.join(config.names)}: in the features of {config.features} two of them are "
+            "the same, leave one out"
+        )
+    return [Wanted(spaces[name], count, tuple(measures)) for (name, count), measures in passes.items()]
+
+
+class RunMetrics:
+    """The metrics of a run, none if they are off. best: the lowest value so far of the first one."""
+
+    def __init__(
+        self, run: Run, real: Mapping[str, RealImages], *, batch_size: int, shown: bool | None = None
+    ) -> None:
+        """real: sets by name, measured here unless a cache holds them. batch_size: samples at a time.
+
+        shown: False hides the bars. All processes call this, and torch's random state is left as it was.
+        """
+        config = run.config.metric
+        self.every_kimg = run.config.schedule.snapshot_kimg * max(config.every, 1)
+        self.processes = current_processes(run.place.device)
+        self.hidden = True if shown is False or run.place.rank else None
+        with random_state_kept():
+            wanted = wanted_metrics(config, run.place.device)
+        self.hooks = [
+            MetricHook(
+                one.space,
+                {name: self._measured(images, one, name) for name, images in real.items()},
+                one.num_images,
+                measures=one.measures,
+                batch_size=min(BATCH, batch_size),
+                seed=run.config.runtime.seed,
+                processes=self.processes,
+            )
+            for one in wanted
+        ]
+        for hook in self.hooks:
+            for caution in hook.cautions:
+                run.folder.log(f"{hook.name}: {caution}")
+        found = run.found or {}
+        same = found.get("best_of") == self._conditions()
+        self.best: float = found["best"] if same and self.hooks else math.inf
+
+    def due(self, at: RunProgress) -> bool:
+        """Whether the model is to be measured now."""
+        return bool(self.hooks) and at.due(self.every_kimg) and not at.interrupted
+
+    def measure(self, run: Run, at: RunProgress, generators: Mapping[str, Generate]) -> bool:
+        """Write the distances of these samples to metrics.jsonl, see MetricHook; whether they are the best
+        so far. All processes call this.
+        """
+        first: float | None = None
+        for hook in self.hooks:
+            with self._bar(hook.num_images * len(generators), hook.name) as bar:
+                values = hook(generators, done=bar.update)
+            run.folder.write_metrics(at.nimg, values | {"seconds": at.seconds}, hook.conditions)
+            first = values[hook.name] if first is None else first
+        if first is None or not first < self.best:
+            return False
+        self.best = first
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint."""
+        return {"best": self.best, "best_of": self._conditions()}
+
+    def _conditions(self) -> dict[str, Any] | None:
+        return self.hooks[0].conditions if self.hooks else None
+
+    def _measured(self, images: RealImages, wanted: Wanted, name: str) -> SetFeatures:
+        """The real images in a space, from the user's cache where it holds them."""
+        keep = needs_features(wanted.measures)
+
+        def measure() -> SetFeatures:
+            with self._bar(images.num_images, f"real images {name} in {wanted.space.name}") as bar:
+                return measure_set(
+                    images.load,
+                    images.num_images,
+                    wanted.space,
+                    keep=keep,
+                    batch_size=BATCH,
+                    processes=self.processes,
+                    done=bar.update,
+                )
+
+        return reference_set(
+            measure,
+            wanted.space,
+            content_hash=images.content_hash(),
+            cache_dir=user_cache_dir(),
+            keep=keep,
+            processes=self.processes,
+        )
+
+    def _bar(self, num_images: int, title: str) -> tqdm:
+        """Of the first process, which sees its share of the images."""
+        share = -(-num_images // self.processes.count)
+        return tqdm(total=share, desc=title, unit="img", leave=False, disable=self.hidden)

@@ -1,0 +1,51 @@
+"""Means of named statistics between two reports, over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from training import distributed
+
+
+class RunningMeans:
+    """Sum and number of each name's values, float64 [names,2] on the device, so that adding never waits."""
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = tuple(names)
+        self.sums = torch.zeros(len(self.names), 2, dtype=torch.float64, device=device)
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Values of any shape. ValueError for a name that is not counted."""
+        row = self.names.index(name)
+        self.sums[row, 0] += values.detach().double().sum()
+        self.sums[row, 1] += values.numel()
+
+    def add_each(self, names: Iterable[str], values: Iterable[Tensor]) -> None:
+        """`add` of as many names as values."""
+        for name, value in zip(names, values, strict=True):
+            self.add(name, value)
+
+    def add_all(self, other: RunningMeans) -> None:
+        """What another one, of the same names, has seen."""
+        self.sums += other.sums
+
+    def empty(self) -> RunningMeans:
+        """Another one of the same names, without values."""
+        return RunningMeans(self.names, self.sums.device)
+
+    def total(self, name: str) -> Tensor:
+        """The sum of a name's values on this process, []."""
+        return self.sums[self.names.index(name), 0]
+
+    def over_processes(self) -> Tensor:
+        """The sums as a mean over processes, which all call this: what a checkpoint holds."""
+        return distributed.average(self.sums.clone())
+
+    def report(self) -> dict[str, float]:
+        """Means over all processes, which all call this, of the names that have values; begins anew."""
+        values = self.over_processes().tolist()
+        self.sums.zero_()
+        return {name: v / n for name, (v, n) in zip(self.names, values, strict=True) if n}
