@@ -76,9 +76,16 @@ def frechet_distance(
 
 
 def covariance_root(statistics: GaussianStatistics) -> np.ndarray:
-    """A root r [D,D] of the covariance, r r' = S; eigenvalues that rounding made negative count as 0."""
-    values, vectors = np.linalg.eigh(statistics.covariance)
-    return vectors * np.sqrt(values.clip(min=0))
+    """A root r [D,D] of the covariance, r r' = S: Cholesky's, or of eigenvalues where S is singular.
+
+    Both reproduce S to rounding (Higham 2002, theorem 10.3); Cholesky's costs a tenth of the time.
+    Eigenvalues that rounding made negative count as 0.
+    """
+    try:
+        return np.linalg.cholesky(statistics.covariance)
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(statistics.covariance)
+        return vectors * np.sqrt(values.clip(min=0))
 
 
 def shown_distance(distance: float) -> float:
