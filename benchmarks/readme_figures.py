@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from metrics import style_table
 from metrics.comparison_report import FORM, statements, to_markdown
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,17 @@ def comparison_table(record: Mapping[str, Any]) -> str:
     return "\n".join([table, *(f"\n{line}" for line in marks)])
 
 
-TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {FORM: comparison_table}  # by the record's form
+def style_tables(record: Mapping[str, Any]) -> str:
+    """Both tables of a `ganmod compare --style`."""
+    tables = record["tables"].values()
+    return "\n\n".join(style_table.to_markdown(table["columns"], table["lines"]) for table in tables)
+
+
+# By the record's form.
+TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    FORM: comparison_table,
+    style_table.FORM: style_tables,
+}
 
 
 def filled(text: str, results: Path) -> str:

@@ -26,6 +26,7 @@ from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_
 from metrics.image_similarity import ssim
 from metrics.patch_swd import PatchTarget
 
+FORM = "ganmod compare --style 1"  # of its comparison.json
 TIMED_SIZES = (256, 512, 1024)
 # What is measured of every pair, with the heading of its column. Lower is better in all but SSIM.
 MEASURES = {

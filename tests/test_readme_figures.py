@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from metrics import style_table
+
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "readme_figures.py"
 
@@ -49,8 +51,13 @@ def test_a_changed_figure_fails_the_check_until_it_is_filled_in(script, tmp_path
     text = readme.read_text()
     assert text.startswith("before\n<!-- figures:gan -->\n| row | training seeds |")
     assert text.endswith("\n<!-- /figures -->\nafter\n")
-    assert "| adaconv | 1 | 0.61 | 96.2 | 15.6 | 981.6 |" in text
-    assert "[1] differs: model.g_channel_max: weight_demod None, adain None, adain-wide 88" in text
+    for row in record["rows"]:
+        (line,) = (x for x in text.splitlines() if x.startswith((f"| {row['row']} |", f"| {row['row']} [")))
+        cells = [float(cell) for cell in line.split("|")[3:7]]
+        kimg, per_kimg, distance = row["kimg"], row["seconds_per_kimg"], row["metrics"]["fd_squeezenet1_1"]
+        wanted = [row["parameters"] / 1e6, kimg, per_kimg, distance["mean"]]
+        assert cells == pytest.approx(wanted, rel=0.02)
+    assert "[1] differs: " in text
     record["rows"][0]["metrics"]["fd_cifar_resnet56"]["mean"] += 1
     file.write_text(json.dumps(record))
     with pytest.raises(SystemExit, match="differs"):
@@ -65,3 +72,13 @@ def test_places_without_usable_results_are_named(script, tmp_path):
     (tmp_path / "gone" / "comparison.json").write_text("{}")
     with pytest.raises(ValueError, match="form None"):
         script.filled(text, tmp_path)
+
+
+def test_tables_of_style_models_are_those_of_the_command(script, tmp_path):
+    table = {"columns": ["model", "style loss"], "lines": [["a|b", "0.1 (0.0)"]]}
+    (tmp_path / "style").mkdir()
+    record = {"form": style_table.FORM, "tables": {"losses": table, "responses": table}}
+    (tmp_path / "style" / "comparison.json").write_text(json.dumps(record))
+    markdown = "| model | style loss |\n|---|---:|\n| a\\|b | 0.1 (0.0) |"
+    text = script.filled("<!-- figures:style -->\n<!-- /figures -->", tmp_path)
+    assert text == f"<!-- figures:style -->\n{markdown}\n\n{markdown}\n<!-- /figures -->"

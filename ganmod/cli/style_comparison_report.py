@@ -59,7 +59,13 @@ class Comparison:
             }
             for style in self.turned
         ]
+        cells = {
+            "losses": style_table.table_cells(self.rows),
+            "responses": style_responses.response_cells(self.responses),
+        }
         return {
+            "form": style_table.FORM,
+            "tables": {name: {"columns": c, "lines": lines} for name, (c, lines) in cells.items()},
             "rows": style_table.to_json(self.rows),
             "responses": style_responses.to_json(self.responses),
             "differences (mean, standard error)": self.differences,
