@@ -37,6 +37,10 @@ Column = tuple[str, list[Cell]]
 Lines = list[dict[str, Any]]
 
 
+class _Best(str):
+    """The cell of a winner, which Markdown shows bold; a row's name may end like one."""
+
+
 class Logs(NamedTuple):
     """What a run wrote while training: lines of stats.jsonl and metrics.jsonl."""
 
@@ -235,7 +239,7 @@ def write_comparison(
 
 def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
     """Charts of what the runs logged: metrics over images and over time, losses and speed over images."""
-    kinds = [("metrics", ("fid", "fd_", "kid_")), ("stats", ("loss/",))]
+    kinds = [("metrics", ("fid", "fd_", "kid")), ("stats", ("loss/",))]
     charts: list[tuple[str, str, str]] = []
     for attribute, prefixes in kinds:
         lines = [line for log in logs.values() for line in getattr(log, attribute)]
@@ -289,7 +293,7 @@ def _mark(row: Mapping[str, Any], marks: Mapping[str, int]) -> str:
 
 def _mean(metric: str, value: float, best: bool) -> Cell:
     shown = shown_distance(value) if metric.startswith(DISTANCES) else value
-    return f"{shown:.4g} (best)" if best else shown
+    return _Best(f"{shown:.4g} (best)") if best else shown
 
 
 def _deviation(value: float | None, instead: str) -> Cell:
@@ -304,8 +308,9 @@ def _by_rows(table: Sequence[Column]) -> tuple[list[str], list[list[Cell]]]:
 def _markdown_cell(cell: Cell) -> str:
     if cell is None:
         return ""
-    text = f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
-    return f"**{text.removesuffix(' (best)')}**" if text.endswith(" (best)") else text
+    if isinstance(cell, _Best):
+        return f"**{cell.removesuffix(' (best)')}**"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
 
 
 def _rounded(value: float | None) -> float | int | None:

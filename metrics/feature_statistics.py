@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ganmod.feature_spaces import FeatureSpace, check_uint8
 from metrics.frechet import GaussianStatistics
 from metrics.process_shares import Processes
 
@@ -131,25 +129,6 @@ class FeatureStatistics:
         self._kept = [state["kept"].clone()] if len(state["kept"]) else []
 
 
-def statistics_of_images(
-    batches: Iterable[Tensor],
-    space: FeatureSpace,
-    *,
-    keep: int = 0,
-    done: Callable[[int], object] = lambda num_images: None,
-) -> FeatureStatistics:
-    """Statistics of all images in `batches`, uint8 RGB [N,3,H,W] each.
-
-    done: called after each batch with its number of images.
-    """
-    statistics = FeatureStatistics(space.dim, keep=keep, device=_accumulator(space))
-    for number, images in enumerate(batches):
-        check_uint8(images, source=f"batch {number}")
-        statistics.update(space(images))
-        done(len(images))
-    return statistics
-
-
 def to_saved_uint8(images: Tensor) -> Tensor:
     """Float [N,3,H,W] in [-1,1] -> uint8 of the same shape and device: the values a saved file would hold.
 
@@ -161,7 +140,3 @@ def to_saved_uint8(images: Tensor) -> Tensor:
     if torch.isnan(x).any():
         raise ValueError(f"images {list(images.shape)} hold NaN: look for the step that made it")
     return (x / 2 + 0.5).mul(255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _accumulator(space: FeatureSpace) -> torch.device:
-    return torch.device("cpu") if space.device.type == "mps" else space.device  # no float64 there

@@ -218,6 +218,9 @@ def test_style_runs_are_measured_against_the_style_images(here: Path, tmp_path: 
         ("a --data real --feature-weights other=x", 2, "expected NAME=FILE"),
         ("a --data real --pairs list.json", 2, "--pairs is for --style"),
         ("a --style --content photos", 2, "--style needs --content and --styles"),
+        ("a --style --content photos --styles photos", 2, "--features is for training runs, not for --style"),
+        ("a --data real --size 64", 2, "--size is not for runs of StyleGAN2"),
+        ("style.safetensors --data real", 2, "--data is not for runs of Style transfer"),
         ("a copy --data real", 2, "a, copy are equal down to training seed 0"),
         ("a --data real --features compared_colours:broken", 1, "hold NaN or infinity"),
         ("photos --data real", 1, "photos holds no config.yaml"),
@@ -248,6 +251,7 @@ def test_starganv2_models_are_compared_by_their_translations(
     ended = ganmod_command("compare", *runs, *options, "--draws", 1, "--json", "-o", tmp_path / "out")
     assert ended.code == 0, ended.err
     rows = {row["row"]: row["metrics"] for row in json.loads(ended.out)["rows"]}
+    assert any("colours, per pair: 3 images for 9 features" in x for x in json.loads(ended.out)["notes"])
     for guidance in ("latent", "reference"):
         name = f"{guidance}/{FD}"
         pairs = [rows["a"][f"{name}/{pair}"]["mean"] for pair in ("cat2dog", "dog2cat")]

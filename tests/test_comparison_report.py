@@ -61,6 +61,11 @@ def test_markdown_tells_the_spreads_apart_and_marks_the_best():
     assert "s/kimg" not in short
 
 
+def test_only_figures_are_bold():
+    lines = to_markdown(record([measured(facts("x", title="adain (best)"), 1.0)])).splitlines()
+    assert lines[2].startswith("| adain (best) |")
+
+
 def test_differences_stand_in_the_row_and_below():
     wide = facts("wide", "adaconv", settings={**SETTINGS, "generator.channel_max": 88})
     found = record([measured(facts("a"), 1.0), measured(wide, 2.0, num_repeated=3)])
@@ -128,7 +133,7 @@ class Page(HTMLParser):
 
 def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
     found = record(three_seeds())
-    line = {"nimg": 1000, "seconds": 60.0, "fd_x": 5.0, "conditions": {"num": 5}}
+    line = {"nimg": 1000, "seconds": 60.0, "fd_x": 5.0, "kid": 0.1, "conditions": {"num": 5}}
     stats = [{"nimg": 500, "seconds": 30.0, "loss/G": 1.0, "seconds_per_kimg": None}]
     logs = {"adain": Logs(stats, [line]), "adaconv": Logs([], [{**line, "conditions": {"num": 6}}])}
     sheet = np.zeros((20, 30, 3), np.uint8)
@@ -152,5 +157,6 @@ def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
         "loss/G over",
     ):
         assert stated in text
+    assert "kid over minutes" in text
     assert "fd_x over minutes: the runs measured it under other conditions" in text
     assert "seconds_per_kimg" not in text  # nothing was logged of it

@@ -12,7 +12,7 @@ from colour_space import colour_features, colour_space
 from torch import Tensor
 
 from ganmod.images import to_uint8
-from metrics.feature_statistics import FeatureStatistics, statistics_of_images, to_saved_uint8
+from metrics.feature_statistics import FeatureStatistics, to_saved_uint8
 from metrics.frechet import GaussianStatistics
 from metrics.process_shares import Processes, current_processes
 from metrics.set_features import SetFeatures, measure_generator, reference_set
@@ -123,18 +123,6 @@ def test_every_image_goes_to_one_process_in_batches_of_one_process(num_images: i
     shares = [list(Processes(rank, count, Tensor.clone).batches(num_images, 5)) for rank in range(count)]
     assert sorted(indices.tolist() for share in shares for indices in share) == whole
     assert [i for batch in whole for i in batch] == list(range(num_images))
-
-
-def test_statistics_of_images_read_uint8_and_report_progress():
-    batches = list(generate(torch.arange(20)).split(8))
-    seen: list[int] = []
-    found = statistics_of_images(batches, colour_space(), keep=3, done=seen.append)
-    x = colour_features(torch.cat(batches)).double().numpy()
-    assert_equal(found.finish(), GaussianStatistics(x.mean(0), np.cov(x, rowvar=False), 20), 1e-12)
-    assert found.kept.shape == (3, 6)
-    assert seen == [8, 8, 4]
-    with pytest.raises(ValueError, match=r"batch 0: got torch.float32 \[2, 3, 4, 4\], expected uint8"):
-        statistics_of_images([torch.zeros(2, 3, 4, 4)], colour_space())
 
 
 def test_noise_from_the_global_state_is_that_of_the_seed_whatever_the_processes():

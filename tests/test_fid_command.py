@@ -132,6 +132,18 @@ def test_a_models_images_are_those_of_their_seeds_with_random_noise(here: Path, 
     assert any("the first images of A and B are 24x16 and 12x8" in note for note in report["warnings"])
 
 
+def test_a_run_folder_counts_by_its_latest_model(here: Path, tmp_path: Path, ganmod_command):
+    """Its pictures are sheets of samples: as a folder of images they would be measured without a word."""
+    folder_of(tmp_path / "run", ["reals.png", "fakes-000001.png"])
+    (tmp_path / "run" / "config.yaml").touch()
+    save_stylegan2(tmp_path / "run" / "model-latest.safetensors", G_ema=tiny_generator())
+    found = [
+        measured(ganmod_command, a, "b", "--num", 8)["metrics"]
+        for a in ("plain.safetensors", tmp_path / "run")
+    ]
+    assert found[0] == found[1]
+
+
 def test_labels_are_the_data_sets_or_one_class(here: Path, ganmod_command):
     labels = labels_of("c", c_dim=2)
     assert labels.tolist() == [[1, 0]] * 8 + [[0, 1]] * 8
@@ -223,6 +235,7 @@ def test_fid_is_inceptions_and_the_table_states_what_it_depends_on(
         ("a b --feature-weights own_colours.py", 1, "it is another file or damaged"),
         ("a b --features own_colours:broken", 1, "hold NaN or infinity"),
         ("a b --trunc 0.5", 2, "--class and --trunc are for a model file"),
+        ("a b --outputs 3", 2, "--outputs is for a StarGAN v2 model as A"),
         ("plain.safetensors b --class 1", 2, "the model is unconditional"),
         ("a b --device tpu9", 2, "--device tpu9"),
         ("a b --num 1", 2, "1 is not in the range"),

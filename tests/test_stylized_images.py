@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def test_image_i_is_pair_i_and_a_style_is_predicted_once(folders: Path):
     (folders / "contents" / "2.png").write_bytes(b"no image")
     with pytest.warns(UserWarning, match="skipped"):
         assert stylized.load(torch.tensor([1])) == [None]
+    with warnings.catch_warnings(action="error"):  # reported once, and no nearer to the limit of such files
+        assert stylized.load(torch.tensor([1] * 50)) == [None] * 50
 
 
 def test_draws_are_disjoint_sets_of_pairs_in_order_of_style():

@@ -264,6 +264,7 @@ def test_the_command_prints_what_the_function_returns(
     }
     assert measures == pytest.approx(expected, rel=1e-4)
     assert report["settings"]["protocol"] == "ganmod's own"
+    assert any(note.startswith("per pair of domains: ") for note in report["warnings"])
     ended = ganmod_command(*given)
     assert "translations: 3 of each source, seed 3; means over domain pairs" in ended.out
     assert "note: LPIPS diversity needs --lpips-weights" in ended.out

@@ -54,8 +54,9 @@ class FileImages:
         at_least: int = 2,
         max_corrupt: int = MAX_CORRUPT_FILES,
     ) -> None:
-        """num: so many of them, drawn from `seed`; None: all. A corrupt file is left out with a warning; more
-        than max_corrupt of them raise ImageError. Raises ValueError for fewer than `at_least`.
+        """num: so many of them, drawn from `seed`; None: all. A corrupt file is left out with one warning,
+        however often it is loaded; more than max_corrupt of them raise ImageError. Raises ValueError for
+        fewer than `at_least`.
         """
         self.files = ImageFiles(path)
         self.names = self.files.names
@@ -63,7 +64,8 @@ class FileImages:
         if num is not None and self.seed is not None:
             chosen = draw(seed, "metric files", 0).choice(len(self.names), num, replace=False)
             self.names = [self.names[i] for i in sorted(chosen)]
-        self.num_images, self.max_corrupt, self.num_corrupt = len(self.names), max_corrupt, 0
+        self.num_images, self.max_corrupt = len(self.names), max_corrupt
+        self._corrupt: set[str] = set()  # names: an image may be loaded many times
         if self.num_images < at_least:
             count = f"{self.num_images} image{'s' if self.num_images > 1 else ''}"
             raise ValueError(f"{path} has {count}, but these metrics need at least {at_least}: give more")
@@ -76,9 +78,9 @@ class FileImages:
         names = [self.names[i] for i in indices.tolist()]
         encoded = [self._bytes(name) for name in names]  # a zip is read by one thread
         found = list(self._pool.map(self._decoded, encoded, names))
-        for image in found:
-            if isinstance(image, ImageError):
-                self._report(image)
+        for name, image in zip(names, found, strict=True):
+            if isinstance(image, ImageError) and name not in self._corrupt:
+                self._report(name, image)
         return [None if isinstance(image, ImageError) else image for image in found]
 
     def content_hash(self, done: Callable[[], object] = lambda: None) -> str:
@@ -123,10 +125,10 @@ class FileImages:
             return error
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
-    def _report(self, error: ImageError) -> None:
-        self.num_corrupt += 1
+    def _report(self, name: str, error: ImageError) -> None:
+        self._corrupt.add(name)
         warnings.warn(f"skipped: {error}", stacklevel=3)
-        if self.num_corrupt > self.max_corrupt:
+        if len(self._corrupt) > self.max_corrupt:
             raise ImageError(
                 f"more than {self.max_corrupt} corrupt images in {self.files.path}, the last: {error}"
             ) from error

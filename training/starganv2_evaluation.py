@@ -119,6 +119,20 @@ def evaluate_starganv2(
     return found
 
 
+def fewest_images(
+    networks: StarGANv2,
+    data: str | Path,
+    *,
+    real_data: str | Path | None = None,
+    num_outputs: int = NUM_OUTPUTS,
+    num_sources: int | None = None,
+) -> tuple[int, int]:
+    """(translations, real images) of the pair of domains that `evaluate_starganv2` has fewest of."""
+    counts = _domain_images(data, networks).counts.values()
+    real = counts if real_data is None else _domain_images(real_data, networks).counts.values()
+    return min(min(count, num_sources or count) for count in counts) * num_outputs, min(real)
+
+
 class _Translator:
     """What `measure_pair` calls: images of a domain, style codes of a mode, translations, their codes."""
 

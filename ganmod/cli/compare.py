@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ganmod.cli.image_sets import LIBRARIES, MetricList, warnings_as_lines
-from ganmod.cli.option_checks import check_device
+from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
 from ganmod.cli.run_arguments import model_files, named_paths, one_file, read_runs, weights_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,26 @@ PATH = click.Path(exists=True, path_type=Path)
 FILE = click.Path(path_type=Path)
 TITLES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}
 CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
+
+# Parameters that a kind of comparison does not take: given, they would say what is not so.
+NOT_FOR_STYLE_TABLE = (
+    "data",
+    "metrics",
+    "features",
+    "num",
+    "draws",
+    "seed",
+    "truncation_psi",
+    "equal",
+    "allow_differences",
+    "batch",
+    "reference_cache",
+)
+NOT_FOR_RECIPE = {
+    "stylegan2": ("content", "styles", "size", "lpips_weights"),
+    "starganv2": ("content", "styles", "size"),
+    "style": ("data", "truncation_psi", "lpips_weights"),
+}
 
 
 @click.command()
@@ -148,6 +168,8 @@ def compare(
     if style_table:
         if content is None or not styles:
             raise click.UsageError("--style needs --content and --styles: photos, and style images")
+        refuse_given(NOT_FOR_STYLE_TABLE, "is for training runs, not for --style")
+        import_plugins(plugin)
         from ganmod.cli.compare_style import compare_style_models
 
         compare_style_models(
@@ -182,6 +204,8 @@ def compare(
 
     records = read_runs(paths)
     facts = [record.facts for record in records]
+    recipe = facts[0].recipe
+    refuse_given(NOT_FOR_RECIPE[recipe], f"is not for runs of {TITLES[recipe]}")
     try:
         row_names(grouped(facts))
     except ValueError as error:
@@ -215,7 +239,7 @@ def compare(
             "style": measure_stylized,
         }
         with warnings_as_lines():
-            outcome = measure_by_recipe[facts[0].recipe](records, how)
+            outcome = measure_by_recipe[recipe](records, how)
         if rank == 0:
             record = make_record(
                 outcome.runs,

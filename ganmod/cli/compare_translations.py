@@ -15,10 +15,11 @@ from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, translate
 from metrics.comparison import MeasuredRun
 from metrics.lpips_distance import load_lpips
+from metrics.set_distances import cautions
 from training.domain_images import DomainImages
 from training.image_sources import FileImages
 from training.run_records import RunRecord
-from training.starganv2_evaluation import MODES, NUM_OUTPUTS, evaluate_starganv2
+from training.starganv2_evaluation import MODES, NUM_OUTPUTS, evaluate_starganv2, fewest_images
 
 NUM_SOURCES = 100  # of each domain
 MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations
@@ -80,6 +81,9 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
         "feature_precision": "float32, distances in float64",
     }
     notes = ["the real images are the sources and references: held-out ones tell more"]
+    fewest = fewest_images(networks, how.data, num_sources=num)
+    for space in how.spaces:
+        notes += [f"{space.name}, per pair: {said}" for said in cautions(how.metrics, *fewest, space.dim)]
     if lpips is None:
         notes.append("LPIPS diversity needs --lpips-weights FILE, torchvision's SqueezeNet 1.1")
     return Outcome(runs, pictures, header, conditions, notes)

@@ -18,7 +18,7 @@ from ganmod.cli.image_sets import (
     measured_set,
     warnings_as_lines,
 )
-from ganmod.cli.option_checks import check_device
+from ganmod.cli.option_checks import check_device, refuse_given
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,9 @@ def fid(
     reference_cache: bool,
     plugin: tuple[str, ...],
 ) -> None:
-    """Distance of the images in A to the real ones in B, each a folder or a zip; A may be a model file, too.
+    """Distance of the images in A to the real ones in B, each a folder or a zip.
+
+    A may also be a model file, or a run folder of `ganmod train`, whose latest model counts.
 
     A model's images are generated here: image i from seed + i, with random noise. Only figures of equal
     numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun,
@@ -141,12 +143,15 @@ def fid(
     check_space_name(features)
     if device != "auto":
         check_device(device)
+    generated = _latest_model(generated)
     is_model = generated.suffix.lower() == MODEL_SUFFIX and generated.is_file()
     translates = is_model and is_translation_model(generated)
     if not translates and (protocol or training_images is not None or lpips_weights is not None):
         raise click.UsageError(
             "--starganv2-protocol, --training-images and --lpips-weights are for a StarGAN v2 model as A"
         )
+    if not translates:
+        refuse_given(["outputs"], "is for a StarGAN v2 model as A")
     if translates and (metrics != ("fid",) or which is not None or truncation_psi != 1):
         raise click.UsageError("--metrics, --class and --trunc are not for a StarGAN v2 model")
     rank, _, place = distributed.start(device)
@@ -206,6 +211,14 @@ def fid(
         reference.close()
     finally:
         distributed.stop()
+
+
+def _latest_model(path: Path) -> Path:
+    """The model of a run folder, whose pictures are sheets of samples; any other path as it is."""
+    from training.run_records import CONFIG_FILE, MODEL_FILE
+
+    model = path / MODEL_FILE
+    return model if (path / CONFIG_FILE).is_file() and model.is_file() else path
 
 
 def _model_source(

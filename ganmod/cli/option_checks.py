@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import click
+from click.core import ParameterSource
 
 
 def import_plugins(names: Iterable[str]) -> None:
@@ -43,3 +44,15 @@ def check_device(name: str) -> None:
         ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise click.UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here, try cpu")
+
+
+def refuse_given(names: Collection[str], reason: str) -> None:
+    """click.UsageError, "OPTION REASON", where the running command's line gives one of these parameters.
+
+    Nothing outside a command, where a caller gives all of them.
+    """
+    context = click.get_current_context(silent=True)
+    for parameter in context.command.params if context is not None else ():
+        name = parameter.name or ""
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} {reason}")

@@ -82,7 +82,8 @@ def report_translations(
     """Measure a model's translations of the images in `data`; the first process prints."""
     from ganmod.feature_spaces import load_feature_space
     from ganmod.starganv2 import load_starganv2
-    from training.starganv2_evaluation import evaluate_starganv2
+    from metrics.set_distances import cautions
+    from training.starganv2_evaluation import evaluate_starganv2, fewest_images
 
     options.check()
     import_plugins(plugin)
@@ -114,6 +115,14 @@ def report_translations(
         return
     conditions = _conditions(model, data, options, space, lpips, networks.spec.img_size)
     notes = _notes(options, lpips, filtered=networks.spec.w_hpf > 0)
+    fewest = fewest_images(
+        networks,
+        data,
+        real_data=options.training_images,
+        num_outputs=options.num_outputs,
+        num_sources=options.num_sources,
+    )
+    notes += [f"per pair of domains: {said}" for said in cautions(["fid"], *fewest, space.dim)]
     if as_json:
         report = {
             "metrics": values,
