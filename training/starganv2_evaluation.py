@@ -15,6 +15,7 @@ from ganmod.feature_spaces import FeatureSpace
 from ganmod.starganv2 import StarGANv2
 from metrics.lpips_distance import LpipsDistance
 from metrics.process_shares import ONE_PROCESS, Processes
+from metrics.set_distances import cautions
 from metrics.set_features import measure_set
 from metrics.translation_metrics import (
     measure_pair,
@@ -48,6 +49,7 @@ def evaluate_starganv2(
     processes: Processes = ONE_PROCESS,
     planned: Callable[[int], object] = lambda num_images: None,
     done: Callable[[int], object] = lambda num_images: None,
+    cautioned: Callable[[str], object] = lambda sentence: None,
 ) -> dict[str, float]:
     """{"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}.
 
@@ -57,7 +59,8 @@ def evaluate_starganv2(
     folder or a zip with a sub-folder per domain. real_data: the real images, None for those of `data`; the
     published protocol takes the training images. num_sources: so many of each domain, drawn from `seed`;
     None: all. Images are resized as in training. batch_size: of sources. planned, done: called with the
-    number of images that this process will measure, and after each batch with its number.
+    number of images that this process will measure, and after each batch with its number. cautioned: called
+    with each sentence that a reader has to know about these numbers of images.
     Raises ValueError for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`,
     and as `DomainImages` does.
     """
@@ -93,6 +96,9 @@ def evaluate_starganv2(
         ).gaussian
         for name in names
     }
+    fewest = min(map(len, sources.values())) * num_outputs, min(one.count for one in real.values())
+    for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
+        cautioned(f"{space.name}: {sentence}")
     translator = _Translator(networks, images, num_outputs, seed, device)
     found: dict[str, float] = {}
     for mode in modes:

@@ -39,6 +39,7 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
     files.close()
     lpips = None if how.lpips_weights is None else load_lpips(how.lpips_weights)
     runs, pictures, header, translated = [], {}, None, 0
+    cautions: dict[str, None] = {}  # each once
     for record in records:
         networks = load_starganv2(record.model)
         draws = []
@@ -59,6 +60,7 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
                         processes=how.processes,
                         planned=bar.reset,
                         done=bar.update,
+                        cautioned=cautions.setdefault,
                     )
             draws.append(values)
         images = DomainImages(how.data, img_size=networks.spec.img_size, crop_prob=0, mirror=False)
@@ -79,7 +81,7 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
         "spaces": {space.name: space.fingerprint or "no fingerprint" for space in how.spaces},
         "feature_precision": "float32, distances in float64",
     }
-    notes = ["the real images are the sources and references: held-out ones tell more"]
+    notes = [*cautions, "the real images are the sources and references: held-out ones tell more"]
     if lpips is None:
         notes.append("LPIPS diversity needs --lpips-weights FILE, torchvision's SqueezeNet 1.1")
     return Outcome(runs, pictures, header, conditions, notes)
