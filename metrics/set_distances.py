@@ -124,18 +124,24 @@ def settings(metrics: Sequence[str], num_generated: int, num_real: int, *, seed:
     return {metric: lines[metric] for metric in metrics}
 
 
-def cautions(metrics: Sequence[str], num_generated: int, num_real: int, dim: int) -> list[str]:
-    """What a reader has to know about these numbers of images, as sentences; none where all is well."""
+def cautions(
+    metrics: Sequence[str], num_generated: int, num_real: int, dim: int, *, kid: bool = True
+) -> list[str]:
+    """What a reader has to know about these numbers of images, as sentences; none where all is well.
+
+    kid: whether it can be asked for instead.
+    """
     found = []
+    way_out = "compare it at equal numbers of images only" + (", or use kid" if kid else "")
     fewest = min(num_generated, num_real)
     if "fid" in metrics and fewest <= dim:
         found.append(
             f"{fewest:,} images for {dim:,} features: the covariance is singular, the Frechet distance far "
-            "too large; compare it at equal numbers of images only, or use kid"
+            f"too large; {way_out}"
         )
     elif "fid" in metrics and fewest < FEW_IMAGES:
         found.append(
-            f"{fewest:,} images: the Frechet distance is biased upwards, by more than models differ; compare "
-            "it at equal numbers of images only, or use kid"
+            f"{fewest:,} images: the Frechet distance is biased upwards, by more than models differ; "
+            f"{way_out}"
         )
     return found

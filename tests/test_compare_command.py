@@ -251,7 +251,9 @@ def test_starganv2_models_are_compared_by_their_translations(
     ended = ganmod_command("compare", *runs, *options, "--draws", 1, "--json", "-o", tmp_path / "out")
     assert ended.code == 0, ended.err
     rows = {row["row"]: row["metrics"] for row in json.loads(ended.out)["rows"]}
-    assert any("colours, per pair: 3 images for 9 features" in x for x in json.loads(ended.out)["notes"])
+    assert any(
+        "colours, per pair of domains: 3 images for 9 features" in x for x in json.loads(ended.out)["notes"]
+    )
     for guidance in ("latent", "reference"):
         name = f"{guidance}/{FD}"
         pairs = [rows["a"][f"{name}/{pair}"]["mean"] for pair in ("cat2dog", "dog2cat")]

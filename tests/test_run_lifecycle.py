@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.schema import load_run, load_stylegan2
+from configs.schema import load_run, load_starganv2, load_stylegan2
 from metrics.machine import peak_memory_mb
 from training import run_progress
 from training.run_lifecycle import check_same_run, check_share
@@ -75,6 +75,11 @@ def test_means_are_of_all_values_since_the_last_report() -> None:
     assert means.report() == {}
     means.add("b", torch.tensor(math.nan))
     assert math.isnan(means.report()["b"])
+    left_out = means.empty()
+    left_out.add_each(("a", "b"), (torch.tensor([math.inf, 1.0]), torch.tensor(5.0)))
+    assert left_out.total("a") == math.inf
+    means.add_all(left_out)
+    assert means.report() == {"b": 5.0}
     with pytest.raises(ValueError, match="not in tuple"):
         means.add("c", torch.tensor(0.0))
 
@@ -95,10 +100,12 @@ def test_a_batch_that_does_not_divide_says_what_would(
     [
         {"schedule.total_kimg": 9, "schedule.microbatch": 1, "runtime.precision": "bfloat16"},
         {"metric.names": ["fid10k"], "data.cache_mb": 1, "data.num_workers": 3, "plugins": ["json"]},
+        {"data.path": "./faces/"},
     ],
 )
 def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
-    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    saved = load_stylegan2("stylegan2-auto", {"data.path": "faces"}).model_dump(mode="json")
+    changes = {"data.path": "faces"} | changes
     check_same_run(saved, load_stylegan2("stylegan2-auto", changes))
 
 
@@ -118,6 +125,12 @@ def test_what_makes_another_run_is_named(key: str, value: object) -> None:
     saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match=f"holds a run with {key} = .*, this command says {value!r}"):
         check_same_run(saved, load_stylegan2("stylegan2-auto", {key: value}))
+
+
+def test_a_folder_of_another_recipe_is_said_to_be_one() -> None:
+    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    with pytest.raises(ValueError, match="a run with recipe = 'stylegan2', this command says 'starganv2'"):
+        check_same_run(saved, load_starganv2("starganv2-smoke", {}))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")

@@ -173,6 +173,8 @@ def test_small_numbers_of_images_are_said():
     assert "4,999 images: the Frechet distance is biased" in cautions(("fid",), 50_000, 4999, 2048)[0]
     assert not cautions(("fid",), 5000, 5000, 2048)
     assert not cautions(("kid",), 10, 10, 2048)
+    assert "or use kid" in cautions(("fid",), 10, 10, 2048)[0]
+    assert "kid" not in cautions(("fid",), 10, 10, 2048, kid=False)[0]
     assert "100 subsets of 30, seed 4" in settings(("kid",), 30, 400, seed=4)["kid"]
     assert "both sets whole" in settings(("kid",), 30, 30, seed=4)["kid"]
 

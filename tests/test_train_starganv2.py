@@ -320,3 +320,6 @@ def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, gan
     ended = ganmod_command("train", "starganv2", *options[:4], "--size", 24, "--dry-run")
     assert ended.code == 1
     assert "img_size is 24, expected a power of two from 16: try 16 or 32" in ended.err
+    ended = ganmod_command("train", "starganv2", *options, "--set", "schedule.microbatch=3", "--dry-run")
+    assert ended.code == 1
+    assert "x 3 per pass: try 9" in ended.err

@@ -130,3 +130,11 @@ def test_wrong_use_is_explained(place: Path, ganmod_command: Callable, options: 
     )
     assert ended.code == 2
     assert message in ended.err
+
+
+def test_several_results_make_no_folder_that_is_named_as_a_picture(place: Path, ganmod_command: Callable):
+    given = ["--latent", "0-1", "--domain", "cat", "-o", place / "grid.png"]
+    ended = ganmod_command("translate", place / "m.safetensors", "--source", place / "in/x.png", *given)
+    assert ended.code == 2
+    assert "is named as a file, but several results need a folder" in ended.err
+    assert not (place / "grid.png").exists()

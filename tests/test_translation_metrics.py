@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -264,10 +265,12 @@ def test_the_command_prints_what_the_function_returns(
     }
     assert measures == pytest.approx(expected, rel=1e-4)
     assert report["settings"]["protocol"] == "ganmod's own"
-    assert any(note.startswith("per pair of domains: ") for note in report["warnings"])
+    assert any(", per pair of domains: " in note for note in report["warnings"])
     ended = ganmod_command(*given)
     assert "translations: 3 of each source, seed 3; means over domain pairs" in ended.out
     assert "note: LPIPS diversity needs --lpips-weights" in ended.out
+    assert re.search(r"note: .* \d images.* the Frechet distance", ended.out)
+    assert "use kid" not in ended.out
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +23,7 @@ from training.run_folder import MODEL_FILE, RunFolder
 from training.run_progress import RunProgress, StoppedBySignal
 from training.running_means import RunningMeans
 
-MAY_CHANGE = ("recipe", "schedule", "metric", "runtime", "plugins")  # between the parts of one run
+MAY_CHANGE = ("schedule", "metric", "runtime", "plugins")  # between the parts of one run
 MAY_CHANGE_WITHIN = ("data.cache_mb", "data.num_workers", "model.encoder_weights", "loss.network_weights")
 MUST_STAY = (("schedule", "batch_size"), ("runtime", "seed"))
 
@@ -99,7 +100,8 @@ def check_same_run(saved: Mapping[str, Any], config: BaseModel) -> None:
     """ValueError, which names the key, if a checkpoint's configuration differs in what a run must keep."""
 
     def kept(run: Mapping[str, Any]) -> dict[str, Any]:
-        values = {f"{section}.{key}": run[section][key] for section, key in MUST_STAY}
+        values = {"recipe": run["recipe"]}  # the first that is named
+        values |= {f"{section}.{key}": run[section][key] for section, key in MUST_STAY}
         for name, section in run.items():
             if name not in MAY_CHANGE:
                 values |= (
@@ -107,7 +109,7 @@ def check_same_run(saved: Mapping[str, Any], config: BaseModel) -> None:
                     if isinstance(section, Mapping)
                     else {name: section}
                 )
-        return {key: value for key, value in values.items() if key not in MAY_CHANGE_WITHIN}
+        return {key: _plain_paths(v, key) for key, v in values.items() if key not in MAY_CHANGE_WITHIN}
 
     before, now = kept(saved), kept(config.model_dump(mode="json"))
     for key, value in now.items():
@@ -116,6 +118,14 @@ def check_same_run(saved: Mapping[str, Any], config: BaseModel) -> None:
                 f"the run folder holds a run with {key} = {before.get(key)!r}, this command says {value!r}: "
                 "use another --out, or --no-resume to begin anew"
             )
+
+
+def _plain_paths(value: Any, key: str) -> Any:
+    """Paths as they are compared: DIR/ and ./DIR are DIR."""
+    if isinstance(value, list):
+        return [_plain_paths(item, key) for item in value]
+    is_path = isinstance(value, str) and value and (key.startswith("data.") or key == "transfer")
+    return os.path.normpath(value) if is_path else value
 
 
 def begin_run(run: Run, *, resume: bool) -> None:

@@ -29,8 +29,10 @@ class RunningMeans:
             self.add(name, value)
 
     def add_all(self, other: RunningMeans) -> None:
-        """What another one, of the same names, has seen."""
-        self.sums += other.sums
+        """What another one, of the same names, has seen; not what is not finite: one step that was left out
+        would hide all others until the next report.
+        """
+        self.sums += torch.where(other.sums.isfinite().all(dim=1, keepdim=True), other.sums, 0)
 
     def empty(self) -> RunningMeans:
         """Another one of the same names, without values."""

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace
 from ganmod.starganv2 import StarGANv2
+from metrics.frechet import GaussianStatistics
 from metrics.lpips_distance import LpipsDistance
 from metrics.process_shares import ONE_PROCESS, Processes
+from metrics.set_distances import cautions
 from metrics.set_features import measure_set
 from metrics.translation_metrics import (
     measure_pair,
@@ -25,6 +27,7 @@ from metrics.translation_metrics import (
 from training.data import draw
 from training.domain_images import DomainImages
 
+RealStatistics = dict[tuple[str, int], dict[str, GaussianStatistics]]  # (space, image size): {domain: ...}
 MODES = ("latent", "reference")  # where styles come from
 NUM_OUTPUTS = 10  # per source image, as published
 
@@ -48,6 +51,8 @@ def evaluate_starganv2(
     processes: Processes = ONE_PROCESS,
     planned: Callable[[int], object] = lambda num_images: None,
     done: Callable[[int], object] = lambda num_images: None,
+    cautioned: Callable[[str], object] = lambda sentence: None,
+    real_statistics: RealStatistics | None = None,
 ) -> dict[str, float]:
     """{"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}.
 
@@ -57,7 +62,9 @@ def evaluate_starganv2(
     folder or a zip with a sub-folder per domain. real_data: the real images, None for those of `data`; the
     published protocol takes the training images. num_sources: so many of each domain, drawn from `seed`;
     None: all. Images are resized as in training. batch_size: of sources. planned, done: called with the
-    number of images that this process will measure, and after each batch with its number.
+    number of images that this process will measure, and after each batch with its number. cautioned: called
+    with each sentence that a reader has to know about these numbers of images. real_statistics: those of
+    the real images, taken from here if it has them, else measured and added, for models of the same data.
     Raises ValueError for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`,
     and as `DomainImages` does.
     """
@@ -80,19 +87,26 @@ def evaluate_starganv2(
     def share(count: int) -> int:
         return sum(map(len, processes.batches(count, batch_size)))
 
-    num_translations = sum(share(len(sources[source])) for source, _ in pairs) * num_outputs
-    planned(sum(map(share, real_images.counts.values())) + num_translations * len(modes))
-    real = {
-        name: measure_set(
-            functools.partial(_loaded, real_images, name),
-            real_images.counts[name],
-            space,
-            batch_size=batch_size,
-            processes=processes,
-            done=done,
-        ).gaussian
-        for name in names
-    }
+    num_translations = sum(share(len(sources[source])) for source, _ in pairs) * num_outputs * len(modes)
+    known = {} if real_statistics is None else real_statistics
+    place = (space.name, networks.spec.img_size)
+    planned(num_translations + (0 if place in known else sum(map(share, real_images.counts.values()))))
+    if place not in known:
+        known[place] = {
+            name: measure_set(
+                functools.partial(_loaded, real_images, name),
+                real_images.counts[name],
+                space,
+                batch_size=batch_size,
+                processes=processes,
+                done=done,
+            ).gaussian
+            for name in names
+        }
+    real = known[place]
+    fewest = min(map(len, sources.values())) * num_outputs, min(one.count for one in real.values())
+    for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
+        cautioned(f"{space.name}, per pair of domains: {sentence}")
     translator = _Translator(networks, images, num_outputs, seed, device)
     found: dict[str, float] = {}
     for mode in modes:
@@ -117,20 +131,6 @@ def evaluate_starganv2(
         values = summarize_pairs(measured, real, space, lpips_name=lpips_name)
         found |= {f"{mode}/{name}": value for name, value in values.items()}
     return found
-
-
-def fewest_images(
-    networks: StarGANv2,
-    data: str | Path,
-    *,
-    real_data: str | Path | None = None,
-    num_outputs: int = NUM_OUTPUTS,
-    num_sources: int | None = None,
-) -> tuple[int, int]:
-    """(translations, real images) of the pair of domains that `evaluate_starganv2` has fewest of."""
-    counts = _domain_images(data, networks).counts.values()
-    real = counts if real_data is None else _domain_images(real_data, networks).counts.values()
-    return min(min(count, num_sources or count) for count in counts) * num_outputs, min(real)
 
 
 class _Translator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from pathlib import Path
 
 import torch
@@ -187,7 +188,7 @@ def train(
             # Report.
             if at.due(schedule.log_kimg):
                 stats = report_run(run, at, {"diversity_weight": diversity})
-                at.show(G=stats["latent/adversarial"], D=stats["latent/D"])
+                at.show(G=stats.get("latent/adversarial", math.nan), D=stats.get("latent/D", math.nan))
 
     return end_run(run, at)
 

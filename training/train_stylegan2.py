@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from pathlib import Path
 
 import torch
@@ -226,7 +227,7 @@ def train(
             if at.due(schedule.log_kimg):
                 values = {"ada/p": ada.p, "ada/mean_sign": ada.mean_sign, "path_length/mean": pl_mean.item()}
                 stats = report_run(run, at, values)
-                at.show(G=stats["loss/G"], D=stats["loss/D"], p=ada.p)
+                at.show(G=stats.get("loss/G", math.nan), D=stats.get("loss/D", math.nan), p=ada.p)
 
     return end_run(run, at)
 

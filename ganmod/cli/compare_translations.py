@@ -15,11 +15,10 @@ from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, translate
 from metrics.comparison import MeasuredRun
 from metrics.lpips_distance import load_lpips
-from metrics.set_distances import cautions
 from training.domain_images import DomainImages
 from training.image_sources import FileImages
 from training.run_records import RunRecord
-from training.starganv2_evaluation import MODES, NUM_OUTPUTS, evaluate_starganv2, fewest_images
+from training.starganv2_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2
 
 NUM_SOURCES = 100  # of each domain
 MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations
@@ -40,6 +39,8 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
     files.close()
     lpips = None if how.lpips_weights is None else load_lpips(how.lpips_weights)
     runs, pictures, header, translated = [], {}, None, 0
+    cautions: dict[str, None] = {}  # each once
+    real: RealStatistics = {}
     for record in records:
         networks = load_starganv2(record.model)
         draws = []
@@ -60,6 +61,8 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
                         processes=how.processes,
                         planned=bar.reset,
                         done=bar.update,
+                        cautioned=cautions.setdefault,
+                        real_statistics=real,
                     )
             draws.append(values)
         images = DomainImages(how.data, img_size=networks.spec.img_size, crop_prob=0, mirror=False)
@@ -80,10 +83,7 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
         "spaces": {space.name: space.fingerprint or "no fingerprint" for space in how.spaces},
         "feature_precision": "float32, distances in float64",
     }
-    notes = ["the real images are the sources and references: held-out ones tell more"]
-    fewest = fewest_images(networks, how.data, num_sources=num)
-    for space in how.spaces:
-        notes += [f"{space.name}, per pair: {said}" for said in cautions(how.metrics, *fewest, space.dim)]
+    notes = [*cautions, "the real images are the sources and references: held-out ones tell more"]
     if lpips is None:
         notes.append("LPIPS diversity needs --lpips-weights FILE, torchvision's SqueezeNet 1.1")
     return Outcome(runs, pictures, header, conditions, notes)

@@ -39,6 +39,8 @@ def check_out(out: Path, *inputs: Path, several: bool) -> None:
         raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
     if several and out.is_file():
         raise click.UsageError(f"--out {out} is a file, but several results need a folder")
+    if several and out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
+        raise click.UsageError(f"--out {out} is named as a file, but several results need a folder")
     for folder in inputs:
         if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             raise click.UsageError(

@@ -52,7 +52,9 @@ def refuse_given(names: Collection[str], reason: str) -> None:
     Nothing outside a command, where a caller gives all of them.
     """
     context = click.get_current_context(silent=True)
-    for parameter in context.command.params if context is not None else ():
+    if context is None:
+        return
+    for parameter in context.command.params:
         name = parameter.name or ""
         if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"{parameter.opts[0]} {reason}")

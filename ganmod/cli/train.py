@@ -201,9 +201,10 @@ def starganv2(
 
 
 def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
-    """For a dry run."""
-    from training.starganv2_run import build_dataset, build_networks, build_spec
+    """For a dry run; errors as the run itself would raise."""
+    from training.starganv2_run import build_dataset, build_networks, build_spec, check_batch
 
+    check_batch(config, int(os.environ.get("WORLD_SIZE", 1)))
     dataset = build_dataset(config.data, config.model.img_size, config.runtime.seed)
     networks = build_networks(build_spec(config, dataset.domains))
     lines = [f"images: {', '.join(f'{name} {count}' for name, count in dataset.counts.items())}"]

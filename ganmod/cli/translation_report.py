@@ -82,8 +82,8 @@ def report_translations(
     """Measure a model's translations of the images in `data`; the first process prints."""
     from ganmod.feature_spaces import load_feature_space
     from ganmod.starganv2 import load_starganv2
-    from metrics.set_distances import cautions
-    from training.starganv2_evaluation import evaluate_starganv2, fewest_images
+    from metrics.frechet import shown_distance
+    from training.starganv2_evaluation import evaluate_starganv2
 
     options.check()
     import_plugins(plugin)
@@ -91,6 +91,7 @@ def report_translations(
     name = PUBLISHED_SPACE if options.protocol else options.features
     space = load_feature_space(name, options.feature_weights, device=device)
     lpips = _lpips(options)
+    notes: list[str] = []
     with _bar(processes) as bar:
 
         def planned(count: int) -> None:
@@ -110,19 +111,12 @@ def report_translations(
             processes=processes,
             planned=planned,
             done=bar.update,
+            cautioned=notes.append,
         )
     if processes.rank:
         return
     conditions = _conditions(model, data, options, space, lpips, networks.spec.img_size)
-    notes = _notes(options, lpips, filtered=networks.spec.w_hpf > 0)
-    fewest = fewest_images(
-        networks,
-        data,
-        real_data=options.training_images,
-        num_outputs=options.num_outputs,
-        num_sources=options.num_sources,
-    )
-    notes += [f"per pair of domains: {said}" for said in cautions(["fid"], *fewest, space.dim)]
+    notes += _notes(options, lpips, filtered=networks.spec.w_hpf > 0)
     if as_json:
         report = {
             "metrics": values,
@@ -134,7 +128,8 @@ def report_translations(
         return
     width = max(map(len, values)) + 2
     for name, value in values.items():
-        click.echo(f"{name:{width}}{value:.6g}")
+        distance = name.split("/")[1].startswith(("fid", "fd_"))
+        click.echo(f"{name:{width}}{shown_distance(value) if distance else value:.6g}")
     for key, text in conditions.items():
         click.echo(f"{key}: {text}")
     for note in notes:

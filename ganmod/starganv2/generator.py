@@ -150,11 +150,11 @@ class Content(NamedTuple):
 class Generator(nn.Module):
     """img [N,3,S,S] in [-1,1], style code [N,style_dim] -> img [N,3,S,S], about [-1,1] (Choi et al. 2020).
 
-    With w_hpf > 0, features of the encoder with 32, 64 and 128 pixels are high-pass filtered, multiplied by
-    masks and added to the decoder's. masks: ([N,1,h,w] for 32 pixels, [N,1,h,w] for the others), in [0,1] and
-    of any size; the published ones come from a face landmark network. Without masks the filtered features are
-    added everywhere (the published code leaves them out then, which without a shortcut keeps little of the
-    image); masks of zeros give that.
+    With w_hpf > 0, features of the encoder with 32, 64 and 128 pixels are multiplied by masks, high-pass
+    filtered and added to the decoder's. masks: ([N,1,h,w] for 32 pixels, [N,1,h,w] for the others), in [0,1]
+    and of any size; the published ones come from a face landmark network. Without masks the filtered features
+    are added everywhere (the published code leaves them out then, which without a shortcut keeps little of
+    the image); masks of zeros give that.
     """
 
     def __init__(self, spec: StarGANv2Spec) -> None:
