@@ -49,8 +49,9 @@ class Clip:
         with self._open() as (container, stream):
             self.time_base = Fraction(stream.time_base)
             self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25).limit_denominator(1001)
+            shown, cut_off = self._count()
             announced = stream.frames if "mp4" in container.format.name else 0  # others count loosely
-            self.num_frames = announced or self._count()
+            self.num_frames = announced - cut_off if announced else shown
         if not self.num_frames:
             raise ClipError(f"{self.path} has no frames: its video is empty, record or copy it anew")
 
@@ -79,11 +80,14 @@ class Clip:
             stream.thread_type = "AUTO"
             yield container, stream
 
-    def _count(self) -> int:
-        """Packets with data: one for each frame in what cameras and encoders write today."""
+    def _count(self) -> tuple[int, int]:
+        """Packets with data, one for each frame in what cameras and encoders write today: those that are
+        shown, and those that a cut without encoding has left in the file, hidden by its edit list.
+        """
         with self._open() as (container, stream):
             packets = self._until_broken(container.demux(stream))
-            return sum(1 for packet in packets if packet.size)
+            hidden = [packet.is_discard for packet in packets if packet.size]
+        return hidden.count(False), hidden.count(True)
 
     def frames(self) -> Iterator[ClipFrame]:
         """Every frame up to the end, or to the first that cannot be decoded, which is noted.

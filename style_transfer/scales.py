@@ -17,14 +17,14 @@ from ganmod.modulation import ModulatedConv2d
 from ganmod.modulation.base import check_modulate_with
 from ganmod.modulation.functional import match_statistics
 from ganmod.modulation.statistics import Statistics
+from style_transfer.mixing import NUM_SCALES
 from style_transfer.model import StyleTransferModel
 
-NUM_SCALES = 4
 UPSAMPLING = (1, 2, 2, 2)  # of each scale's input; the first reads features at an eighth of the image's size
 _CLASSIC_EPS = 1e-5
 
 
-def check_scales(model: StyleTransferModel) -> None:
+def check_takes_statistics(model: StyleTransferModel) -> None:
     """Raise ValueError where a modulation cannot be given statistics; see `Modulation.modulate_with`."""
     for scale in range(NUM_SCALES):
         first = model.decoder.first[scale]

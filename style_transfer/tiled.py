@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from ganmod.modulation.statistics import Statistics, mean_variance
+from style_transfer.mixing import NUM_SCALES
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import from_batch, pad_to_multiple, resize_content, spread_params, to_batch
-from style_transfer.scales import NUM_SCALES, UPSAMPLING, check_scales, decode_scale, reach, uses_statistics
+from style_transfer.scales import UPSAMPLING, check_takes_statistics, decode_scale, reach, uses_statistics
 
 CPU_TILE, GPU_TILE = 256, 1024  # pixels: what stays in a cache, and what keeps many cores busy
 UNIT = 8  # pixels of the image that one of relu4_1 stands for: tiles begin at multiples
@@ -70,7 +71,7 @@ def stylize_tiled(
     modulation that cannot be given statistics.
     """
     check_tile(tile)
-    check_scales(model)
+    check_takes_statistics(model)
     images = resize_content(to_batch(content, "content"), size)
     height, width = images.shape[2:]
     x = pad_to_multiple(images, UNIT).cpu()

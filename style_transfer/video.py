@@ -19,6 +19,7 @@ from torch import Tensor
 from ganmod.images import to_uint8
 from ganmod.layers import half_precision
 from ganmod.modulation.statistics import Statistics, mean_variance
+from style_transfer.mixing import NUM_SCALES
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import (
     interpolate_params,
@@ -27,7 +28,7 @@ from style_transfer.prepare import (
     spread_params,
     to_batch,
 )
-from style_transfer.scales import NUM_SCALES, check_scales, decode_scale, uses_statistics
+from style_transfer.scales import check_takes_statistics, decode_scale, uses_statistics
 
 SMOOTHING = 0.8
 BLEND = 0.6
@@ -68,7 +69,7 @@ class ClipStylizer:
         for name, value in (("smoothing", smoothing), ("blend", blend)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}, expected a number from 0 (none) to below 1")
-        check_scales(model)
+        check_takes_statistics(model)
         self.model, self.smoothing, self.blend, self.dtype = model, smoothing, blend, dtype
         self._past: dict[str, Tensor] = {}
 

@@ -107,6 +107,26 @@ def test_a_broken_tail_leaves_the_frames_before_it(tmp_path: Path):
         assert np.array_equal(got, expected)
 
 
+def test_frames_that_a_cut_has_hidden_are_not_missed(tmp_path: Path):
+    """A cut without encoding begins at a key frame, and hides the frames before the cut by an edit list."""
+    import av
+
+    whole, cut = write_clip(tmp_path / "whole.mp4", frames=greys(12)), tmp_path / "cut.mp4"
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(whole)) as source, av.open(str(cut), "w", options=options) as out:
+        stream = source.streams.video[0]
+        copied = out.add_stream_from_template(stream)
+        begin = round(4 / 25 / stream.time_base)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - begin, packet.dts - begin, copied
+                out.mux(packet)
+    clip = Clip(cut)
+    images = [frame.image for frame in clip.frames()]
+    assert (clip.num_frames, len(images), clip.notes, clip.broken) == (8, 8, [], False)
+    np.testing.assert_allclose(level(images), level(greys(12)[4:]), atol=2.5)
+
+
 def test_frames_of_another_size_are_brought_to_the_firsts_and_it_is_said(tmp_path: Path):
     parts = [
         write_clip(tmp_path / f"{i}.h264", frames=greys(4, *size))

@@ -74,6 +74,7 @@ def test_normalised_weights_and_regions_are_said(stylize) -> None:
     said = stylize("a.png:0.6", "b.png:0.6")[0].err
     assert "weights, normalised to sum 1: a.png 0.5, b.png 0.5" in said
     assert "normalised" not in stylize("a.png:0.7", "b.png:0.3")[0].err
+    assert "weights, normalised to sum 1: a.png 1" in stylize("a.png:0.5")[0].err  # it is no --alpha
     assert "regions: a.png 50%, b.png 50%" in stylize("--mask", "mask.png", "a.png", "b.png")[0].err
 
 
@@ -86,6 +87,22 @@ def test_folders_take_controls_too(images: Path, ganmod_command) -> None:
     assert {path.name for path in (images / "mixed").iterdir()} == {"photo--a+b.png", "grid.png"}
     ended = ganmod_command("stylize", "photos", "styles", "--rotate-style", 90, "-o", "turned")
     assert {path.name for path in (images / "turned").glob("photo*")} == {"photo--a.png", "photo--b.png"}
+
+
+def test_a_sheet_leaves_out_what_cannot_be_used_and_says_so(images: Path, ganmod_command) -> None:
+    write_image(images / "styles" / "a.png", A)
+    (images / "styles" / "broken.png").write_bytes(b"no image")
+    arguments = ("photo.png", "styles", "--sheet", "alpha=0,1", "--size", 32, "-o", "sheet")
+    ended = ganmod_command("stylize", *arguments, "--tile", 16)
+    assert ended.code == 1
+    assert "left out" in ended.err
+    assert "broken.png" in ended.err
+    by_tiles = (images / "sheet/sheet.jpg").read_bytes()
+    (images / "styles" / "broken.png").unlink()
+    assert "was there" in ganmod_command("stylize", *arguments, "--skip-existing").out
+    assert (images / "sheet/sheet.jpg").read_bytes() == by_tiles
+    (images / "styles" / "a.png").write_bytes(b"no image")
+    assert ganmod_command("stylize", *arguments).code == 1
 
 
 class Images(HTMLParser):
@@ -130,6 +147,7 @@ def test_a_sheet_shows_contents_by_styles_by_values(images: Path, ganmod_command
         (("none.png:1",), 2, "'none.png' does not exist"),
         (("a.png:0", "b.png:0"), 2, "weights are [0, 0], expected numbers from 0 up"),
         (("a.png:-1", "b.png:2"), 2, "weights are [-1, 2], expected numbers from 0 up"),
+        ((".:0.5",), 2, "is a folder, of which every image stands alone: no weight"),
         (("a.png", "."), 2, "is a folder among 2 styles: give images to mix"),
         (("--style-at", "1-2=a.png"), 2, "scale 3, 4 has no style, expected one for each of 1 to 4"),
         (("b.png", "--style-at", "1-2=a.png", "--style-at", "2=b.png"), 2, "scale 2 has two styles"),

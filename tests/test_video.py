@@ -259,6 +259,11 @@ def test_a_broken_tail_gives_the_frames_before_it_and_code_1(tmp_path: Path, gan
         ("clip.mp4", ["s.png", "-o", "out.mp4", "--fps", "5"], "--fps is for"),
         ("s.png", ["s.png", "-o", "out.png", "--blend", "0.5"], "--blend is for clips"),
         ("s.png", ["s.png", "-o", "o.gif", "--interpolate-styles", "s.png", "s.png"], "not both"),
+        (
+            "s.png",
+            ["-o", "o.gif", "--interpolate-styles", "s.png", "s.png", "--style-at", "1=s.png"],
+            "--style-at and --interpolate-styles",
+        ),
         ("s.png", ["-o", "o.avi", "--interpolate-styles", "s.png", "s.png"], "expected the suffix .mp4"),
     ],
 )

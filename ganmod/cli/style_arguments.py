@@ -123,6 +123,8 @@ def style_plans(
         raise click.UsageError(
             f"{folders[0]} is a folder among {len(styles)} styles: give images to mix, or one folder alone"
         )
+    if folders and weighted:
+        raise click.UsageError(f"{folders[0]} is a folder, of which every image stands alone: no weight")
     if masks and (at or weighted):
         raise click.UsageError("--mask gives every style a region: leave out the weights and --style-at")
     if folders and masks:
@@ -135,7 +137,7 @@ def style_plans(
     if masks:
         shares = _read_masks(masks, paths)
         return [StylePlan(name, paths, masks=shares)]
-    if len(paths) > 1 and (not weighted or abs(sum(given) - 1) > 1e-6):
+    if (len(paths) > 1 or weighted) and abs(sum(given) - 1) > 1e-6:
         used = ", ".join(f"{path.name} {w:.3g}" for path, w in zip(paths, weights, strict=True))
         click.echo(f"weights, normalised to sum 1: {used}", err=True)
     return [StylePlan(name, paths, weights=weights if paths else None, at=tuple(at))]

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.cli.style_arguments import StylePlan, read_usable
-from ganmod.images import make_grid, read_image, resize_short_side, write_image
+from ganmod.images import ImageError, make_grid, read_image, resize_short_side, write_image
 from metrics.report import Report
 from style_transfer.controls import Controls
 from style_transfer.model import StyleTransferModel
 
+SHEET, PAGE = "sheet.jpg", "sheet.html"
 CELL = 192  # pixels, short side of a result where no --size is given
 LIMIT = 400  # pictures on one page
 NUMBERS = ("alpha", "rotate-style", "style-scale")
@@ -78,11 +80,13 @@ def write_sheet(
     *,
     controls: Controls,
     size: int | None,
-) -> tuple[Path, Path]:
-    """Write sheet.jpg and sheet.html into the folder `out` -> their paths.
+    stylize: Callable[[Tensor, list[Any]], Tensor] | None = None,
+) -> list[ImageError]:
+    """Write SHEET and PAGE into the folder `out` -> what is wrong with the images that were left out.
 
     One row per content and style: the content, the style (if it is one image), then the control's values.
-    Raises click.UsageError for more than 400 pictures.
+    stylize: as for `ControlledStyle.apply`. Raises click.UsageError for more than 400 pictures, and
+    ImageError where no row is left.
     """
     total = len(contents) * len(plans) * len(sweep.values)
     if total > LIMIT:
@@ -90,35 +94,48 @@ def write_sheet(
             f"--sheet: {len(contents)} contents x {len(plans)} styles x {len(sweep.values)} values are "
             f"{total} pictures, expected at most {LIMIT}: give fewer"
         )
-    images = {file: read_usable(file) for file in contents}
+    unusable: list[ImageError] = []
+    images: dict[Path, np.ndarray] = {}
+    for file in contents:
+        try:
+            images[file] = read_usable(file)
+        except ImageError as error:
+            unusable.append(error)
     labels = [label for label, _ in sweep.over(controls)]
     columns = ["content", "style", *labels]
-    report = Report(f"{sweep.control} at {len(labels)} values")
-    report.paragraph(
-        f"{len(contents)} contents x {len(plans)} styles, from left to right: {', '.join(labels)}."
-    )
-    rows: list[list[np.ndarray | None]] = []
-    bar = tqdm(total=total, unit="img", disable=None)
-    by_plan: list[dict[Path, list[np.ndarray]]] = []
+    bar = tqdm(total=len(images) * len(plans) * len(sweep.values), unit="img", disable=None)
+    by_plan: list[tuple[StylePlan, dict[Path, list[np.ndarray]]]] = []
     for plan in plans:
-        loaded = [plan.load(model, changed) for _, changed in sweep.over(controls)]
-        by_plan.append({file: [] for file in images})
+        try:
+            loaded = [plan.load(model, changed) for _, changed in sweep.over(controls)]
+        except ImageError as error:
+            unusable.append(error)
+            bar.update(len(images) * len(labels))
+            continue
+        results: dict[Path, list[np.ndarray]] = {file: [] for file in images}
         for file, image in images.items():
             for styled in loaded:
-                by_plan[-1][file].append(styled.apply(image, size=size or CELL))
+                results[file].append(styled.apply(image, size=size or CELL, stylize=stylize))
                 bar.update()
+        by_plan.append((plan, results))
     bar.close()
+    if not images or not by_plan:
+        raise unusable[0]
+    report = Report(f"{sweep.control} at {len(labels)} values")
+    report.paragraph(
+        f"{len(images)} contents x {len(by_plan)} styles, from left to right: {', '.join(labels)}."
+    )
+    rows: list[list[np.ndarray | None]] = []
     shown = {file: resize_short_side(image, size or CELL) for file, image in images.items()}
-    for file, name in contents.items():
-        report.heading(name)
-        for plan, results in zip(plans, by_plan, strict=True):
+    for file in images:
+        report.heading(contents[file])
+        for plan, results in by_plan:
             style = read_image(plan.picture) if plan.picture.exists() else None
             row: list[np.ndarray | None] = [shown[file], style, *results[file]]
             rows.append(row)
             grid = make_grid([row], column_labels=columns, cell_size=shown[file].shape[:2])
-            report.figure(grid, f"{name} in the style of {plan.name}")
-    sheet, page = out / "sheet.jpg", out / "sheet.html"
+            report.figure(grid, f"{contents[file]} in the style of {plan.name}")
     height, width = (max(image.shape[i] for image in shown.values()) for i in (0, 1))
-    write_image(sheet, make_grid(rows, column_labels=columns, cell_size=(height, width)))
-    report.write(page)
-    return sheet, page
+    write_image(out / SHEET, make_grid(rows, column_labels=columns, cell_size=(height, width)))
+    report.write(out / PAGE)
+    return unusable

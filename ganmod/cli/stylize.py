@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -12,7 +13,7 @@ import style_transfer
 from ganmod.cli.image_pairs import check_out, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
 from ganmod.cli.style_arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
-from ganmod.cli.style_sheet import Sweep, SweepArgument, write_sheet
+from ganmod.cli.style_sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
 from ganmod.cli.stylize_video import (
     ClipOptions,
     by_tiles,
@@ -122,7 +123,7 @@ def stylize(
     same line is run again.
 
     An image of a folder that cannot be used is named and left out, and the exit code is then 1. Under
-    torchrun, the styles of a folder are shared out over the processes.
+    torchrun, the styles of a folder are shared out over the processes; anything else is done by the first.
     """
     controls = Controls(alpha, rotate_style, style_scale, preserve_color)
     clip = ClipOptions(tile, interpolate_styles, seconds, fps, smoothing, blend, precision)
@@ -130,13 +131,16 @@ def stylize(
         "--mask": bool(mask),
         "--preserve-color": preserve_color != "none",
         "--sheet": sheet is not None,
-        "--style-at with --interpolate-styles": bool(interpolate_styles and style_at),
     }
-    if check_clip_options(content, [s.path for s in style], out, clip, for_images=for_images):
+    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    given = [s.path for s in style]
+    if check_clip_options(content, given, out, clip, for_images=for_images, style_at=bool(style_at)):
         mixtures = [[WeightedPath(path, None)] for path in interpolate_styles or ()] or [[*style]]
         ends = [plan for mixture in mixtures for plan in style_plans(mixture, style_at, ())]
         check_device(device)
         import_plugins(plugin)
+        if rank > 0:
+            return  # a clip is one piece of work, and so is a sheet
         if skip_existing and out.exists():
             click.echo(f"{out} was there")
             return
@@ -154,13 +158,21 @@ def stylize(
     check_out(out, *inputs, several=several or sheet is not None)
     check_device(device)
     import_plugins(plugin)
+    if rank > 0 and (sheet is not None or len(plans) == 1):
+        return
+    if sheet is not None and skip_existing and (out / PAGE).exists():
+        click.echo(f"{out / PAGE} was there")
+        return
     network = style_transfer.load(model).to(device)
     if sheet is not None:
-        files = write_sheet(out, network, contents, plans, sheet, controls=controls, size=size)
-        click.echo(f"wrote {' and '.join(map(str, files))}")
+        tiles = by_tiles(network, tile)
+        left_out = write_sheet(
+            out, network, contents, plans, sheet, controls=controls, size=size, stylize=tiles
+        )
+        click.echo(f"wrote {out / SHEET} and {out / PAGE}")
+        _report(left_out)
         return
 
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     mine = plans[rank::num_processes]
     unusable: dict[Path, ImageError] = {}
     num_written, num_kept = 0, 0
@@ -199,5 +211,10 @@ def stylize(
         for file in unusable:
             contents.pop(file, None)
         click.echo(f"grid: {write_grid(out, contents, shown)}")
+    _report(unusable.values())
+
+
+def _report(unusable: Collection[ImageError]) -> None:
+    """click.ClickException with what was left out, if anything was."""
     if unusable:
-        raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable.values()))
+        raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable))

@@ -98,10 +98,11 @@ def check_clip_options(
     options: ClipOptions,
     *,
     for_images: Mapping[str, bool],
+    style_at: bool,
 ) -> bool:
     """Whether the result is a clip; click.UsageError for options that do not fit it, or styles given twice.
 
-    for_images: {option: given} of those that only images have.
+    for_images: {option: given} of those that only images have. style_at: whether --style-at was given.
     """
     morph = bool(options.interpolate_styles)
     clip = is_clip(content)
@@ -118,7 +119,11 @@ def check_clip_options(
         return False
     for name, given in {**for_images, "--tile": options.tile is not None}.items():
         if given:
-            raise click.UsageError(f"{name} is for images: leave it out")
+            raise click.UsageError(f"{name} is for images, and the result is a clip: leave it out")
+    if morph and style_at:
+        raise click.UsageError(
+            "--style-at and --interpolate-styles: each says which style goes where, give one"
+        )
     if clip and out.suffix.lower() != ".mp4":
         raise click.UsageError(f"--out {out}: a clip is written as .mp4, try {out.with_suffix('.mp4')}")
     if content.is_dir():
