@@ -62,7 +62,7 @@ def color_regions(image: np.ndarray, num_regions: int) -> Tensor:
     Colours near one another (JPEG, smooth edges) count as one. Raises ImageError, which lists the colours
     found, for another number of them.
     """
-    # One number per colour: sorting rows of three takes a hundred times as long.
+    # One number per colour: sorting rows of three takes some sixty times as long.
     packed = image.reshape(-1, 3).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
     values, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)  # [colours,3]
