@@ -28,6 +28,7 @@ from metrics.frechet import shown_distance
 from metrics.report import Cell, Report
 from metrics.sample_sheet import small_jpeg
 
+SINGLE = ("1 draw", "1 seed")  # in place of a deviation
 FORM = "ganmod compare 1"
 DISTANCES = ("fid", "fd_")
 METRICS_ABREAST = 2  # in a table of the page
@@ -105,8 +106,8 @@ def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Colu
         means = [_mean(metric, row["metrics"][metric]["mean"], row["row"] == best) for row in rows]
         num_draws = max(len(draws) for value in found for draws in value["draws"])
         direction = better(metric)
-        over_draws = [_deviation(value["sd_over_draws"], "1 draw") for value in found]
-        over_seeds = [_deviation(value["sd_over_training_seeds"], "1 seed") for value in found]
+        over_draws = [_deviation(value["sd_over_draws"], SINGLE[0]) for value in found]
+        over_seeds = [_deviation(value["sd_over_training_seeds"], SINGLE[1]) for value in found]
         columns: list[Column] = [
             (f"{metric}, {direction} is better" if direction else metric, means),
             (f"sd over {num_draws} sampling draws", over_draws),
@@ -123,13 +124,15 @@ def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Colu
 def to_markdown(record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()) -> str:
     """The table in Markdown, best values bold.
 
-    drop_empty: without columns that have no value in any row. leave_out: ends of columns' names.
+    drop_empty: without columns that have no value in any row, deviations of single draws or seeds among them.
+    leave_out: ends of columns' names.
     """
     costs, metrics, bands = table_parts(record)
     table = [*costs, *(column for columns in metrics for column in columns), *bands]
     table = [(name, cells) for name, cells in table if not name.endswith(tuple(leave_out))]
     if drop_empty:
-        table = [(name, cells) for name, cells in table if any(cell is not None for cell in cells)]
+        empty = (None, *SINGLE)
+        table = [(name, cells) for name, cells in table if any(cell not in empty for cell in cells)]
     names, rows = _by_rows(table)
     lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
     lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
