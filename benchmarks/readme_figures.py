@@ -3,8 +3,8 @@
     python benchmarks/readme_figures.py            # writes README.md
     python benchmarks/readme_figures.py --check    # exit code 1 where README.md says something else
 
-A table stands between `<!-- figures:NAME -->` and `<!-- /figures -->`; the text around it is nobody's but its
-author's.
+A table stands between `<!-- figures:NAME -->`, or `<!-- figures:NAME.TABLE -->` where there are several, and
+`<!-- /figures -->`; the text around it is nobody's but its author's.
 """
 
 from __future__ import annotations
@@ -25,21 +25,23 @@ PLACE = re.compile(r"(<!-- figures:([\w.-]+) -->\n)(.*?)(<!-- /figures -->)", re
 LEFT_OUT = ("non-finite steps", "power / real")  # they stand in the JSON
 
 
-def comparison_table(record: Mapping[str, Any]) -> str:
+def comparison_table(record: Mapping[str, Any], table: str) -> str:
     """The table of a `ganmod compare`, without empty columns, and what its marks mean."""
     marks = [line for line in statements(record) if line.startswith("[")]
-    table = to_markdown(record, drop_empty=True, leave_out=LEFT_OUT)
-    return "\n".join([table, *(f"\n{line}" for line in marks)])
+    text = to_markdown(record, drop_empty=True, leave_out=LEFT_OUT)
+    return "\n".join([text, *(f"\n{line}" for line in marks)])
 
 
-def style_tables(record: Mapping[str, Any]) -> str:
-    """Both tables of a `ganmod compare --style`."""
-    tables = record["tables"].values()
-    return "\n\n".join(style_table.to_markdown(table["columns"], table["lines"]) for table in tables)
+def style_tables(record: Mapping[str, Any], table: str) -> str:
+    """A table of a `ganmod compare --style`: losses or responses."""
+    if table not in record["tables"]:
+        raise ValueError(f"no table {table!r}: expected one of {', '.join(record['tables'])}")
+    found = record["tables"][table]
+    return style_table.to_markdown(found["columns"], found["lines"])
 
 
 # By the record's form.
-TABLES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+TABLES: dict[str, Callable[[Mapping[str, Any], str], str]] = {
     FORM: comparison_table,
     style_table.FORM: style_tables,
 }
@@ -52,7 +54,8 @@ def filled(text: str, results: Path) -> str:
     """
 
     def fill(match: re.Match[str]) -> str:
-        begin, name, _, end = match.groups()
+        begin, place, _, end = match.groups()
+        name, _, table = place.partition(".")
         file = results / name / "comparison.json"
         if not file.is_file():
             raise ValueError(f"figures:{name} stands in the README, but there is no {file}")
@@ -60,7 +63,7 @@ def filled(text: str, results: Path) -> str:
         form = record.get("form") if isinstance(record, dict) else None
         if form not in TABLES:
             raise ValueError(f"{file} is of form {form!r}, expected one of {', '.join(TABLES)}")
-        return f"{begin}{TABLES[form](record)}\n{end}"
+        return f"{begin}{TABLES[form](record, table)}\n{end}"
 
     return PLACE.sub(fill, text)
 

@@ -80,5 +80,7 @@ def test_tables_of_style_models_are_those_of_the_command(script, tmp_path):
     record = {"form": style_table.FORM, "tables": {"losses": table, "responses": table}}
     (tmp_path / "style" / "comparison.json").write_text(json.dumps(record))
     markdown = "| model | style loss |\n|---|---:|\n| a\\|b | 0.1 (0.0) |"
-    text = script.filled("<!-- figures:style -->\n<!-- /figures -->", tmp_path)
-    assert text == f"<!-- figures:style -->\n{markdown}\n\n{markdown}\n<!-- /figures -->"
+    text = script.filled("<!-- figures:style.losses -->\n<!-- /figures -->", tmp_path)
+    assert text == f"<!-- figures:style.losses -->\n{markdown}\n<!-- /figures -->"
+    with pytest.raises(ValueError, match="no table 'speed': expected one of losses, responses"):
+        script.filled("<!-- figures:style.speed -->\n<!-- /figures -->", tmp_path)
