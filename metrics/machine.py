@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -53,12 +54,26 @@ def peak_memory_mb(device: torch.device) -> float:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    if (high := resident_mib("VmHWM")) is not None:
+        return high
     try:
         import resource
     except ImportError:  # Windows
         return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if platform.system() == "Darwin" else 2**10)  # bytes there, KiB elsewhere
+
+
+def resident_mib(key: Literal["VmRSS", "VmHWM"]) -> float | None:
+    """Resident memory of this process in MiB, now (VmRSS) or at most (VmHWM); None where Linux does not tell.
+
+    Not by getrusage, which hands the peak of the process that started this one down to it.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{key}:")), None)
 
 
 def _cpuinfo() -> list[str]:

@@ -62,28 +62,6 @@ def orientation_moment(field: np.ndarray, mask: np.ndarray | None = None) -> com
     return complex((weight * field).sum() / total) if total > 1e-12 * field.size else 0j
 
 
-def mean_orientation(
-    image: np.ndarray, *, window: float = 4.0, mask: np.ndarray | None = None
-) -> tuple[float, float]:
-    """(degrees in [0,180), strength in [0,1]) of an image's strokes; 1: all run one way.
-
-    image: as for `luma`. mask: see `orientation_moment`.
-    """
-    return from_moment(orientation_moment(orientation_field(luma(image), window=window), mask))
-
-
-def from_moment(moment: complex) -> tuple[float, float]:
-    """A moment -> (degrees in [0,180), strength)."""
-    degrees = math.degrees(np.angle(moment)) / 2 % 180
-    return degrees if degrees < 180 else 0.0, abs(moment)  # -1e-17 % 180 is 180.0
-
-
-def orientation_difference(a: float, b: float) -> float:
-    """Degrees between two orientations -> [0,90]."""
-    away = abs(a - b) % 180
-    return min(away, 180 - away)
-
-
 def orientation_histogram(
     field: np.ndarray, *, bins: int = NUM_BINS, mask: np.ndarray | None = None
 ) -> np.ndarray:

@@ -27,8 +27,8 @@ def features(offset: float = 0) -> Tensor:
     return x * torch.arange(1, DIM + 1) + offset
 
 
-def accumulated(x: Tensor, *, batch_size: int, keep: int = 0) -> FeatureStatistics:
-    statistics = FeatureStatistics(x.shape[1], keep=keep)
+def accumulated(x: Tensor, *, batch_size: int) -> FeatureStatistics:
+    statistics = FeatureStatistics(x.shape[1])
     for batch in x.split(batch_size):
         statistics.update(batch)
     return statistics
@@ -76,30 +76,6 @@ def test_merging_equals_one_pass_in_either_order():
         assert_equal(merged.finish(), expected)
     with pytest.raises(ValueError, match="of 4 features into 5"):
         merged.merge(FeatureStatistics(4))
-
-
-def test_state_dict_is_plain_and_continues_where_it_stopped(tmp_path: Path):
-    x = features()
-    begun = accumulated(x[:20], batch_size=6, keep=25)
-    torch.save(begun.state_dict(), tmp_path / "state.pt")
-    resumed = FeatureStatistics(DIM, keep=25)
-    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    begun.update(x[20:])
-    resumed.update(x[20:])
-    assert_equal(resumed.finish(), begun.finish(), 0)
-    assert torch.equal(resumed.kept, begun.kept)
-    with pytest.raises(ValueError, match="dim 5 and keep 25, expected 4 and 25"):
-        FeatureStatistics(4, keep=25).load_state_dict(begun.state_dict())
-
-
-def test_the_first_features_are_kept_in_order():
-    x = features()
-    for batch_size in (1, 10, NUM):
-        assert torch.equal(accumulated(x, batch_size=batch_size, keep=12).kept, x[:12].float())
-    first, second = accumulated(x[:8], batch_size=3, keep=12), accumulated(x[8:], batch_size=3, keep=12)
-    first.merge(second)
-    assert torch.equal(first.kept, x[:12].float())
-    assert accumulated(x, batch_size=10).kept.shape == (0, DIM)
 
 
 def test_bad_features_are_refused_and_leave_no_trace():
@@ -252,16 +228,12 @@ def measure_as_one_of_two(rank: int, folder: str) -> None:
     real = [cached(STATISTICS, compute, space, content_hash="a", **where) for _ in range(2)]
     sets = [reference_set(measure, space, content_hash="b", keep=True, **where) for _ in range(2)]
     hook = MetricHook(space, {"": SetFeatures(real[1], None)}, 50, batch_size=8, processes=processes)
-    statistics = FeatureStatistics(6, keep=25)
-    for indices in processes.batches(30, 4):
-        statistics.update(colour_features(generate(indices)))
     torch.save(
         {
             "metric": hook({"": generate_with_noise}),
             "calls": len(calls),
             "same": bool(np.array_equal(real[0].covariance, real[1].covariance)),
             "features": [found.features for found in sets],
-            "kept": statistics.over_processes(processes).kept,
         },
         f"{folder}/result-{rank}.pt",
     )
@@ -281,12 +253,6 @@ def test_two_processes_agree_with_one(tmp_path: Path):
     assert len(list((tmp_path / "cache").iterdir())) == 3
     for found in (*first["features"], *second["features"]):
         torch.testing.assert_close(found, colour_features(generate(torch.arange(30))), rtol=0, atol=1e-6)
-    # Every second batch of 4 is the first process's: 16 images, of the other's 14 there is room for 9.
-    own = [i for i in range(30) if i // 4 % 2 == 0]
-    others = [4, 5, 6, 7, 12, 13, 14, 15, 20]
-    expected_kept = colour_features(generate(torch.tensor(own + others)))
-    torch.testing.assert_close(first["kept"], expected_kept, rtol=0, atol=1e-6)
-    assert torch.equal(first["kept"], second["kept"])
 
 
 def test_processes_need_a_sum_and_a_rank_that_exists():

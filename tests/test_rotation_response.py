@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from orientations import from_moment, orientation_difference
 from stroke_models import Copies, Ignores, contestant, grating, smooth_content
 
 from metrics.rotation_response import (
@@ -16,7 +17,7 @@ from metrics.rotation_response import (
     turn_style,
     turned_crop,
 )
-from metrics.structure import from_moment, luma, orientation_difference
+from metrics.structure import luma
 from style_transfer.procedural_styles import draw_style
 
 SIZE = 128

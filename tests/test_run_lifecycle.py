@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +21,7 @@ from training.run_progress import RunProgress
 from training.running_means import RunningMeans
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parent.parent
 
 
 def progress(*, found: dict | None = None, **changes: object) -> RunProgress:
@@ -134,11 +138,13 @@ def test_a_folder_of_another_recipe_is_said_to_be_one() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")
-def test_peak_memory_is_the_systems_own_figure_in_mebibytes() -> None:
-    def high() -> float:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-
-    low = high()
-    found = peak_memory_mb(CPU)
-    assert low * 0.99 - 8 <= found <= high() * 1.01 + 8
+def test_peak_memory_is_that_of_this_process_alone() -> None:
+    """Not, as getrusage has it, that of the process which started it: here one with 400 MB more."""
+    held = np.ones(400 * 2**20, dtype=np.uint8)
+    lines = ["import torch", "from metrics.machine import peak_memory_mb", "held = torch.ones(2**25)"]
+    lines.append("print(peak_memory_mb(torch.device('cpu')))")
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT)
+    own = peak_memory_mb(CPU)
+    del held
+    assert own > 400 + 128
+    assert 128 < float(done.stdout) < own - 128, done.stderr

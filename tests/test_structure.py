@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
+from orientations import mean_orientation, orientation_difference
 
 from metrics.structure import (
     circular_emd,
     coherence,
     flat_mask,
-    from_moment,
     luma,
-    mean_orientation,
-    orientation_difference,
     orientation_field,
     orientation_histogram,
     orientation_moment,
@@ -131,15 +129,6 @@ def test_emd_of_a_peak_to_equal_shares():
 def test_emd_measures_the_turn_of_a_grating():
     first, second = (orientation_histogram(orientation_field(grating(t))) for t in (12.5, 72.5))
     assert circular_emd(first, second) == pytest.approx(60, abs=2)
-
-
-@pytest.mark.parametrize(("a", "b", "away"), [(0, 179, 1), (10, 100, 90), (45, 45, 0), (170, 20, 30)])
-def test_orientations_repeat_after_half_a_turn(a, b, away):
-    assert orientation_difference(a, b) == orientation_difference(b, a) == away
-
-
-def test_moment_of_minus_zero_is_at_zero_degrees():
-    assert from_moment(complex(1, -1e-30)) == (0, 1)
 
 
 def test_too_small_an_image_is_refused():

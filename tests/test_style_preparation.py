@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from orientations import mean_orientation, orientation_difference
 from torch import Tensor
 
-from metrics.structure import mean_orientation, orientation_difference
 from style_transfer.color import luma, match_color, match_luma, shift_chroma, with_luma
 from style_transfer.prepare import prepare_style, turn_style
 from style_transfer.procedural_styles import draw_style

@@ -7,6 +7,7 @@ comparison take turns. The model is loaded and the style's parameters are predic
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ import torch
 import style_transfer
 from ganmod.features import VGG19_WIDTHS
 from ganmod.images import resize
+from metrics.machine import peak_memory_mb
 from style_transfer import StyleTransferModel
 from style_transfer.procedural_styles import builtin_contents, draw_style
 from style_transfer.tiled import stylize_tiled
@@ -195,14 +197,8 @@ def _model(width: Width) -> StyleTransferModel:
 
 
 def _peak_mib(device: torch.device) -> float | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    # The kernel's own count: getrusage hands the peak of the process that started this one down to it.
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+    peak = peak_memory_mb(device)
+    return None if math.isnan(peak) else peak
 
 
 if __name__ == "__main__":

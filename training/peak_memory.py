@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from metrics.machine import peak_memory_mb, resident_mib
+
 
 def start_of_peak(device: torch.device) -> float | None:
     """Memory in use now in MiB, of this process or of the GPU's allocator; the peak counts from here.
@@ -23,25 +25,15 @@ def start_of_peak(device: torch.device) -> float | None:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return None
-    return _status("VmRSS")
+    return resident_mib("VmRSS")
 
 
 def peak_since(before: float | None, device: torch.device) -> float | None:
     """MiB in use at most since `start_of_peak`, less the `before` that it returned."""
-    high = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else _status("VmHWM")
-    return None if before is None or high is None else high - before
+    return None if before is None else peak_memory_mb(device) - before
 
 
 def in_own_process(measure: Callable[..., float | None], *arguments: object) -> float | None:
     """measure(*arguments) in a new process; both must be what pickle can name or hold."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
-
-
-def _status(key: str) -> float | None:
-    """A value of /proc/self/status in MiB, None elsewhere."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(key + ":")), None)

@@ -40,6 +40,7 @@ NOT_FOR_STYLE_TABLE = (
     "batch",
     "reference_cache",
 )
+STYLE_TABLE_ONLY = ("loss_network", "threads", "pairs")
 NOT_FOR_RECIPE = {
     "stylegan2": ("content", "styles", "size", "lpips_weights"),
     "starganv2": ("content", "styles", "size"),
@@ -187,10 +188,7 @@ def compare(
             as_json=as_json,
         )
         return
-    given = {"loss_network": loss_network, "threads": threads, "pairs": pairs}
-    for option, value in given.items():
-        if value is not None:
-            raise click.UsageError(f"--{option.replace('_', '-')} is for --style")
+    refuse_given(STYLE_TABLE_ONLY, "is for --style")
     weights = weights_of(features, feature_weights)
 
     from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -162,14 +163,9 @@ def by_tiles(network: StyleTransferModel, tile: str | None) -> Callable[[Tensor,
     def stylize(images: Tensor, params: list[Any]) -> Tensor:
         if side == 0 and max(images.shape[2:]) < AUTO_TILE_FROM:
             return network.apply_params(images, params)
+        chosen = side or auto_tile(network.feature_rms.device)
         with tqdm(desc="tiles", unit="tile", leave=False, disable=None) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            chosen = side or auto_tile(network.feature_rms.device)
-            return stylize_tiled(network, images, params, tile=chosen, progress=progress)
+            return stylize_tiled(network, images, params, tile=chosen, progress=partial(_show, bar))
 
     return stylize
 
@@ -216,11 +212,6 @@ def _convert(
         dtype=torch.bfloat16 if options.precision == "bfloat16" else None,
     )
     with tqdm(unit="frame", disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
         done = convert_clip(
             stylizer,
             content,
@@ -228,9 +219,15 @@ def _convert(
             params[0],
             last_params=params[1] if len(params) > 1 else None,
             size=size,
-            progress=progress,
+            progress=partial(_show, bar),
         )
     resumed = f", {done.num_resumed} from before" if done.num_resumed else ""
     click.echo(f"wrote {out}: {done.num_frames} frames{resumed}, {done.sound}")
     if done.notes:
         raise click.ClickException("\n".join(done.notes))
+
+
+def _show(bar: tqdm, done: int, total: int) -> None:
+    """Bring a bar to `done` of `total`."""
+    bar.total = total
+    bar.update(done - bar.n)
