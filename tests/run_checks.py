@@ -14,6 +14,19 @@ from ganmod.model_file import read_model_file
 from training.checkpoint import load_latest_checkpoint
 
 
+def short_schedule(steps: int, batch_size: int) -> dict[str, Any]:
+    """Settings of a run of so many steps on the CPU: every one logged, a checkpoint only where it ends."""
+    return {
+        "schedule.batch_size": batch_size,
+        "schedule.total_kimg": steps * batch_size / 1000,
+        "schedule.log_kimg": batch_size / 1000,
+        "schedule.checkpoint_kimg": 100,
+        "schedule.snapshot_kimg": 100,
+        "runtime.tensorboard": False,
+        "runtime.device": "cpu",
+    }
+
+
 def final_state(run_dir: Path) -> dict:
     state = load_latest_checkpoint(run_dir, report=lambda text: None)
     assert state is not None

@@ -14,7 +14,7 @@ from PIL import Image
 import style_transfer
 from ganmod.images import read_image, write_image
 from ganmod.model_file import save_model_file
-from training import data
+from training.corrupt_images import MAX_CORRUPT_FILES
 
 HEIGHT, WIDTH = 37, 53
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -281,10 +281,10 @@ def test_training_names_a_corrupt_image_and_goes_on(tmp_path: Path, good: Path, 
 def test_training_fails_with_more_corrupt_images_than_the_limit(tmp_path: Path, good: Path, train_on) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    for i in range(data.MAX_CORRUPT_FILES + 1):
+    for i in range(MAX_CORRUPT_FILES + 1):
         (folder / f"bad{i}.png").write_bytes(good.read_bytes()[:900])
     write_image(folder / "fine.png", RGB)
-    assert_fails(train_on(folder), 1, f"more than {data.MAX_CORRUPT_FILES} corrupt", folder / "bad")
+    assert_fails(train_on(folder), 1, f"more than {MAX_CORRUPT_FILES} corrupt", folder / "bad")
 
 
 @pytest.mark.filterwarnings("ignore:skipped")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_checks import final_state, flat
+from run_checks import final_state, flat, short_schedule
 
 from configs.schema import load_run, load_starganv2, load_stylegan2
 from training import train_starganv2, train_style, train_stylegan2
@@ -67,11 +67,8 @@ def test_a_compiled_run_is_the_run(
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     common = {
         "model.modulation": modulation,
-        "schedule.batch_size": BATCH,
-        "schedule.total_kimg": STEPS * BATCH / 1000,
+        **short_schedule(STEPS, BATCH),
         "runtime.precision": "float64",
-        "runtime.tensorboard": False,
-        "runtime.device": "cpu",
         **({"data.path": str(images)} if load is not load_run else {}),
         **changes,
     }

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from run_checks import assert_same, check_measuring, final_state
+from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 import ganmod
 from configs.schema import StarGANv2Run, load_starganv2, to_yaml
@@ -65,13 +65,7 @@ def tiny(images: Path, steps: int, **changes: object) -> StarGANv2Run:
             "model.style_dim": 4,
             "loss.diversity_weight": 2.0,
             "loss.diversity_decay_kimg": 30 * BATCH / 1000,
-            "schedule.batch_size": BATCH,
-            "schedule.total_kimg": steps * BATCH / 1000,
-            "schedule.log_kimg": BATCH / 1000,
-            "schedule.checkpoint_kimg": 100,
-            "schedule.snapshot_kimg": 100,
-            "runtime.tensorboard": False,
-            "runtime.device": "cpu",
+            **short_schedule(steps, BATCH),
             **changes,
         },
     )

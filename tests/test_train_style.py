@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from colour_space import NAME
-from run_checks import assert_same, check_measuring, final_state, read_lines
+from run_checks import assert_same, check_measuring, final_state, read_lines, short_schedule
 
 from configs.schema import StyleRun, load_run
 from ganmod.images import read_image, write_image
@@ -42,13 +42,7 @@ def smoke(steps: int, **changes: object) -> StyleRun:
             "data.crop": 32,
             "data.short_side": 64,
             "model.style_image_size": 64,
-            "schedule.batch_size": BATCH,
-            "schedule.total_kimg": steps * BATCH / 1000,
-            "schedule.log_kimg": BATCH / 1000,
-            "schedule.checkpoint_kimg": 100,
-            "schedule.snapshot_kimg": 100,
-            "runtime.tensorboard": False,
-            "runtime.device": "cpu",
+            **short_schedule(steps, BATCH),
             **changes,
         },
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from run_checks import assert_same, check_measuring, final_state
+from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 from configs.schema import StyleGAN2Run, load_stylegan2, to_yaml
 from training import stylegan2_run, train_stylegan2
@@ -52,13 +52,7 @@ def tiny(images: Path, steps: int, **changes: object) -> StyleGAN2Run:
             "model.channel_max": 8,
             "augmentation.p": 0.4,
             "augmentation.ada_kimg": 2.0,
-            "schedule.batch_size": BATCH,
-            "schedule.total_kimg": steps * BATCH / 1000,
-            "schedule.log_kimg": BATCH / 1000,
-            "schedule.checkpoint_kimg": 100,
-            "schedule.snapshot_kimg": 100,
-            "runtime.tensorboard": False,
-            "runtime.device": "cpu",
+            **short_schedule(steps, BATCH),
             **changes,
         },
     )

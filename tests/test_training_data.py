@@ -79,7 +79,10 @@ def test_too_many_corrupt_files_are_an_error(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.png" for i in range(30)]
     for file in files:
         file.write_bytes(b"not an image")
-    expected = ((files, "more than 20 corrupt content images"), (files[:3], "none of the 3 content images"))
+    expected = (
+        (files, "more than 20 corrupt images in the content images"),
+        (files[:3], "none of the 3 content images"),
+    )
     for some, message in expected:
         with pytest.warns(UserWarning, match="skipped"), pytest.raises(ImageError, match=message):
             stream(some)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ganmod.images import ImageError, read_image, resize_short_side
-
-MAX_CORRUPT_FILES = 20
+from training.corrupt_images import CorruptImages
 
 
 def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
@@ -55,7 +53,7 @@ class CropStream(Dataset[Tensor]):
         self.seed, self.flip = seed, flip
         self.cache_bytes = cache_mb * 2**20
         self.cache: dict[int, np.ndarray] = {}
-        self.corrupt: set[int] = set()
+        self._corrupt = CorruptImages(f"the {purpose} images")
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def __getitem__(self, position: int) -> Tensor:
@@ -101,17 +99,12 @@ class CropStream(Dataset[Tensor]):
         order = self._order[1]
         for step in range(len(order)):
             index = int(order[(offset + step) % len(order)])
-            if index in self.corrupt:
+            if index in self._corrupt:
                 continue
             try:
                 return self._load(index)
             except ImageError as error:
-                self.corrupt.add(index)
-                warnings.warn(f"skipped: {error}", stacklevel=2)
-                if len(self.corrupt) > MAX_CORRUPT_FILES:
-                    raise ImageError(
-                        f"more than {MAX_CORRUPT_FILES} corrupt {self.purpose} images, the last: {error}"
-                    ) from error
+                self._corrupt.add(index, error)
         raise ImageError(f"none of the {len(self.images)} {self.purpose} images can be read")
 
     def _load(self, index: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ganmod.atomic_write import atomic_write
 from ganmod.images import ImageError, ResizeFilter, center_crop, resize
-from training.data import MAX_CORRUPT_FILES
+from training.corrupt_images import MAX_CORRUPT_FILES
 from training.image_files import LABEL_FILE, ImageFiles, check_one_size, read_headers
 from training.image_labels import Labels
 

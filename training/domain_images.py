@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ganmod.images import ImageError, resize
-from training.data import MAX_CORRUPT_FILES, draw
+from training.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from training.data import draw
 from training.image_files import ImageFiles, read_headers
 from training.image_labels import Labels, find_labels
 
@@ -57,14 +57,13 @@ class DomainImages(Dataset[DomainItem]):
         max_corrupt: int = MAX_CORRUPT_FILES,
     ) -> None:
         self.img_size, self.seed, self.crop_prob, self.mirror = img_size, seed, crop_prob, mirror
-        self.max_corrupt = max_corrupt
         self.files = ImageFiles(path)
         labels = _domain_labels(self.files)
         self.domains = labels.names
-        self._corrupt: set[str] = set()
+        self._corrupt = CorruptImages(self.files.path, limit=max_corrupt)
         headers, errors = read_headers(self.files)
         for name, error in errors.items():
-            self._report(name, error)
+            self._corrupt.add(name, error)
         self.names: list[list[str]] = [[] for _ in self.domains]
         for name, domain in zip(self.files.names, labels.values.tolist(), strict=True):
             if name in headers:
@@ -126,7 +125,7 @@ class DomainImages(Dataset[DomainItem]):
             try:
                 return self._load(name)
             except ImageError as error:
-                self._report(name, error)
+                self._corrupt.add(name, error)
         raise ImageError(f"none of the {len(names)} images of domain {self.domains[domain]!r} can be read")
 
     def _load(self, name: str) -> np.ndarray:
@@ -137,14 +136,6 @@ class DomainImages(Dataset[DomainItem]):
             self._cache_bytes -= pixels.nbytes
             self._cache[name] = pixels
         return pixels
-
-    def _report(self, name: str, error: ImageError) -> None:
-        self._corrupt.add(name)
-        warnings.warn(f"skipped: {error}", stacklevel=3)
-        if len(self._corrupt) > self.max_corrupt:
-            raise ImageError(
-                f"more than {self.max_corrupt} corrupt images in {self.files.path}, the last: {error}"
-            ) from error
 
 
 def draw_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ganmod.images import ImageError
-from training.data import MAX_CORRUPT_FILES, draw
+from training.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from training.data import draw
 from training.image_files import ImageFiles, check_one_size, read_headers
 from training.image_labels import find_labels
 
@@ -53,7 +53,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         if labels not in ("auto", "required", "none"):
             raise ValueError(f"got labels={labels!r}, expected auto, required or none")
-        self.seed, self.mirror, self.cache_mb, self.max_corrupt = seed, mirror, cache_mb, max_corrupt
+        self.seed, self.mirror, self.cache_mb = seed, mirror, cache_mb
         self.files = ImageFiles(path)
         found = find_labels(self.files, source="none" if labels == "none" else "auto")
         if found is None and labels == "required":
@@ -64,9 +64,9 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             )
 
         headers, errors = read_headers(self.files)
-        self._corrupt: set[str] = set()
+        self._corrupt = CorruptImages(self.files.path, limit=max_corrupt)
         for name, error in errors.items():
-            self._report(name, error)
+            self._corrupt.add(name, error)
         if len(headers) < MIN_IMAGES:
             raise ValueError(
                 f"{path} has {len(headers)} readable images, but training needs at least {MIN_IMAGES}"
@@ -128,7 +128,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             try:
                 batch.append(self.image(index))
             except ImageError as error:
-                self._report(self.names[index], error)
+                self._corrupt.add(self.names[index], error)
             if len(batch) == batch_size:
                 yield torch.stack(batch)
                 batch = []
@@ -153,7 +153,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             try:
                 return index, self._load(index)
             except ImageError as error:
-                self._report(self.names[index], error)
+                self._corrupt.add(self.names[index], error)
         raise ImageError(f"none of the {self.num_images} images of {self.files.path} can be read")
 
     def _load(self, index: int) -> np.ndarray:
@@ -171,16 +171,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if (len(self._cache) + 1) * pixels.nbytes <= self.cache_mb * 2**20:
             self._cache[index] = pixels
         return pixels
-
-    def _report(self, name: str, error: ImageError) -> None:
-        if name in self._corrupt:
-            return
-        self._corrupt.add(name)
-        warnings.warn(f"skipped: {error}", stacklevel=3)
-        if len(self._corrupt) > self.max_corrupt:
-            raise ImageError(
-                f"more than {self.max_corrupt} corrupt images in {self.files.path}, the last: {error}"
-            ) from error
 
     def _checked(self, index: int) -> int:
         if not 0 <= index < self.num_images:

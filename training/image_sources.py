@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,8 @@ from ganmod.images import ImageError, read_image
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.sampling import seed_latents, seed_noise
 from metrics.feature_statistics import to_saved_uint8
-from training.data import MAX_CORRUPT_FILES, draw
+from training.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from training.data import draw
 from training.image_files import ImageFiles
 from training.image_labels import find_labels
 
@@ -64,8 +64,8 @@ class FileImages:
         if num is not None and self.seed is not None:
             chosen = draw(seed, "metric files", 0).choice(len(self.names), num, replace=False)
             self.names = [self.names[i] for i in sorted(chosen)]
-        self.num_images, self.max_corrupt = len(self.names), max_corrupt
-        self._corrupt: set[str] = set()  # names: an image may be loaded many times
+        self.num_images = len(self.names)
+        self._corrupt = CorruptImages(self.files.path, limit=max_corrupt)
         if self.num_images < at_least:
             count = f"{self.num_images} image{'s' if self.num_images > 1 else ''}"
             raise ValueError(f"{path} has {count}, but these metrics need at least {at_least}: give more")
@@ -79,8 +79,8 @@ class FileImages:
         encoded = [self._bytes(name) for name in names]  # a zip is read by one thread
         found = list(self._pool.map(self._decoded, encoded, names))
         for name, image in zip(names, found, strict=True):
-            if isinstance(image, ImageError) and name not in self._corrupt:
-                self._report(name, image)
+            if isinstance(image, ImageError):
+                self._corrupt.add(name, image)
         return [None if isinstance(image, ImageError) else image for image in found]
 
     def content_hash(self, done: Callable[[], object] = lambda: None) -> str:
@@ -124,14 +124,6 @@ class FileImages:
         except ImageError as error:
             return error
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-    def _report(self, name: str, error: ImageError) -> None:
-        self._corrupt.add(name)
-        warnings.warn(f"skipped: {error}", stacklevel=3)
-        if len(self._corrupt) > self.max_corrupt:
-            raise ImageError(
-                f"more than {self.max_corrupt} corrupt images in {self.files.path}, the last: {error}"
-            ) from error
 
 
 class GeneratorImages:

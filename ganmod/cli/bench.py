@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from ganmod.cli import bench_stylize
+from ganmod.cli.common_options import batch_option, timing_options
 from ganmod.cli.option_checks import check_device
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ bench.add_command(bench_stylize.stylize)
     show_default=True,
     help="Side of the images in pixels, a multiple of 64.",
 )
-@click.option(
-    "--batch", type=click.IntRange(1), default=8, show_default=True, help="Images per training iteration."
-)
+@batch_option(8, "Images per training iteration.")
 @click.option(
     "--width",
     type=click.Choice(list(STYLE_DIMS)),
@@ -50,14 +49,9 @@ bench.add_command(bench_stylize.stylize)
     help="Networks and scales as wide as VGG-19, or a quarter.",
 )
 @click.option(
-    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed runs of each form."
-)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option(
     "--compile/--no-compile", "compiled", default=True, help="Measure the op compiled, too.  [default: yes]"
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+@timing_options(repeats=5)
 def style(
     part: str,
     size: int,
@@ -184,11 +178,8 @@ def _print(rows: list[Comparison]) -> list[Comparison]:
 )
 @click.option("--channel-max", type=click.IntRange(1), help="[default: 128, or that of --config]")
 @click.option("--aug", type=click.Choice(["none", "ada", "diffaugment"]), default="none", show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--compile/--no-compile", "compiled", default=True, help="Also compiled.  [default: yes]")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+@timing_options(repeats=3)
 def stylegan2(
     modulations: tuple[str, ...],
     config: str,
@@ -268,7 +259,7 @@ def stylegan2(
 @click.option(
     "--size", type=click.IntRange(16), default=256, show_default=True, help="Side of the images in pixels."
 )
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Images per iteration.")
+@batch_option(4, "Images per iteration.")
 @click.option(
     "--channels",
     type=click.IntRange(1),
@@ -280,10 +271,7 @@ def stylegan2(
     "--channel-max", type=click.IntRange(1), default=128, show_default=True, help="512 as published."
 )
 @click.option("--w-hpf", type=click.FloatRange(0), default=0.0, show_default=True, help="1 as for CelebA-HQ.")
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+@timing_options(repeats=3)
 def starganv2(
     modulations: tuple[str, ...],
     size: int,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 from tqdm import tqdm
 
+from ganmod.cli.common_options import timing_options
 from ganmod.cli.option_checks import check_device
 
 if TYPE_CHECKING:
@@ -36,10 +37,7 @@ FRAMES = {"512": (512, 512), "1080p": (1080, 1920)}
     help="Largest image that is also measured without tiles.",
 )
 @click.option("--frames/--no-frames", default=True, help="Also frames per second.  [default: yes]")
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON.")
+@timing_options(repeats=1)
 def stylize(
     sizes: tuple[int, ...],
     width: str,

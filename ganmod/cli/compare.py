@@ -13,6 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ganmod.cli.common_options import (
+    batch_option,
+    device_option,
+    json_option,
+    plugin_option,
+    reference_cache_option,
+)
 from ganmod.cli.image_sets import LIBRARIES, MetricList, warnings_as_lines
 from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
 from ganmod.cli.run_arguments import model_files, named_paths, one_file, read_runs, weights_of
@@ -105,18 +112,11 @@ NOT_FOR_RECIPE = {
 @click.option(
     "--allow-differences", is_flag=True, help="Mark rows that differ in what must be equal, do not refuse."
 )
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--reference-cache/--no-reference-cache",
-    default=True,
-    show_default=True,
-    help="Keep what was measured of the real images in the user's cache folder.",
-)
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@batch_option(64)
+@device_option()
+@json_option
+@reference_cache_option
+@plugin_option
 @click.option("--size", type=click.IntRange(16), default=256, show_default=True, help="Of stylized images.")
 @click.option(
     "--style", "style_table", is_flag=True, help="Compare style-transfer models pair by pair: RUN is a model."

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from ganmod.cli.common_options import json_option
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -138,7 +140,7 @@ def pack(
 
 @data.command()
 @click.argument("path", type=SOURCE)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option(
     "--sheet",
     type=click.Path(dir_okay=False, path_type=Path),

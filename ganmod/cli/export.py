@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ganmod.cli.common_options import plugin_option, truncation_options
 from ganmod.cli.generator_options import MODEL, check_cutoff, chosen_label, load_generator
 from ganmod.stylegan2.export import ExportFormat, check_export_packages, export_generator
 
@@ -22,21 +23,11 @@ from ganmod.stylegan2.export import ExportFormat, check_export_packages, export_
 @click.option(
     "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="File to write."
 )
-@click.option(
-    "--trunc",
-    "truncation_psi",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Truncation psi, fixed in the file.",
-)
-@click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only.")
+@truncation_options("Truncation psi, fixed in the file.")
 @click.option(
     "--class", "which", metavar="INDEX|NAME", help="Class, fixed in the file, for a conditional model."
 )
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@plugin_option
 def export(
     model: Path,
     file_format: ExportFormat,

@@ -9,6 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ganmod.cli.common_options import (
+    batch_option,
+    device_option,
+    json_option,
+    plugin_option,
+    reference_cache_option,
+)
 from ganmod.cli.image_sets import (
     LIBRARIES,
     MetricList,
@@ -16,6 +23,7 @@ from ganmod.cli.image_sets import (
     hash_of_files,
     measured_reference,
     measured_set,
+    print_values,
     warnings_as_lines,
 )
 from ganmod.cli.option_checks import check_device, refuse_given
@@ -89,18 +97,11 @@ SET = click.Path(exists=True, path_type=Path)
     help="Translations of each source image, for a StarGAN v2 model.",
 )
 @click.option("--lpips-weights", type=click.Path(path_type=Path), help="Of a StarGAN v2 model's diversity.")
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--reference-cache/--no-reference-cache",
-    default=True,
-    show_default=True,
-    help="Keep what was measured of B in the user's cache folder, under a hash of its files.",
-)
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@batch_option(64)
+@device_option()
+@json_option
+@reference_cache_option
+@plugin_option
 def fid(
     generated: Path,
     real: Path,
@@ -261,7 +262,6 @@ def _report(
     as_json: bool,
 ) -> None:
     """Print values and all that they depend on: a table, or JSON."""
-    from metrics.frechet import shown_distance
     from metrics.set_distances import cautions, settings
 
     sides = {"A": source.conditions(), "B": reference.conditions()}
@@ -291,10 +291,7 @@ def _report(
         }
         click.echo(json.dumps(report, indent=1))
         return
-    width = max(map(len, values)) + 2
-    for name, value in values.items():
-        distance = name.startswith(("fid", "fd_"))
-        click.echo(f"{name:{width}}{shown_distance(value) if distance else value:.6g}")
+    print_values(values)
     for side, conditions in sides.items():
         facts = ", ".join(f"{key} {value}" for key, value in conditions.items() if value is not None)
         click.echo(f"{side}: {counts[side]:,} images; {facts}")

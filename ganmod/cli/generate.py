@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.animation import check_animation, write_animation
+from ganmod.cli.common_options import batch_option, device_option, plugin_option, truncation_options
 from ganmod.cli.generator_options import MODEL, Ranges, check_cutoff, chosen_label, load_generator
 from ganmod.images import IMAGE_SUFFIXES, make_grid, read_image, write_image
 from ganmod.stylegan2 import Generator, NoiseMode
@@ -58,15 +59,7 @@ SEEDS = Ranges()
     help="Folder for images; picture of --style-mix; .mp4, .gif, .webp or folder of --interpolate.",
 )
 @click.option("--grid", type=click.Path(dir_okay=False, path_type=Path), help="All images in one picture.")
-@click.option(
-    "--trunc",
-    "truncation_psi",
-    type=float,
-    default=1.0,
-    show_default=True,
-    help="Truncation psi: 1 is the full variety, 0 the mean image.",
-)
-@click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only.")
+@truncation_options("Truncation psi: 1 is the full variety, 0 the mean image.")
 @click.option("--class", "which", metavar="INDEX|NAME", help="Class, for a conditional model.")
 @click.option(
     "--noise",
@@ -83,12 +76,10 @@ SEEDS = Ranges()
 )
 @click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), default=30.0, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Images at a time.")
+@batch_option(8)
 @click.option("--skip-existing", is_flag=True, help="Leave out images that are there already.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@device_option()
+@plugin_option
 def generate(
     model: Path,
     seeds: list[int] | None,

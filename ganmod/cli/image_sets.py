@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,16 @@ class MetricList(click.ParamType):
             return parse_metrics(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+def print_values(values: Mapping[str, float]) -> None:
+    """A line for each value, distances as `shown_distance` has them; a name may be KIND/METRIC/PAIR."""
+    from metrics.frechet import shown_distance
+
+    width = max(map(len, values)) + 2
+    for name, value in values.items():
+        is_distance = any(part.startswith(("fid", "fd_")) for part in name.split("/"))
+        click.echo(f"{name:{width}}{shown_distance(value) if is_distance else value:.6g}")
 
 
 def check_space_name(name: str) -> None:

@@ -6,15 +6,14 @@ import json
 
 import click
 
+from ganmod.cli.common_options import json_option, plugin_option
 from ganmod.cli.option_checks import import_plugins
 from ganmod.modulation import list_modulations, modulation_info
 
 
 @click.command()
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@plugin_option
+@json_option
 def modulations(plugin: tuple[str, ...], as_json: bool) -> None:
     """List the registered modulations and their options with defaults."""
     import_plugins(plugin)

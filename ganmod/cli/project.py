@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.generator_options import MODEL, chosen_label, load_generator
 from ganmod.feature_spaces import load_perceptual_maps
 from ganmod.images import make_grid, read_image, write_image
@@ -49,10 +50,8 @@ RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
     "--feature-weights", type=click.Path(exists=True, path_type=Path), help="Weights of the network."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@device_option()
+@plugin_option
 def project_command(
     model: Path,
     image: Path,

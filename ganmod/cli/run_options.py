@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from configs.schema import AnyRun, parse_setting, to_yaml
+from ganmod.cli.common_options import plugin_option
 from ganmod.cli.option_checks import check_device, import_plugins
 
 LENGTH_AND_PLACE = (
@@ -42,9 +43,7 @@ METRICS = (
 )
 OTHERS = (
     click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one."),
-    click.option(
-        "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-    ),
+    plugin_option,
     click.option(
         "--set",
         "settings",

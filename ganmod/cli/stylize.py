@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 import style_transfer
+from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.image_pairs import check_out, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
 from ganmod.cli.style_arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
@@ -84,11 +85,9 @@ from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
     type=click.IntRange(MIN_SIDE),
     help="Short side of the result in pixels; none: as the content.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@device_option("cpu")
 @click.option("--skip-existing", is_flag=True, help="Leave out results that are there already.")
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@plugin_option
 @clip_options
 def stylize(
     content: Path,

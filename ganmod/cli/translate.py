@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ganmod.animation import check_animation, write_animation
+from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.generator_options import MODEL, Ranges
 from ganmod.cli.image_pairs import check_out, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
@@ -39,10 +40,8 @@ IMAGES = click.Path(exists=True, path_type=Path)
 @click.option("--interpolate", is_flag=True, help="Walk from style to style, all sources side by side.")
 @click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), default=30.0, show_default=True)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@click.option(
-    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
-)
+@device_option("cpu")
+@plugin_option
 def translate_command(
     model: Path,
     source: Path,

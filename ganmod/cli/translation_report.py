@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from ganmod.cli.image_sets import print_values
 from ganmod.cli.option_checks import import_plugins
 
 if TYPE_CHECKING:
@@ -82,7 +83,6 @@ def report_translations(
     """Measure a model's translations of the images in `data`; the first process prints."""
     from ganmod.feature_spaces import load_feature_space
     from ganmod.starganv2 import load_starganv2
-    from metrics.frechet import shown_distance
     from training.starganv2_evaluation import evaluate_starganv2
 
     options.check()
@@ -126,10 +126,7 @@ def report_translations(
         }
         click.echo(json.dumps(report, indent=1))
         return
-    width = max(map(len, values)) + 2
-    for name, value in values.items():
-        distance = name.split("/")[1].startswith(("fid", "fd_"))
-        click.echo(f"{name:{width}}{shown_distance(value) if distance else value:.6g}")
+    print_values(values)
     for key, text in conditions.items():
         click.echo(f"{key}: {text}")
     for note in notes:

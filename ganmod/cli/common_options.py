@@ -1,0 +1,73 @@
+"""Options that several commands have, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Option = Callable[[Command], Command]
+
+plugin_option: Option[Any] = click.option(
+    "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
+)
+json_option: Option[Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+reference_cache_option: Option[Any] = click.option(
+    "--reference-cache/--no-reference-cache",
+    default=True,
+    show_default=True,
+    help="Keep what was measured of the real images in the user's cache folder, under a hash of its files.",
+)
+
+
+def device_option(default: str = "auto") -> Option[Any]:
+    """--device; a command that does little starts on the CPU unless told otherwise."""
+    words = "auto, cpu, cuda or cuda:N." if default == "auto" else "cpu, cuda or cuda:N."
+    return click.option("--device", default=default, show_default=True, help=words)
+
+
+def batch_option(default: int, help: str = "Images at a time.") -> Option[Any]:
+    """--batch: how many images go through a network together."""
+    return click.option("--batch", type=click.IntRange(1), default=default, show_default=True, help=help)
+
+
+def truncation_options(help: str) -> Option[Any]:
+    """--trunc and --cutoff of a generator."""
+
+    def decorate(command: Command) -> Command:
+        command = click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only.")(
+            command
+        )
+        return click.option(
+            "--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help=help
+        )(command)
+
+    return decorate
+
+
+def timing_options(repeats: int) -> Option[Any]:
+    """What every benchmark has: --repeats, --threads, --device and --json."""
+    options = (
+        click.option(
+            "--repeats",
+            type=click.IntRange(1),
+            default=repeats,
+            show_default=True,
+            help="Timed runs of each form.",
+        ),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice."),
+        device_option("cpu"),
+        click.option(
+            "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON."
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
