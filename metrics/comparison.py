@@ -47,15 +47,15 @@ class RunFacts:
 class MeasuredRun:
     """What was measured of a run: one {metric: value} per disjoint draw of samples.
 
-    num_repeated: images that equal an earlier one, over all draws. power_to_real: {band: mean power of the
-    samples over that of the real images}, empty where it was not measured.
+    num_repeated: images that equal an earlier one, over all draws; None: not counted. power_to_real: {band:
+    mean power of the samples over that of the real images}, empty where it was not measured.
     """
 
     facts: RunFacts
     parameters: int
     draws: Sequence[Mapping[str, float]]
     num_images: int
-    num_repeated: int = 0
+    num_repeated: int | None = None
     power_to_real: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -254,6 +254,7 @@ def table_record(
         steps = [f.nonfinite_steps for f in facts if f.nonfinite_steps is not None]
         memory = [f.peak_memory_mb for f in facts if f.peak_memory_mb is not None]
         bands = {band: [run.power_to_real[band] for run in row.runs] for band in row.runs[0].power_to_real}
+        repeated = [run.num_repeated for run in row.runs if run.num_repeated is not None]
         plain.append(
             {
                 "row": row.name,
@@ -267,7 +268,7 @@ def table_record(
                 "seconds_per_kimg": seconds / kimg if seconds and kimg else None,
                 "peak_memory_mb": max(memory) if memory else None,
                 "nonfinite_steps": sum(steps) if steps else None,
-                "num_repeated": sum(run.num_repeated for run in row.runs),
+                "num_repeated": sum(repeated) if len(repeated) == len(row.runs) else None,
                 "metrics": {
                     metric: {
                         **spread(row.runs, metric)._asdict(),

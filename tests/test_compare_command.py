@@ -211,6 +211,11 @@ def test_style_runs_are_measured_against_the_style_images(here: Path, tmp_path: 
         ("a a --data real", 2, "run a is given twice"),
         ("a x=a --data real", 2, "run a is given twice"),
         ("a", 2, "--data is missing"),
+        (
+            "a --data real --features vgg19 --num 3 --metrics fid,pr",
+            2,
+            "--num 3: fid, pr need at least 4 images",
+        ),
         ("a style.safetensors --data real", 2, "no common measure: a stylegan2, style style"),
         ("style.safetensors", 2, "--content and --styles are missing"),
         ("a --data real --metrics fdi", 2, "unknown metric 'fdi', did you mean 'fid'?"),

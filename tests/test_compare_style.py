@@ -115,6 +115,8 @@ def test_everything_is_written_and_a_list_repeats_it(place, capsys):
 def test_wrong_use_is_told_before_any_work(place):
     with pytest.raises(click.UsageError, match="no model is given"):
         compare(place)
+    with pytest.raises(click.UsageError, match="--size 27: expected 32"):
+        compare(place, "adain", size=27)
     with pytest.raises(click.UsageError, match="is a file"):
         compare(place, "adain", out="adain.safetensors")
     with pytest.raises(FeatureError, match="--feature-weights"):

@@ -226,6 +226,7 @@ def test_fid_is_inceptions_and_the_table_states_what_it_depends_on(
     [
         ("one b", 1, "one has 1 image, but these metrics need at least 2"),
         ("a one --metrics pr", 1, "need at least 4"),
+        ("a b --metrics kid,dc --num 5", 2, "--num 5: kid, dc need at least 6"),
         ("a empty", 1, "empty"),
         ("a missing", 2, "'missing' does not exist"),
         ("a b --metrics fid,kdi", 2, "unknown metric 'kdi', did you mean 'kid'?"),

@@ -66,6 +66,8 @@ def test_image_i_is_pair_i_and_a_style_is_predicted_once(folders: Path):
         assert torch.equal(image.double(), expected)
     assert torch.equal(stylized.load(torch.tensor([1]))[0], found[1])
     (folders / "contents" / "2.png").write_bytes(b"no image")
+    contents = CroppedImages([folders / "contents"], size=16)
+    stylized = StylizedImages(model, contents, styles, pairs)
     with pytest.warns(UserWarning, match="skipped"):
         assert stylized.load(torch.tensor([1])) == [None]
     with warnings.catch_warnings(action="error"):  # reported once, and no nearer to the limit of such files

@@ -120,6 +120,7 @@ def test_batches_change_nothing(model: StarGANv2):
         (["--reference", "in/y.png", "--latent", "0"], "expected one of --reference and --latent"),
         (["--latent", "0-1", "--domain", "cat"], "is a file, but several results need a folder"),
         (["--latent", "0", "--domain", "cat", "--interpolate"], "cannot write"),
+        (["--latent", "0", "--domain", "cat", "--fps", "25"], "--fps is for --interpolate"),
     ],
 )
 def test_wrong_use_is_explained(place: Path, ganmod_command: Callable, options: list[str], message: str):

@@ -20,14 +20,21 @@ from training.image_sources import FileImages
 class CroppedImages:
     """The images of several folders or zips, one after the other: short side resized, middle cropped."""
 
-    def __init__(self, paths: Sequence[str | Path], *, size: int, at_least: int = 1) -> None:
-        """size: side of the square, pixels. Raises ValueError for fewer images than at_least."""
+    def __init__(
+        self, paths: Sequence[str | Path], *, size: int, at_least: int = 1, cache_mb: int = 256
+    ) -> None:
+        """size: side of the square, pixels. cache_mb: how many MiB of decoded images are kept.
+
+        Raises ValueError for fewer images than at_least.
+        """
         self.parts = [FileImages(path, at_least=1) for path in paths]
         self.size, self.first_size = size, (size, size)
         self.num_images = sum(part.num_images for part in self.parts)
         if self.num_images < at_least:
             names = ", ".join(map(str, paths))
             raise ValueError(f"{names}: {self.num_images} images, but {at_least} are needed: give more")
+        self._cache: dict[int, Tensor] = {}
+        self._cache_size = cache_mb * 2**20 // (3 * size * size)
         self._places = [(part, i) for part in self.parts for i in range(part.num_images)]
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
@@ -58,13 +65,18 @@ class CroppedImages:
             part.close()
 
     def _cropped(self, index: int) -> Tensor | None:
+        if index in self._cache:
+            return self._cache[index]
         part, own = self._places[index]
         (image,) = part.load(torch.tensor([own]))
         if image is None:
             return None
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         cropped = center_crop(resize_short_side(pixels, self.size), self.size)
-        return torch.from_numpy(np.ascontiguousarray(cropped.transpose(2, 0, 1)))
+        found = torch.from_numpy(np.ascontiguousarray(cropped.transpose(2, 0, 1)))
+        if len(self._cache) < self._cache_size:
+            self._cache[index] = found
+        return found
 
 
 class StylizedImages:

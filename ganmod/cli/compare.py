@@ -20,7 +20,7 @@ from ganmod.cli.common_options import (
     plugin_option,
     reference_cache_option,
 )
-from ganmod.cli.image_sets import LIBRARIES, MetricList, warnings_as_lines
+from ganmod.cli.image_sets import LIBRARIES, MetricList, check_count, warnings_as_lines
 from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
 from ganmod.cli.run_arguments import model_files, named_paths, one_file, read_runs, weights_of
 
@@ -189,6 +189,7 @@ def compare(
         )
         return
     refuse_given(STYLE_TABLE_ONLY, "is for --style")
+    check_count(num, metrics)
     weights = weights_of(features, feature_weights)
 
     from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized

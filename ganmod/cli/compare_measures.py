@@ -95,6 +95,7 @@ def measure_generators(records: Sequence[RunRecord], how: Measurement) -> Outcom
     reference = FileImages(how.data, at_least=least_images(how.metrics))
     real = _measured_real(reference, [how.data], how)
     runs, pictures, notes = [], {}, list(real.notes)
+    bands_of: dict[tuple[int, int], dict[str, float] | None] = {}
     for record in records:
         # In full precision: half of it on a GPU would be another measurement than on a CPU.
         G, _ = load_generator(record.model, plugin=how.plugin, device="cpu")
@@ -107,7 +108,10 @@ def measure_generators(records: Sequence[RunRecord], how: Measurement) -> Outcom
             )
 
         sources = [source(how.seed + draw * num, num) for draw in range(how.draws)]
-        bands = _real_bands(reference, G.img_resolution, how)
+        size = G.img_resolution
+        if size not in bands_of:
+            bands_of[size] = _real_bands(reference, size, how)
+        bands = bands_of[size]
         if bands is None:
             height, width = reference.first_size
             notes.append(

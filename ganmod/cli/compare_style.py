@@ -40,6 +40,7 @@ from training.distributed import chosen_device
 
 UNCHANGED, COPIED = "(content unchanged)", "(style itself)"
 DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged
+MIN_SIZE = 32  # pixels
 
 Lpips = Callable[[Tensor, Tensor], Tensor]
 
@@ -101,6 +102,10 @@ def compare_style_models(
     """
     if not models:
         raise click.UsageError("no model is given: name at least one style-transfer model file")
+    if size < MIN_SIZE:
+        raise click.UsageError(
+            f"--size {size}: expected {MIN_SIZE} pixels or more, for strokes have directions there"
+        )
     if out.is_file():
         raise click.UsageError(f"--out {out} is a file, but the results need a folder")
     inputs = StyleInputs(models, content, styles, loss_network, feature_weights, lpips_weights, size)

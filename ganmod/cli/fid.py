@@ -19,6 +19,7 @@ from ganmod.cli.common_options import (
 from ganmod.cli.image_sets import (
     LIBRARIES,
     MetricList,
+    check_count,
     check_space_name,
     hash_of_files,
     measured_reference,
@@ -153,6 +154,7 @@ def fid(
         )
     if not translates:
         refuse_given(["outputs"], "is for a StarGAN v2 model as A")
+        check_count(num, metrics)
     if translates and (metrics != ("fid",) or which is not None or truncation_psi != 1):
         raise click.UsageError("--metrics, --class and --trunc are not for a StarGAN v2 model")
     rank, _, place = distributed.start(device)

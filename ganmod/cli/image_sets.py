@@ -50,6 +50,16 @@ def print_values(values: Mapping[str, float]) -> None:
         click.echo(f"{name:{width}}{shown_distance(value) if is_distance else value:.6g}")
 
 
+def check_count(num: int | None, metrics: tuple[str, ...]) -> None:
+    """click.UsageError for a --num that is too small for --metrics."""
+    from metrics.set_distances import least_images
+
+    if num is not None and num < least_images(metrics):
+        raise click.UsageError(
+            f"--num {num}: {', '.join(metrics)} need at least {least_images(metrics)} images of a set"
+        )
+
+
 def check_space_name(name: str) -> None:
     """click.UsageError, with the nearest name, unless --features may be `name`."""
     from ganmod.feature_spaces import NAMES

@@ -101,4 +101,7 @@ def one_file(given: Sequence[str]) -> Path | None:
     """The weights of --style's one network, if given; click.UsageError for several."""
     if len(given) > 1:
         raise click.UsageError("--feature-weights: --style takes one file, that of --loss-network")
-    return Path(given[0].partition("=")[2] or given[0]) if given else None
+    if not given:
+        return None
+    _, equals, file = given[0].partition("=")
+    return Path(file if equals and not Path(given[0]).exists() else given[0])

@@ -12,7 +12,7 @@ from ganmod.animation import check_animation, write_animation
 from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.generator_options import MODEL, Ranges
 from ganmod.cli.image_pairs import check_out, results_names, write_grid
-from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
 from ganmod.images import read_image, write_image
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, seed_codes, translate, walk_codes
@@ -61,6 +61,8 @@ def translate_command(
     """
     if (reference is None) == (latent is None):
         raise click.UsageError("expected one of --reference and --latent")
+    if not interpolate:
+        refuse_given(["frames_per_step", "fps"], "is for --interpolate")
     several = source.is_dir() or (reference is not None and reference.is_dir()) or len(latent or ()) > 1
     if interpolate:
         try:
