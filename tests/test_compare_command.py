@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import run_by
 from run_folders import run_folder
 from small_images import folder_of, picture
 from tiny_generator import tiny_generator
@@ -240,6 +241,18 @@ def test_bad_input_is_one_message(here: Path, tmp_path: Path, arguments, code, m
     assert message in " ".join(ended.err.split())
     assert "Traceback" not in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_two_processes_compare_as_one_does(here: Path, tmp_path: Path, ganmod_command):
+    runs = ("a", "c", "--data", "real", "--batch", 5)
+    expected = compared(ganmod_command, *runs, "-o", tmp_path / "one")
+    two = ("-o", tmp_path / "two", "--json", "--device", "cpu")
+    found = json.loads(run_by(2, "compare", *runs, *FEATURES, *two, folder=here))
+    for own, other in zip(expected["rows"], found["rows"], strict=True):
+        assert other["metrics"][FD]["draws"] == [pytest.approx(own["metrics"][FD]["draws"][0], rel=1e-6)]
+        assert other["power_to_real"] == pytest.approx(own["power_to_real"], rel=1e-6)
+    names = [sorted(file.name for file in (tmp_path / which).iterdir()) for which in ("one", "two")]
+    assert names[0] == names[1]
 
 
 def test_starganv2_models_are_compared_by_their_translations(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ import pytest
 import torch
 from command_checks import assert_fails
 from PIL import Image
+from processes import run_by
 from small_images import folder_of, picture, png, write_zip
 from small_inception import write_inception
 from tiny_generator import tiny_generator
@@ -260,17 +258,9 @@ def test_two_processes_give_the_numbers_of_one(here: Path, ganmod_command):
     """A is shared out; B comes from the cache, through the first of them."""
     arguments = ["a", "b", "--metrics", "fid,kid,pr,dc", "--batch", "3"]
     expected = measured(ganmod_command, *arguments)
-    paths = os.pathsep.join([str(Path(__file__).parent.parent), str(here)])
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "ganmod", "fid", *arguments, "--features", "own_colours:colours", "--json"]
-    ended = subprocess.run(
-        [*command, "--device", "cpu"],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
+    printed = run_by(
+        2, "fid", *arguments, "--features", "own_colours:colours", "--json", "--device", "cpu", folder=here
     )
-    assert ended.returncode == 0, ended.stderr
-    found = json.loads(ended.stdout)
+    found = json.loads(printed)
     assert found["metrics"] == pytest.approx(expected["metrics"], rel=1e-9, abs=1e-12)
     assert found["num_images"] == expected["num_images"]

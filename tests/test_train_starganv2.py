@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 import ganmod
@@ -223,23 +220,10 @@ def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Pat
 
 
 def test_two_processes_equal_one(tmp_path: Path, images: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     config = tiny(images, 2, **{"runtime.precision": "float64"})
     train(config, tmp_path / "one", progress=False)
     (tmp_path / "run.yaml").write_text(to_yaml(config))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", str(port), "-m", "ganmod", "train", "starganv2"]
-    done = subprocess.run(
-        [*command, "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "two")],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_by(2, "train", "starganv2", "--config", tmp_path / "run.yaml", "--out", tmp_path / "two")
     assert_close(final_state(tmp_path / "one"), final_state(tmp_path / "two"))
 
 

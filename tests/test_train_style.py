@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from colour_space import NAME
+from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, read_lines, short_schedule
 
 from configs.schema import StyleRun, load_run
@@ -147,19 +147,11 @@ def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_pa
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012"]
     options += ["--device", "cpu", "--set", "data.short_side=64", "--set", "runtime.precision=float64"]
     options += ["--set", "runtime.tensorboard=false", "--metrics", "fd0.005k", "--metric-features", NAME]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launch += ["--master-port", str(port)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
-    for name, prefix in (("one", [sys.executable]), ("two", launch)):
-        command = [*prefix, "-m", "ganmod", "train", "style", "--out", str(tmp_path / name), *options]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+    for count, name in ((1, "one"), (2, "two")):
+        run_by(count, "train", "style", "--out", tmp_path / name, *options)
     one, two = final_state(tmp_path / "one"), final_state(tmp_path / "two")
     assert one["nimg"] == two["nimg"] == 12
     assert_close(one, two)

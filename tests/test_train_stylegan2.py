@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 from configs.schema import StyleGAN2Run, load_stylegan2, to_yaml
@@ -116,24 +113,10 @@ def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Pat
     ids=["groups", "one sample each, of which every second has no path length"],
 )
 def test_two_processes_equal_one(tmp_path: Path, images: Path, changes: dict[str, object]) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     config = tiny(images, 5, **{"runtime.precision": "float64", **changes})
     (tmp_path / "run.yaml").write_text(to_yaml(config))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    launch += ["--master-port", str(port)]
-    for name, prefix in (("one", [sys.executable]), ("two", launch)):
-        command = [*prefix, "-m", "ganmod", "train", "stylegan2", "--config", str(tmp_path / "run.yaml")]
-        done = subprocess.run(
-            [*command, "--out", str(tmp_path / name)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+    for count, name in ((1, "one"), (2, "two")):
+        run_by(count, "train", "stylegan2", "--config", tmp_path / "run.yaml", "--out", tmp_path / name)
     assert_close(final_state(tmp_path / "one"), final_state(tmp_path / "two"))
 
 

@@ -128,8 +128,9 @@ def fid(
     A may also be a model file, or a run folder of `ganmod train`, whose latest model counts.
 
     A model's images are generated here: image i from seed + i, with random noise. Only figures of equal
-    numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun,
-    the processes share the images, and the result is that of one process.
+    numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun
+    (`torchrun --nproc-per-node 2 -m ganmod -- fid ...`, with the dashes, for it takes --num as its own), the
+    processes share the images, and the result is that of one process.
 
     With a StarGAN v2 model as A, the images of B, one sub-folder per domain, are translated into all other
     domains, by latents and by references: the Frechet distance to real images of the target domain, LPIPS
