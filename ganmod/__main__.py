@@ -1,4 +1,4 @@
-"""`python -m ganmod`; for torchrun, `-m ganmod -- COMMAND`: it would take --num for one of its own options."""
+"""`python -m ganmod`; for torchrun `-m ganmod -- COMMAND`: without the dashes it takes --num as its own."""
 
 from ganmod.cli.main import main
 
