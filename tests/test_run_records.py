@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from run_folders import run_folder
-from tiny_generator import tiny_generator
+from tiny_generator import discriminator, tiny_generator
 
 from configs.schema import ConfigError
 from ganmod.model_file import ModelFileError, save_model_file
@@ -51,6 +51,17 @@ def test_what_leaves_the_result_alone_is_no_difference_and_what_does_not_is(tmp_
     records = {name: read_run(path).facts for name, path in (("a", base), ("b", alike), ("c", other))}
     assert differences([records["a"], records["b"]]) == {}
     assert set(differences([records["b"], records["c"]])) == {"data.mirror", "loss.pl_weight"}
+
+
+def test_the_depth_of_a_mapping_network_that_is_not_there_is_no_difference(tmp_path: Path):
+    for c_dim, expected in ((0, []), (3, ["discriminator.mapping_layers"])):
+        facts = []
+        for depth in (2, 8):
+            file = tmp_path / f"model-{c_dim}-{depth}.safetensors"
+            D = discriminator(c_dim=c_dim, mapping_layers=depth)
+            save_stylegan2(file, G_ema=tiny_generator(c_dim=c_dim), D=D)
+            facts.append(read_run(file).facts)
+        assert list(differences(facts, equal="kimg")) == expected
 
 
 def test_a_model_file_is_read_with_its_folder_or_alone(tmp_path: Path):

@@ -167,6 +167,8 @@ def _networks(file: ModelFile, path: Path) -> dict[str, dict[str, Any]]:
             if "discriminator" in file.config:
                 found = DiscriminatorSpec.from_dict(file.config["discriminator"])
                 networks["discriminator"] = found.to_dict()
+                if not found.c_dim:  # has no mapping network, whatever its depth would be
+                    del networks["discriminator"]["mapping_layers"]
             return networks
         if file.kind == "starganv2":
             return {"networks": StarGANv2Spec.from_dict(file.config["networks"]).to_dict()}
