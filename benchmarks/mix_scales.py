@@ -44,12 +44,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_style import write_small_jpeg
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.images import center_crop, make_grid, resize_short_side
+from ganmod.small_jpeg import write_small_jpeg
 from metrics.spectrum import power_spectrum
 from metrics.structure import luma
 from style_transfer import ControlledStyle, StyleTransferModel, load
@@ -207,7 +207,7 @@ def main() -> None:
     found = measure(model, args.size)
     swaps = measure_swaps(model, args.size)
     if args.picture:
-        write_small_jpeg(args.picture, picture(model, PICTURE_CELL), PICTURE_BYTES)
+        write_small_jpeg(args.picture, picture(model, PICTURE_CELL), max_bytes=PICTURE_BYTES)
         print(f"wrote {args.picture}", file=sys.stderr)
     if args.out:
         record: dict[str, Any] = {

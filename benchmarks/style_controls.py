@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from compare_style import write_small_jpeg
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
 from ganmod.images import center_crop, list_images, make_grid, read_image, resize_short_side, to_tensor
+from ganmod.small_jpeg import write_small_jpeg
 from metrics.lpips_distance import load_lpips
 from metrics.structure import luma
 from style_transfer import ControlledStyle, Controls, StyleTransferModel, load, make_masks
@@ -176,7 +176,7 @@ def main() -> None:
 
     model = load(args.model)
     if args.picture:
-        write_small_jpeg(args.picture, controls_picture(model, args.size), PICTURE_BYTES)
+        write_small_jpeg(args.picture, controls_picture(model, args.size), max_bytes=PICTURE_BYTES)
         print(f"wrote {args.picture}", file=sys.stderr)
     if args.strokes:
         strokes = measure_strokes(model, args.size)

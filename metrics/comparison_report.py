@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ganmod.atomic_write import atomic_write
+from ganmod.small_jpeg import write_small_jpeg
 from metrics.comparison import (
     DEVIATIONS_FOR_A_WINNER,
     SEEDS_FOR_A_WINNER,
@@ -26,7 +27,6 @@ from metrics.comparison import (
 )
 from metrics.frechet import shown_distance
 from metrics.report import Cell, Report
-from metrics.sample_sheet import small_jpeg
 
 SINGLE = ("1 draw", "1 seed")  # in place of a deviation
 FORM = "ganmod compare 1"
@@ -215,7 +215,7 @@ def write_comparison(
     _write(out / "comparison.json", (json.dumps(record, indent=1) + "\n").encode())
     _write(out / "table.md", f"{to_markdown(record)}\n\n{below}\n\n{stated}\n".encode())
     _write(out / "table.csv", to_csv(record).encode())
-    _write(out / "samples.jpg", small_jpeg(sheet))
+    write_small_jpeg(out / "samples.jpg", sheet)
     report = Report(title)
     report.paragraph(
         "Runs that are equal but for their training seed share a row. Means over the runs and their draws of "

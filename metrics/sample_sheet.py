@@ -1,16 +1,13 @@
-"""The picture of a comparison: what each run makes of the same inputs, and a JPEG of bounded size."""
+"""The picture of a comparison: what each run makes of the same inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 
 import numpy as np
-from PIL import Image
 
 from ganmod.images import make_grid
 
-PICTURE_BYTES = 600_000
 CELL = 64, 160  # pixels: small samples are enlarged to the first, large ones reduced to the second
 
 
@@ -35,17 +32,6 @@ def sample_sheet(
             rows, labels = [list(header), *rows], ["", *labels]
         parts.append(make_grid(rows, row_labels=labels, cell_size=(cell[0], cell[1]), gap=2))
     return np.concatenate([np.pad(part, ((0, 6), (0, 0), (0, 0)), constant_values=255) for part in parts])
-
-
-def small_jpeg(image: np.ndarray, *, limit: int = PICTURE_BYTES) -> bytes:
-    """uint8 [H,W,3] as JPEG below `limit` bytes, at the highest quality that allows it."""
-    for quality in range(92, 30, -4):
-        buffer = BytesIO()
-        # Not optimize=True: Pillow gives it a buffer that noisy pictures do not fit into.
-        Image.fromarray(image).save(buffer, format="JPEG", quality=quality)
-        if buffer.tell() < limit:
-            break
-    return buffer.getvalue()
 
 
 def _enlarged(image: np.ndarray | None, scale: int) -> np.ndarray | None:

@@ -145,6 +145,14 @@ def compare_style_models(
         facts=inputs.facts(place),
     )
 
+    # The figures first: they took the time.
+    record = comparison.to_json()
+    _write(out / "comparison.json", json.dumps(record) + "\n")
+    for file in {out / "pairs.json", *([pairs] if pairs is not None and not pairs.exists() else [])}:
+        _write(file, json.dumps(style_pairs.to_json(chosen), indent=1) + "\n")
+    _write(out / "table.md", tables(comparison) + "\n")
+    _write(out / "table.csv", comparison.to_csv())
+
     contestants = [entry.contestant for entry in entries]
     shown = {i: read_image(style_files[i]) for i in style_pairs.spread(chosen.styles, 6)}
     report = style_comparison_report(comparison)
@@ -161,12 +169,6 @@ def compare_style_models(
         report.figure(style_pictures.interpolation_picture(mixed, turning[0], style), caption)
     report.write(out / "report.html")
     _write_pictures(contestants, _most_directed(drawn, 2), out, size, place)
-    record = comparison.to_json()
-    _write(out / "comparison.json", json.dumps(record) + "\n")
-    for file in {out / "pairs.json", *([pairs] if pairs is not None and not pairs.exists() else [])}:
-        _write(file, json.dumps(style_pairs.to_json(chosen), indent=1) + "\n")
-    _write(out / "table.md", tables(comparison) + "\n")
-    _write(out / "table.csv", comparison.to_csv())
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, pairs.json", err=True)
     click.echo(json.dumps(record) if as_json else tables(comparison))
 
