@@ -22,7 +22,7 @@ from training.starganv2_evaluation import MODES, NUM_OUTPUTS, RealStatistics, ev
 
 NUM_SOURCES = 100  # of each domain
 MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations
-GRID_SOURCES, GRID_REFERENCES = 4, 6
+GRID_SOURCES, GRID_REFERENCES = 6, 6
 
 
 def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outcome:
