@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -42,6 +43,10 @@ def write_animation(path: str | Path, frames: Iterable[np.ndarray], *, fps: floa
     if path.suffix == "":
         for frame in counted:
             write_image(path / f"{counted.count - 1:06d}.png", frame)
+        for number in itertools.count(counted.count):  # of a longer animation before
+            if not (stale := path / f"{number:06d}.png").is_file():
+                break
+            stale.unlink()
     else:
         write = _write_mp4 if path.suffix.lower() == ".mp4" else _write_pillow
         kind = path.suffix[1:].lower()

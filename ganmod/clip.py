@@ -69,9 +69,11 @@ class Clip:
                 f"cannot read {self.path}: damaged, cut short or not a video ({error.strerror})"
             ) from error
         with container:
-            if not container.streams.video:
+            cover = av.stream.Disposition.attached_pic  # the picture of a record: one still
+            moving = [stream for stream in container.streams.video if not stream.disposition & cover]
+            if not moving:
                 raise ClipError(f"{self.path} has no frames: it holds sound or data, but no video")
-            stream = container.streams.video[0]
+            stream = moving[0]
             if stream.codec_context is None:
                 raise ClipError(
                     f"{self.path}: the codec of its video is not known to av {av.__version__}; convert it to "
@@ -92,17 +94,19 @@ class Clip:
     def frames(self) -> Iterator[ClipFrame]:
         """Every frame up to the end, or to the first that cannot be decoded, which is noted.
 
-        Frames of another size than the first are resized to it, which is noted, too. Raises ClipError if not
-        one can be decoded.
+        Pixels that are not square are made so. Frames of another size than the first are resized to it, which
+        is noted, too. Raises ClipError if not one can be decoded.
         """
         self.notes, self.broken = [], False
-        count, odd_sizes, last, size = 0, 0, None, None
+        count, odd_sizes, last = 0, 0, None
+        first: tuple[int, int] | None = None
         with self._open() as (container, stream):
             for frame in self._until_broken(_decoded(container, stream)):
-                if size is None:
-                    size = (frame.height, frame.width)
-                elif (frame.height, frame.width) != size:
-                    odd_sizes += 1
+                if first is None:
+                    first = (frame.height, frame.width)
+                    size = (frame.height, max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1))
+                odd_sizes += (frame.height, frame.width) != first
+                if (frame.height, frame.width) != size:
                     frame = frame.reformat(width=size[1], height=size[0])
                 image = frame.to_ndarray(format="rgb24")
                 step = max(round(1 / (self.rate * self.time_base)), 1)
@@ -121,7 +125,6 @@ class Clip:
                 f"{self.path} ends early: {count} of its {self.num_frames} frames are there, and were used"
             )
         if odd_sizes:
-            assert size is not None
             self.notes.append(
                 f"{self.path} changes its size: {odd_sizes} frames were resized to the first one's, "
                 f"{size[1]} x {size[0]}"

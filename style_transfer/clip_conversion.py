@@ -182,6 +182,7 @@ def _settings(
     return {
         "source": [str(source.resolve()), facts.st_size, facts.st_mtime_ns],
         "weights and styles": digest.hexdigest(),
+        "model": repr(stylizer.model.spec),
         "morph": last_params is not None,
         "smoothing": stylizer.smoothing,
         "blend": stylizer.blend,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ def write_clip(
     times: list[int] | None = None,
     turned: int = 0,
     front: bool = False,
+    pixel_aspect: int = 1,
+    cover: bool = False,
 ) -> Path:
     """frames: uint8 [H,W,3], at 25 per second or at `times` in 25ths. sound: an audio codec. turned: degrees
     to show it turned by. front: the table of contents comes first, so that a cut file can be opened.
+    pixel_aspect: how often as wide as high a pixel is. cover: a still comes along, as with records.
     """
     import av
 
@@ -33,6 +37,13 @@ def write_clip(
         video.pix_fmt = "yuv420p"
         if codec == "libx264":
             video.options = {"crf": "5"}
+        if pixel_aspect != 1:
+            video.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
+        if cover:
+            still = container.add_stream("mjpeg", rate=1)
+            still.width = still.height = 16
+            still.pix_fmt = "yuvj420p"
+            still.disposition = av.stream.Disposition.attached_pic
         if turned:
             if not hasattr(video, "set_display_rotation"):
                 pytest.skip("this av cannot write a rotation")
@@ -40,6 +51,10 @@ def write_clip(
         if sound:
             audio = container.add_stream(sound, rate=48000)
             audio.bit_rate = 128_000
+        if cover:
+            white = np.full((16, 16, 3), 255, np.uint8)
+            container.mux(still.encode(av.VideoFrame.from_ndarray(white, format="rgb24")))
+            container.mux(still.encode())
         for i, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = i if times is None else times[i]

@@ -51,6 +51,17 @@ def test_a_picture_that_lies_is_set_upright(tmp_path: Path):
     assert frame.image[:30].max() < 10
 
 
+def test_pixels_are_made_square(tmp_path: Path):
+    write_clip(tmp_path / "a.mp4", frames=greys(3), pixel_aspect=2)
+    assert [frame.image.shape for frame in Clip(tmp_path / "a.mp4").frames()] == [(48, 128, 3)] * 3
+
+
+def test_the_cover_of_a_record_is_no_video(tmp_path: Path):
+    write_clip(tmp_path / "a.mp4", frames=greys(3), cover=True, sound="aac")
+    clip = Clip(tmp_path / "a.mp4")
+    assert [frame.image.shape for frame in clip.frames()] == [(48, 64, 3)] * 3
+
+
 def test_colours_come_back_as_they_went(tmp_path: Path):
     image = np.zeros((32, 32, 3), np.uint8)
     image[:] = (200, 60, 30)

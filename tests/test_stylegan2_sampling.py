@@ -150,6 +150,9 @@ def test_animations_keep_frames_and_time(tmp_path: Path, monkeypatch: pytest.Mon
             image.load()
             assert image.info["duration"] == 50
             assert np.abs(np.array(image.convert("RGB")).astype(int) - frames[3]).max() <= 3
+    for count in (5, 3):  # of the longer one before, nothing is left
+        write_animation(tmp_path / "folder", iter(frames[:count]), fps=20)
+    assert sorted(file.name for file in (tmp_path / "folder").iterdir()) == [f"{i:06d}.png" for i in range(3)]
     with pytest.raises(ValueError, match="no frames"):
         write_animation(tmp_path / "b.gif", [], fps=20)
     assert not (tmp_path / "b.gif").exists()
