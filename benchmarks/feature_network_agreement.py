@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/style"))
+    parser.add_argument("--out", type=Path, default=Path("results/features"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
 
