@@ -176,8 +176,11 @@ def statements(record: Mapping[str, Any]) -> list[str]:
         "The two deviations: over sampling draws, one model sampled anew; over training seeds, trained anew. "
         "Only the second says whether one modulation is better."
     )
-    fewest = min(len(row["runs"]) for row in record["rows"])
-    if fewest < SEEDS_FOR_A_WINNER:
+    fair = [row for row in record["rows"] if not row["differs"]] or record["rows"]
+    fewest = min(len(row["runs"]) for row in fair)
+    if len(fair) < 2:
+        said.append("No winner is marked: all rows but one differ in what must be equal.")
+    elif fewest < SEEDS_FOR_A_WINNER:
         said.append(
             f"No winner is marked: a row has {fewest} training seed{'s' if fewest > 1 else ''}, and "
             f"{SEEDS_FOR_A_WINNER} in each are needed."

@@ -76,7 +76,11 @@ def test_differences_stand_in_the_row_and_below():
     assert said[0] == "[1] differs: generator.channel_max: a 64, wide 88"
     assert "a note" in said
     assert any("adaconv: 3 of 10 samples equal another" in line for line in said)
-    assert any(line.startswith("No winner is marked: a row has 1 training seed,") for line in said)
+    assert "No winner is marked: all rows but one differ in what must be equal." in said
+    single = statements(record([measured(facts("a"), 1.0), measured(facts("b", "adaconv"), 2.0)]))
+    assert any(line.startswith("No winner is marked: a row has 1 training seed,") for line in single)
+    among_equals = statements(record([*three_seeds(), measured(wide, 0.1)]))
+    assert any(line.startswith("Bold: ahead of every other row") for line in among_equals)
     bare = facts("bare", "adaconv", settings={}, seed=None)
     unknown = statements(record([measured(facts("a"), 1.0), measured(bare, 2.0)]))
     assert "not known, so not compared: training seed of bare" in unknown
