@@ -51,12 +51,17 @@ def test_a_changed_figure_fails_the_check_until_it_is_filled_in(script, tmp_path
     text = readme.read_text()
     assert text.startswith("before\n<!-- figures:gan -->\n| row | training seeds |")
     assert text.endswith("\n<!-- /figures -->\nafter\n")
+    header = [cell.strip() for cell in text.splitlines()[2].split("|")]
     for row in record["rows"]:
         (line,) = (x for x in text.splitlines() if x.startswith((f"| {row['row']} |", f"| {row['row']} [")))
-        cells = [float(cell) for cell in line.split("|")[3:7]]
-        kimg, per_kimg, distance = row["kimg"], row["seconds_per_kimg"], row["metrics"]["fd_squeezenet1_1"]
-        wanted = [row["parameters"] / 1e6, kimg, per_kimg, distance["mean"]]
-        assert cells == pytest.approx(wanted, rel=0.02)
+        cells = dict(zip(header, (cell.strip() for cell in line.split("|")), strict=True))
+        wanted = {
+            "G parameters (M)": row["parameters"] / 1e6,
+            "kimg": row["kimg"],
+            "s/kimg": row["seconds_per_kimg"],
+            "fd_squeezenet1_1, lower is better": row["metrics"]["fd_squeezenet1_1"]["mean"],
+        }
+        assert {name: float(cells[name]) for name in wanted} == pytest.approx(wanted, rel=0.02)
     assert "[1] differs: " in text
     record["rows"][0]["metrics"]["fd_cifar_resnet56"]["mean"] += 1
     file.write_text(json.dumps(record))
