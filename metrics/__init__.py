@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metrics.feature_statistics import FeatureStatistics as FeatureStats
     from metrics.frechet import frechet_distance_of_moments as frechet_distance
+    from metrics.image_similarity import psnr, ssim
     from metrics.kernel_distance import kid
     from metrics.precision_recall import density_and_coverage, precision_and_recall
 
-__all__ = ["FeatureStats", "density_and_coverage", "frechet_distance", "kid", "precision_and_recall"]
+__all__ = [
+    "FeatureStats",
+    "density_and_coverage",
+    "frechet_distance",
+    "kid",
+    "precision_and_recall",
+    "psnr",
+    "ssim",
+]
 
 _HOMES = {
     "FeatureStats": ("metrics.feature_statistics", "FeatureStatistics"),
@@ -23,6 +32,8 @@ _HOMES = {
     "frechet_distance": ("metrics.frechet", "frechet_distance_of_moments"),
     "kid": ("metrics.kernel_distance", "kid"),
     "precision_and_recall": ("metrics.precision_recall", "precision_and_recall"),
+    "psnr": ("metrics.image_similarity", "psnr"),
+    "ssim": ("metrics.image_similarity", "ssim"),
 }
 
 

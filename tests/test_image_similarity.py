@@ -1,11 +1,13 @@
-"""If this fails, SSIM in a table is not the one that scikit-image and the papers define."""
+"""If this fails, SSIM or PSNR in a table is not the one that scikit-image and the papers define."""
+
+import math
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from skimage.metrics import structural_similarity
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from metrics.image_similarity import ssim
+from metrics import psnr, ssim
 from metrics.structure import luma
 
 
@@ -44,6 +46,13 @@ def test_closed_forms():
     a, b = np.full((16, 16), 0.2), np.full((16, 16), 0.6)
     assert ssim(a, b) == pytest.approx((2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4))
     assert ssim(a, a) == pytest.approx(1)
+    assert psnr(a, b) == pytest.approx(-20 * math.log10(0.4))
+    assert psnr(a, a) == math.inf
+
+
+def test_psnr_equals_that_of_scikit_image(images):
+    a, b = map(luma, images)
+    assert psnr(*images) == pytest.approx(peak_signal_noise_ratio(a, b, data_range=1))
 
 
 def test_images_that_cannot_be_compared_are_refused():
