@@ -19,7 +19,7 @@ reference_cache_option: Option[Any] = click.option(
     "--reference-cache/--no-reference-cache",
     default=True,
     show_default=True,
-    help="Keep what was measured of the real images in the user's cache folder, under a hash of its files.",
+    help="Keep what was measured of the real images in the user's cache folder, under a hash of their files.",
 )
 
 
@@ -36,21 +36,15 @@ def batch_option(default: int, help: str = "Images at a time.") -> Option[Any]:
 
 def truncation_options(help: str) -> Option[Any]:
     """--trunc and --cutoff of a generator."""
-
-    def decorate(command: Command) -> Command:
-        command = click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only.")(
-            command
-        )
-        return click.option(
-            "--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help=help
-        )(command)
-
-    return decorate
+    return _together(
+        click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help=help),
+        click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only."),
+    )
 
 
 def timing_options(repeats: int) -> Option[Any]:
     """What every benchmark has: --repeats, --threads, --device and --json."""
-    options = (
+    return _together(
         click.option(
             "--repeats",
             type=click.IntRange(1),
@@ -64,6 +58,10 @@ def timing_options(repeats: int) -> Option[Any]:
             "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON."
         ),
     )
+
+
+def _together(*options: Option[Any]) -> Option[Any]:
+    """Options as one decorator, listed in this order."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):

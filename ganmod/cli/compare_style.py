@@ -104,7 +104,8 @@ def compare_style_models(
         raise click.UsageError("no model is given: name at least one style-transfer model file")
     if size < MIN_SIZE:
         raise click.UsageError(
-            f"--size {size}: expected {MIN_SIZE} pixels or more, for strokes have directions there"
+            f"--size {size}: expected {MIN_SIZE} pixels or more; strokes of smaller images have no direction "
+            "that can be measured"
         )
     if out.is_file():
         raise click.UsageError(f"--out {out} is a file, but the results need a folder")
