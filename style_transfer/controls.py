@@ -24,7 +24,6 @@ from style_transfer.prepare import (
     resize_content,
     spread_params,
     to_batch,
-    turn_style,
 )
 
 PreserveColor = Literal["none", "luminance", "coral"]
@@ -103,11 +102,8 @@ class ControlledStyle:
         images = to_batch(style, "style").to(self.model.feature_rms.device)
         if len(images) != 1:
             raise ValueError(f"a style is a batch of {len(images)} images, expected one: give several styles")
-        return turn_style(
-            images,
-            self.model.spec.style_image_size,
-            degrees=self.controls.rotate_style,
-            scale=self.controls.style_scale,
+        return self.model.prepare_style(
+            images, degrees=self.controls.rotate_style, scale=self.controls.style_scale
         )
 
     def params(self, content: Image) -> list[list[Any]]:
@@ -134,7 +130,8 @@ class ControlledStyle:
         if not self.scales:
             assert mixture is not None  # there is a style
             return [mixture]
-        return [pick_scales(dict(zip(self.scales, predicted[num_mixed:], strict=True)), mixture)]
+        at = dict(zip(self.scales, predicted[num_mixed:], strict=True))
+        return [pick_scales(at, mixture, scales=self.model.decoder.scales)]
 
     def _colored(self, style: Tensor, content: Tensor) -> Tensor:
         match self.controls.preserve_color:

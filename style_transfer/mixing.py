@@ -75,23 +75,29 @@ def check_scales(given: Sequence[tuple[int, ...]], *, has_fallback: bool) -> Non
         )
 
 
-def pick_scales(at: Mapping[tuple[int, ...], list[Any]], fallback: list[Any] | None = None) -> list[Any]:
+def pick_scales(
+    at: Mapping[tuple[int, ...], list[Any]],
+    fallback: list[Any] | None = None,
+    *,
+    scales: Sequence[int] = (1, 2, 3, 4),
+) -> list[Any]:
     """Parameters whose scales come from different styles.
 
     at: {scales: a style's parameters}, such as {(1, 2): a, (3, 4): b}; fallback: the parameters at all other
-    scales. Raises ValueError unless every scale has exactly one style, and for the classic AdaIN model, whose
-    style enters in one place.
+    scales. scales: the scale of each of the decoder's stages (`StagedDecoder.scales`). Raises ValueError
+    unless every scale has exactly one style, and for the classic AdaIN model, whose style enters in one
+    place.
     """
     check_scales(list(at), has_fallback=fallback is not None)
-    if any(len(params) != NUM_SCALES for params in (*at.values(), *([fallback] if fallback else []))):
+    if any(len(params) != len(scales) for params in (*at.values(), *([fallback] if fallback else []))):
         raise ValueError(
             "styles can be mixed per scale only where each scale is modulated, and this model is modulated "
             "in one place (the classic AdaIN model): mix by weights or masks, or take a modulated model"
         )
-    by_scale = {scale: params for scales, params in at.items() for scale in scales}
+    by_scale = {scale: params for named, params in at.items() for scale in named}
     picked = []
-    for scale in range(1, NUM_SCALES + 1):
+    for stage, scale in enumerate(scales):
         params = by_scale.get(scale, fallback)
         assert params is not None  # check_scales
-        picked.append(params[scale - 1])
+        picked.append(params[stage])
     return picked

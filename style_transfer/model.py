@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.features import VGGFeatures, calibration_images
+from ganmod.images import to_tensor
 from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
 from ganmod.modulation.functional import match_statistics, mean_std
@@ -22,13 +23,18 @@ from style_transfer.prepare import (
     from_batch,
     interpolate_params,
     pad_to_multiple,
-    prepare_style,
     resize_content,
     spread_params,
     to_batch,
+    turn_style,
 )
+from style_transfer.procedural_styles import draw_style_set
+from style_transfer.residual_host import ContentEncoder, ResidualDecoder, StatisticsStyleEncoder
+from style_transfer.staged_decoder import StagedDecoder
 
 KIND = "style-transfer"
+NUM_DRAWN = 60  # styles, for the calibration
+Architecture = Literal["modulated", "classic", "residual"]
 SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 
 
@@ -36,24 +42,35 @@ SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 class ModelSpec:
     """Everything needed to build the model again; stored in its file.
 
-    architecture: "modulated" has a style encoder and a modulated convolution at every decoder scale;
-    "classic" matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017).
-    style_image_size: side in pixels to which style images are brought. style_dim, descriptor_size: the style
-    descriptor W is [style_dim, d, d].
+    architecture: "modulated" is the paper's, with a style encoder and a modulated convolution at every decoder
+    scale; "classic" matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017);
+    "residual" has a learned content encoder of `width` channels, `num_blocks` modulated residual blocks, and a
+    style encoder that reads statistics. style_image_size: side in pixels to which style images are brought: a
+    square that is cropped from the middle, or, with "residual", the short side of the whole image. style_dim,
+    descriptor_size: the style descriptor W is [style_dim, d, d].
     """
 
     encoder: str
     encoder_widths: tuple[int, int, int, int]
-    architecture: Literal["modulated", "classic"] = "modulated"
+    architecture: Architecture = "modulated"
     modulation: str = "adaconv"
     modulation_options: Mapping[str, Any] = field(default_factory=dict)
     style_dim: int = 512
     descriptor_size: int = 3
     style_image_size: int = 256
+    width: int = 64
+    num_blocks: int = 4
 
     def __post_init__(self) -> None:
-        if self.architecture not in ("modulated", "classic"):
-            raise ValueError(f"architecture is {self.architecture!r}, expected 'modulated' or 'classic'")
+        if self.architecture not in get_args(Architecture):
+            raise ValueError(
+                f"architecture is {self.architecture!r}, expected one of {', '.join(get_args(Architecture))}"
+            )
+        if self.width < 8 or self.width % 4 or self.num_blocks < 1:
+            raise ValueError(
+                f"width is {self.width} and num_blocks {self.num_blocks}, expected a multiple of 4 from 8 on "
+                "and at least one block"
+            )
         if self.style_image_size % 64 or self.style_image_size <= 0:
             raise ValueError(
                 f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256"
@@ -89,9 +106,24 @@ class StyleTransferModel(nn.Module):
         # normalisation does not mind. So one per-channel scale serves every modulation. The classic model
         # reads plain features.
         self.register_buffer("feature_rms", torch.ones(channels))
+        self.content_encoder: ContentEncoder | None = None
+        self.style_encoder: StyleEncoder | StatisticsStyleEncoder | None = None
+        self.decoder: StagedDecoder
         if spec.architecture == "classic":
-            self.style_encoder = None
             self.decoder = Decoder(spec.encoder_widths, None)
+            return
+        if spec.architecture == "residual":
+            self.content_encoder = ContentEncoder(spec.width)
+            self.style_encoder = StatisticsStyleEncoder(
+                spec.encoder_widths, style_dim=spec.style_dim, descriptor_size=spec.descriptor_size
+            )
+            self.decoder = ResidualDecoder(
+                StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=spec.width),
+                modulation=spec.modulation,
+                modulation_options=spec.modulation_options,
+                width=spec.width,
+                num_blocks=spec.num_blocks,
+            )
             return
         style = StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=max(spec.encoder_widths))
         self.style_encoder = StyleEncoder(
@@ -104,10 +136,28 @@ class StyleTransferModel(nn.Module):
             spec.encoder_widths, style, modulation=spec.modulation, modulation_options=spec.modulation_options
         )
 
+    @property
+    def feature_stride(self) -> int:
+        """Pixels of the image, per side, that one of the encoded content stands for."""
+        return 4 if self.content_encoder is not None else 8
+
+    @property
+    def sees_whole_styles(self) -> bool:
+        """Whether style images may have any size and aspect: else they are squares of style_image_size."""
+        return isinstance(self.style_encoder, StatisticsStyleEncoder)
+
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Store the per-channel RMS of relu4_1 on two bundled photos; needed once, before training."""
-        if self.spec.architecture == "modulated":
+        """Store what the inputs of the style encoder or decoder are scaled by; needed once, before training.
+
+        Of the paper's model the per-channel RMS of relu4_1 on two bundled photos; of the residual one centre
+        and spread of the statistics of those and of drawn styles.
+        """
+        if isinstance(self.style_encoder, StatisticsStyleEncoder):
+            drawn = [to_tensor(image) for _, image in draw_style_set(NUM_DRAWN, 128)]
+            images = torch.cat([calibration_images(128), torch.stack(drawn)])
+            self.style_encoder.calibrate(self.encoder.normalized(images))
+        elif self.spec.architecture == "modulated":
             rms = self.encode(calibration_images()).square().mean(dim=(0, 2, 3)).sqrt()
             self.feature_rms.copy_(rms.clamp_min(0.05))  # channels that are almost never active stay small
 
@@ -115,29 +165,58 @@ class StyleTransferModel(nn.Module):
         """The parameters to train, by name: all but the encoder's."""
         return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
 
-    def encode(self, x: Tensor) -> Tensor:
-        """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> scaled relu4_1 [N,C,H/8,W/8]. No gradient."""
-        with torch.no_grad():
-            return self.scale_features(self.encoder.normalized(x)["relu4_1"])
+    def calibration(self) -> dict[str, Tensor]:
+        """What `calibrate` has set, by name."""
+        found = {"feature_rms": self.feature_rms}
+        if isinstance(self.style_encoder, StatisticsStyleEncoder):
+            found |= {
+                "style_encoder.center": self.style_encoder.center,
+                "style_encoder.spread": self.style_encoder.spread,
+            }
+        return found
 
-    def scale_features(self, relu4_1: Tensor) -> Tensor:
-        """The encoder's normalized relu4_1 [N,C,h,w] -> what the decoder and style encoder read."""
+    def encode(self, x: Tensor, features: Mapping[str, Tensor] | None = None) -> Tensor:
+        """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> what the decoder reads, [N,C,H/s,W/s] with s =
+        `feature_stride`.
+
+        The frozen encoder's scaled relu4_1, without a gradient, or the learned content encoder's output.
+        features: the frozen encoder's of x (`VGGFeatures.normalized`), if they are known.
+        """
+        if self.content_encoder is not None:
+            return self.content_encoder(x)
+        with torch.no_grad():
+            return self._scaled((features or self.encoder.normalized(x))["relu4_1"])
+
+    def _scaled(self, relu4_1: Tensor) -> Tensor:
         return relu4_1 / self.feature_rms[:, None, None]
 
-    def predict_from_features(self, features: Tensor) -> list[Any]:
-        """Encoded style image [N,C,S/8,S/8] -> parameters, one NamedTuple per modulated place."""
+    def predict_from_features(self, features: Mapping[str, Tensor]) -> list[Any]:
+        """The frozen encoder's features of style images (`VGGFeatures.normalized`) -> parameters, one
+        NamedTuple per modulated place.
+        """
         if self.style_encoder is None:
-            return [StatisticsParams(*mean_std(features, unbiased=True))]
-        return self.decoder.predict(self.style_encoder(features))
+            return [StatisticsParams(*mean_std(self._scaled(features["relu4_1"]), unbiased=True))]
+        seen = features if self.sees_whole_styles else self._scaled(features["relu4_1"])
+        return self.decoder.predict(self.style_encoder(seen))
+
+    def prepare_style(self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0) -> Tensor:
+        """Style images of any size [N,3,H,W] in [0,1] -> as `predict` wants them; see `turn_style`."""
+        size = self.spec.style_image_size
+        return turn_style(images, size, degrees=degrees, scale=scale, whole=self.sees_whole_styles)
 
     def predict(self, style: Tensor) -> list[Any]:
-        """Style images [N,3,S,S] in [0,1], S = style_image_size -> parameters."""
+        """Style images [N,3,S,S] in [0,1], S = style_image_size, or of any size where `sees_whole_styles` ->
+        parameters.
+        """
         size = self.spec.style_image_size
-        if style.shape[2:] != (size, size) and self.style_encoder is not None:
+        fixed = self.style_encoder is not None and not self.sees_whole_styles
+        if fixed and style.shape[2:] != (size, size):
             raise ValueError(
                 f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style"
             )
-        return self.predict_from_features(self.encode(style))
+        with torch.no_grad():
+            features = self.encoder.normalized(style)
+        return self.predict_from_features(features)
 
     def decode(self, features: Tensor, params: list[Any]) -> Tensor:
         """Encoded content [N,C,H/8,W/8] and parameters -> image [N,3,H,W], not clamped."""
@@ -158,20 +237,14 @@ class StyleTransferModel(nn.Module):
         return self.decoder(features, list(zip(*params, strict=True)), masks)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """For training: content [N,3,H,W], style [N,3,S,S] -> stylized images [N,3,H,W], not clamped."""
-        size = self.spec.style_image_size
-        fits = self.style_encoder is None or style.shape[2:] == (size, size)
-        if fits and content.shape == style.shape:  # one pass of the encoder over both
-            both = self.encode(torch.cat([content, style]))
-            features, style_features = both.chunk(2)
-            return self.decode(features, self.predict_from_features(style_features))
+        """For training: content [N,3,H,W], prepared styles -> stylized images [N,3,H,W], not clamped."""
         return self.decode(self.encode(content), self.predict(style))
 
     @torch.inference_mode()
     def predict_style(self, style: np.ndarray | Tensor) -> list[Any]:
         """`predict` for a style of any size: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]."""
         images = to_batch(style, "style").to(self.feature_rms.device)
-        return self.predict(prepare_style(images, self.spec.style_image_size))
+        return self.predict(self.prepare_style(images))
 
     @torch.inference_mode()
     def apply_params(
@@ -224,8 +297,8 @@ class StyleTransferModel(nn.Module):
         content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of
         contents. alpha: 1 is the full style; below, the predicted parameters are interpolated with those
         predicted from the content image itself. size: the content's short side in pixels, aspect kept; None
-        leaves it. The style is resized to the style encoder's size and cropped to its centre. Raises
-        ValueError for images below 16 pixels.
+        leaves it. The style is brought to the style encoder's size (`prepare_style`). Raises ValueError for
+        images below 16 pixels.
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (style)")

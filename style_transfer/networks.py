@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
+from ganmod.modulation.statistics import Statistics
+from style_transfer.staged_decoder import StagedDecoder, apply_modulated
 
 
 class StyleEncoder(nn.Module):
@@ -38,7 +40,7 @@ class StyleEncoder(nn.Module):
         return self.fc(x.flatten(1)).unflatten(1, self.shape)  # [N,D,d,d]
 
 
-class Decoder(nn.Module):
+class Decoder(StagedDecoder):
     """Features [N,C4,H/8,W/8] -> image [N,3,H,W]: VGG-19 mirrored, with one modulated convolution at each of
     4 scales.
 
@@ -46,6 +48,8 @@ class Decoder(nn.Module):
     (the classic AdaIN model's decoder). Reflect padding, nearest upsampling; the last layer is linear around
     0.5.
     """
+
+    scales, upsampling = (1, 2, 3, 4), (1, 2, 2, 2)
 
     def __init__(
         self,
@@ -81,20 +85,39 @@ class Decoder(nn.Module):
         self.to_rgb = Conv2d(w1, 3, padding_mode="reflect")
         self.output_gain, self.output_offset = 0.25, 0.5  # photos: mean near 0.5, deviation near 0.25
 
-    def predict(self, style: Tensor) -> list[Any]:
-        """Style descriptor -> the parameters of the four modulated convolutions, coarse to fine."""
-        return [layer.predict(style) for layer in self.first]  # type: ignore[operator]
+    def modulated(self, stage: int) -> ModulatedConv2d | None:
+        """See `StagedDecoder`."""
+        first = self.first[stage]
+        return first if isinstance(first, ModulatedConv2d) else None
 
-    def forward(self, x: Tensor, params: Sequence[Any] | None, masks: Tensor | None = None) -> Tensor:
-        """params: one NamedTuple per scale; with masks [N,R,h,w], one per region in each scale's sequence."""
-        for scale, (first, rest) in enumerate(zip(self.first, self.rest, strict=True)):
-            if scale > 0:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            if params is None:
-                x = first(x)
-            elif masks is None:
-                x = first.apply_params(x, params[scale])  # type: ignore[operator]
-            else:
-                x = first.apply_regions(x, params[scale], masks)  # type: ignore[operator]
-            x = rest(x)
-        return self.to_rgb(x) * self.output_gain + self.output_offset
+    def reach(self, stage: int) -> int:
+        """See `StagedDecoder`."""
+        first = self.modulated(stage)
+        around = 0 if first is None else first.modulation.reach
+        layers = [self.first[stage], *cast(nn.Sequential, self.rest[stage])]
+        if stage == len(self.scales) - 1:
+            layers.append(self.to_rgb)
+        around += sum(cast(Conv2d, layer).conv.padding for layer in layers)
+        return -(-around // self.upsampling[stage])
+
+    def run_stage(
+        self,
+        stage: int,
+        x: Tensor,
+        params: Any,
+        *,
+        statistics: Statistics | None = None,
+        masks: Tensor | None = None,
+    ) -> Tensor:
+        """See `StagedDecoder`. Nearest upsampling changes neither mean nor biased variance: those of x serve."""
+        if self.upsampling[stage] > 1:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        first = self.modulated(stage)
+        if first is None:
+            x = self.first[stage](x)
+        else:
+            x = apply_modulated(first, x, params, statistics, masks)
+        x = self.rest[stage](x)
+        if stage == len(self.scales) - 1:
+            x = self.to_rgb(x) * self.output_gain + self.output_offset
+        return x

@@ -71,30 +71,40 @@ def prepare_style(images: Tensor, size: int) -> Tensor:
     return images[:, :, top : top + size, left : left + size]
 
 
-def turn_style(images: Tensor, size: int, *, degrees: float = 0.0, scale: float = 1.0) -> Tensor:
-    """`prepare_style` of style images turned counter-clockwise and enlarged about their centre.
+def turn_style(
+    images: Tensor, size: int, *, degrees: float = 0.0, scale: float = 1.0, whole: bool = False
+) -> Tensor:
+    """Style images [N,3,H,W], short side resized to `size`, turned counter-clockwise and enlarged about their
+    centre -> [N,3,size,size], or, with `whole`, [N,3,h,w] of their own aspect.
 
-    [N,3,H,W] -> [N,3,size,size]. scale: 2 doubles the width of strokes, 0.5 halves it. The plane beyond the
-    image is its mirror image, so no corner is black and strokes keep their width at every angle. (The square
-    inscribed in the turned image, brought to `size`, widens strokes by up to 1.41; the parameters predicted
-    from it are 3 to 8 times as far from those of a style drawn at that angle.) Whole turns change nothing.
-    Raises ValueError for angles that are not finite and scales beyond SCALE_RANGE.
+    scale: 2 doubles the width of strokes, 0.5 halves it. Whole images are enlarged as they are, up to twice
+    `size`, and cut beyond. The plane beyond the image is its mirror image, so no corner is black and strokes
+    keep their width at every angle. (The square inscribed in the turned image, brought to `size`, widens
+    strokes by up to 1.41; the parameters predicted from it are 3 to 8 times as far from those of a style
+    drawn at that angle.) Whole turns change nothing. Raises ValueError for angles that are not finite and
+    scales beyond SCALE_RANGE.
     """
     check_turn(degrees, scale)
     degrees = degrees % 360
     if degrees == 0 and scale == 1:
-        return prepare_style(images, size)
-    images = _resized(images, max(round(size * scale), 1))
+        return _resized(images, size) if whole else prepare_style(images, size)
+    images = _resized(images, max(round(size * scale), MIN_SIDE if whole else 1))
     height, width = images.shape[2:]
+    # Where the result's centre lies: half a pixel off the image's where sides are odd, as in prepare_style.
+    rows, columns = (min(side, 2 * size) for side in (height, width)) if whole else (size, size)
     turn = math.radians(degrees)
     # Pixels from the centre, right and down, in the result and, turned back, in the source.
-    steps = torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
-    down, right = torch.meshgrid(steps, steps, indexing="ij")
-    # The centre is that of prepare_style's crop, half a pixel off the image's where sides are odd.
-    source_right = math.cos(turn) * right - math.sin(turn) * down + (width - size) // 2 + size / 2
-    source_down = math.sin(turn) * right + math.cos(turn) * down + (height - size) // 2 + size / 2
+    down, right = torch.meshgrid(
+        *(
+            torch.arange(side, dtype=images.dtype, device=images.device) - (side - 1) / 2
+            for side in (rows, columns)
+        ),
+        indexing="ij",
+    )
+    source_right = math.cos(turn) * right - math.sin(turn) * down + (width - columns) // 2 + columns / 2
+    source_down = math.sin(turn) * right + math.cos(turn) * down + (height - rows) // 2 + rows / 2
     places = torch.stack([source_right * 2 / width - 1, source_down * 2 / height - 1], dim=-1)
-    places = places.expand(len(images), *places.shape)  # [N,size,size,2]
+    places = places.expand(len(images), *places.shape)  # [N,rows,columns,2]
     turned = F.grid_sample(images, places, mode="bicubic", padding_mode="reflection", align_corners=False)
     return turned.clamp(0, 1)
 

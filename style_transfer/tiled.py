@@ -1,6 +1,6 @@
 """Images of any size in little memory, exactly: tiles that overlap, and statistics of the whole image.
 
-Five sweeps over the tiles: the encoder, then the decoder's four scales. Each writes its output for the whole
+One sweep over the tiles for the encoder, then one for each of the decoder's stages. Each writes its output for the whole
 image and measures the statistics that the next one's normalisation needs, so that no tile is computed twice
 but for its margin, which is as wide as the sweep's receptive field. Padding mirrors at the image's own border
 only. What is kept is small against what a layer works on: at most the outputs of two scales.
@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 
 from ganmod.modulation.statistics import Statistics, mean_variance
-from style_transfer.mixing import NUM_SCALES
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import from_batch, pad_to_multiple, resize_content, spread_params, to_batch
-from style_transfer.scales import UPSAMPLING, check_takes_statistics, decode_scale, reach, uses_statistics
+from style_transfer.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
 
 CPU_TILE, GPU_TILE = 256, 1024  # pixels: what stays in a cache, and what keeps many cores busy
-UNIT = 8  # pixels of the image that one of relu4_1 stands for: tiles begin at multiples
-# Two 3x3 convolutions at full size, two at half, four at a quarter, one at an eighth reach 30 pixels far.
+UNIT = 8  # pixels: tiles begin at multiples, whole pixels of relu4_1 and of a content encoder's output
+# VGG-19's two 3x3 convolutions at full size, two at half, four at a quarter, one at an eighth reach 30 pixels
+# far; the residual host's content encoder reaches 7.
 ENCODER_MARGIN = 32
 Progress = Callable[[int, int], None]
 
@@ -66,7 +66,7 @@ def stylize_tiled(
 
     content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1], of any size. params: from
     `model.predict_style`. tile: side of a tile in pixels, a multiple of 8. size: as for `apply_params`.
-    progress: called with the number of tiles done, and of all, over the five sweeps. Whole feature maps stay
+    progress: called with the number of tiles done, and of all, over all sweeps. Whole feature maps stay
     on the CPU, tiles are computed on the model's device. Raises ValueError for another tile, and for a
     modulation that cannot be given statistics.
     """
@@ -77,7 +77,7 @@ def stylize_tiled(
     x = pad_to_multiple(images, UNIT).cpu()
     spread = spread_params(params, len(images))
     rows, columns = (_cuts(side // UNIT, tile // UNIT) for side in x.shape[2:])
-    total, done = (NUM_SCALES + 1) * (len(rows) - 1) * (len(columns) - 1), 0
+    total, done = (num_stages(model) + 1) * (len(rows) - 1) * (len(columns) - 1), 0
 
     def sweep(x: Tensor, run: Callable[[Tensor], Tensor], margin: int, measure: bool) -> _Swept:
         nonlocal done
@@ -90,15 +90,15 @@ def stylize_tiled(
         return swept
 
     swept = sweep(x, model.encode, ENCODER_MARGIN, uses_statistics(model, 0))
-    for scale in range(NUM_SCALES):
+    for stage in range(num_stages(model)):
         x, statistics = swept.out, swept.statistics()
         pixels = x.shape[2] * x.shape[3]
-        measure = scale + 1 < NUM_SCALES and uses_statistics(model, scale + 1)
+        measure = stage + 1 < num_stages(model) and uses_statistics(model, stage + 1)
 
-        def run(part: Tensor, scale: int = scale) -> Tensor:
-            return decode_scale(model, scale, part, spread, statistics, pixels=pixels)  # noqa: B023
+        def run(part: Tensor, stage: int = stage) -> Tensor:
+            return decode_stage(model, stage, part, spread, statistics, pixels=pixels)  # noqa: B023
 
-        swept = sweep(x, run, -(-reach(model, scale) // UPSAMPLING[scale]), measure)
+        swept = sweep(x, run, model.decoder.reach(stage), measure)
     return from_batch(swept.out[:, :, :height, :width].float().clamp_(0, 1), content)
 
 

@@ -1,8 +1,8 @@
 """Stylising frames one after another without flicker: statistics and features that follow slowly.
 
 Two things flicker when frames are stylised one by one. The noise of a camera reaches every stroke: so encoded
-features are blended with the frame before's where the picture hardly changes. As they stand for 8 x 8 pixels
-each, what moves by a pixel or two is not smeared, as it would be in a blend of pictures. And an object that
+features are blended with the frame before's where the picture hardly changes. As they stand for 8 x 8 or 4 x 4
+pixels each, what moves by a pixel or two is not smeared, as it would be in a blend of pictures. And an object that
 enters changes the normalisation of the whole picture: so its statistics are averaged over time.
 """
 
@@ -19,7 +19,6 @@ from torch import Tensor
 from ganmod.images import to_uint8
 from ganmod.layers import half_precision
 from ganmod.modulation.statistics import Statistics, mean_variance
-from style_transfer.mixing import NUM_SCALES
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import (
     interpolate_params,
@@ -28,13 +27,13 @@ from style_transfer.prepare import (
     spread_params,
     to_batch,
 )
-from style_transfer.scales import check_takes_statistics, decode_scale, uses_statistics
+from style_transfer.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
 
 SMOOTHING = 0.8
 BLEND = 0.6
-TOLERANCE = 0.03  # change of an 8 x 8 block, in [0,1], at which blending has fallen to 1/e; noise is below
+TOLERANCE = 0.03  # change of a block, in [0,1], at which blending has fallen to 1/e; noise is below
 CUT = 0.15  # mean change of a frame, in [0,1], that begins a new shot
-_CELL = 8
+_UNIT = 8  # pixels: frames are padded to multiples
 
 
 def blend_weights(change: Tensor, blend: float) -> Tensor:
@@ -44,9 +43,9 @@ def blend_weights(change: Tensor, blend: float) -> Tensor:
     return blend * torch.exp(-(change / TOLERANCE).square())
 
 
-def change_of(frame: Tensor, before: Tensor) -> Tensor:
-    """Mean absolute difference of two frames [N,3,H,W] over each 8 x 8 cell -> [N,1,H/8,W/8]."""
-    return F.avg_pool2d((frame - before).abs().mean(dim=1, keepdim=True), _CELL)
+def change_of(frame: Tensor, before: Tensor, cell: int = 8) -> Tensor:
+    """Mean absolute difference of two frames [N,3,H,W] over each cell x cell pixels -> [N,1,H/cell,W/cell]."""
+    return F.avg_pool2d((frame - before).abs().mean(dim=1, keepdim=True), cell)
 
 
 class ClipStylizer:
@@ -79,7 +78,7 @@ class ClipStylizer:
         device = self.model.feature_rms.device
         image = torch.from_numpy(np.ascontiguousarray(frame)).to(device)  # as bytes: a quarter to transfer
         images = resize_content(to_batch(image.movedim(2, 0).float() / 255, "frame"), size)
-        out = self._stylize(pad_to_multiple(images, _CELL), params)
+        out = self._stylize(pad_to_multiple(images, _UNIT), params)
         pixels = out[0, :, : images.shape[2], : images.shape[3]].float().clamp(0, 1)
         return to_uint8(pixels)
 
@@ -87,21 +86,21 @@ class ClipStylizer:
         change = None
         before = self._past.get("frame")
         if before is not None and before.shape == x.shape:
-            change = change_of(x, before)
+            change = change_of(x, before, self.model.feature_stride)
         if change is None or change.mean() > CUT:
             self._past, change = {}, None
         with half_precision(x.device, self.dtype):
-            features = self.model.encode(x)  # [1,C,H/8,W/8]
+            features = self.model.encode(x)  # [1,C,H/s,W/s]
             if change is not None and self.blend:
                 weight = blend_weights(change, self.blend).to(features.dtype)
                 features = torch.lerp(features, self._past["features"].to(features.dtype), weight)
             self._past["frame"], self._past["features"] = x, features
             y = features
-            for scale in range(NUM_SCALES):
-                statistics = self._statistics(scale, y) if uses_statistics(self.model, scale) else None
-                y = decode_scale(
+            for stage in range(num_stages(self.model)):
+                statistics = self._statistics(stage, y) if uses_statistics(self.model, stage) else None
+                y = decode_stage(
                     self.model,
-                    scale,
+                    stage,
                     y,
                     spread_params(params, 1),
                     statistics,
@@ -109,13 +108,13 @@ class ClipStylizer:
                 )
         return y
 
-    def _statistics(self, scale: int, x: Tensor) -> Statistics:
+    def _statistics(self, stage: int, x: Tensor) -> Statistics:
         """Those of x, averaged with the past."""
         mean, var = mean_variance(x)
-        if f"mean{scale}" in self._past:
-            mean = torch.lerp(mean, self._past[f"mean{scale}"], self.smoothing)
-            var = torch.lerp(var, self._past[f"var{scale}"], self.smoothing)
-        self._past[f"mean{scale}"], self._past[f"var{scale}"] = mean, var
+        if f"mean{stage}" in self._past:
+            mean = torch.lerp(mean, self._past[f"mean{stage}"], self.smoothing)
+            var = torch.lerp(var, self._past[f"var{stage}"], self.smoothing)
+        self._past[f"mean{stage}"], self._past[f"var{stage}"] = mean, var
         return Statistics(mean, var)
 
     def state(self) -> dict[str, Tensor]:
@@ -145,7 +144,7 @@ def morph(
     if num_frames < 2:
         raise ValueError(f"num_frames is {num_frames}, expected at least 2: the first style and the last")
     images = resize_content(to_batch(content, "content"), size)
-    features = model.encode(pad_to_multiple(images, _CELL).to(model.feature_rms.device))
+    features = model.encode(pad_to_multiple(images, _UNIT).to(model.feature_rms.device))
     for i in range(num_frames):
         with torch.inference_mode():  # a generator leaves the decorator's when it yields
             params = interpolate_params(first, last, i / (num_frames - 1))

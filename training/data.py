@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import signal
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ganmod.images import ImageError, read_image, resize_short_side
 from training.corrupt_images import CorruptImages
+from training.style_colors import change_colors
+
+PHOTO_STYLES = 3 * 10**9  # position of the content stream from which photos are taken as styles
 
 
 def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
@@ -28,7 +32,8 @@ class CropStream(Dataset[Tensor]):
 
     Every image is seen once per pass, in an order drawn per pass. An image is first resized so that its short
     side is at most `short_side`; the crop is a random square between `crop` pixels and that short side,
-    resized to `crop`. Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by name
+    resized to `crop`. With enlarge > 1 it may be smaller, down to crop / enlarge, and sides are drawn evenly
+    on a logarithmic scale. Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by name
     and replaced by the next one; more than MAX_CORRUPT_FILES of them raise ImageError.
     """
 
@@ -41,6 +46,7 @@ class CropStream(Dataset[Tensor]):
         short_side: int,
         seed: int,
         flip: bool = True,
+        enlarge: float = 1.0,
         cache_mb: int = 2048,
     ) -> None:
         if not images:
@@ -50,17 +56,26 @@ class CropStream(Dataset[Tensor]):
                 f"short_side is {short_side}, smaller than the crop of {crop}: set it to {crop} or more"
             )
         self.images, self.purpose, self.crop, self.short_side = list(images), purpose, crop, short_side
-        self.seed, self.flip = seed, flip
+        self.seed, self.flip, self.enlarge = seed, flip, enlarge
         self.cache_bytes = cache_mb * 2**20
         self.cache: dict[int, np.ndarray] = {}
         self._corrupt = CorruptImages(f"the {purpose} images")
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     def __getitem__(self, position: int) -> Tensor:
+        return to_planes(self.pixels(position))
+
+    def pixels(self, position: int) -> np.ndarray:
+        """The same crop as uint8 [crop,crop,3]."""
         rng = draw(self.seed, self.purpose, position)
         image = self._image(position)
         height, width = image.shape[:2]
-        side = int(rng.integers(min(self.crop, height, width), min(height, width) + 1))
+        longest = min(height, width)
+        if self.enlarge == 1:
+            side = int(rng.integers(min(self.crop, longest), longest + 1))
+        else:
+            shortest = min(self.crop / self.enlarge, longest)
+            side = round(math.exp(rng.uniform(math.log(shortest), math.log(longest))))
         top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
         square = Image.fromarray(image[top : top + side, left : left + side])
         if side != self.crop:
@@ -68,7 +83,7 @@ class CropStream(Dataset[Tensor]):
         pixels = np.asarray(square)
         if self.flip and rng.random() < 0.5:
             pixels = pixels[:, ::-1]
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return pixels
 
     def whole(self, index: int) -> np.ndarray:
         """Image `index` of `images`, not cropped: uint8 [H,W,3], its short side at most `short_side`.
@@ -121,13 +136,45 @@ class CropStream(Dataset[Tensor]):
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Content and style crops at the same position of their streams."""
+    """Content and style crops at the same position of their streams.
 
-    def __init__(self, content: CropStream, style: CropStream) -> None:
+    change_colors, photo_styles, same_image: shares of the styles, see `configs.style.StyleData`; photos come
+    from the content stream, far beyond the positions that training reaches.
+    """
+
+    def __init__(
+        self,
+        content: CropStream,
+        style: CropStream,
+        *,
+        change_colors: float = 0.0,
+        photo_styles: float = 0.0,
+        same_image: float = 0.0,
+    ) -> None:
         self.content, self.style = content, style
+        self.change_colors, self.photo_styles, self.same_image = change_colors, photo_styles, same_image
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        return self.content[position], self.style[position]
+        content = self.content.pixels(position)
+        return to_planes(content), to_planes(self._style(position, content))
+
+    def _style(self, position: int, content: np.ndarray) -> np.ndarray:
+        if self.change_colors == self.photo_styles == self.same_image == 0:
+            return self.style.pixels(position)
+        rng = draw(self.style.seed, "style variant", position)
+        kind, changed = rng.random(2)
+        if kind < self.same_image:
+            return content
+        if kind < self.same_image + self.photo_styles:
+            pixels = self.content.pixels(position + PHOTO_STYLES)
+        else:
+            pixels = self.style.pixels(position)
+        return change_colors(pixels, rng) if changed < self.change_colors else pixels
+
+
+def to_planes(pixels: np.ndarray) -> Tensor:
+    """uint8 [H,W,3] -> uint8 [3,H,W]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 class StepSampler(Sampler[list[int]]):

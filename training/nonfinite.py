@@ -46,7 +46,7 @@ class NonFiniteGuard:
 
     def step(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
         parameters: Sequence[nn.Parameter],
         losses: Mapping[str, Tensor],
         nimg: int,
@@ -65,7 +65,8 @@ class NonFiniteGuard:
         if taken:
             if clip_norm is not None:
                 torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-            optimizer.step()
+            for one in [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer:
+                one.step()
         return taken
 
     def state_dict(self) -> dict[str, Any]:

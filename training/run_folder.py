@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from ganmod.atomic_write import atomic_write
 from ganmod.images import make_grid, write_image
 
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
@@ -83,12 +84,20 @@ class RunFolder:
                     file.unlink(missing_ok=True)
 
     def discard_stats_after(self, nimg: int) -> None:
-        """On resume: drop the lines that the continued run writes again, metrics at `nimg` among them."""
+        """On resume: drop the lines that the continued run writes again, metrics at `nimg` among them.
+
+        So are lines that are no record, as a full disk or a power cut leaves them; the log says how many.
+        """
         for name, last in (("stats.jsonl", nimg), ("metrics.jsonl", nimg - 1)):
             file = self.path / name
-            if self.active and file.exists():
-                lines = [line for line in file.read_text().splitlines() if json.loads(line)["nimg"] <= last]
-                file.write_text("".join(line + "\n" for line in lines))
+            if not self.active or not file.exists():
+                continue
+            records = [(line, _record(line)) for line in file.read_text(errors="replace").splitlines()]
+            num_damaged = sum(record is None for _, record in records)
+            if num_damaged:
+                self.log(f"{file}: left out {num_damaged} damaged line{'s' if num_damaged > 1 else ''}")
+            text = "".join(line + "\n" for line, record in records if record and record["nimg"] <= last)
+            atomic_write(file, lambda temporary, text=text: _write_text(temporary, text))
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
         """`write_picture` of a snapshot: NAME-KIMG.png."""
@@ -107,3 +116,16 @@ class RunFolder:
             self._log.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """A line of stats.jsonl or metrics.jsonl; None for a damaged one."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("nimg"), int) else None
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text)

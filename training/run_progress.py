@@ -74,6 +74,10 @@ class RunProgress:
         self.nimg: int = 0 if found is None else found["nimg"]
         self.seconds: float = 0.0 if found is None else found["seconds"]
         self.done = self.stopping = False
+        self._schedule = schedule
+        self._saved_at = time.monotonic()  # of the last checkpoint; of the start, before there is one
+        self._has_checkpoint = found is not None
+        self._save_now = False
         self.total_nimg = max(round(schedule.total_kimg * 1000 / batch), 1) * batch  # whole steps
         self._clock = time.process_time if schedule.clock == "cpu" else time.monotonic
         self._begin = 0.0
@@ -119,6 +123,21 @@ class RunProgress:
             self.seconds >= self._budget, self.device
         )
         self.stopping = distributed.agree(bool(self._stop_request), self.device)
+        minutes = (time.monotonic() - self._saved_at) / 60
+        self._save_now = distributed.agree(minutes >= self._schedule.checkpoint_minutes, self.device)
+
+    def checkpoint_due(self) -> bool:
+        """Whether to write a checkpoint now: at the first log line, by images, by time, and in the end.
+
+        To be called once a step, after `look_for_the_end`; the answer is the same on all processes.
+        """
+        schedule = self._schedule
+        first = not self._has_checkpoint and self.due(schedule.log_kimg)
+        by_time = self._save_now and self.nimg > 0
+        due = self.ended or first or by_time or self.due(schedule.checkpoint_kimg)
+        if due:
+            self._saved_at, self._has_checkpoint = time.monotonic(), True
+        return due
 
     def due(self, kimg: float) -> bool:
         """Whether what is due every `kimg` thousand images, and in the end, is due now."""

@@ -44,6 +44,7 @@ FREE_KEYS = (
     "schedule.log_kimg",
     "schedule.snapshot_kimg",
     "schedule.checkpoint_kimg",
+    "schedule.checkpoint_minutes",
     "schedule.max_nonfinite_steps",
     "runtime.device",
     "runtime.channels_last",

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.style import StyleData, StyleLoss, StyleModel
+from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleSchedule
 from ganmod.features import VGGFeatures, load_features
 from ganmod.images import list_images
+from ganmod.layers import StaticConv2d
 from ganmod.modulation.functional import match_statistics, mean_std
 from ganmod.style_losses import STYLE_LOSSES, content_loss
-from style_transfer import ModelSpec, StyleTransferModel, build, prepare_style
+from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.data import CropStream, Pairs
+from training.muon import Muon
 
 BUILTIN_STYLES = 60
 
@@ -47,7 +49,13 @@ def build_data(data: StyleData, seed: int) -> Pairs:
         image for _, image in draw_style_set(BUILTIN_STYLES, 256)
     ]
     content = _stream(contents, "content", data, seed)
-    return Pairs(content, _stream(styles, "style", data, seed))
+    return Pairs(
+        content,
+        _stream(styles, "style", data, seed),
+        change_colors=data.change_colors,
+        photo_styles=data.photo_styles,
+        same_image=data.same_image,
+    )
 
 
 def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData, seed: int) -> CropStream:
@@ -58,6 +66,7 @@ def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData
         short_side=data.short_side,
         seed=seed,
         flip=data.flip,
+        enlarge=data.enlarge,
         cache_mb=data.cache_mb // 2,
     )
 
@@ -75,8 +84,54 @@ def build_model(config: StyleModel) -> StyleTransferModel:
         style_dim=config.style_dim,
         descriptor_size=config.descriptor_size,
         style_image_size=config.style_image_size,
+        width=config.width,
+        num_blocks=config.num_blocks,
     )
     return build(spec, encoder)
+
+
+def transfer_weights(path: str | Path, model: StyleTransferModel) -> None:
+    """Begin with the trained tensors of a model file. Raises ValueError unless it holds a model like this."""
+    other = load(path)
+    if other.spec != model.spec:
+        raise ValueError(
+            f"{path} holds a model {other.spec}, the run's configuration describes {model.spec}: a transfer "
+            "needs the same model on both sides, change the section `model`"
+        )
+    model.load_state_dict(other.state_dict())
+
+
+def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, torch.optim.Optimizer]:
+    """{"optimizer": Adam}, and {"muon": Muon} for the static convolutions where muon_lr is given."""
+    parameters = model.trainable()
+    convolutions = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, StaticConv2d) and config.muon_lr is not None
+    }
+    found: dict[str, torch.optim.Optimizer] = {
+        "optimizer": torch.optim.Adam(
+            [p for name, p in parameters.items() if name not in convolutions],
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            fused=True,
+        )
+    }
+    if config.muon_lr is not None:
+        found["muon"] = Muon([p for name, p in parameters.items() if name in convolutions], config.muon_lr)
+    for optimizer in found.values():
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return found
+
+
+def lr_factor(nimg: int, schedule: StyleSchedule) -> float:
+    """What the learning rate is multiplied by after nimg images: a rise over warmup_kimg, a straight fall to 0
+    over the last decay_kimg.
+    """
+    rise = min(1.0, (nimg + schedule.batch_size) / (schedule.warmup_kimg * 1000 + 1e-9))
+    fall = min(1.0, (schedule.total_kimg * 1000 - nimg) / (schedule.decay_kimg * 1000 + 1e-9))
+    return rise * max(fall, 0.0)
 
 
 def build_loss_network(config: StyleLoss) -> VGGFeatures:
@@ -103,19 +158,18 @@ def style_transfer_losses(
 
     content, style [N,3,H,W] in [0,1]. The classic model's content target is the content with the style's
     statistics (Huang & Belongie 2017, Eq. 12); the modulated models' is the content itself (Chandran et al.
-    2021, Eq. 6). shared: `network` is the model's encoder (`same_network`); if style images have the size
-    that the model wants, content and style then pass through it once, as input and as target.
+    2021, Eq. 6). shared: `network` is the model's encoder (`same_network`); content and style then pass
+    through it once, as input and as target, if style images have the size that the model wants.
     """
-    size, classic = model.spec.style_image_size, model.spec.architecture == "classic"
-    prepared = style if classic else prepare_style(style, size)
+    classic = model.spec.architecture == "classic"
+    # Statistics of a style are read at the size at which the loss compares them.
+    prepared = style if classic or model.sees_whole_styles else model.prepare_style(style)
     with torch.no_grad():
         style_target = network.normalized(style)
         target = network.normalized(content)
-    if shared and prepared.shape == style.shape:
-        features, style_features = (model.scale_features(x["relu4_1"]) for x in (target, style_target))
-        images = model.decode(features, model.predict_from_features(style_features))
-    else:
-        images = model(content, prepared)
+    known = shared and prepared.shape == style.shape
+    params = model.predict_from_features(style_target) if known else model.predict(prepared)
+    images = model.decode(model.encode(content, target if shared else None), params)
     if classic:
         style_statistics = mean_std(style_target["relu4_1"], unbiased=True)
         target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}

@@ -33,10 +33,15 @@ def grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> tuple[
     return pairs_at(data, range(GRID_POSITION, GRID_POSITION + GRID_IMAGES), device, dtype)
 
 
+def sample_style(model: StyleTransferModel, style: Tensor) -> Tensor:
+    """Style crops as training shows them to the model."""
+    return style if model.sees_whole_styles else model.prepare_style(style)
+
+
 @torch.no_grad()
 def stylized_grid(model: StyleTransferModel, content: Tensor, style: Tensor) -> list[list[Any]]:
     """Rows of uint8 images: contents, styles, stylized."""
-    stylized = model(content, prepare_style(style, model.spec.style_image_size)).clamp(0, 1)
+    stylized = model(content, sample_style(model, style)).clamp(0, 1)
     return [list(to_uint8(images.float().cpu())) for images in (content, style, stylized)]
 
 
@@ -65,7 +70,7 @@ def stylized_by_index(
 
     def generate(indices: Tensor) -> Tensor:
         content, style = pairs_at(data, (indices + METRIC_POSITION).tolist(), device, dtype)
-        stylized = model(content, prepare_style(style, model.spec.style_image_size))
+        stylized = model(content, sample_style(model, style))
         return to_saved_uint8(stylized * 2 - 1)
 
     return generate

@@ -114,7 +114,7 @@ def train(
                 for name, rows in grids.render(averaged).items():
                     run.folder.write_grid(name, rows, nimg=at.nimg)
                 save(run.folder.path / MODEL_FILE)
-            if at.ended or at.due(schedule.checkpoint_kimg):
+            if at.checkpoint_due():
                 own = {
                     "domains": list(dataset.domains),
                     **{name: network.state_dict() for name, network in networks._asdict().items()},

@@ -29,8 +29,11 @@ from training.style_run import (
     build_data,
     build_loss_network,
     build_model,
+    build_optimizers,
+    lr_factor,
     same_network,
     style_transfer_losses,
+    transfer_weights,
 )
 from training.style_samples import (
     averaged_weights,
@@ -60,14 +63,11 @@ def train(
     data = build_data(config.data, runtime.seed)
     loss_network = place.put(build_loss_network(config.loss))
     model = place.put(build_model(config.model))
+    if config.transfer is not None:
+        transfer_weights(config.transfer, model)
     parameters = model.trainable()
     ema = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = torch.optim.Adam(
-        parameters.values(),
-        lr=config.optimizer.lr,
-        betas=(config.optimizer.beta1, config.optimizer.beta2),
-        fused=True,
-    )
+    optimizers = build_optimizers(model, config.optimizer)
     share = batch // num_processes
     micro = schedule.microbatch or share
     losses_of = torch.compile(style_transfer_losses) if runtime.compile else style_transfer_losses
@@ -76,7 +76,7 @@ def train(
     # Run folder and resume; a missing feature network fails here, not hours later.
     run = open_run(config, run_dir, place, statistics=STATISTICS, resume=resume)
     if run.found is not None:
-        _restore(run.found, model, ema, optimizer)
+        _restore(run.found, model, ema, optimizers)
     real = {"": style_images(data, config.model.style_image_size)}
     metrics = RunMetrics(run, real, batch_size=micro, shown=progress)
     begin_run(run, resume=resume)
@@ -95,12 +95,12 @@ def train(
                 with averaged_weights(model, ema):
                     run.folder.write_grid("stylized", stylized_grid(model, *grid), nimg=at.nimg)
                     model.save(run.folder.path / MODEL_FILE, training=record)
-            if at.ended or at.due(schedule.checkpoint_kimg):
+            if at.checkpoint_due():
                 own = {
                     "model": {name: p.detach() for name, p in parameters.items()},
-                    "feature_rms": model.feature_rms,
+                    "calibration": model.calibration(),
                     "ema": ema,
-                    "optimizer": optimizer.state_dict(),
+                    **{name: optimizer.state_dict() for name, optimizer in optimizers.items()},
                 }
                 save_run(run, at, own | metrics.state_dict())
             if metrics.due(at):  # after the checkpoint: a run that is killed meanwhile measures again
@@ -113,10 +113,11 @@ def train(
 
             # Gradients, accumulated over this process's share of the batch.
             at.begin_step()
-            lr = config.optimizer.lr / (1 + config.optimizer.lr_decay * at.step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.zero_grad(set_to_none=True)
+            factor = lr_factor(at.nimg, schedule) / (1 + config.optimizer.lr_decay * at.step)
+            for optimizer in optimizers.values():
+                for group in optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * factor
+                optimizer.zero_grad(set_to_none=True)
             content, style = (
                 x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
                 for x in next(loader)
@@ -131,8 +132,9 @@ def train(
             # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.
             named = dict(zip(("total", "content", "style"), losses, strict=True))
             clip_norm = config.optimizer.clip_grad_norm
+            steps = list(optimizers.values())
             if run.guard.step(
-                optimizer, list(parameters.values()), named, at.nimg, kind="model", clip_norm=clip_norm
+                steps, list(parameters.values()), named, at.nimg, kind="model", clip_norm=clip_norm
             ):
                 run.means.add_each(STATISTICS, losses)
             decay = ema_decay(
@@ -150,11 +152,16 @@ def train(
 
 
 def _restore(
-    state: dict[str, Any], model: StyleTransferModel, ema: dict[str, Tensor], optimizer: torch.optim.Optimizer
+    state: dict[str, Any],
+    model: StyleTransferModel,
+    ema: dict[str, Tensor],
+    optimizers: dict[str, torch.optim.Optimizer],
 ) -> None:
     with torch.no_grad():
         for name, parameter in model.trainable().items():
             parameter.copy_(state["model"][name])
             ema[name].copy_(state["ema"][name])
-        model.feature_rms.copy_(state["feature_rms"])
-    optimizer.load_state_dict(state["optimizer"])
+        for name, buffer in model.calibration().items():
+            buffer.copy_(state["calibration"][name])
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(state[name])

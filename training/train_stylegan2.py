@@ -126,7 +126,7 @@ def train(
             if rank == 0 and at.due(schedule.snapshot_kimg):
                 run.folder.write_grid("fakes", generate_grid(G_ema, grid), nimg=at.nimg)
                 save(run.folder.path / MODEL_FILE)
-            if at.ended or at.due(schedule.checkpoint_kimg):
+            if at.checkpoint_due():
                 own = {
                     "G": G.state_dict(),
                     "D": D.state_dict(),

@@ -19,6 +19,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "stylize",
         "Stylise an image, or a folder of contents x a folder of styles.",
     ),
+    "optimize": (
+        "ganmod.cli.optimize",
+        "optimize",
+        "Stylise by optimising the pixels: slow, the quality models are held against.",
+    ),
     "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2|starganv2`."),
     "generate": (
         "ganmod.cli.generate",

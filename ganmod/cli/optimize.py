@@ -1,0 +1,147 @@
+"""`ganmod optimize`: stylisation by optimising the pixels, the quality that models are held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from tqdm import tqdm
+
+from ganmod.atomic_write import atomic_write
+from ganmod.cli.common_options import device_option
+from ganmod.cli.option_checks import check_device
+from ganmod.features import load_features
+from ganmod.images import read_image, to_tensor, to_uint8, write_image
+from ganmod.restricted_unpickle import read_tensors_pickle
+from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
+from style_transfer.prepare import MIN_SIDE, resize_content
+from training.distributed import chosen_device
+
+FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("content", type=FILES)
+@click.argument("style", type=FILES)
+@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Image file.")
+@click.option(
+    "--size", type=click.IntRange(MIN_SIDE), help="Short side of the result in pixels; none: as the content."
+)
+@click.option(
+    "--style-size",
+    type=click.IntRange(MIN_SIDE),
+    help="Short side of the style in pixels, which sets the strokes' width; none: as the result.",
+)
+@click.option(
+    "--style-loss",
+    type=click.Choice(["mean_std", "gram", "shifted_gram"]),
+    default="mean_std",
+    show_default=True,
+)
+@click.option("--content-weight", type=click.FloatRange(0), default=1.0, show_default=True)
+@click.option("--style-weight", type=click.FloatRange(0), default=3.0, show_default=True)
+@click.option("--tv-weight", type=click.FloatRange(0), default=0.0, show_default=True, help="Total variation.")
+@click.option("--steps", type=click.IntRange(1), default=250, show_default=True, help="At each size.")
+@click.option(
+    "--sizes",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="From coarse to fine, each half the next.",
+)
+@click.option("--algorithm", type=click.Choice(["adam", "lbfgs"]), default="adam", show_default=True)
+@click.option("--start", type=click.Choice(["content", "noise"]), default="content", show_default=True)
+@click.option(
+    "--loss-network",
+    default="ganmod-slim",
+    show_default=True,
+    help="vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.",
+)
+@click.option("--feature-weights", type=click.Path(exists=True), help="Weights of vgg19 or vgg19-slim.")
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Steps after which the picture and the state are written.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@device_option()
+def optimize(
+    content: Path,
+    style: Path,
+    out: Path,
+    size: int | None,
+    style_size: int | None,
+    style_loss: str,
+    content_weight: float,
+    style_weight: float,
+    tv_weight: float,
+    steps: int,
+    sizes: int,
+    algorithm: Algorithm,
+    start: Start,
+    loss_network: str,
+    feature_weights: str | None,
+    save_every: int,
+    seed: int,
+    device: str,
+) -> None:
+    """Give CONTENT the style of STYLE by optimising its pixels (Gatys et al. 2016): minutes, not a second.
+
+    The picture is written as it goes. One that was stopped goes on when the same line is run again: its state
+    lies beside it until it is done.
+    """
+    if out.resolve() in (content.resolve(), style.resolve()):
+        raise click.UsageError(f"--out {out} is one of the inputs: name another file")
+    check_device(device)
+    settings = OptimizeSettings(
+        style_loss=style_loss,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
+        steps=steps,
+        sizes=sizes,
+        algorithm=algorithm,
+        start=start,
+        seed=seed,
+    )
+    place = chosen_device(device)
+    network = load_features(loss_network, path=feature_weights).to(place)
+    photo = resize_content(to_tensor(read_image(content))[None], size).to(place)
+    painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:])).to(place)
+    run = PixelOptimizer(photo, painting, network, settings)
+    state_file = out.with_name(f".{out.name}.state")
+    if state_file.exists():
+        run.load_state(_read_state(state_file))
+        click.echo(f"goes on after step {run.done}", err=True)
+    step = None
+    with tqdm(total=run.total, initial=run.done, unit="step", disable=None) as bar:
+        for step in run:
+            bar.update()
+            bar.set_postfix(content=f"{step.content:.3f}", style=f"{step.style:.3f}")
+            if step.done % save_every == 0:
+                write_image(out, to_uint8(step.image[0].cpu()))
+                state = run.state()
+                atomic_write(state_file, lambda path, state=state: _write_state(path, state))
+    image = run.pixels.detach().clamp(0, 1)  # where nothing was left to do, too
+    write_image(out, to_uint8(image[0].float().cpu()))
+    state_file.unlink(missing_ok=True)
+    if step is not None:
+        click.echo(f"wrote {out}: content loss {step.content:.4f}, style loss {step.style:.4f} in {loss_network}")
+    else:
+        click.echo(f"wrote {out}")
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    torch.save(state, path)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """ValueError, which says what to do, for a file that is no state."""
+    found = read_tensors_pickle(path)
+    if not isinstance(found, dict) or not {"settings", "counts", "pixels", "optimizer"} <= found.keys():
+        raise ValueError(f"{path} is no state of an optimisation: remove it to begin anew")
+    return found

@@ -1,0 +1,183 @@
+"""The residual host: a small learned content encoder, modulated residual blocks at a quarter of the size, and a
+style encoder that reads statistics, so that style images of any size and aspect count as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
+from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
+from ganmod.modulation.statistics import Statistics, mean_variance
+from style_transfer.staged_decoder import StagedDecoder, apply_modulated
+
+NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
+
+
+class StatisticsStyleEncoder(nn.Module):
+    """Features {layer: [N,C,h,w]} of style images of any size -> style descriptor W [N,D,d,d].
+
+    What it reads is what the style losses compare: mean and deviation of every channel at every layer; and,
+    beyond that, the covariances of a few learned combinations of each layer's channels. A multilayer
+    perceptron of three layers turns these numbers into W.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], *, style_dim: int, descriptor_size: int, hidden: int = 512
+    ) -> None:
+        super().__init__()
+        self.shape = (style_dim, descriptor_size, descriptor_size)
+        self.register_buffer("center", torch.zeros(2 * sum(widths)))  # of means, then of deviations
+        self.register_buffer("spread", torch.ones(2 * sum(widths)))
+        self.projections = nn.ModuleList(EqualizedLinear(width, NUM_PROJECTED) for width in widths)
+        self.widths = tuple(widths)
+        num_pairs = NUM_PROJECTED * (NUM_PROJECTED + 1) // 2
+        sizes = [2 * sum(widths) + num_pairs * len(widths), hidden, hidden, math.prod(self.shape)]
+        self.layers = nn.ModuleList(EqualizedLinear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.activation = ScaledReLU(0.2)
+        rows, columns = torch.triu_indices(NUM_PROJECTED, NUM_PROJECTED)
+        self.register_buffer("pairs", torch.stack([rows, columns]), persistent=False)
+
+    @staticmethod
+    def statistics(features: Mapping[str, Tensor]) -> Tensor:
+        """Means of all channels of all layers, then their deviations: [N, 2 * sum of widths]."""
+        found = [mean_variance(x) for x in features.values()]
+        means = [mean.flatten(1) for mean, _ in found]
+        return torch.cat(means + [(var + 1e-5).sqrt().flatten(1) for _, var in found], dim=1)
+
+    @torch.no_grad()
+    def calibrate(self, features: Mapping[str, Tensor]) -> None:
+        """Store centre and spread of the statistics of some varied images, to which all are scaled."""
+        statistics = self.statistics(features)
+        self.center.copy_(statistics.mean(dim=0))
+        self.spread.copy_(statistics.std(dim=0) + 0.1 * statistics.std(dim=0).mean())
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        statistics = self.statistics(features)
+        read = [(statistics - self.center) / self.spread]
+        deviations = self.center[sum(self.widths) :].split(self.widths)  # one [C] per layer
+        for projection, x, deviation in zip(self.projections, features.values(), deviations, strict=True):
+            scaled = x.flatten(2).float() / (deviation[:, None] + 0.1)  # [N,C,P]
+            # Projected before the products, which then are few: [N,k,P]
+            linear = cast(EqualizedLinear, projection)
+            projected = torch.matmul(linear.weight * linear.gain, scaled)
+            projected = projected - projected.mean(dim=2, keepdim=True)
+            covariance = projected @ projected.transpose(1, 2) / projected.shape[2]
+            read.append(covariance[:, self.pairs[0], self.pairs[1]])
+        x = torch.cat(read, dim=1)
+        for layer in self.layers[:-1]:
+            x = self.activation(layer(x))
+        return self.layers[-1](x).unflatten(1, self.shape)
+
+
+class ContentEncoder(nn.Module):
+    """RGB [N,3,H,W] in [0,1] -> [N,C+48,H/4,W/4]: C learned channels, and the pixels themselves, 4 x 4 x 3.
+
+    The pixels take no part in the blocks. They come back where the decoder has reached the full size, so that
+    no edge of the content has to be drawn anew.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        self.convs = nn.ModuleList(
+            Conv2d(i, o, activation=ScaledReLU(0.2), padding_mode="reflect")
+            for i, o in ((3 * 4, half), (half * 4, width))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x - 0.5) * 4  # photos: mean near 0.5, deviation near 0.25
+        pixels = F.pixel_unshuffle(F.pixel_unshuffle(x, 2), 2)  # [N,48,H/4,W/4]
+        for conv in self.convs:
+            x = conv(F.pixel_unshuffle(x, 2))
+        return torch.cat([x, pixels], dim=1)
+
+
+class BilinearUpsample(nn.Module):
+    """[N,C,H,W] -> [N,C,2H,2W]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+class ResidualDecoder(StagedDecoder):
+    """Encoded content [N,C+48,H/4,W/4] -> image [N,3,H,W]: residual blocks at a quarter of the size, then two
+    modulated convolutions that double it, then one to RGB, which sees the content's pixels, too.
+
+    A block is x <- x + conv(modulated conv(x)), the second convolution 0 at the beginning. Where a stage doubles the size, its input is
+    modulated before it is enlarged (bilinear), so that its statistics are those of the stage before's output.
+    """
+
+    def __init__(
+        self,
+        style: StyleSpec,
+        *,
+        modulation: str,
+        modulation_options: Mapping[str, Any] | None = None,
+        width: int,
+        num_blocks: int,
+    ) -> None:
+        super().__init__()
+
+        def layer(i: int, o: int, kernel_size: int = 3, *, up: bool = False, last: bool = False) -> ModulatedConv2d:
+            resample = BilinearUpsample() if up else None
+            conv = StaticConv2d(i, o, kernel_size, padding_mode="reflect", resample=resample)
+            chosen = create_modulation(modulation, i, style, modulation_options)
+            return ModulatedConv2d(conv, chosen, activation=None if last else ScaledReLU(0.2))
+
+        self.blocks = nn.ModuleList(layer(width, width) for _ in range(num_blocks))
+        self.block_convs = nn.ModuleList(
+            Conv2d(width, width, padding_mode="reflect") for _ in range(num_blocks)
+        )
+        for conv in self.block_convs:
+            nn.init.zeros_(cast(Conv2d, conv).conv.weight)
+        half, quarter = width // 2, width // 4
+        self.up = nn.ModuleList([layer(width, half, up=True), layer(half, quarter - 3, up=True)])
+        self.to_rgb = layer(quarter, 3, 5, last=True)
+        self.output_gain, self.output_offset = 0.25, 0.5  # photos: mean near 0.5, deviation near 0.25
+        coarse = num_blocks // 2
+        self.scales = (1,) * coarse + (2,) * (num_blocks - coarse) + (3, 4, 4)
+        self.upsampling = (1,) * num_blocks + (2, 2, 1)
+
+    def modulated(self, stage: int) -> ModulatedConv2d:
+        """See `StagedDecoder`."""
+        return cast(ModulatedConv2d, [*self.blocks, *self.up, self.to_rgb][stage])
+
+    def reach(self, stage: int) -> int:
+        """See `StagedDecoder`."""
+        layer = self.modulated(stage)
+        around = layer.modulation.reach + layer.conv.padding
+        if stage < len(self.blocks):
+            return around + cast(Conv2d, self.block_convs[stage]).conv.padding
+        return around + (1 if self.upsampling[stage] > 1 else 0)  # bilinear: a pixel of the input
+
+    def run_stage(
+        self,
+        stage: int,
+        x: Tensor,
+        params: Any,
+        *,
+        statistics: Statistics | None = None,
+        masks: Tensor | None = None,
+    ) -> Tensor:
+        """See `StagedDecoder`."""
+        layer = self.modulated(stage)
+        if stage == len(self.scales) - 1:
+            y = apply_modulated(layer, x, params, statistics, masks)
+            return y * self.output_gain + self.output_offset
+        width = layer.modulation.channels
+        x, pixels = x[:, :width], x[:, width:]
+        if statistics is not None:
+            statistics = Statistics(statistics.mean[:, :width], statistics.var[:, :width])
+        y = apply_modulated(layer, x, params, statistics, masks)
+        if stage < len(self.blocks):
+            y = x + cast(Conv2d, self.block_convs[stage])(y)
+        else:
+            pixels = F.pixel_shuffle(pixels, 2)
+        return torch.cat([y, pixels], dim=1)
