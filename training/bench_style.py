@@ -145,7 +145,7 @@ def obvious_losses(
         content_target = _obvious_features(network, content)
         style_target = _obvious_features(network, style)
     scale = model.feature_rms[:, None, None]
-    params = model.predict_from_features(style_target["relu4_1"] / scale)
+    params = model.predict_from_features(style_target)
     stylized = _obvious_decode(model, content_target["relu4_1"] / scale, params)
     result = _obvious_features(network, stylized)
     content_term = F.mse_loss(result["relu4_1"], content_target["relu4_1"])
