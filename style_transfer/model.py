@@ -163,9 +163,9 @@ class StyleTransferModel(nn.Module):
         if not self.sees_whole_styles:
             size = self.spec.style_image_size
             raise ValueError(
-                f"{what}, but a model of architecture {self.spec.architecture!r} sees styles of {size} x "
-                f"{size} pixels only: leave it out, cut a rectangle out of the style instead, or take a model "
-                "of architecture 'residual' or 'classic', which reads statistics of any part"
+                f"{what}, but the architecture {self.spec.architecture!r} sees styles of {size} x {size} "
+                "pixels only: leave it out, cut a rectangle out of the style instead, or take a model of "
+                "architecture 'residual' or 'classic', which reads statistics of any part"
             )
 
     def prepare_style(
@@ -307,7 +307,7 @@ class StyleTransferModel(nn.Module):
 
         content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of
         contents. alpha: 1 is the full style; below, see `with_strength`. size: the content's short side in
-        pixels, aspect kept; None leaves it. The style is brought to the model's size (`prepare_style`). Raises
+        pixels, aspect kept; None leaves it. For the size of the style see `prepare_style`. Raises
         ValueError for images below 16 pixels.
         """
         if not 0 <= alpha <= 1:

@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from ganmod.atomic_write import atomic_write
 from ganmod.cli.common_options import device_option
+from ganmod.cli.image_pairs import refuse_inputs
 from ganmod.cli.option_checks import check_device
+from ganmod.devices import find_device
 from ganmod.features import load_features
 from ganmod.images import read_image, to_tensor, to_uint8, write_image
 from ganmod.restricted_unpickle import read_tensors_pickle
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
-from training.distributed import chosen_device
 
 FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -94,8 +95,7 @@ def optimize(
     The picture is written as it goes. One that was stopped goes on when the same line is run again: its state
     lies beside it until it is done.
     """
-    if out.resolve() in (content.resolve(), style.resolve()):
-        raise click.UsageError(f"--out {out} is one of the inputs: name another file")
+    refuse_inputs(out, content, style)
     check_device(device)
     settings = OptimizeSettings(
         style_loss=style_loss,
@@ -108,7 +108,7 @@ def optimize(
         start=start,
         seed=seed,
     )
-    place = chosen_device(device)
+    place = find_device(device)
     network = load_features(loss_network, path=feature_weights).to(place)
     photo = resize_content(to_tensor(read_image(content))[None], size).to(place)
     painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:])).to(place)
