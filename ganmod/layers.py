@@ -63,10 +63,11 @@ class EqualizedLinear(nn.Module):
         init_std: float = 1.0,
         bias_init: float = 0.0,
         lr_mul: float = 1.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) * (init_std / lr_mul))
-        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul))
+        self.bias = nn.Parameter(torch.full((out_features,), bias_init / lr_mul)) if bias else None
         self.gain = lr_mul * in_features**-0.5
         self.bias_gain = lr_mul
 
@@ -77,7 +78,7 @@ class EqualizedLinear(nn.Module):
         self.gain = self.bias_gain
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias if self.bias_gain == 1 else self.bias * self.bias_gain
+        bias = self.bias if self.bias is None or self.bias_gain == 1 else self.bias * self.bias_gain
         return F.linear(x * self.gain, self.weight, bias)  # x is the smaller of the two
 
 

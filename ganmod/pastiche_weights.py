@@ -52,7 +52,12 @@ def decode(codes: Mapping[str, Any], name: str) -> tuple[Tensor, Tensor]:
     """
     key = f"block{name[0]}_conv{name[2:]}"
     indices, table, bias = (codes[f"{key}_{part}"] for part in ("W_q", "W_table", "b"))
-    if indices.dtype != torch.uint8 or indices.ndim != 4 or table.shape != (256,) or bias.shape != (len(indices),):
+    if (
+        indices.dtype != torch.uint8
+        or indices.ndim != 4
+        or table.shape != (256,)
+        or bias.shape != (len(indices),)
+    ):
         raise ValueError(
             f"{key} has codes {indices.dtype} {list(indices.shape)}, a table {list(table.shape)} and a bias "
             f"{list(bias.shape)}, expected uint8 [O, C, 3, 3], [256] and [O]"

@@ -2,8 +2,9 @@
 
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks
-from style_transfer.model import ModelSpec, StyleTransferModel, build, load
+from style_transfer.model import StyleTransferModel, build, load
 from style_transfer.prepare import prepare_style
+from style_transfer.spec import ModelSpec
 
 __all__ = [
     "ControlledStyle",

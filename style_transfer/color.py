@@ -24,14 +24,17 @@ def grey(images: Tensor) -> Tensor:
     return luma(images).expand_as(images)
 
 
-def match_luma(style: Tensor, content: Tensor) -> Tensor:
+def match_luma(style: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
     """The style in grey, with the mean and deviation of the content's luma (Gatys et al. 2016, Eq. 10).
 
-    style [1 or N,3,S,S], content [N,3,H,W] -> [N,3,S,S], clamped to [0,1].
+    style [1 or N,3,S,T], content [N,3,H,W] -> [N,3,S,T], clamped to [0,1]. mask [1,1,S,T] in [0,1]: how much
+    each pixel of the style counts.
     """
     y, target = luma(style), luma(content)
     dims = (2, 3)
-    mean, deviation = y.mean(dims, keepdim=True), y.std(dims, keepdim=True, correction=0)
+    shares = _shares(style, mask)
+    mean = (y * shares).sum(dims, keepdim=True)
+    deviation = ((y - mean).square() * shares).sum(dims, keepdim=True).sqrt()
     wanted, spread = target.mean(dims, keepdim=True), target.std(dims, keepdim=True, correction=0)
     matched = (y - mean) * (spread / deviation.clamp_min(1e-3)) + wanted
     return matched.clamp(0, 1).expand(-1, 3, -1, -1)
@@ -47,24 +50,32 @@ def with_luma(content: Tensor, stylized: Tensor) -> Tensor:
     return luma(stylized).clamp(low, high) + chroma
 
 
-def match_color(style: Tensor, content: Tensor, *, eps: float = 1e-4) -> Tensor:
+def match_color(style: Tensor, content: Tensor, mask: Tensor | None = None, *, eps: float = 1e-4) -> Tensor:
     """The style in colours with the content's mean and covariance (CORAL; Gatys et al. 2016, Eq. 1-5).
 
-    style [1 or N,3,S,S], content [N,3,H,W] -> [N,3,S,S], clamped to [0,1]. The covariances' square roots are
-    the symmetric ones, so that colours turn as little as possible. eps: variance added to both, or the noise
-    of a grey style would be blown up to colours.
+    style [1 or N,3,S,T], content [N,3,H,W] -> [N,3,S,T], clamped to [0,1]. mask: as for `match_luma`. The
+    covariances' square roots are the symmetric ones, so that colours turn as little as possible. eps:
+    variance added to both, or the noise of a grey style would be blown up to colours.
     """
     s, t = style.flatten(2).double(), content.flatten(2).double()  # [N,3,P]
-    mean, wanted = s.mean(dim=2, keepdim=True), t.mean(dim=2, keepdim=True)
-    whiten, color = _power(_covariance(s - mean, eps), -0.5), _power(_covariance(t - wanted, eps), 0.5)
+    shares, equal = (_shares(i.double(), m).flatten(2) for i, m in ((style, mask), (content, None)))
+    mean, wanted = (s * shares).sum(dim=2, keepdim=True), t.mean(dim=2, keepdim=True)
+    whiten = _power(_covariance(s - mean, shares, eps), -0.5)
+    color = _power(_covariance(t - wanted, equal, eps), 0.5)
     matched = (color @ whiten) @ (s - mean) + wanted  # [N,3,P]
     return matched.unflatten(2, style.shape[2:]).clamp(0, 1).to(style.dtype)
 
 
-def _covariance(centered: Tensor, eps: float) -> Tensor:
-    """[N,3,P] of mean 0 -> [N,3,3]."""
+def _shares(images: Tensor, mask: Tensor | None) -> Tensor:
+    """What each pixel counts, sum 1: [1,1,H,W], equal shares without a mask."""
+    weights = images.new_ones((1, 1, *images.shape[2:])) if mask is None else mask.to(images)
+    return weights / weights.sum(dim=(2, 3), keepdim=True)
+
+
+def _covariance(centered: Tensor, shares: Tensor, eps: float) -> Tensor:
+    """[N,3,P] of mean 0, shares [1,1,P] -> [N,3,3]."""
     eye = torch.eye(3, dtype=centered.dtype, device=centered.device)
-    return centered @ centered.transpose(1, 2) / centered.shape[2] + eps * eye
+    return (centered * shares) @ centered.transpose(1, 2) + eps * eye
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:

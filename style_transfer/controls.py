@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 from style_transfer.color import grey, match_color, match_luma, shift_chroma, with_luma
+from style_transfer.masks import style_mask
 from style_transfer.mixing import check_scales, mix_params, normalized_weights, pick_scales
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import (
     check_turn,
     from_batch,
-    interpolate_params,
     resize_content,
-    spread_params,
     to_batch,
 )
 
 PreserveColor = Literal["none", "luminance", "coral"]
+Mask = np.ndarray | Tensor  # uint8 [H,W] or [H,W,3], or float [H,W] in [0,1]
 Image = np.ndarray | Tensor  # uint8 [H,W,3], or float [3,H,W] or [1,3,H,W] in [0,1]
 
 
@@ -60,8 +60,11 @@ class ControlledStyle:
 
     styles: images of any size, mixed by `weights` (equal ones if None; normalised to sum 1). style_at: styles
     of single scales, {(1, 2): image} with 1 coarse to 4 fine; the mixture of `styles` has the others. masks
-    [R,H,W] from `style_transfer.masks.make_masks`: each style has a region instead. Raises ValueError for
-    combinations that say nothing, with what to do.
+    [R,H,W] from `style_transfer.masks.make_masks`: each style has a region of the content instead.
+    style_masks: which part of a style counts (`style_transfer.masks.style_mask`), None for the whole; one for
+    each of `styles`, then of `style_at`, or one for all. style_size: short side in pixels to which styles are
+    brought, the model's style_image_size if None. Both are for models that see whole styles. Raises
+    ValueError for combinations that say nothing, with what to do.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class ControlledStyle:
         weights: Sequence[float] | None = None,
         style_at: Mapping[tuple[int, ...], Image] | None = None,
         masks: Tensor | None = None,
+        style_masks: Sequence[Mask | None] | None = None,
+        style_size: int | None = None,
         controls: Controls | None = None,
     ) -> None:
         style_at = dict(style_at or {})
@@ -95,34 +100,47 @@ class ControlledStyle:
         self.weights = normalized_weights(weights or [1.0] * len(styles)) if styles else []
         self.scales = list(style_at)
         self.masks = masks
-        self._prepared = [self._prepare(style) for style in (*styles, *style_at.values())]
+        self.style_size = style_size
+        images = (*styles, *style_at.values())
+        parts = list(style_masks or [None])
+        if len(parts) == 1:
+            parts *= len(images)
+        if len(parts) != len(images):
+            raise ValueError(
+                f"got {len(images)} styles and {len(parts)} style masks, expected one for each or one for all"
+            )
+        self._prepared = [self._prepare(*pair) for pair in zip(images, parts, strict=True)]
         self._predicted: list[list[Any]] | None = None  # kept where they do not depend on the content
 
-    def _prepare(self, style: Image) -> Tensor:
-        images = to_batch(style, "style").to(self.model.feature_rms.device)
+    def _prepare(self, style: Image, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
+        """A style, and its mask, as the model wants them, where they are."""
+        images = to_batch(style, "style")
         if len(images) != 1:
             raise ValueError(f"a style is a batch of {len(images)} images, expected one: give several styles")
-        return self.model.prepare_style(
-            images, degrees=self.controls.rotate_style, scale=self.controls.style_scale
-        )
+        place: dict[str, Any] = {
+            "degrees": self.controls.rotate_style,
+            "scale": self.controls.style_scale,
+            "size": self.style_size,
+        }
+        prepared = self.model.prepare_style(images, **place)
+        if mask is None:
+            return prepared, None
+        fitted = style_mask(mask, *images.shape[2:]).to(images)
+        return prepared, self.model.prepare_mask(fitted, **place)
 
     def params(self, content: Image) -> list[list[Any]]:
         """The parameters for a content: one list per region, a single one without masks."""
-        images = to_batch(content, "content").to(self.model.feature_rms.device)
+        images = to_batch(content, "content")
         mixed = self._predicted if self._predicted is not None else self._combined(images)
         if self.controls.preserve_color == "none":
             self._predicted = mixed
-        if self.controls.alpha < 1:
-            own = self.model.predict_style(self._seen(images))
-            mixed = [
-                interpolate_params(own, spread_params(p, len(images)), self.controls.alpha) for p in mixed
-            ]
-        return mixed
+        seen = self._seen(images)
+        return [self.model.with_strength(params, seen, self.controls.alpha) for params in mixed]
 
     @torch.inference_mode()
     def _combined(self, content: Tensor) -> list[list[Any]]:
         """Predict all styles, coloured for this content, and put them together: one list per region."""
-        predicted = [self.model.predict(self._colored(style, content)) for style in self._prepared]
+        predicted = [self._predict(*prepared, content) for prepared in self._prepared]
         num_mixed = len(predicted) - len(self.scales)
         if self.masks is not None:
             return predicted
@@ -133,14 +151,14 @@ class ControlledStyle:
         at = dict(zip(self.scales, predicted[num_mixed:], strict=True))
         return [pick_scales(at, mixture, scales=self.model.decoder.scales)]
 
-    def _colored(self, style: Tensor, content: Tensor) -> Tensor:
+    def _predict(self, style: Tensor, mask: Tensor | None, content: Tensor) -> list[Any]:
         match self.controls.preserve_color:
             case "luminance":
-                return match_luma(style, content)
+                style = match_luma(style, content.to(style.device), mask)
             case "coral":
-                return match_color(style, content)
-            case _:
-                return style
+                style = match_color(style, content.to(style.device), mask)
+        device = self.model.feature_rms.device
+        return self.model.predict(style.to(device), None if mask is None else mask.to(device))
 
     def _seen(self, content: Tensor) -> Tensor:
         """The content as the model gets it."""

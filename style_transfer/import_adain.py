@@ -12,8 +12,9 @@ from torch import Tensor
 from ganmod.features import LAYERS, NORMALISED_INDEX, VGG19_WIDTHS, vgg19_from_state
 from ganmod.layers import Conv2d
 from ganmod.restricted_unpickle import read_tensors_pickle
-from style_transfer.model import ModelSpec, StyleTransferModel
+from style_transfer.model import StyleTransferModel
 from style_transfer.networks import Decoder
+from style_transfer.spec import ModelSpec
 
 # Places of the convolutions in decoder.pth's nn.Sequential, between paddings, ReLUs and upsamplings.
 DECODER_INDEX = (1, 5, 8, 11, 14, 18, 21, 25, 28)

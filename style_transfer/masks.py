@@ -103,17 +103,72 @@ def _joined(images: Sequence[np.ndarray]) -> Tensor:
 
 def fit_masks(masks: Tensor, height: int, width: int) -> Tensor:
     """Masks [R,h,w] brought to an image of height x width, sum 1 kept; ImageError for another aspect."""
-    own_height, own_width = masks.shape[1:]
-    if (own_height, own_width) == (height, width):
+    if masks.shape[1:] == (height, width):
         return masks
+    resized = _fitted(masks, height, width, "content")
+    return resized / resized.sum(dim=0)
+
+
+def style_mask(image: np.ndarray | Tensor, height: int, width: int) -> Tensor:
+    """Which part of a style image of height x width counts: [1,1,height,width] in [0,1].
+
+    image: uint8 [H,W] or [H,W,3], white where the style counts, or floats [H,W] in [0,1], of the style's
+    aspect. Raises ImageError for another aspect, for other values and where nothing counts.
+    """
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] in ((), (3,)):
+        grey = image if image.ndim == 2 else (image @ _LUMA) / 1000
+        mask = torch.from_numpy(np.ascontiguousarray(grey, dtype=np.float32)) / 255
+    elif isinstance(image, Tensor) and image.is_floating_point():
+        mask = image
+    else:
+        mask = torch.empty(0)
+    if mask.ndim != 2 or not mask.numel() or not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise ImageError(
+            f"the style mask is {type(image).__name__} {image.dtype} {list(image.shape)}, expected uint8 "
+            "[H, W] or [H, W, 3], or floats [H, W] in [0, 1]"
+        )
+    if mask.max() == 0:
+        raise ImageError(
+            "the style mask is black everywhere, expected white where the style counts: paint a part white"
+        )
+    if mask.shape != (height, width):
+        mask = _fitted(mask[None], height, width, "style")[0]
+    return mask[None, None]
+
+
+def check_mask(mask: Tensor, style: Tensor) -> None:
+    """ValueError unless a mask [N or 1,1,H,W] in [0,1] fits style images [N,3,H,W] and leaves something."""
+    height, width = style.shape[2:]
+    if mask.ndim != 4 or len(mask) not in (1, len(style)) or mask.shape[1:] != (1, height, width):
+        raise ValueError(
+            f"the style mask is {list(mask.shape)}, expected [{len(style)}, 1, {height}, {width}]: the size "
+            "of the style image"
+        )
+    if not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise ValueError("the style mask has values beyond [0, 1], expected 1 where the style counts, else 0")
+    if bool((mask.amax(dim=(1, 2, 3)) == 0).any()):
+        raise ValueError(
+            "the style mask is 0 everywhere, expected a part above 0: choose another part of the style (one "
+            "that is turned or enlarged is cut at its border)"
+        )
+
+
+def pooled_mask(mask: Tensor, features: Tensor) -> Tensor:
+    """A mask [N,1,H,W] of an image brought to the size of its features [N,C,h,w], each cell its share."""
+    return F.interpolate(mask, size=features.shape[2:], mode="area")
+
+
+def _fitted(masks: Tensor, height: int, width: int, what: str) -> Tensor:
+    """Masks [R,h,w] resized to an image of height x width, in [0,1]; ImageError for another aspect."""
+    own_height, own_width = masks.shape[1:]
     # Rounding to whole pixels moves the aspect of small masks by more than the tolerance.
     slack = max(ASPECT_TOLERANCE, 1 / min(own_height, own_width, height, width))
     if abs(own_width * height / (own_height * width) - 1) > slack:
         raise ImageError(
-            f"the mask is {own_height} x {own_width} pixels, the content {height} x {width}: expected one "
-            "aspect ratio (height x width), so draw or crop the mask over the content"
+            f"the mask is {own_height} x {own_width} pixels, the {what} {height} x {width}: expected one "
+            f"aspect ratio (height x width), so draw or crop the mask over the {what}"
         )
     resized = F.interpolate(
         masks[None], size=(height, width), mode="bilinear", antialias=True, align_corners=False
     )[0]
-    return resized.clamp(0, 1) / resized.clamp(0, 1).sum(dim=0)
+    return resized.clamp(0, 1)

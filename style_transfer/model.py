@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +17,12 @@ from ganmod.features import VGGFeatures, calibration_images
 from ganmod.images import to_tensor
 from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
-from ganmod.modulation.functional import match_statistics, mean_std
-from style_transfer.masks import fit_masks
+from style_transfer.classic import match_style, style_statistics
+from style_transfer.masks import check_mask, fit_masks
 from style_transfer.networks import Decoder, StyleEncoder
 from style_transfer.prepare import (
+    MIN_SIDE,
+    Filter,
     from_batch,
     interpolate_params,
     pad_to_multiple,
@@ -31,58 +33,12 @@ from style_transfer.prepare import (
 )
 from style_transfer.procedural_styles import draw_style_set
 from style_transfer.residual_host import ContentEncoder, ResidualDecoder, StatisticsStyleEncoder
+from style_transfer.spec import ModelSpec
 from style_transfer.staged_decoder import StagedDecoder
 
 KIND = "style-transfer"
 NUM_DRAWN = 20  # styles, for the calibration
-Architecture = Literal["modulated", "classic", "residual"]
 SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything needed to build the model again; stored in its file.
-
-    architecture: "modulated" is the paper's, with a style encoder and a modulated convolution at every decoder
-    scale; "classic" matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017);
-    "residual" has a learned content encoder of `width` channels, `num_blocks` modulated residual blocks, and a
-    style encoder that reads statistics. style_image_size: side in pixels to which style images are brought: a
-    square that is cropped from the middle, or, with "residual", the short side of the whole image. style_dim,
-    descriptor_size: the style descriptor W is [style_dim, d, d].
-    """
-
-    encoder: str
-    encoder_widths: tuple[int, int, int, int]
-    architecture: Architecture = "modulated"
-    modulation: str = "adaconv"
-    modulation_options: Mapping[str, Any] = field(default_factory=dict)
-    style_dim: int = 512
-    descriptor_size: int = 3
-    style_image_size: int = 256
-    width: int = 64
-    num_blocks: int = 4
-
-    def __post_init__(self) -> None:
-        if self.architecture not in get_args(Architecture):
-            raise ValueError(
-                f"architecture is {self.architecture!r}, expected one of {', '.join(get_args(Architecture))}"
-            )
-        if self.width < 8 or self.width % 4 or self.num_blocks < 1:
-            raise ValueError(
-                f"width is {self.width} and num_blocks {self.num_blocks}, expected a multiple of 4 from 8 on "
-                "and at least one block"
-            )
-        if self.style_image_size % 64 or self.style_image_size <= 0:
-            raise ValueError(
-                f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256"
-            )
-
-
-class StatisticsParams(NamedTuple):
-    """What the classic model takes from a style: mean and deviation of its relu4_1, [N,C,1,1] each."""
-
-    mean: Tensor
-    std: Tensor
 
 
 class StyleTransferModel(nn.Module):
@@ -144,8 +100,10 @@ class StyleTransferModel(nn.Module):
 
     @property
     def sees_whole_styles(self) -> bool:
-        """Whether style images may have any size and aspect: else they are squares of style_image_size."""
-        return isinstance(self.style_encoder, StatisticsStyleEncoder)
+        """Whether style images may have any size and aspect, and masks: else they are squares of
+        style_image_size.
+        """
+        return self.spec.architecture != "modulated"
 
     @torch.no_grad()
     def calibrate(self) -> None:
@@ -189,38 +147,75 @@ class StyleTransferModel(nn.Module):
     def _scaled(self, relu4_1: Tensor) -> Tensor:
         return relu4_1 / self.feature_rms[:, None, None]
 
-    def predict_from_features(self, features: Mapping[str, Tensor]) -> list[Any]:
+    def predict_from_features(self, features: Mapping[str, Tensor], mask: Tensor | None = None) -> list[Any]:
         """The frozen encoder's features of style images (`VGGFeatures.normalized`) -> parameters, one
-        NamedTuple per modulated place.
+        NamedTuple per modulated place. mask: as for `predict`, unchecked.
         """
         if self.style_encoder is None:
-            return [StatisticsParams(*mean_std(self._scaled(features["relu4_1"]), unbiased=True))]
-        seen = features if self.sees_whole_styles else self._scaled(features["relu4_1"])
-        return self.decoder.predict(self.style_encoder(seen))
+            return [style_statistics(self._scaled(features["relu4_1"]), mask)]
+        if isinstance(self.style_encoder, StatisticsStyleEncoder):
+            return self.decoder.predict(self.style_encoder(features, mask))
+        return self.decoder.predict(self.style_encoder(self._scaled(features["relu4_1"])))
 
-    def prepare_style(self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0) -> Tensor:
-        """Style images of any size [N,3,H,W] in [0,1] -> as `predict` wants them; see `turn_style`."""
-        size = self.spec.style_image_size
-        return turn_style(images, size, degrees=degrees, scale=scale, whole=self.sees_whole_styles)
+    def check_sees_whole(self, what: str) -> None:
+        """Raise ValueError, which begins with `what` was given, unless the model `sees_whole_styles`."""
+        if not self.sees_whole_styles:
+            size = self.spec.style_image_size
+            raise ValueError(
+                f"{what}, but the architecture {self.spec.architecture!r} sees styles of {size} x {size} "
+                "pixels only: leave it out, cut a rectangle out of the style instead, or take a model of "
+                "architecture 'residual' or 'classic', which reads statistics of any part"
+            )
 
-    def predict(self, style: Tensor) -> list[Any]:
+    def prepare_style(
+        self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
+    ) -> Tensor:
+        """Style images of any size [N,3,H,W] in [0,1] -> as `predict` wants them; see `turn_style`.
+
+        size: their short side in pixels instead of style_image_size. Raises ValueError for one below 16, and
+        for any unless `sees_whole_styles`.
+        """
+        return self._turned(images, degrees, scale, size, "bicubic")
+
+    def prepare_mask(
+        self, masks: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
+    ) -> Tensor:
+        """Masks of style images [N,1,H,W] in [0,1], of their size -> of the size of `prepare_style`."""
+        self.check_sees_whole("got a style mask")
+        return self._turned(masks, degrees, scale, size, "bilinear")
+
+    def _turned(self, images: Tensor, degrees: float, scale: float, size: int | None, mode: Filter) -> Tensor:
+        if size is not None:
+            self.check_sees_whole(f"style_size is {size}")
+            if size < MIN_SIDE:
+                raise ValueError(f"style_size is {size} pixels, expected at least {MIN_SIDE}")
+        size = size or self.spec.style_image_size
+        return turn_style(images, size, degrees=degrees, scale=scale, whole=self.sees_whole_styles, mode=mode)
+
+    def predict(self, style: Tensor, mask: Tensor | None = None) -> list[Any]:
         """Style images [N,3,S,S] in [0,1], S = style_image_size, or of any size where `sees_whole_styles` ->
         parameters.
+
+        mask [N or 1,1,H,W] in [0,1], of the images' size: how much each pixel counts; statistics are pooled
+        with it, brought to the size of each layer's features by area. Raises ValueError for masks of another
+        shape, for empty ones, and for any unless `sees_whole_styles`.
         """
         size = self.spec.style_image_size
-        fixed = self.style_encoder is not None and not self.sees_whole_styles
-        if fixed and style.shape[2:] != (size, size):
+        if not self.sees_whole_styles and style.shape[2:] != (size, size):
             raise ValueError(
                 f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style"
             )
+        if mask is not None:
+            self.check_sees_whole("got a style mask")
+            check_mask(mask, style)
         with torch.no_grad():
             features = self.encoder.normalized(style)
-        return self.predict_from_features(features)
+        return self.predict_from_features(features, mask)
 
     def decode(self, features: Tensor, params: list[Any]) -> Tensor:
         """Encoded content [N,C,H/8,W/8] and parameters -> image [N,3,H,W], not clamped."""
         if self.style_encoder is None:
-            return self.decoder(match_statistics(features, *params[0]), None)
+            return self.decoder(match_style(features, params[0]), None)
         return self.decoder(features, params)
 
     def decode_regions(self, features: Tensor, params: Sequence[list[Any]], masks: Tensor) -> Tensor:
@@ -230,7 +225,7 @@ class StyleTransferModel(nn.Module):
         """
         if self.style_encoder is None:
             shares = F.interpolate(masks, size=features.shape[2:], mode="area")
-            matched = [match_statistics(features, *p[0]) for p in params]
+            matched = [match_style(features, p[0]) for p in params]
             blended = sum(x * share for x, share in zip(matched, shares.split(1, dim=1), strict=True))
             return self.decoder(blended, None)
         return self.decoder(features, list(zip(*params, strict=True)), masks)
@@ -240,10 +235,26 @@ class StyleTransferModel(nn.Module):
         return self.decode(self.encode(content), self.predict(style))
 
     @torch.inference_mode()
-    def predict_style(self, style: np.ndarray | Tensor) -> list[Any]:
-        """`predict` for a style of any size: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]."""
-        images = to_batch(style, "style").to(self.feature_rms.device)
-        return self.predict(self.prepare_style(images))
+    def predict_style(self, style: np.ndarray | Tensor, *, size: int | None = None) -> list[Any]:
+        """`predict` for a style of any size: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
+
+        size: as for `prepare_style`.
+        """
+        images = self.prepare_style(to_batch(style, "style"), size=size)
+        return self.predict(images.to(self.feature_rms.device))
+
+    def with_strength(self, params: list[Any], content: np.ndarray | Tensor, alpha: float) -> list[Any]:
+        """Parameters between those of the content's own style, at alpha 0, and `params`, at 1.
+
+        The classic model then decodes (1 - alpha) of the content's features and alpha of the stylized ones
+        (Huang & Belongie 2017, Eq. 14). The others' own style is what they predict from the content image.
+        """
+        if alpha == 1:
+            return params
+        if self.style_encoder is None:
+            return [p._replace(strength=p.strength * alpha) for p in params]
+        own = self.predict_style(content)
+        return interpolate_params(own, spread_params(params, len(own[0][0])), alpha)
 
     @torch.inference_mode()
     def apply_params(
@@ -294,16 +305,13 @@ class StyleTransferModel(nn.Module):
         [0,1].
 
         content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of
-        contents. alpha: 1 is the full style; below, the predicted parameters are interpolated with those
-        predicted from the content image itself. size: the content's short side in pixels, aspect kept; None
-        leaves it. The style is brought to the style encoder's size (`prepare_style`). Raises ValueError for
-        images below 16 pixels.
+        contents. alpha: 1 is the full style; below, see `with_strength`. size: the content's short side in
+        pixels, aspect kept; None leaves it. For the size of the style see `prepare_style`. Raises
+        ValueError for images below 16 pixels.
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (style)")
-        params = self.predict_style(style)
-        if alpha < 1:
-            params = interpolate_params(self.predict_style(content), params, alpha)
+        params = self.with_strength(self.predict_style(style), content, alpha)
         return self.apply_params(content, params, size=size)
 
     def save(

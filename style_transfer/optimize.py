@@ -186,7 +186,9 @@ class PixelOptimizer:
         beyond = (F.relu(x - 1).square() + F.relu(-x).square()).mean()
         loss = settings.content_weight * content + settings.style_weight * style + 100 * beyond
         if settings.tv_weight:
-            variation = (x[..., 1:] - x[..., :-1]).abs().mean() + (x[..., 1:, :] - x[..., :-1, :]).abs().mean()
+            variation = (x[..., 1:] - x[..., :-1]).abs().mean() + (
+                x[..., 1:, :] - x[..., :-1, :]
+            ).abs().mean()
             loss = loss + settings.tv_weight * variation
         return loss, content, style
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.images import to_uint8
+from ganmod.images import ImageError, to_uint8
 
 MIN_SIDE = 16
+Filter = Literal["bicubic", "bilinear"]
 SCALE_RANGE = (0.1, 10.0)  # of the strokes' width: beyond, a few pixels of the style fill the image
 
 
@@ -47,13 +49,30 @@ def from_batch(batch: Tensor, like: np.ndarray | Tensor) -> np.ndarray | Tensor:
     return (batch[0] if like.ndim == 3 and len(batch) == 1 else batch).to(like.device, like.dtype)
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
+def crop_style(image: np.ndarray, rectangle: Sequence[int]) -> np.ndarray:
+    """The part (x, y, width, height) of uint8 [H,W,3], in pixels from the left and the top, a copy.
+
+    Raises ImageError, which says the picture's size, for one below 16 pixels or beyond the picture.
+    """
+    x, y, width, height = rectangle
+    rows, columns = image.shape[:2]
+    inside = 0 <= x <= columns - width and 0 <= y <= rows - height
+    if not inside or min(width, height) < MIN_SIDE:
+        fault = "lies beyond the picture" if not inside else "is too small"
+        raise ImageError(
+            f"the rectangle {x},{y},{width},{height} (x, y, width, height) {fault}: the picture is {columns} "
+            f"wide and {rows} high, expected a part of it of at least {MIN_SIDE} x {MIN_SIDE} pixels"
+        )
+    return image[y : y + height, x : x + width].copy()
+
+
+def _resized(images: Tensor, size: int, mode: Filter = "bicubic") -> Tensor:
     height, width = images.shape[2:]
     scale = size / min(height, width)
     shape = [max(round(height * scale), size), max(round(width * scale), size)]
     if shape == [height, width]:
         return images
-    return F.interpolate(images, size=shape, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return F.interpolate(images, size=shape, mode=mode, antialias=True, align_corners=False).clamp(0, 1)
 
 
 def resize_content(images: Tensor, size: int | None) -> Tensor:
@@ -72,7 +91,13 @@ def prepare_style(images: Tensor, size: int) -> Tensor:
 
 
 def turn_style(
-    images: Tensor, size: int, *, degrees: float = 0.0, scale: float = 1.0, whole: bool = False
+    images: Tensor,
+    size: int,
+    *,
+    degrees: float = 0.0,
+    scale: float = 1.0,
+    whole: bool = False,
+    mode: Filter = "bicubic",
 ) -> Tensor:
     """Style images [N,3,H,W], short side resized to `size`, turned counter-clockwise and enlarged about their
     centre -> [N,3,size,size], or, with `whole`, [N,3,h,w] of their own aspect.
@@ -81,14 +106,14 @@ def turn_style(
     `size`, and cut beyond. The plane beyond the image is its mirror image, so no corner is black and strokes
     keep their width at every angle. (The square inscribed in the turned image, brought to `size`, widens
     strokes by up to 1.41; the parameters predicted from it are 3 to 8 times as far from those of a style
-    drawn at that angle.) Whole turns change nothing. Raises ValueError for angles that are not finite and
-    scales beyond SCALE_RANGE.
+    drawn at that angle.) Whole turns change nothing. mode: "bilinear" for masks [N,1,H,W], which must not
+    overshoot. Raises ValueError for angles that are not finite and scales beyond SCALE_RANGE.
     """
     check_turn(degrees, scale)
     degrees = degrees % 360
     if degrees == 0 and scale == 1:
-        return _resized(images, size) if whole else prepare_style(images, size)
-    images = _resized(images, max(round(size * scale), MIN_SIDE if whole else 1))
+        return _resized(images, size, mode) if whole else prepare_style(images, size)
+    images = _resized(images, max(round(size * scale), MIN_SIDE if whole else 1), mode)
     height, width = images.shape[2:]
     # Where the result's centre lies: half a pixel off the image's where sides are odd, as in prepare_style.
     rows, columns = (min(side, 2 * size) for side in (height, width)) if whole else (size, size)
@@ -105,7 +130,7 @@ def turn_style(
     source_down = math.sin(turn) * right + math.cos(turn) * down + (height - rows) // 2 + rows / 2
     places = torch.stack([source_right * 2 / width - 1, source_down * 2 / height - 1], dim=-1)
     places = places.expand(len(images), *places.shape)  # [N,rows,columns,2]
-    turned = F.grid_sample(images, places, mode="bicubic", padding_mode="reflection", align_corners=False)
+    turned = F.grid_sample(images, places, mode=mode, padding_mode="reflection", align_corners=False)
     return turned.clamp(0, 1)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
-from ganmod.modulation.statistics import Statistics, mean_variance
+from ganmod.modulation.statistics import Statistics, mean_variance, weighted_mean_variance
+from style_transfer.masks import pooled_mask
 from style_transfer.staged_decoder import StagedDecoder, apply_modulated
 
 BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
@@ -23,6 +24,8 @@ NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder
 
 class StatisticsStyleEncoder(nn.Module):
     """Features {layer: [N,C,h,w]} of style images of any size -> style descriptor W [N,D,d,d].
+
+    mask [N or 1,1,H,W] in [0,1], of the images' size: how much each pixel of the style counts.
 
     What it reads is what the style losses compare: mean and deviation of every channel at every layer; and,
     beyond that, the covariances of a few learned combinations of each layer's channels. A multilayer
@@ -36,7 +39,9 @@ class StatisticsStyleEncoder(nn.Module):
         self.shape = (style_dim, descriptor_size, descriptor_size)
         self.register_buffer("center", torch.zeros(2 * sum(widths)))  # of means, then of deviations
         self.register_buffer("spread", torch.ones(2 * sum(widths)))
-        self.projections = nn.ModuleList(EqualizedLinear(width, NUM_PROJECTED) for width in widths)
+        self.projections = nn.ModuleList(
+            EqualizedLinear(width, NUM_PROJECTED, bias=False) for width in widths
+        )
         self.widths = tuple(widths)
         num_pairs = NUM_PROJECTED * (NUM_PROJECTED + 1) // 2
         sizes = [2 * sum(widths) + num_pairs * len(widths), hidden, hidden, math.prod(self.shape)]
@@ -46,9 +51,12 @@ class StatisticsStyleEncoder(nn.Module):
         self.register_buffer("pairs", torch.stack([rows, columns]), persistent=False)
 
     @staticmethod
-    def statistics(features: Mapping[str, Tensor]) -> Tensor:
+    def statistics(features: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
         """Means of all channels of all layers, then their deviations: [N, 2 * sum of widths]."""
-        found = [mean_variance(x) for x in features.values()]
+        found = [
+            mean_variance(x) if mask is None else weighted_mean_variance(x, pooled_mask(mask, x))
+            for x in features.values()
+        ]
         means = [mean.flatten(1) for mean, _ in found]
         return torch.cat(means + [(var + 1e-5).sqrt().flatten(1) for _, var in found], dim=1)
 
@@ -59,17 +67,23 @@ class StatisticsStyleEncoder(nn.Module):
         self.center.copy_(statistics.mean(dim=0))
         self.spread.copy_(statistics.std(dim=0) + 0.1 * statistics.std(dim=0).mean())
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        statistics = self.statistics(features)
+    def forward(self, features: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+        statistics = self.statistics(features, mask)
         read = [(statistics - self.center) / self.spread]
         deviations = self.center[sum(self.widths) :].split(self.widths)  # one [C] per layer
         for projection, x, deviation in zip(self.projections, features.values(), deviations, strict=True):
             scaled = widen(x.flatten(2)) / (deviation[:, None] + 0.1)  # [N,C,P]
             # Projected before the products, which then are few: [N,k,P]
             linear = cast(EqualizedLinear, projection)
-            projected = torch.matmul(linear.weight * linear.gain, scaled)
-            projected = projected - projected.mean(dim=2, keepdim=True)
-            covariance = projected @ projected.transpose(1, 2) / projected.shape[2]
+            projected = torch.matmul(linear.weight * linear.gain, scaled)  # no bias: it would cancel
+            if mask is None:
+                projected = projected - projected.mean(dim=2, keepdim=True)
+                covariance = projected @ projected.transpose(1, 2) / projected.shape[2]
+            else:
+                weights = pooled_mask(mask, x).flatten(2).to(projected.dtype)  # [N,1,P]
+                shares = weights / weights.sum(dim=2, keepdim=True)
+                projected = projected - (projected * shares).sum(dim=2, keepdim=True)
+                covariance = (projected * shares) @ projected.transpose(1, 2)
             read.append(covariance[:, self.pairs[0], self.pairs[1]])
         x = torch.cat(read, dim=1)
         for layer in self.layers[:-1]:
@@ -126,7 +140,9 @@ class ResidualDecoder(StagedDecoder):
     ) -> None:
         super().__init__()
 
-        def layer(i: int, o: int, kernel_size: int = 3, *, up: bool = False, last: bool = False) -> ModulatedConv2d:
+        def layer(
+            i: int, o: int, kernel_size: int = 3, *, up: bool = False, last: bool = False
+        ) -> ModulatedConv2d:
             resample = BilinearUpsample() if up else None
             conv = StaticConv2d(i, o, kernel_size, padding_mode="reflect", resample=resample)
             chosen = create_modulation(modulation, i, style, modulation_options)

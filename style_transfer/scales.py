@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ganmod.modulation.base import check_modulate_with
-from ganmod.modulation.functional import match_statistics
 from ganmod.modulation.statistics import Statistics
+from style_transfer.classic import match_style
 from style_transfer.model import StyleTransferModel
 
 _CLASSIC_EPS = 1e-5
@@ -53,5 +53,5 @@ def decode_stage(
         assert statistics is not None
         unbiased = statistics.var * (pixels / (pixels - 1))
         own = statistics.mean, (unbiased + _CLASSIC_EPS).sqrt()
-        x = match_statistics(x, *params[0], content_mean_std=own)
+        x = match_style(x, params[0], content_mean_std=own)
     return model.decoder.run_stage(stage, x, None)

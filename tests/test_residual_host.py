@@ -49,7 +49,9 @@ def test_what_it_reads_beyond_them_are_covariances(encoder: StatisticsStyleEncod
     for layer, (projection, x) in enumerate(zip(encoder.projections, given.values(), strict=True)):
         weight = projection.weight * projection.gain  # type: ignore[operator]
         for sample in range(2):
-            projected = weight @ (x[sample].flatten(1) / 0.1)  # uncalibrated: centre 0, so all are / (0 + 0.1)
+            projected = weight @ (
+                x[sample].flatten(1) / 0.1
+            )  # uncalibrated: centre 0, so all are / (0 + 0.1)
             covariance = torch.cov(projected, correction=0)
             torch.testing.assert_close(found[sample, layer], covariance[rows, columns])
 

@@ -13,6 +13,7 @@ from ganmod.images import IMAGE_SUFFIXES, list_images, make_grid, read_image, re
 
 GRID_CELL = 256
 GRID_LIMIT = 12
+TOGETHER = ("grid.png", "sheet.jpg")  # what is written beside several results
 
 
 def results_names(source: Path) -> dict[Path, str]:
@@ -35,17 +36,30 @@ def check_out(out: Path, *inputs: Path, several: bool) -> None:
 
     inputs: files and folders that are read.
     """
+    refuse_inputs(out, *inputs)
     if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
         raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
     if several and out.is_file():
         raise click.UsageError(f"--out {out} is a file, but several results need a folder")
     if several and out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
         raise click.UsageError(f"--out {out} is named as a file, but several results need a folder")
+    for file in inputs:
+        if several and file.name in TOGETHER and file.resolve().parent == out.resolve():
+            raise click.UsageError(f"--out {out} would overwrite {file}, which is read: give another folder")
     for folder in inputs:
         if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
             raise click.UsageError(
                 f"--out {out} lies inside {folder}, whose images are read again in the next run: "
                 "give a folder elsewhere"
+            )
+
+
+def refuse_inputs(out: Path, *inputs: Path) -> None:
+    """click.UsageError where --out is one of the files that are read, by whatever links."""
+    for file in inputs:
+        if file.is_file() and out.exists() and out.samefile(file):
+            raise click.UsageError(
+                f"--out {out} is {file}, which is read and would be overwritten: give another name"
             )
 
 

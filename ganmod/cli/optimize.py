@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from ganmod.atomic_write import atomic_write
 from ganmod.cli.common_options import device_option
+from ganmod.cli.image_pairs import refuse_inputs
 from ganmod.cli.option_checks import check_device
+from ganmod.devices import find_device
 from ganmod.features import load_features
 from ganmod.images import read_image, to_tensor, to_uint8, write_image
 from ganmod.restricted_unpickle import read_tensors_pickle
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
-from training.distributed import chosen_device
 
 FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -25,7 +26,9 @@ FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("content", type=FILES)
 @click.argument("style", type=FILES)
-@click.option("-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Image file.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Image file."
+)
 @click.option(
     "--size", type=click.IntRange(MIN_SIDE), help="Short side of the result in pixels; none: as the content."
 )
@@ -42,7 +45,9 @@ FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--content-weight", type=click.FloatRange(0), default=1.0, show_default=True)
 @click.option("--style-weight", type=click.FloatRange(0), default=3.0, show_default=True)
-@click.option("--tv-weight", type=click.FloatRange(0), default=0.0, show_default=True, help="Total variation.")
+@click.option(
+    "--tv-weight", type=click.FloatRange(0), default=0.0, show_default=True, help="Total variation."
+)
 @click.option("--steps", type=click.IntRange(1), default=250, show_default=True, help="At each size.")
 @click.option(
     "--sizes",
@@ -94,8 +99,7 @@ def optimize(
     The picture is written as it goes. One that was stopped goes on when the same line is run again: its state
     lies beside it until it is done.
     """
-    if out.resolve() in (content.resolve(), style.resolve()):
-        raise click.UsageError(f"--out {out} is one of the inputs: name another file")
+    refuse_inputs(out, content, style)
     check_device(device)
     settings = OptimizeSettings(
         style_loss=style_loss,
@@ -108,10 +112,12 @@ def optimize(
         start=start,
         seed=seed,
     )
-    place = chosen_device(device)
+    place = find_device(device)
     network = load_features(loss_network, path=feature_weights).to(place)
     photo = resize_content(to_tensor(read_image(content))[None], size).to(place)
-    painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:])).to(place)
+    painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:])).to(
+        place
+    )
     run = PixelOptimizer(photo, painting, network, settings)
     state_file = out.with_name(f".{out.name}.state")
     if state_file.exists():
@@ -130,7 +136,9 @@ def optimize(
     write_image(out, to_uint8(image[0].float().cpu()))
     state_file.unlink(missing_ok=True)
     if step is not None:
-        click.echo(f"wrote {out}: content loss {step.content:.4f}, style loss {step.style:.4f} in {loss_network}")
+        click.echo(
+            f"wrote {out}: content loss {step.content:.4f}, style loss {step.style:.4f} in {loss_network}"
+        )
     else:
         click.echo(f"wrote {out}")
 

@@ -31,19 +31,13 @@ def import_plugins(names: Iterable[str]) -> None:
 
 
 def check_device(name: str) -> None:
-    """click.UsageError unless torch has the device `name`: auto, cpu, cuda, cuda:N or another of torch's."""
-    import torch
+    """click.UsageError unless torch has the device: auto, cpu, cuda, cuda:N, mps or another of torch's."""
+    from ganmod.devices import find_device
 
-    if name == "auto":
-        return
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise click.UsageError(
-            f"--device {name}: no such device, expected auto, cpu, cuda or cuda:N"
-        ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise click.UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} GPUs here, try cpu")
+        find_device(name)
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
 
 
 def refuse_given(names: Collection[str], reason: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ganmod.cli.image_pairs import results_names
+from ganmod.cli.style_parts import WHOLE, StylePart
 from ganmod.images import ImageError, read_image
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks
@@ -79,6 +80,7 @@ class StylePlan:
     weights: tuple[float, ...] | None = None
     at: tuple[tuple[tuple[int, ...], Path], ...] = ()
     masks: Tensor | None = field(default=None, repr=False)
+    parts: tuple[StylePart, ...] = ()  # one per file
 
     @property
     def picture(self) -> Path:
@@ -88,25 +90,45 @@ class StylePlan:
     def files(self) -> tuple[Path, ...]:
         return (*self.styles, *(path for _, path in self.at))
 
-    def load(self, model: StyleTransferModel, controls: Controls) -> ControlledStyle:
-        """Read the styles and predict them; ImageError, which names the file, for one that cannot be used."""
+    def images(self) -> list[np.ndarray]:
+        """The styles, each cut as its part says; ImageError, which names the file, for one of no use."""
+        parts = self.parts or (WHOLE,) * len(self.files)
+        return [part.cut(read_usable(path), path) for path, part in zip(self.files, parts, strict=True)]
+
+    def load(
+        self, model: StyleTransferModel, controls: Controls, *, style_size: int | None = None
+    ) -> ControlledStyle:
+        """Read the styles and predict them; ImageError, which names the file, for one that cannot be used.
+
+        Raises ValueError for masks and a style_size that the model does not take.
+        """
+        images = self.images()
+        masks = [part.read_mask(image) for part, image in zip(self.parts, images, strict=False)]
         return ControlledStyle(
             model,
-            [read_usable(path) for path in self.styles],
+            images[: len(self.styles)],
             weights=self.weights,
-            style_at={scales: read_usable(path) for scales, path in self.at},
+            style_at={
+                scales: image for (scales, _), image in zip(self.at, images[len(self.styles) :], strict=True)
+            },
             masks=self.masks,
+            style_masks=masks,
+            style_size=style_size,
             controls=controls,
         )
 
 
 def style_plans(
-    styles: Sequence[WeightedPath], at: Sequence[tuple[tuple[int, ...], Path]], masks: Sequence[Path]
+    styles: Sequence[WeightedPath],
+    at: Sequence[tuple[tuple[int, ...], Path]],
+    masks: Sequence[Path],
+    parts: Sequence[StylePart] = (),
 ) -> list[StylePlan]:
     """What to stylise with: one plan per image of a folder, otherwise a single one.
 
-    Says on stderr how weights are normalised and which mask goes to which style. Raises click.UsageError for
-    combinations that say nothing.
+    parts: of each of `styles` and then of `at`, from `style_parts`; none: they are whole. Says on stderr how
+    weights are normalised and which mask goes to which style. Raises click.UsageError for combinations that
+    say nothing.
     """
     if not styles and not at:
         raise click.UsageError("Missing argument 'STYLE': expected an image, a folder, or --style-at")
@@ -130,17 +152,20 @@ def style_plans(
     if folders and masks:
         raise click.UsageError(f"--mask needs one STYLE per region, got the folder {folders[0]}: name images")
     if folders:
-        return [StylePlan(name, (file,), at=tuple(at)) for file, name in results_names(folders[0]).items()]
+        return [
+            StylePlan(name, (file,), at=tuple(at), parts=tuple(parts))
+            for file, name in results_names(folders[0]).items()
+        ]
 
     paths = tuple(style.path for style in styles)
     name = "+".join(dict.fromkeys(path.stem for path in (*paths, *(path for _, path in at))))
     if masks:
         shares = _read_masks(masks, paths)
-        return [StylePlan(name, paths, masks=shares)]
+        return [StylePlan(name, paths, masks=shares, parts=tuple(parts))]
     if (len(paths) > 1 or weighted) and abs(sum(given) - 1) > 1e-6:
         used = ", ".join(f"{path.name} {w:.3g}" for path, w in zip(paths, weights, strict=True))
         click.echo(f"weights, normalised to sum 1: {used}", err=True)
-    return [StylePlan(name, paths, weights=weights if paths else None, at=tuple(at))]
+    return [StylePlan(name, paths, weights=weights if paths else None, at=tuple(at), parts=tuple(parts))]
 
 
 def _read_masks(masks: Sequence[Path], styles: Sequence[Path]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.cli.style_arguments import StylePlan, read_usable
-from ganmod.images import ImageError, make_grid, read_image, resize_short_side, write_image
+from ganmod.images import ImageError, make_grid, resize_short_side, write_image
 from metrics.report import Report
 from style_transfer.controls import Controls
 from style_transfer.model import StyleTransferModel
@@ -80,6 +80,7 @@ def write_sheet(
     *,
     controls: Controls,
     size: int | None,
+    style_size: int | None = None,
     stylize: Callable[[Tensor, list[Any]], Tensor] | None = None,
 ) -> list[ImageError]:
     """Write SHEET and PAGE into the folder `out` -> what is wrong with the images that were left out.
@@ -107,7 +108,7 @@ def write_sheet(
     by_plan: list[tuple[StylePlan, dict[Path, list[np.ndarray]]]] = []
     for plan in plans:
         try:
-            loaded = [plan.load(model, changed) for _, changed in sweep.over(controls)]
+            loaded = [plan.load(model, changed, style_size=style_size) for _, changed in sweep.over(controls)]
         except ImageError as error:
             unusable.append(error)
             bar.update(len(images) * len(labels))
@@ -130,7 +131,7 @@ def write_sheet(
     for file in images:
         report.heading(contents[file])
         for plan, results in by_plan:
-            style = read_image(plan.picture) if plan.picture.exists() else None
+            style = plan.images()[0] if plan.picture.exists() else None
             row: list[np.ndarray | None] = [shown[file], style, *results[file]]
             rows.append(row)
             grid = make_grid([row], column_labels=columns, cell_size=shown[file].shape[:2])

@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 import style_transfer
 from ganmod.cli.common_options import device_option, plugin_option
-from ganmod.cli.image_pairs import check_out, results_names, write_grid
+from ganmod.cli.image_pairs import check_out, refuse_inputs, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins
 from ganmod.cli.style_arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
+from ganmod.cli.style_parts import Rectangle, style_part_options, style_parts
 from ganmod.cli.style_sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
 from ganmod.cli.stylize_video import (
     ClipOptions,
@@ -23,6 +24,7 @@ from ganmod.cli.stylize_video import (
     first_image,
     stylize_clip,
 )
+from ganmod.devices import find_device
 from ganmod.images import ImageError, write_image
 from style_transfer.controls import Controls, PreserveColor
 from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
@@ -85,9 +87,10 @@ from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
     type=click.IntRange(MIN_SIDE),
     help="Short side of the result in pixels; none: as the content.",
 )
-@device_option("cpu")
+@device_option()
 @click.option("--skip-existing", is_flag=True, help="Leave out results that are there already.")
 @plugin_option
+@style_part_options
 @clip_options
 def stylize(
     content: Path,
@@ -105,6 +108,9 @@ def stylize(
     device: str,
     skip_existing: bool,
     plugin: tuple[str, ...],
+    style_crop: tuple[Rectangle, ...],
+    style_mask: tuple[Path, ...],
+    style_size: int | None,
     tile: str | None,
     interpolate_styles: tuple[Path, Path] | None,
     seconds: float | None,
@@ -133,9 +139,19 @@ def stylize(
     }
     rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     given = [s.path for s in style]
+    ends = interpolate_styles or ()
+    folder = any(path.is_dir() for path in given)
+    parts = style_parts(style_crop, style_mask, len(ends or given) + len(style_at), folder=folder)
+    inputs = [content, *given, *ends, *(path for _, path in style_at), *mask, *style_mask]
     if check_clip_options(content, given, out, clip, for_images=for_images, style_at=bool(style_at)):
-        mixtures = [[WeightedPath(path, None)] for path in interpolate_styles or ()] or [[*style]]
-        ends = [plan for mixture in mixtures for plan in style_plans(mixture, style_at, ())]
+        if ends:
+            mixed = zip(ends, parts, strict=True)
+            plans = [
+                plan for end, part in mixed for plan in style_plans([WeightedPath(end, None)], (), (), [part])
+            ]
+        else:
+            plans = style_plans(style, style_at, (), parts)
+        refuse_inputs(out, *inputs)
         check_device(device)
         import_plugins(plugin)
         if rank > 0:
@@ -143,17 +159,17 @@ def stylize(
         if skip_existing and out.exists():
             click.echo(f"{out} was there")
             return
-        network = style_transfer.load(model).to(device)
+        network = style_transfer.load(model).to(find_device(device))
         still = first_image(content)  # with --alpha, its share counts for the whole clip
-        params = [end.load(network, controls).params(still)[0] for end in ends]
+        styles = [plan.load(network, controls, style_size=style_size) for plan in plans]
+        params = [end.params(still)[0] for end in styles]
         stylize_clip(network, content, params, out, size=size, options=clip)
         return
     if tile is not None and mask:
         raise click.UsageError("--tile and --mask: an image with masks is stylised whole, leave one out")
     contents = results_names(content)
-    plans = style_plans(style, style_at, mask)
-    several = content.is_dir() or len(plans) > 1 or any(given.path.is_dir() for given in style)
-    inputs = (content, *(given.path for given in style))
+    plans = style_plans(style, style_at, mask, parts)
+    several = content.is_dir() or len(plans) > 1 or folder
     check_out(out, *inputs, several=several or sheet is not None)
     check_device(device)
     import_plugins(plugin)
@@ -162,11 +178,19 @@ def stylize(
     if sheet is not None and skip_existing and (out / PAGE).exists():
         click.echo(f"{out / PAGE} was there")
         return
-    network = style_transfer.load(model).to(device)
+    network = style_transfer.load(model).to(find_device(device))
     if sheet is not None:
         tiles = by_tiles(network, tile)
         left_out = write_sheet(
-            out, network, contents, plans, sheet, controls=controls, size=size, stylize=tiles
+            out,
+            network,
+            contents,
+            plans,
+            sheet,
+            controls=controls,
+            size=size,
+            style_size=style_size,
+            stylize=tiles,
         )
         click.echo(f"wrote {out / SHEET} and {out / PAGE}")
         _report(left_out)
@@ -178,7 +202,7 @@ def stylize(
     bar = tqdm(total=len(contents) * len(mine), unit="img", disable=None if several else True)
     for plan in mine:
         try:
-            styles = plan.load(network, controls)
+            loaded = plan.load(network, controls, style_size=style_size)
         except ImageError as error:
             unusable[plan.picture] = error
             bar.update(len(contents))
@@ -192,7 +216,7 @@ def stylize(
                 num_kept += 1
                 continue
             try:
-                result = styles.apply(read_usable(content_file), size=size, stylize=by_tiles(network, tile))
+                result = loaded.apply(read_usable(content_file), size=size, stylize=by_tiles(network, tile))
             except ImageError as error:
                 fits = str(content_file) in str(error)  # a mask of another aspect does not know the content
                 unusable[content_file] = error if fits else ImageError(f"{content_file}: {error}")

@@ -11,8 +11,9 @@ from tqdm import tqdm
 from ganmod.animation import check_animation, write_animation
 from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.generator_options import MODEL, Ranges
-from ganmod.cli.image_pairs import check_out, results_names, write_grid
+from ganmod.cli.image_pairs import check_out, refuse_inputs, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
+from ganmod.devices import find_device
 from ganmod.images import read_image, write_image
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, seed_codes, translate, walk_codes
@@ -40,7 +41,7 @@ IMAGES = click.Path(exists=True, path_type=Path)
 @click.option("--interpolate", is_flag=True, help="Walk from style to style, all sources side by side.")
 @click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), default=30.0, show_default=True)
-@device_option("cpu")
+@device_option()
 @plugin_option
 def translate_command(
     model: Path,
@@ -64,18 +65,20 @@ def translate_command(
     if not interpolate:
         refuse_given(["frames_per_step", "fps"], "is for --interpolate")
     several = source.is_dir() or (reference is not None and reference.is_dir()) or len(latent or ()) > 1
+    given = [path for path in (model, source, reference) if path is not None]
     if interpolate:
+        refuse_inputs(out, *given)
         try:
             check_animation(out)
         except ValueError as error:
             raise click.UsageError(f"--out: {error}") from error
     else:
-        check_out(out, *(path for path in (source, reference) if path is not None), several=several)
+        check_out(out, *given, several=several)
     check_device(device)
     import_plugins(plugin)
     networks = load_starganv2(model)
     for network in networks:
-        network.to(device)
+        network.to(find_device(device))
     sources = results_names(source)
     if reference is not None:
         styles = results_names(reference)

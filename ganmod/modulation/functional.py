@@ -9,16 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
-from ganmod.modulation.statistics import Statistics, instance_norm, mean_variance
+from ganmod.modulation.statistics import (
+    Statistics,
+    instance_norm,
+    mean_variance,
+    weighted_mean_variance,
+)
 
 Normalize = Literal["instance", "none", "demod"]
 
 
-def mean_std(x: Tensor, *, eps: float = 1e-5, unbiased: bool = False) -> tuple[Tensor, Tensor]:
+def mean_std(
+    x: Tensor, *, eps: float = 1e-5, unbiased: bool = False, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Spatial mean and sqrt(var + eps) of x [N,C,H,W] -> two [N,C,1,1], in float32 or wider.
 
     `unbiased` is the convention of the AdaIN authors' code; losses and layers here use the biased variance.
+    weights [N or 1,1,H,W] >= 0: by which the pixels count, their sum above 0.
     """
+    if weights is not None:
+        mean, var = weighted_mean_variance(x, weights)
+        if unbiased:
+            # As many equal weights: their number for weights of 0 and 1. One pixel alone deviates by nothing.
+            wide = weights.to(var.dtype)
+            count = wide.sum(dim=(2, 3), keepdim=True).square() / wide.square().sum(dim=(2, 3), keepdim=True)
+            var = var * (count / (count - 1).clamp_min(1e-4))
+        return mean, (var + eps).sqrt()
     mean, var = mean_variance(x)
     if unbiased:
         pixels = x.shape[2] * x.shape[3]

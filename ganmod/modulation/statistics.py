@@ -64,6 +64,15 @@ def mean_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     return _MeanVariance.apply(x)
 
 
+def weighted_mean_variance(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """`mean_variance` of x [N,C,H,W] where pixels count by weights [N or 1,1,H,W] >= 0, their sum above 0."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    shares = weights.to(wide.dtype)
+    shares = shares / shares.sum(dim=(2, 3), keepdim=True)
+    mean = (wide * shares).sum(dim=(2, 3), keepdim=True)
+    return mean, ((wide - mean).square() * shares).sum(dim=(2, 3), keepdim=True)
+
+
 class _MeanVariance(torch.autograd.Function):
     """Forward, torch.var_mean takes several times as long on a CPU; backward, autograd passes five times.
 

@@ -1,0 +1,117 @@
+"""The options of `ganmod stylize` that say which part of a style counts, and at what size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+
+from ganmod.images import ImageError, read_image
+from style_transfer.masks import style_mask
+from style_transfer.prepare import MIN_SIDE, crop_style
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels of the style's file
+
+
+class RectangleArgument(click.ParamType):
+    """X,Y,W,H -> Rectangle."""
+
+    name = "rectangle"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rectangle:
+        if isinstance(value, tuple):
+            return value  # type: ignore[return-value]
+        try:
+            x, y, width, height = (int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r}: expected X,Y,W,H in pixels, such as 100,50,400,300", param, ctx)
+        return x, y, width, height
+
+
+STYLE_PART_OPTIONS = (
+    click.option(
+        "--style-crop",
+        multiple=True,
+        type=RectangleArgument(),
+        metavar="X,Y,W,H",
+        help="Cut this rectangle, in pixels of its file, out of STYLE first; one per STYLE, or one for all.",
+    ),
+    click.option(
+        "--style-mask",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Grey picture over STYLE, or over what is cut out of it: only the white counts; one per STYLE, or "
+        "one for all. For models that read statistics.",
+    ),
+    click.option(
+        "--style-size",
+        type=click.IntRange(MIN_SIDE),
+        help="Short side in pixels to which styles are brought; none: the model's. Larger ones give wider "
+        "strokes, by less than in proportion. For models that read statistics.",
+    ),
+)
+
+
+def style_part_options(command: Command) -> Command:
+    """--style-crop, --style-mask and --style-size."""
+    for option in reversed(STYLE_PART_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True)
+class StylePart:
+    """What counts of one style's file: a rectangle of it, and of that what is white in a mask."""
+
+    crop: Rectangle | None = None
+    mask: Path | None = None
+
+    def cut(self, image: np.ndarray, path: Path) -> np.ndarray:
+        """The rectangle of uint8 [H,W,3]; ImageError, which names the file, where it does not fit."""
+        if self.crop is None:
+            return image
+        try:
+            return crop_style(image, self.crop)
+        except ImageError as error:
+            raise ImageError(f"--style-crop of {path}: {error}") from error
+
+    def read_mask(self, image: np.ndarray) -> np.ndarray | None:
+        """The mask of a style that is cut already, uint8 [H,W,3]; ImageError, which names it, if unfit."""
+        if self.mask is None:
+            return None
+        mask = read_image(self.mask)
+        try:
+            style_mask(mask, *image.shape[:2])
+        except ImageError as error:
+            raise ImageError(f"--style-mask {self.mask}: {error}") from error
+        return mask
+
+
+WHOLE = StylePart()
+
+
+def style_parts(
+    crops: Sequence[Rectangle], masks: Sequence[Path], num_styles: int, *, folder: bool = False
+) -> list[StylePart]:
+    """The part of each of `num_styles` styles, as they stand on the command line, --style-at last.
+
+    folder: the one style is a folder, to each of whose images the part applies. Raises click.UsageError for
+    another number of rectangles or masks than one, or one per style.
+    """
+    for option, given in (("--style-crop", crops), ("--style-mask", masks)):
+        if len(given) not in (0, 1, num_styles):
+            of = "a folder" if folder else f"{num_styles} style{'s' if num_styles > 1 else ''}"
+            expected = "one for all its images" if folder else "one per style in their order, or one for all"
+            raise click.UsageError(f"{option}: got {len(given)} for {of}, expected {expected}")
+    return [
+        StylePart(
+            crops[i % len(crops)] if crops else None,
+            masks[i % len(masks)] if masks else None,
+        )
+        for i in range(num_styles)
+    ]

@@ -1,0 +1,29 @@
+"""The device of a name, for work that runs wherever torch does: CUDA GPUs, Apple's (mps), CPUs."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def find_device(name: str) -> torch.device:
+    """auto, cpu, cuda, cuda:N or mps -> the device; ValueError, which says what to give, for another.
+
+    auto: the first of cuda, mps and cpu that torch has. cuda: the GPU of this process under torchrun.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name}: no such device, expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count()
+        if device.index is None:
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if device.index >= count:
+            raise ValueError(f"device {name}: torch sees {count} GPUs here, try auto or cpu")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device {name}: torch sees no Apple GPU here, try auto or cpu")
+    return device
