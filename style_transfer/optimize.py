@@ -7,6 +7,7 @@ stylized = step.image
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -32,10 +33,10 @@ class OptimizeSettings:
 
     style_loss: mean_std, gram or shifted_gram, of features divided by their RMS. steps: at each size. sizes:
     how many, each half the next one (coarse to fine), none with a short side below COARSEST. algorithm: Adam
-    with a rate of `lr` that falls to 0 in a straight line, or L-BFGS, for which a step is one iteration with a
-    line search. until_gain: with a number, the last size goes on in rounds of 100 steps until a round lowers
-    the best loss by less than this share, 1,000 steps at most; Adam then keeps its rate. Values beyond 0 and 1
-    cost their squared distance, times 100.
+    with a rate of `lr` that falls to 0 in a straight line, or L-BFGS, for which a step is one iteration with
+    a line search. until_gain: with a number, the last size goes on in rounds of 100 steps until a round
+    lowers the best loss by less than this share, 1,000 steps at most; Adam then keeps its rate. Values beyond
+    0 and 1 cost their squared distance, times 100.
     """
 
     style_loss: str = "mean_std"
@@ -77,7 +78,9 @@ class OptimizeStep(NamedTuple):
 
 
 class PixelOptimizer:
-    """An optimisation as an iterator over its steps; `state()` and `load_state` carry it over an interruption."""
+    """An optimisation as an iterator over its steps; `state()` and `load_state` carry it over an
+    interruption.
+    """
 
     def __init__(
         self, content: Tensor, style: Tensor, network: VGGFeatures, settings: OptimizeSettings | None = None
@@ -210,7 +213,7 @@ class PixelOptimizer:
         loss, content, style = seen[0]
         if not math.isfinite(loss):
             raise ValueError(
-                f"the loss is {loss} at step {self.done}: lower lr ({settings.lr}) or the weights, or take Adam"
+                f"the loss is {loss} at step {self.done}: lower lr ({settings.lr}) or the weights"
             )
         self.best = min(self.best, loss) if self.in_size else loss
         self.done, self.in_size = self.done + 1, self.in_size + 1
@@ -227,11 +230,8 @@ def optimize_pixels(
     network: in whose features the losses are measured. Raises ValueError for images below 16 pixels and for a
     loss that is not finite.
     """
-    step = None
-    for step in PixelOptimizer(content, style, network, settings):
-        pass
-    assert step is not None  # steps is at least 1
-    return step.image
+    (last,) = collections.deque(PixelOptimizer(content, style, network, settings), maxlen=1)
+    return last.image
 
 
 def _reduced(image: Tensor, factor: int) -> Tensor:

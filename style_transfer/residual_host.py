@@ -1,9 +1,10 @@
-"""The residual host: a small learned content encoder, modulated residual blocks at a quarter of the size, and a
-style encoder that reads statistics, so that style images of any size and aspect count as a whole.
+"""The residual host: a small learned content encoder, modulated residual blocks at a quarter of the size, and
+a style encoder that reads statistics, so that style images of any size and aspect count as a whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -45,7 +46,7 @@ class StatisticsStyleEncoder(nn.Module):
         self.widths = tuple(widths)
         num_pairs = NUM_PROJECTED * (NUM_PROJECTED + 1) // 2
         sizes = [2 * sum(widths) + num_pairs * len(widths), hidden, hidden, math.prod(self.shape)]
-        self.layers = nn.ModuleList(EqualizedLinear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(EqualizedLinear(i, o) for i, o in itertools.pairwise(sizes))
         self.activation = ScaledReLU(0.2)
         rows, columns = torch.triu_indices(NUM_PROJECTED, NUM_PROJECTED)
         self.register_buffer("pairs", torch.stack([rows, columns]), persistent=False)
@@ -125,8 +126,9 @@ class ResidualDecoder(StagedDecoder):
     """Encoded content [N,C+48,H/4,W/4] -> image [N,3,H,W]: residual blocks at a quarter of the size, then two
     modulated convolutions that double it, then one to RGB, which sees the content's pixels, too.
 
-    A block is x <- x + conv(modulated conv(x)), the second convolution small at the beginning. Where a stage doubles the size, its input is
-    modulated before it is enlarged (bilinear), so that its statistics are those of the stage before's output.
+    A block is x <- x + conv(modulated conv(x)), the second convolution small at the beginning. Where a stage
+    doubles the size, its input is modulated before it is enlarged (bilinear), so that its statistics are
+    those of the stage before's output.
     """
 
     def __init__(

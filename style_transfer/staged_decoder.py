@@ -1,8 +1,8 @@
 """What decoders have in common: stages, each of which sees the whole image through statistics alone.
 
-A stage begins with a modulated convolution, whose normalisation is the only place where a pixel depends on all
-others. Given the mean and variance of a stage's whole input, a tile of it gives a tile of its output: so tiles
-and clips run a decoder stage by stage, and masks and parameters of several styles go in stage by stage.
+A stage begins with a modulated convolution, whose normalisation is the only place where a pixel depends on
+all others. Given the mean and variance of a stage's whole input, a tile of it gives a tile of its output: so
+tiles and clips run a decoder stage by stage, and masks and parameters of several styles go in stage by stage.
 """
 
 from __future__ import annotations

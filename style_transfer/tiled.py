@@ -1,9 +1,10 @@
 """Images of any size in little memory, exactly: tiles that overlap, and statistics of the whole image.
 
-One sweep over the tiles for the encoder, then one for each of the decoder's stages. Each writes its output for the whole
-image and measures the statistics that the next one's normalisation needs, so that no tile is computed twice
-but for its margin, which is as wide as the sweep's receptive field. Padding mirrors at the image's own border
-only. What is kept is small against what a layer works on: at most the outputs of two scales.
+One sweep over the tiles for the encoder, then one for each of the decoder's stages. Each writes its output
+for the whole image and measures the statistics that the next one's normalisation needs, so that no tile is
+computed twice but for its margin, which is as wide as the sweep's receptive field. Padding mirrors at the
+image's own border only. What is kept is small against what a layer works on: at most the outputs of two
+scales.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Stylising frames one after another without flicker: statistics and features that follow slowly.
 
 Two things flicker when frames are stylised one by one. The noise of a camera reaches every stroke: so encoded
-features are blended with the frame before's where the picture hardly changes. As they stand for 8 x 8 or 4 x 4
-pixels each, what moves by a pixel or two is not smeared, as it would be in a blend of pictures. And an object that
-enters changes the normalisation of the whole picture: so its statistics are averaged over time.
+features are blended with the frame before's where the picture hardly changes. As they stand for 8 x 8 or 4 x
+4 pixels each, what moves by a pixel or two is not smeared, as it would be in a blend of pictures. And an
+object that enters changes the normalisation of the whole picture: so its statistics are averaged over time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def blend_weights(change: Tensor, blend: float) -> Tensor:
 
 
 def change_of(frame: Tensor, before: Tensor, cell: int = 8) -> Tensor:
-    """Mean absolute difference of two frames [N,3,H,W] over each cell x cell pixels -> [N,1,H/cell,W/cell]."""
+    """Mean absolute difference of two frames [N,3,H,W] over cells of cell x cell pixels -> [N,1,h,w]."""
     return F.avg_pool2d((frame - before).abs().mean(dim=1, keepdim=True), cell)
 
 

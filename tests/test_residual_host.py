@@ -1,4 +1,6 @@
-"""If this fails, the residual host reads other statistics than the losses compare, or loses the photo's pixels."""
+"""If this fails, the residual host reads other statistics than the losses compare, or loses the photo's
+pixels.
+"""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ class CropStream(Dataset[Tensor]):
     Every image is seen once per pass, in an order drawn per pass. An image is first resized so that its short
     side is at most `short_side`; the crop is a random square between `crop` pixels and that short side,
     resized to `crop`. With enlarge > 1 it may be smaller, down to crop / enlarge, and sides are drawn evenly
-    on a logarithmic scale. Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by name
-    and replaced by the next one; more than MAX_CORRUPT_FILES of them raise ImageError.
+    on a logarithmic scale. Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by
+    name and replaced by the next one; more than MAX_CORRUPT_FILES of them raise ImageError.
     """
 
     def __init__(

@@ -13,7 +13,8 @@ _ITERATIONS = 5
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix U V^T of matrix = U S V^T, roughly: singular values end in 0.7 to 1.2.
+    """The nearest semi-orthogonal matrix U V^T of matrix = U S V^T, roughly: singular values end in 0.7 to
+    1.2.
 
     matrix [M,N] -> [M,N]. Newton-Schulz iteration in the matrix's own precision, on its smaller side.
     """
@@ -29,10 +30,10 @@ def orthogonalized(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Steps of one root mean square, whatever the gradient's: weight -= lr * sqrt(max(M, N)) * orthogonal.
 
-    Weights [O,C,K,K] are taken as matrices [O, C*K*K]. The root mean square of a step's entries is lr, so that
-    with equalised learning rates, whose weights have a deviation of 1, lr is the relative change a step.
-    Differs from torch.optim.Muon, which takes matrices only, works in bfloat16 and has the step's size relative
-    to other conventions of the weights.
+    Weights [O,C,K,K] are taken as matrices [O, C*K*K]. The root mean square of a step's entries is lr, so
+    that with equalised learning rates, whose weights have a deviation of 1, lr is the relative change a step.
+    Differs from torch.optim.Muon, which takes matrices only, works in bfloat16 and has the step's size
+    relative to other conventions of the weights.
     """
 
     def __init__(

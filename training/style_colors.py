@@ -1,4 +1,6 @@
-"""Random changes of a style's colours and contrast, so that a model meets more palettes than its paintings have."""
+"""Random changes of a style's colours and contrast, so that a model meets more palettes than its paintings
+have.
+"""
 
 from __future__ import annotations
 

@@ -126,8 +126,8 @@ def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, 
 
 
 def lr_factor(nimg: int, schedule: StyleSchedule) -> float:
-    """What the learning rate is multiplied by after nimg images: a rise over warmup_kimg, a straight fall to 0
-    over the last decay_kimg.
+    """What the learning rate is multiplied by after nimg images: a rise over warmup_kimg, a straight fall to
+    0 over the last decay_kimg.
     """
     rise = min(1.0, (nimg + schedule.batch_size) / (schedule.warmup_kimg * 1000 + 1e-9))
     fall = min(1.0, (schedule.total_kimg * 1000 - nimg) / (schedule.decay_kimg * 1000 + 1e-9))
