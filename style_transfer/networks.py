@@ -109,7 +109,7 @@ class Decoder(StagedDecoder):
         statistics: Statistics | None = None,
         masks: Tensor | None = None,
     ) -> Tensor:
-        """See `StagedDecoder`. Nearest upsampling changes neither mean nor biased variance: those of x serve."""
+        """See `StagedDecoder`. Nearest upsampling changes neither mean nor biased variance of x."""
         if self.upsampling[stage] > 1:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         first = self.modulated(stage)

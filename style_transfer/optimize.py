@@ -67,7 +67,7 @@ class OptimizeSettings:
 
 
 class OptimizeStep(NamedTuple):
-    """Where an optimisation is: step `done` of `total` (of this size and the coarser ones), and its losses."""
+    """Where an optimisation is: step `done` of `total`, of all sizes so far, and its losses."""
 
     done: int
     total: int
