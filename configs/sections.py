@@ -29,6 +29,8 @@ class AnySchedule(Strict):
     microbatch: Positive | None = None
     total_kimg: PositiveFloat = 1280.0
     minutes: PositiveFloat | None = None
+    log_kimg: PositiveFloat = 0.8
+    checkpoint_kimg: PositiveFloat = 40.0
     checkpoint_minutes: PositiveFloat = 10.0
     clock: Literal["wall", "cpu"] = "wall"
     max_nonfinite_steps: Positive = 10
@@ -38,9 +40,7 @@ class Schedule(AnySchedule):
     """How long, and how often what is written."""
 
     batch_size: Positive = 8
-    log_kimg: PositiveFloat = 0.8
     snapshot_kimg: PositiveFloat = 40.0
-    checkpoint_kimg: PositiveFloat = 40.0
     ema_half_life_kimg: PositiveFloat = 2.0
     ema_rampup: PositiveFloat = 0.05
 

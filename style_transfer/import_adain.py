@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ def import_adain(decoder: Path, vgg: Path) -> StyleTransferModel:
     encoder = vgg19_from_state(states[vgg], source=str(vgg))
     encoder.rms[LAYERS.index("relu4_1")] = 1.0  # this decoder was trained on plain features
     model = StyleTransferModel(ModelSpec("vgg19", VGG19_WIDTHS, architecture="classic"), encoder)
-    _copy_decoder(states[decoder], model.decoder)
+    _copy_decoder(states[decoder], cast(Decoder, model.decoder))
     return model.eval()
 
 

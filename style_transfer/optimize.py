@@ -209,7 +209,7 @@ class PixelOptimizer:
             seen.append((losses[0].item(), losses[1].item(), losses[2].item()))
             return seen[-1][0]
 
-        self.optimizer.step(closure)  # type: ignore[arg-type]
+        self.optimizer.step(closure)
         loss, content, style = seen[0]
         if not math.isfinite(loss):
             raise ValueError(

@@ -38,6 +38,9 @@ class StatisticsStyleEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = (style_dim, descriptor_size, descriptor_size)
+        self.center: Tensor
+        self.spread: Tensor
+        self.pairs: Tensor
         self.register_buffer("center", torch.zeros(2 * sum(widths)))  # of means, then of deviations
         self.register_buffer("spread", torch.ones(2 * sum(widths)))
         self.projections = nn.ModuleList(

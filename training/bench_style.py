@@ -23,6 +23,7 @@ from ganmod.features import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_
 from ganmod.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference
 from style_transfer import ModelSpec, StyleTransferModel, build
+from style_transfer.networks import Decoder
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.style_run import Losses, same_network, style_transfer_losses
 
@@ -177,7 +178,7 @@ def _obvious_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any]) -> Tensor:
-    decoder = model.decoder
+    decoder = cast(Decoder, model.decoder)
     for scale, (first, rest) in enumerate(zip(decoder.first, decoder.rest, strict=True)):
         if scale > 0:
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One step; parameters without a gradient stay."""
         if closure is not None:
             raise ValueError("Muon takes no closure: compute gradients first, then step()")

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -97,7 +98,7 @@ class RunFolder:
             if num_damaged:
                 self.log(f"{file}: left out {num_damaged} damaged line{'s' if num_damaged > 1 else ''}")
             text = "".join(line + "\n" for line, record in records if record and record["nimg"] <= last)
-            atomic_write(file, lambda temporary, text=text: _write_text(temporary, text))
+            atomic_write(file, partial(_write_text, text=text))
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
         """`write_picture` of a snapshot: NAME-KIMG.png."""
@@ -127,5 +128,5 @@ def _record(line: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and isinstance(found.get("nimg"), int) else None
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write_text(path: Path, *, text: str) -> None:
     path.write_text(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def optimize(
             if step.done % save_every == 0:
                 write_image(out, to_uint8(step.image[0].cpu()))
                 state = run.state()
-                atomic_write(state_file, lambda path, state=state: _write_state(path, state))
+                atomic_write(state_file, partial(_write_state, state=state))
     image = run.pixels.detach().clamp(0, 1)  # where nothing was left to do, too
     write_image(out, to_uint8(image[0].float().cpu()))
     state_file.unlink(missing_ok=True)
@@ -143,7 +144,7 @@ def optimize(
         click.echo(f"wrote {out}")
 
 
-def _write_state(path: Path, state: dict[str, Any]) -> None:
+def _write_state(path: Path, *, state: dict[str, Any]) -> None:
     torch.save(state, path)
 
 

@@ -25,7 +25,7 @@ class RectangleArgument(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Rectangle:
         if isinstance(value, tuple):
-            return value  # type: ignore[return-value]
+            return value
         try:
             x, y, width, height = (int(part) for part in str(value).split(","))
         except ValueError:
