@@ -13,6 +13,7 @@ from torch import nn
 
 from ganmod.cli import style_pairs
 from ganmod.cli.compare_style import compare_style_models
+from ganmod.cli.style_facts import StyleInputs
 from ganmod.features import FeatureError, VGGFeatures
 from ganmod.images import read_image, write_image
 from metrics import style_table
@@ -48,17 +49,15 @@ def compare(place, *names, out="out", **changes):
     options = {
         "content": place / "photos",
         "styles": (place / "styles",),
-        "out": place / out,
         "loss_network": "ganmod-slim",
         "feature_weights": None,
         "lpips_weights": None,
         "size": 64,
-        "device": "cpu",
-        "threads": 1,
-        "pairs": None,
-        "as_json": False,
     }
-    compare_style_models({name: place / f"{name}.safetensors" for name in names}, **options | changes)
+    how = {"device": "cpu", "threads": 1, "pairs": None, "as_json": False}
+    how |= {name: changes.pop(name) for name in list(changes) if name in how}
+    models = {name: place / f"{name}.safetensors" for name in names}
+    compare_style_models(StyleInputs(models, **options | changes), out=place / out, **how)
     return json.loads((place / out / "comparison.json").read_text())
 
 
