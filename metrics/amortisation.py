@@ -27,7 +27,7 @@ from metrics.style_table import standard_error
 
 FORM = "ganmod optima 1"  # of the JSON file
 STYLE_WEIGHT = 3.0
-EVERY = 4  # of the contents and of the styles of a list is taken: 5 x 5 pairs of 20 x 20
+NUM_IMAGES = 5  # contents and styles that gaps are measured on
 
 
 class PairLosses(NamedTuple):
@@ -166,9 +166,9 @@ def amortisation_gap(losses: Mapping[tuple[str, str], PairLosses], optima: Optim
     return statistics.fmean(ratio for _, _, ratio in ratios), standard_error(ratios)
 
 
-def every_fourth(names: Sequence[str]) -> list[str]:
-    """The images of a list on which gaps are measured."""
-    return list(names[::EVERY])
+def gap_images(names: Sequence[str]) -> list[str]:
+    """The images of a list on which gaps are measured: five of equal distance, every fourth of twenty."""
+    return list(names[:: max(len(names) // NUM_IMAGES, 1)][:NUM_IMAGES])
 
 
 def _check_alike(file: Path, found: Optima, wanted: Optima) -> None:

@@ -13,7 +13,7 @@ from metrics.amortisation import (
     Optima,
     PairLosses,
     amortisation_gap,
-    every_fourth,
+    gap_images,
     measure_losses,
     measure_optima,
     network_digest,
@@ -178,6 +178,8 @@ def test_digest_is_of_the_weights_alone(network):
     assert network_digest(same) != single
 
 
-def test_every_fourth_of_twenty_are_five():
-    assert every_fourth(list("abcdefghijklmnopqrst")) == list("aeimq")
-    assert every_fourth(["a"]) == ["a"]
+def test_gaps_are_measured_on_every_fourth_of_twenty_and_on_all_of_those_five_again():
+    five = gap_images(list("abcdefghijklmnopqrst"))
+    assert five == list("aeimq") == gap_images(five)
+    assert gap_images(list("abcdefghijkl")) == list("acegi")
+    assert gap_images(["a"]) == ["a"]

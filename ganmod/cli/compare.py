@@ -181,7 +181,7 @@ def compare(
     table.csv, samples.jpg and report.html; prints the table, last.
     """
     folders = picture_folders(pictures)
-    paths = named_paths(runs, named) if runs or named or not (folders or optimised) else []
+    paths = named_paths(runs, named) if runs or named or not (folders or optimised or optima) else []
     if device != "auto":
         check_device(device)
     if style_table:

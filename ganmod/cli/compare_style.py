@@ -26,7 +26,7 @@ from ganmod.features import VGGFeatures, load_features
 from ganmod.images import read_image, to_tensor, to_uint8
 from ganmod.small_jpeg import write_small_jpeg
 from metrics import style_responses, style_table
-from metrics.amortisation import Optima, every_fourth, measure_optima
+from metrics.amortisation import Optima, gap_images, measure_optima
 from metrics.interpolation_response import WEIGHTS, score_interpolation
 from metrics.lpips_distance import load_lpips
 from metrics.pair_pictures import PairPictures
@@ -142,7 +142,7 @@ def compare_style_models(
 
 def _check(inputs: StyleInputs, out: Path) -> None:
     """click.UsageError for what needs no image to be known as wrong."""
-    if not (inputs.models or inputs.pictures or inputs.optimised):
+    if not (inputs.models or inputs.pictures or inputs.optimised or inputs.optima):
         raise click.UsageError("no model is given: name at least one style-transfer model file")
     names = [*inputs.models, *inputs.pictures, *([OPTIMISED] if inputs.optimised else [])]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
@@ -162,10 +162,12 @@ def _optima(
     """What gaps are measured from, if asked for; the row of optimised pixels is added to the pictures."""
     if inputs.optima is None and inputs.optimised is None:
         return None
-    pixels = PixelOptima(images.contents, images.styles, network, size=inputs.size, folder=inputs.optimised)
+    pixels = PixelOptima(
+        images.contents, images.styles, network, size=inputs.size, settings=SETTINGS, folder=inputs.optimised
+    )
     optima = None
     if inputs.optima is not None:
-        contents, styles = every_fourth(list(images.contents)), every_fourth(list(images.styles))
+        contents, styles = gap_images(list(images.contents)), gap_images(list(images.styles))
         with tqdm(total=len(contents) * len(styles), desc="optima", disable=None) as bar:
             optima = measure_optima(
                 {name: images.contents[name] for name in contents},

@@ -36,8 +36,8 @@ class PixelOptima:
         network: VGGFeatures,
         *,
         size: int,
+        settings: OptimizeSettings,
         folder: Path | None = None,
-        settings: OptimizeSettings = SETTINGS,
     ) -> None:
         """contents: [1,3,H,W] in [0,1]. styles: [1,3,h,w] in [0,1]. size: in pixels. folder: where
         pictures are kept, and taken from. Raises ValueError for a folder whose pictures were made otherwise.
