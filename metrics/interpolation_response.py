@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ganmod.images import to_tensor
+from metrics.pair_scores import Contestant, to_array
 from metrics.patch_swd import match_histogram
 from metrics.rotation_response import WINDOW, Strokes, TurnedStyle, measure_strokes
 from metrics.structure import circular_emd, flat_mask, luma
-from metrics.style_table import Contestant, to_array
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SLACK = 1.0  # degrees: a step back by less is taken for noise

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from ganmod.images import center_crop, resize, to_tensor
+from metrics.pair_scores import Contestant, to_array
 from metrics.patch_swd import PatchTarget, match_histogram
 from metrics.structure import (
     circular_emd,
@@ -29,7 +30,6 @@ from metrics.structure import (
     orientation_histogram,
     orientation_moment,
 )
-from metrics.style_table import Contestant, to_array
 
 ANGLES = tuple(15.0 * i for i in range(12))  # degrees
 WINDOW = 4.0  # pixels; sigma of the neighbourhood in which a direction is measured

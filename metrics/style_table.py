@@ -1,7 +1,7 @@
 """The table that compares style-transfer models: losses, likeness and time on the same pairs of images.
 
-Models come in as objects with `encode`, `predict` and `decode`; all are judged by one loss network, whatever
-they were trained with. A model trained with that very network has an advantage: say so beside the table.
+All are judged by one loss network (metrics/pair_scores.py). A model trained with that very network has an
+advantage: say so beside the table.
 """
 
 from __future__ import annotations
@@ -17,60 +17,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
-from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
-from metrics.image_similarity import ssim
-from metrics.patch_swd import PatchTarget
+from metrics.pair_scores import MEASURES, Contestant, PairScores, StyleModel
 
 FORM = "ganmod compare --style 1"  # of its comparison.json
 TIMED_SIZES = (256, 512, 1024)
-# What is measured of every pair, with the heading of its column. Lower is better in all but SSIM.
-MEASURES = {
-    "content_loss": "content loss",
-    "style_loss": "style loss",
-    "gram_loss": "Gram",
-    "shifted_gram": "shifted Gram",
-    "lpips": "LPIPS to content",
-    "ssim": "SSIM to content",
-    "patch_swd": "patch-SWD to style",
-}
 
 
-class StyleModel(Protocol):
-    """What is evaluated. Images are RGB [N,3,H,W] in [0,1], content sides multiples of 8."""
+class Named(Protocol):
+    """What a line of the table is about: a model, or pictures, whose parameters are not known (None)."""
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Content images -> features."""
+    @property
+    def name(self) -> str:
+        """As shown."""
 
-    def predict(self, style: Tensor) -> Any:
-        """Style images, of the size the model wants -> parameters."""
+    @property
+    def trained_parameters(self) -> int | None:
+        """How many."""
 
-    def decode(self, features: Tensor, params: Any) -> Tensor:
-        """Features and parameters -> images, clamped or not."""
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A model, its name in the table, and how a style image [1,3,H,W] is brought to the size it wants."""
-
-    name: str
-    model: StyleModel
-    prepare_style: Callable[[Tensor], Tensor]
-    trained_parameters: int
-    all_parameters: int
-
-
-@dataclass(frozen=True)
-class PairScores:
-    """What was measured of one stylized image: {name in MEASURES: value}."""
-
-    content: int  # index
-    style: int
-    values: Mapping[str, float]
+    @property
+    def all_parameters(self) -> int | None:
+        """How many, with the encoder's."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +48,8 @@ class StyleRow:
 
     seconds: {side of a square image: seconds to encode and decode it, the style's parameters given}.
     style_seconds: seconds to predict those, needed once per style. Both are empty where nothing was timed.
-    all_parameters: the encoder's included.
+    all_parameters: the encoder's included. gap: mean and standard error of the amortisation gap
+    (metrics/amortisation.py); None where it was not measured.
     """
 
     model: str
@@ -88,59 +58,10 @@ class StyleRow:
     errors: Mapping[str, float]
     seconds: Mapping[int, float]
     style_seconds: float | None
-    trained_parameters: int
-    all_parameters: int
+    trained_parameters: int | None
+    all_parameters: int | None
     pairs: list[PairScores] = field(repr=False)
-
-
-def to_array(image: Tensor) -> np.ndarray:
-    """[1,3,H,W] in [0,1] -> float32 [H,W,3] on the CPU."""
-    return image[0].permute(1, 2, 0).float().cpu().numpy()
-
-
-@torch.inference_mode()
-def score_pairs(
-    contestant: Contestant,
-    contents: Sequence[Tensor],
-    styles: Sequence[Tensor],
-    *,
-    loss_network: VGGFeatures,
-    lpips: Callable[[Tensor, Tensor], Tensor] | None,
-    done: Callable[[], object] = lambda: None,
-) -> list[PairScores]:
-    """Stylize every content with every style, and score each result; style by style.
-
-    contents: [1,3,H,W] in [0,1], sides multiples of 8; sizes may differ. styles: [1,3,H,W] in [0,1]; the
-    losses see them as they are, the model sees `prepare_style` of them, once each. lpips: two images
-    [1,3,H,W] -> [1], here content and result; None leaves it out. Results are clamped to [0,1] first. done:
-    called after each. Raises ValueError when a score is not finite.
-    """
-    features = [contestant.model.encode(x) for x in contents]
-    content_targets = [loss_network.normalized(x) for x in contents]
-    content_arrays = [to_array(x) for x in contents]
-    scores = []
-    for s, style in enumerate(styles):
-        params = contestant.model.predict(contestant.prepare_style(style))
-        style_target, patches = loss_network.normalized(style), PatchTarget(to_array(style))
-        for c, content in enumerate(contents):
-            result = contestant.model.decode(features[c], params).clamp(0, 1)
-            found, array = loss_network.normalized(result), to_array(result)
-            values = {
-                "content_loss": float(content_loss(found, content_targets[c])),
-                "style_loss": float(mean_std_loss(found, style_target)),
-                "gram_loss": float(gram_loss(found, style_target)),
-                "shifted_gram": float(shifted_gram_loss(found, style_target)),
-            }
-            if not math.isfinite(sum(values.values())):  # before what NaN pixels would only confuse
-                raise ValueError(
-                    f"{contestant.name}: content {c} with style {s} gives {values}: look at that image"
-                )
-            if lpips is not None:
-                values["lpips"] = float(lpips(content, result))
-            values |= {"ssim": ssim(content_arrays[c], array), "patch_swd": patches.distance(array)}
-            scores.append(PairScores(content=c, style=s, values=values))
-            done()
-    return scores
+    gap: tuple[float, float] | None = None
 
 
 @torch.inference_mode()
@@ -182,17 +103,19 @@ def time_models(
 
 
 def make_row(
-    contestant: Contestant,
+    what: Named,
     scores: Sequence[PairScores],
     seconds: Mapping[int, float],
     style_seconds: float | None,
+    *,
+    gap: tuple[float, float] | None = None,
 ) -> StyleRow:
-    """A line of the table from `score_pairs` and `time_models`, with `standard_error`s."""
+    """A line of the table from `score_pairs`, `time_models` and `amortisation_gap`."""
     if not scores:
-        raise ValueError(f"{contestant.name}: no pair was scored, expected at least one")
+        raise ValueError(f"{what.name}: no pair was scored, expected at least one")
     names = list(scores[0].values)
     return StyleRow(
-        model=contestant.name,
+        model=what.name,
         num_pairs=len(scores),
         means={name: statistics.fmean(s.values[name] for s in scores) for name in names},
         errors={
@@ -200,9 +123,10 @@ def make_row(
         },
         seconds=dict(seconds),
         style_seconds=style_seconds,
-        trained_parameters=contestant.trained_parameters,
-        all_parameters=contestant.all_parameters,
+        trained_parameters=what.trained_parameters,
+        all_parameters=what.all_parameters,
         pairs=list(scores),
+        gap=gap,
     )
 
 
@@ -240,15 +164,22 @@ def standard_error(values: Sequence[tuple[int, int, float]]) -> float:
 def table_cells(rows: Sequence[StyleRow]) -> tuple[list[str], list[list[str]]]:
     """(headings, cells of each row) to be shown: mean (standard error), seconds, parameters in millions."""
     measures = [name for name in MEASURES if rows and name in rows[0].means]
-    sizes = list(rows[0].seconds) if rows else []
-    columns = ["model", *(MEASURES[name] for name in measures), *(f"s/image {size} px" for size in sizes)]
+    sizes = list(max((row.seconds for row in rows), key=len, default={}))
+    gaps = any(row.gap is not None for row in rows)
+    columns = ["model", *(MEASURES[name] for name in measures), *(["gap"] if gaps else [])]
+    columns += [f"s/image {size} px" for size in sizes]
     lines = []
     for row in rows:
         cells = [row.model]
-        cells += [f"{row.means[name]:.3f} ({row.errors[name]:.3f})" for name in measures]
+        cells += [_mean_cell(row.means[name], row.errors[name]) for name in measures]
+        if gaps:
+            cells.append("" if row.gap is None else _mean_cell(*row.gap))
         cells += [f"{row.seconds[size]:.3f}" if size in row.seconds else "" for size in sizes]
         cells += ["" if row.style_seconds is None else f"{row.style_seconds:.3f}"]
-        cells += [f"{count / 1e6:.2f} M" for count in (row.trained_parameters, row.all_parameters)]
+        cells += [
+            "" if count is None else f"{count / 1e6:.2f} M"
+            for count in (row.trained_parameters, row.all_parameters)
+        ]
         lines.append(cells)
     return [*columns, "s/style", "trained params", "with encoder"], lines
 
@@ -275,10 +206,13 @@ def plain(row: StyleRow) -> dict[str, Any]:
     flat: dict[str, Any] = {"model": row.model, "num_pairs": row.num_pairs}
     for name, mean in row.means.items():
         flat |= {name: mean, f"{name}_se": row.errors[name]}
+    if row.gap is not None:
+        flat |= {"gap": row.gap[0], "gap_se": row.gap[1]}
     flat |= {f"seconds_{size}": seconds for size, seconds in row.seconds.items()}
     if row.style_seconds is not None:
         flat["style_seconds"] = row.style_seconds
-    return flat | {"trained_parameters": row.trained_parameters, "all_parameters": row.all_parameters}
+    counts = {"trained_parameters": row.trained_parameters, "all_parameters": row.all_parameters}
+    return flat | {name: count for name, count in counts.items() if count is not None}
 
 
 def to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
@@ -289,6 +223,10 @@ def to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
         | {"pairs": [[s.content, s.style, *(round(v, 4) for v in s.values.values())] for s in row.pairs]}
         for row in rows
     ]
+
+
+def _mean_cell(mean: float, error: float) -> str:
+    return f"{mean:.3f} ({error:.3f})"
 
 
 def _stylize(model: StyleModel, image: Tensor, params: Any) -> Tensor:

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -286,23 +287,29 @@ def test_starganv2_models_are_compared_by_their_translations(
 def test_style_flag_hands_models_and_options_on(here: Path, tmp_path: Path, ganmod_command, monkeypatch):
     calls: list[Any] = []
     module = ModuleType("ganmod.cli.compare_style")
-    module.compare_style_models = lambda models, **options: calls.append((models, options))  # type: ignore[attr-defined]
+    module.compare_style_models = lambda inputs, **options: calls.append((inputs, options))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "ganmod.cli.compare_style", module)
     arguments = ["--style", "mine=style.safetensors", "--content", "photos", "--styles", "paintings", "a"]
     arguments += ["--styles", "real", "-o", tmp_path, "--loss-network", "vgg19-slim", "--size", "64"]
     arguments += ["--feature-weights", "w.pth", "--threads", "1", "--pairs", "pairs.json", "--device", "cpu"]
+    arguments += ["--pictures", "peer=photos", "--optimised", "pixels", "--optima", "optima.json"]
     ended = ganmod_command("compare", *arguments)
     assert ended.code == 0, ended.err
-    ((models, options),) = calls
-    assert models == {"mine": Path("style.safetensors"), "a": Path("a/model-latest.safetensors")}
-    assert options == {
+    ((inputs, options),) = calls
+    assert asdict(inputs) == {
+        "models": {"mine": Path("style.safetensors"), "a": Path("a/model-latest.safetensors")},
         "content": Path("photos"),
         "styles": (Path("paintings"), Path("real")),
-        "out": tmp_path,
         "loss_network": "vgg19-slim",
         "feature_weights": Path("w.pth"),
         "lpips_weights": None,
         "size": 64,
+        "pictures": {"peer": Path("photos")},
+        "optimised": Path("pixels"),
+        "optima": Path("optima.json"),
+    }
+    assert options == {
+        "out": tmp_path,
         "device": "cpu",
         "threads": 1,
         "pairs": Path("pairs.json"),

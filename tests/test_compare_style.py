@@ -9,14 +9,18 @@ import pytest
 import torch
 from small_images import folder_of
 from stroke_models import grating
+from tiny_style_model import make as tiny_model
 from torch import nn
 
-from ganmod.cli import style_pairs
+from ganmod.cli import compare_style, style_optima, style_pairs
 from ganmod.cli.compare_style import compare_style_models
+from ganmod.cli.style_entries import model_entry
+from ganmod.cli.style_facts import StyleInputs
 from ganmod.features import FeatureError, VGGFeatures
-from ganmod.images import read_image, write_image
+from ganmod.images import read_image, resize, write_image
 from metrics import style_table
-from style_transfer import ModelSpec, build
+from style_transfer import ModelSpec, build, prepare_style
+from style_transfer.optimize import OptimizeSettings
 
 WIDTHS = (4, 4, 6, 8)
 
@@ -48,17 +52,15 @@ def compare(place, *names, out="out", **changes):
     options = {
         "content": place / "photos",
         "styles": (place / "styles",),
-        "out": place / out,
         "loss_network": "ganmod-slim",
         "feature_weights": None,
         "lpips_weights": None,
         "size": 64,
-        "device": "cpu",
-        "threads": 1,
-        "pairs": None,
-        "as_json": False,
     }
-    compare_style_models({name: place / f"{name}.safetensors" for name in names}, **options | changes)
+    how = {"device": "cpu", "threads": 1, "pairs": None, "as_json": False}
+    how |= {name: changes.pop(name) for name in list(changes) if name in how}
+    models = {name: place / f"{name}.safetensors" for name in names}
+    compare_style_models(StyleInputs(models, **options | changes), out=place / out, **how)
     return json.loads((place / out / "comparison.json").read_text())
 
 
@@ -110,6 +112,93 @@ def test_everything_is_written_and_a_list_repeats_it(place, capsys):
     assert json.loads(capsys.readouterr().out) == again
     assert again["pairs"] == record["pairs"]
     np.testing.assert_allclose(again["rows"][0]["pairs"], record["rows"][1]["pairs"], atol=2e-4)
+
+
+def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_models(place, monkeypatch):
+    monkeypatch.setattr(compare_style, "SETTINGS", OptimizeSettings(steps=4, sizes=1, lr=0.05))
+    for photo in ("a", "b"):
+        image = read_image(place / "photos" / f"{photo}.png")
+        for style in ("noise", "stripes"):
+            write_image(place / "peer" / f"{photo}--{style}.png", image)
+    given = {
+        "pictures": {"peer": place / "peer"},
+        "optimised": place / "pixels",
+        "optima": place / "optima.json",
+    }
+    record = compare(place, "adain", **given)
+    rows = {row["model"]: row for row in record["rows"]}
+    assert list(rows) == ["adain", "peer", "optimised", "(content unchanged)"]
+    assert [row["model"] for row in record["responses"]] == [
+        "adain",
+        "(content unchanged)",
+        "(style itself)",
+    ]
+
+    # The photos themselves as pictures: the same figures as of the content unchanged, and no cost.
+    assert rows["peer"]["pairs"] == rows["(content unchanged)"]["pairs"]
+    assert "seconds_256" in rows["adain"]
+    assert not {"seconds_256", "style_seconds", "all_parameters"} & rows["peer"].keys()
+
+    # Gaps, from the losses in the two files.
+    optima = json.loads((place / "optima.json").read_text())
+    assert [pair[:2] for pair in optima["pairs"]] == [
+        ["a.png", "noise.png"],
+        ["b.png", "noise.png"],
+        ["a.png", "stripes.png"],
+        ["b.png", "stripes.png"],
+    ]
+    ratios = {}
+    for name, row in rows.items():
+        losses = [pair[2] + 3 * pair[3] for pair in row["pairs"]]  # by style, then by content
+        ratios[name] = np.mean(
+            [loss / (c + 3 * s) for loss, (_, _, c, s) in zip(losses, optima["pairs"], strict=True)]
+        )
+        assert row["gap"] == pytest.approx(ratios[name], rel=1e-3)  # of rounded losses
+    assert (rows["optimised"]["gap"], rows["optimised"]["gap_se"]) == pytest.approx((1, 0))
+    assert rows["peer"]["gap"] == rows["(content unchanged)"]["gap"] > 1
+    assert record["optima"]["pairs"] == 4
+    assert record["optima"]["settings"]["steps"] == 4
+    columns = record["tables"]["losses"]["columns"]
+    assert columns[columns.index("patch-SWD to style") + 1] == "gap"
+    assert "--optima optima.json" in record["command"]
+    assert "--pictures peer=peer" in record["command"]
+
+    # What is there is not made again; without a model there is a table, too.
+    monkeypatch.setattr(style_optima, "PixelOptimizer", None)
+    again = compare(place, out="again", **given)
+    assert again["rows"] == record["rows"][1:]
+    with pytest.raises(ValueError, match=r"expected \{'network_sha256'.*'size': 72.*name another folder"):
+        compare(place, "adain", size=72, optimised=place / "pixels")
+    with pytest.raises(ValueError, match=r"no made_with\.json"):
+        compare(place, "adain", optimised=place / "peer")
+    with pytest.raises(click.UsageError, match="two rows are named 'adain'"):
+        compare(place, "adain", pictures={"adain": place / "peer"})
+    (place / "peer" / "b--noise.png").unlink()
+    with pytest.raises(ValueError, match="peer: 1 of 4 pictures are missing"):
+        compare(place, "adain", pictures=given["pictures"])
+
+
+def test_a_picture_of_another_size_is_resized_and_the_table_says_so(place, capsys):
+    for photo in ("a", "b"):
+        for style in ("noise", "stripes"):
+            image = read_image(place / "photos" / f"{photo}.png")
+            write_image(place / "peer" / f"{photo}--{style}.png", resize(image, (128, 144)))
+    record = compare(place, pictures={"peer": place / "peer"})
+    assert record["pictures"] == {"peer": {"folder": "peer", "cropped": 0, "resized": 4}}
+    assert "peer: not all pictures have the content's size, 4 were resized to it" in capsys.readouterr().out
+
+
+def test_a_model_of_whole_styles_sees_them_at_the_size_of_the_losses():
+    torch.manual_seed(0)
+    spec = ModelSpec("tiny", WIDTHS, architecture="residual", style_dim=8, style_image_size=256, width=16)
+    whole = build(spec, VGGFeatures(WIDTHS)).eval()
+    assert whole.sees_whole_styles
+    prepare = model_entry("whole", whole, 64).contestant.prepare_style
+    square, wide = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 100, 150)
+    assert torch.equal(prepare(square), square)  # as turned styles come: no pixel changes
+    assert torch.equal(prepare(wide), prepare_style(wide, 64))
+    squares = model_entry("square", tiny_model("adaconv"), 32).contestant.prepare_style
+    assert squares(square).shape == (1, 3, 64, 64)  # its style_image_size
 
 
 def test_wrong_use_is_told_before_any_work(place):

@@ -12,19 +12,15 @@ import torch
 from ganmod.features import LAYERS
 from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
 from metrics.image_similarity import ssim
+from metrics.pair_scores import MEASURES, Contestant, PairScores, score_pairs, to_array
 from metrics.patch_swd import patch_swd
 from metrics.style_table import (
-    MEASURES,
-    Contestant,
-    PairScores,
     make_row,
     paired_difference,
     plain,
-    score_pairs,
     standard_error,
     table_cells,
     time_models,
-    to_array,
     to_csv,
     to_json,
     to_markdown,

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import click
 
@@ -22,16 +18,18 @@ from ganmod.cli.common_options import (
 )
 from ganmod.cli.image_sets import LIBRARIES, MetricList, check_count, warnings_as_lines
 from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
-from ganmod.cli.run_arguments import model_files, named_paths, one_file, read_runs, weights_of
-
-if TYPE_CHECKING:
-    from ganmod.cli.compare_measures import Outcome
-    from training.run_records import RunRecord
+from ganmod.cli.run_arguments import (
+    model_files,
+    named_paths,
+    one_file,
+    picture_folders,
+    read_runs,
+    weights_of,
+)
 
 PATH = click.Path(exists=True, path_type=Path)
 FILE = click.Path(path_type=Path)
 TITLES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}
-CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
 
 # Parameters that a kind of comparison does not take: given, they would say what is not so.
 NOT_FOR_STYLE_TABLE = (
@@ -47,7 +45,7 @@ NOT_FOR_STYLE_TABLE = (
     "batch",
     "reference_cache",
 )
-STYLE_TABLE_ONLY = ("loss_network", "threads", "pairs")
+STYLE_TABLE_ONLY = ("loss_network", "threads", "pairs", "pictures", "optimised", "optima")
 NOT_FOR_RECIPE = {
     "stylegan2": ("content", "styles", "size", "lpips_weights"),
     "starganv2": ("content", "styles", "size"),
@@ -129,6 +127,22 @@ NOT_FOR_RECIPE = {
 )
 @click.option("--threads", type=click.IntRange(1), help="With --style: threads, of timing too.")
 @click.option("--pairs", type=FILE, help="With --style: list of pairs, read if it exists.")
+@click.option(
+    "--pictures",
+    multiple=True,
+    metavar="NAME=DIR",
+    help="With --style: a row of another program's pictures, CONTENT--STYLE.png; may be repeated.",
+)
+@click.option(
+    "--optimised",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --style: a row of optimised pixels, kept in this folder; minutes for each pair it lacks.",
+)
+@click.option(
+    "--optima",
+    type=FILE,
+    help="With --style: JSON of optimised pixels' losses, for the gap; minutes for each pair it lacks.",
+)
 def compare(
     runs: tuple[str, ...],
     named: tuple[str, ...],
@@ -156,6 +170,9 @@ def compare(
     lpips_weights: Path | None,
     threads: int | None,
     pairs: Path | None,
+    pictures: tuple[str, ...],
+    optimised: Path | None,
+    optima: Path | None,
 ) -> None:
     """Compare training runs of one recipe: run folders, or model files. NAME=RUN names a row.
 
@@ -163,7 +180,8 @@ def compare(
     (batch, kimg, resolution, flips, averaging, widths, ...) are refused. Writes comparison.json, table.md,
     table.csv, samples.jpg and report.html; prints the table, last.
     """
-    paths = named_paths(runs, named)
+    folders = picture_folders(pictures)
+    paths = named_paths(runs, named) if runs or named or not (folders or optimised or optima) else []
     if device != "auto":
         check_device(device)
     if style_table:
@@ -172,27 +190,28 @@ def compare(
         refuse_given(NOT_FOR_STYLE_TABLE, "is for training runs, not for --style")
         import_plugins(plugin)
         from ganmod.cli.compare_style import compare_style_models
+        from ganmod.cli.style_facts import StyleInputs
 
-        compare_style_models(
+        inputs = StyleInputs(
             model_files(paths),
             content=content,
             styles=styles,
-            out=out,
             loss_network=loss_network or "ganmod-slim",
             feature_weights=one_file(feature_weights),
             lpips_weights=lpips_weights,
             size=size,
-            device=device,
-            threads=threads,
-            pairs=pairs,
-            as_json=as_json,
+            pictures=folders,
+            optimised=optimised,
+            optima=optima,
         )
+        compare_style_models(inputs, out=out, device=device, threads=threads, pairs=pairs, as_json=as_json)
         return
     refuse_given(STYLE_TABLE_ONLY, "is for --style")
     check_count(num, metrics)
     weights = weights_of(features, feature_weights)
 
     from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized
+    from ganmod.cli.compare_output import print_comparison, write_all
     from ganmod.cli.compare_translations import measure_translations
     from ganmod.feature_spaces import load_feature_space
     from metrics.comparison import differences, grouped, row_names, unknowns
@@ -250,8 +269,9 @@ def compare(
                 machine=describe_machine(place),
                 versions={name: version(name) for name in LIBRARIES},
             )
-            _write_all(out, record, outcome, records)
-            _print(record, out, as_json)
+            title = f"{TITLES[recipe]}: modulations compared"
+            write_all(out, record, outcome, records, title=title)
+            print_comparison(record, out, as_json)
     finally:
         distributed.stop()
 
@@ -267,61 +287,3 @@ def _refusal(differing: Mapping[str, Mapping[str, object]]) -> str:
         + "\nTrain them alike, or compare them as they are, marked, with --allow-differences"
         + (" (equal time instead of kimg: --equal time)" if "kimg of training" in differing else "")
     )
-
-
-def _write_all(out: Path, record: Mapping[str, Any], outcome: Outcome, records: Sequence[RunRecord]) -> None:
-    """Table, page and pictures; of each row, the first run's samples are shown, and all runs' curves."""
-    from metrics.comparison import rows_of
-    from metrics.comparison_report import Logs, write_comparison
-    from metrics.sample_sheet import sample_sheet
-
-    labels, shown = {}, {}
-    for row in rows_of(outcome.runs):
-        shown[row.name] = outcome.pictures[row.runs[0].facts.name]
-        for facts in (run.facts for run in row.runs):
-            which = facts.name if facts.seed is None else f"seed {facts.seed}"
-            labels[facts.name] = f"{row.name}, {which}" if len(row.runs) > 1 else row.name
-    labelled = {labels[run.facts.name]: run for run in records}
-    write_comparison(
-        out,
-        record,
-        sample_sheet(shown, outcome.header),
-        {label: Logs(run.stats, run.metrics) for label, run in labelled.items()},
-        title=f"{TITLES[record['recipe']]}: modulations compared",
-        command=shlex.join(["ganmod", *sys.argv[1:]]),
-    )
-    _write_runs(out / "runs", labelled)
-
-
-def _print(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
-    """JSON; or what must be said, what the figures depend on, and the table, last."""
-    from metrics.comparison_report import stated_facts, statements, to_markdown
-
-    if as_json:
-        click.echo(json.dumps(record, indent=1))
-        return
-    for line in statements(record):
-        click.echo(line)
-    for name, value in stated_facts(record):
-        click.echo(f"{name}: {value}")
-    click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, samples.jpg\n")
-    click.echo(to_markdown(record))
-
-
-def _write_runs(folder: Path, records: Mapping[str, RunRecord]) -> None:
-    """What others need to repeat the runs: each one's configuration and a thinned copy of its statistics."""
-    import yaml
-
-    from training.run_records import without_folders
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for label, record in records.items():
-        name = re.sub(r"[^0-9A-Za-z._-]+", "_", label)
-        if record.config is not None:
-            text = yaml.safe_dump(without_folders(record.config), sort_keys=False)
-            (folder / f"{name}.yaml").write_text(text)
-        curves = {
-            "stats": record.stats[:: max(len(record.stats) // CURVE_POINTS, 1)],
-            "metrics": record.metrics,
-        }
-        (folder / f"{name}.json").write_text(json.dumps(curves) + "\n")

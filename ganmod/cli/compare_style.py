@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -18,13 +18,19 @@ from ganmod.atomic_write import atomic_write
 from ganmod.cli import style_pairs, style_pictures
 from ganmod.cli.option_checks import check_device
 from ganmod.cli.style_comparison_report import Comparison, style_comparison_report, tables
-from ganmod.cli.style_facts import REPEATS, StyleInputs
+from ganmod.cli.style_entries import Entry, copied_entry, model_entry, unchanged_entry
+from ganmod.cli.style_facts import StyleInputs
+from ganmod.cli.style_optima import SETTINGS, PixelOptima
+from ganmod.cli.style_rows import Lpips, Measures, PairImages, make_rows
 from ganmod.features import VGGFeatures, load_features
-from ganmod.images import read_image, to_tensor
+from ganmod.images import read_image, to_tensor, to_uint8
 from ganmod.small_jpeg import write_small_jpeg
 from metrics import style_responses, style_table
+from metrics.amortisation import Optima, gap_images, measure_optima
 from metrics.interpolation_response import WEIGHTS, score_interpolation
 from metrics.lpips_distance import load_lpips
+from metrics.pair_pictures import PairPictures
+from metrics.pair_scores import Contestant
 from metrics.rotation_response import (
     ANGLES,
     TurnedStyle,
@@ -32,118 +38,80 @@ from metrics.rotation_response import (
     score_structure,
     turn_style,
 )
-from metrics.style_table import Contestant, StyleRow
-from style_transfer import StyleTransferModel, load, prepare_style
-from style_transfer.prepare import interpolate_params
+from metrics.style_table import StyleRow
+from style_transfer import load, prepare_style
 from style_transfer.procedural_styles import draw_style
 from training.distributed import chosen_device
 
-UNCHANGED, COPIED = "(content unchanged)", "(style itself)"
+OPTIMISED = "optimised"  # the name of the row
 DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged
 MIN_SIZE = 32  # pixels
 
-Lpips = Callable[[Tensor, Tensor], Tensor]
-
-
-class Entry(NamedTuple):
-    """A model in the comparison, and how two of its predictions are mixed."""
-
-    contestant: Contestant
-    interpolate: style_pictures.Interpolate
-
-
-class Unchanged:
-    """The model that leaves the content as it is: what is measured before anything is done."""
-
-    def encode(self, x: Tensor) -> Tensor:
-        return x
-
-    def predict(self, style: Tensor) -> None:
-        return None
-
-    def decode(self, features: Tensor, params: None) -> Tensor:
-        return features
-
-
-class Copied(Unchanged):
-    """The model that shows the style instead of the content: what the strokes can do at best."""
-
-    def predict(self, style: Tensor) -> Any:
-        return style
-
-    def decode(self, features: Tensor, params: Any) -> Tensor:
-        height, width = features.shape[2:]
-        down, right = (-(-side // params.shape[i + 2]) for i, side in enumerate((height, width)))
-        return params.repeat(1, 1, down, right)[:, :, :height, :width]
-
 
 def compare_style_models(
-    models: Mapping[str, Path],
+    inputs: StyleInputs,
     *,
-    content: Path,
-    styles: tuple[Path, ...],
     out: Path,
-    loss_network: str,
-    feature_weights: Path | None,
-    lpips_weights: Path | None,
-    size: int,
     device: str,
     threads: int | None,
     pairs: Path | None,
     as_json: bool,
 ) -> None:
-    """Compare style-transfer model files {name: file}; print the table and write everything into `out`.
+    """Compare style-transfer models and pictures; print the table and write everything into `out`.
 
-    content, styles: folders of images. loss_network, feature_weights: see `load_features`. lpips_weights:
-    SqueezeNet 1.1; without it LPIPS is left out. size: short side of the contents and side of the styles in
-    pixels. threads: of torch; None leaves them. pairs: the pairs.json of an earlier comparison, so that the
-    same images are used; without it, or where it does not exist yet, at most 20 contents and 20 styles are
-    chosen and written there. Raises ValueError for files that are missing or damaged.
+    threads: of torch; None leaves them. pairs: the pairs.json of an earlier comparison, so that the same
+    images are used; without it, or where it does not exist yet, at most 20 contents and 20 styles are chosen
+    and written there. Raises ValueError for files that are missing or damaged.
     """
-    if not models:
-        raise click.UsageError("no model is given: name at least one style-transfer model file")
-    if size < MIN_SIZE:
-        raise click.UsageError(
-            f"--size {size}: expected {MIN_SIZE} pixels or more; strokes of smaller images have no direction "
-            "that can be measured"
-        )
-    if out.is_file():
-        raise click.UsageError(f"--out {out} is a file, but the results need a folder")
-    inputs = StyleInputs(models, content, styles, loss_network, feature_weights, lpips_weights, size)
+    _check(inputs, out)
     check_device(device)
     place = chosen_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
-    entries = [_entry(name, load(path).to(place)) for name, path in models.items()]
-    network = load_features(loss_network, path=feature_weights).to(place)
-    lpips = None if lpips_weights is None else load_lpips(lpips_weights).to(place)
-    content_names, style_names = style_pairs.ImageNames([content]), style_pairs.ImageNames(styles)
+    size = inputs.size
+    entries = [model_entry(name, load(path).to(place), size) for name, path in inputs.models.items()]
+    network = load_features(inputs.loss_network, path=inputs.feature_weights).to(place)
+    lpips = None if inputs.lpips_weights is None else load_lpips(inputs.lpips_weights).to(place)
+    content_names, style_names = (
+        style_pairs.ImageNames([inputs.content]),
+        style_pairs.ImageNames(inputs.styles),
+    )
     if pairs is not None and pairs.exists():
         chosen = style_pairs.read_pairs(pairs)
     else:
         chosen = style_pairs.choose_pairs(content_names, style_names)
+    content_files = dict(zip(chosen.contents, content_names.find(chosen.contents), strict=True))
+    style_files = dict(zip(chosen.styles, style_names.find(chosen.styles), strict=True))
+    pictures = [
+        PairPictures(name, folder, list(content_files), list(style_files))
+        for name, folder in inputs.pictures.items()
+    ]
+    images = PairImages(
+        {name: _content(path, size, place) for name, path in content_files.items()},
+        {name: _style(path, size, place) for name, path in style_files.items()},
+    )
+    optima = _optima(inputs, images, network, pictures)
+
     drawn, from_files = _drawn_styles(chosen, size), _file_styles(chosen, style_names, size)
     chosen = replace(chosen, rotation_styles=tuple(style.name for style in from_files))
     turned = [*drawn, *from_files]
     directed = [style for style in turned if style.has_direction]
     undirected = [style for style in turned if not style.has_direction]
-    contents = [_content(path, size, place) for path in content_names.find(chosen.contents)]
     turning = [_content(path, size, place) for path in content_names.find(chosen.rotation_contents)]
-    style_files = dict(zip(chosen.styles, style_names.find(chosen.styles), strict=True))
-
-    unchanged = Entry(Contestant(UNCHANGED, Unchanged(), _as_it_is, 0, 0), lambda a, b, weight: None)
-    copied = Entry(Contestant(COPIED, Copied(), _as_it_is, 0, 0), torch.lerp)
+    unchanged = unchanged_entry()
     responses = [
-        _responses(entry, turning, directed, undirected, lpips) for entry in (*entries, unchanged, copied)
+        _responses(entry, turning, directed, undirected, lpips)
+        for entry in (*entries, unchanged, copied_entry())
     ]
-    rows = _rows([*entries, unchanged], contents, list(style_files.values()), network, lpips, size)
+    contestants = [entry.contestant for entry in entries]
+    rows = make_rows(contestants, pictures, unchanged.contestant, images, Measures(network, lpips, optima))
     comparison = Comparison(
         rows=rows,
         responses=responses,
         differences=_differences(rows[:-1], responses),
         turned=turned,
         pairs=chosen,
-        facts=inputs.facts(place),
+        facts=inputs.facts(place) | _facts(inputs, pictures, optima),
     )
 
     # The figures first: they took the time.
@@ -154,39 +122,115 @@ def compare_style_models(
     _write(out / "table.md", tables(comparison) + "\n")
     _write(out / "table.csv", comparison.to_csv())
 
-    contestants = [entry.contestant for entry in entries]
-    shown = {i: read_image(style_files[i]) for i in style_pairs.spread(chosen.styles, 6)}
     report = style_comparison_report(comparison)
     report.heading("Pictures")
     report.figure(
-        style_pictures.pair_picture(contestants, contents[:: -(-len(contents) // 3)], shown),
-        "Some of the pairs that were measured.",
+        _some_pairs(contestants, pictures, images, style_files), "Some of the pairs that were measured."
     )
-    for style in _most_directed(drawn) + _most_directed(from_files):
+    for style in (_most_directed(drawn) + _most_directed(from_files)) if entries else []:
         caption = f"{style.name}, turned, and what each model makes of it."
         report.figure(style_pictures.rotation_picture(contestants, turning[0], [style]), caption)
         caption = f"{style.name} and its quarter turn, mixed."
         mixed = [(entry.contestant, entry.interpolate) for entry in entries]
         report.figure(style_pictures.interpolation_picture(mixed, turning[0], style), caption)
     report.write(out / "report.html")
-    _write_pictures(contestants, _most_directed(drawn, 2), out, size, place)
+    if entries:
+        _write_pictures(contestants, _most_directed(drawn, 2), out, size, place)
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, pairs.json", err=True)
     click.echo(json.dumps(record) if as_json else tables(comparison))
 
 
-def _entry(name: str, model: StyleTransferModel) -> Entry:
-    contestant = Contestant(
-        name=name,
-        model=model,
-        prepare_style=lambda style: prepare_style(style, model.spec.style_image_size),
-        trained_parameters=sum(p.numel() for p in model.trainable().values()),
-        all_parameters=sum(p.numel() for p in model.parameters()),
+def _check(inputs: StyleInputs, out: Path) -> None:
+    """click.UsageError for what needs no image to be known as wrong."""
+    if not (inputs.models or inputs.pictures or inputs.optimised or inputs.optima):
+        raise click.UsageError("no model is given: name at least one style-transfer model file")
+    names = [*inputs.models, *inputs.pictures, *([OPTIMISED] if inputs.optimised else [])]
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
+        raise click.UsageError(f"two rows are named {doubled[0]!r}: give each its own name")
+    if inputs.size < MIN_SIZE:
+        raise click.UsageError(
+            f"--size {inputs.size}: expected {MIN_SIZE} pixels or more; strokes of smaller images have no "
+            "direction that can be measured"
+        )
+    if out.is_file():
+        raise click.UsageError(f"--out {out} is a file, but the results need a folder")
+
+
+def _optima(
+    inputs: StyleInputs, images: PairImages, network: VGGFeatures, pictures: list[PairPictures]
+) -> Optima | None:
+    """What gaps are measured from, if asked for; the row of optimised pixels is added to the pictures."""
+    if inputs.optima is None and inputs.optimised is None:
+        return None
+    pixels = PixelOptima(
+        images.contents, images.styles, network, size=inputs.size, settings=SETTINGS, folder=inputs.optimised
     )
-    return Entry(contestant, interpolate_params)
+    optima = None
+    if inputs.optima is not None:
+        contents, styles = gap_images(list(images.contents)), gap_images(list(images.styles))
+        with tqdm(total=len(contents) * len(styles), desc="optima", disable=None) as bar:
+            optima = measure_optima(
+                {name: images.contents[name] for name in contents},
+                {name: images.styles[name] for name in styles},
+                network,
+                optimise=pixels,
+                size=inputs.size,
+                settings=asdict(SETTINGS),
+                file=inputs.optima,
+                done=bar.update,
+            )
+    if inputs.optimised is not None:
+        every = [(content, style) for style in images.styles for content in images.contents]
+        for content, style in tqdm(every, desc=OPTIMISED, disable=None):
+            pixels(content, style)
+        names = (list(images.contents), list(images.styles))
+        pictures.append(PairPictures(OPTIMISED, inputs.optimised, *names))
+    return optima
 
 
-def _as_it_is(style: Tensor) -> Tensor:
-    return style
+def _facts(inputs: StyleInputs, pictures: Sequence[PairPictures], optima: Optima | None) -> dict[str, Any]:
+    """What was found about the pictures and optima, plain values."""
+    shown = {
+        row.name: {"folder": row.folder.name, "cropped": len(row.cropped), "resized": len(row.resized)}
+        for row in pictures
+    }
+    if optima is None or inputs.optima is None:
+        return {"pictures": shown, "optima": None}
+    about = {name: value for name, value in optima.to_json().items() if name not in ("form", "columns")}
+    return {
+        "pictures": shown,
+        "optima": about | {"file": inputs.optima.name, "pairs": len(optima.losses)},
+    }
+
+
+def _some_pairs(
+    contestants: Sequence[Contestant],
+    pictures: Sequence[PairPictures],
+    images: PairImages,
+    style_files: Mapping[str, Path],
+) -> np.ndarray:
+    """Three contents and six styles at most."""
+    contents, styles = list(images.contents), list(images.styles)
+    shown = (contents[:: -(-len(contents) // 3)], style_pairs.spread(styles, 6))
+
+    def reader(row: PairPictures) -> Callable[[int, int], np.ndarray]:
+        def read(c: int, s: int) -> np.ndarray:
+            like = images.contents[shown[0][c]]
+            found = row.read(contents.index(shown[0][c]), styles.index(shown[1][s]), like)
+            return to_uint8(found[0])
+
+        return read
+
+    return style_pictures.pair_picture(
+        contestants,
+        [images.contents[name] for name in shown[0]],
+        {name: read_image(style_files[name]) for name in shown[1]},
+        others={row.name: reader(row) for row in pictures},
+    )
+
+
+def _style(path: Path, size: int, place: torch.device) -> Tensor:
+    return prepare_style(to_tensor(read_image(path))[None], size).to(place)
 
 
 def _content(path: Path, size: int, place: torch.device) -> Tensor:
@@ -231,43 +275,21 @@ def _responses(
         )
 
 
-def _rows(
-    entries: Sequence[Entry],
-    contents: Sequence[Tensor],
-    styles: Sequence[Path],
-    network: VGGFeatures,
-    lpips: Lpips | None,
-    size: int,
-) -> list[StyleRow]:
-    """The lines of the table; the last entry, which changes nothing, is not timed."""
-    images = [
-        prepare_style(to_tensor(read_image(path))[None], size).to(contents[0].device) for path in styles
-    ]
-    contestants = [entry.contestant for entry in entries]
-    scores = []
-    for contestant in contestants:
-        with tqdm(total=len(contents) * len(images), desc=contestant.name, disable=None) as bar:
-            score = partial(style_table.score_pairs, loss_network=network, lpips=lpips, done=bar.update)
-            scores.append(score(contestant, contents, images))
-    click.echo("measure the time of each model in turn", err=True)
-    timed: dict[str, tuple[dict[int, float], float | None]] = {contestants[-1].name: ({}, None)}
-    timed |= style_table.time_models(
-        contestants[:-1], images[0], repeats=REPEATS, num_threads=torch.get_num_threads()
-    )
-    return [style_table.make_row(c, s, *timed[c.name]) for c, s in zip(contestants, scores, strict=True)]
-
-
 def _differences(
     rows: Sequence[StyleRow], responses: Sequence[style_responses.ResponseRow]
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """{"model - first model": {measure: (mean, standard error) pair by pair}}."""
+    """{"row - first row": {measure: (mean, standard error) pair by pair}}."""
+    first, by_name = rows[0], {response.model: response for response in responses}
     found = {}
-    for row, response in list(zip(rows, responses, strict=False))[1:]:
-        found[f"{row.model} - {rows[0].model}"] = {
-            name: style_table.paired_difference(rows[0], row, name) for name in row.means
-        } | {
-            name: style_responses.response_difference(responses[0], response, name) for name in response.means
-        }
+    for row in rows[1:]:
+        differences = {name: style_table.paired_difference(first, row, name) for name in row.means}
+        if first.model in by_name and row.model in by_name:
+            response = by_name[row.model]
+            differences |= {
+                name: style_responses.response_difference(by_name[first.model], response, name)
+                for name in response.means
+            }
+        found[f"{row.model} - {first.model}"] = differences
     return found
 
 

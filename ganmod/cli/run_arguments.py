@@ -77,6 +77,19 @@ def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
     return found
 
 
+def picture_folders(given: Sequence[str]) -> dict[str, Path]:
+    """NAME=DIR of every folder -> {name: folder}; click.UsageError for another form, and for a name twice."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and Path(folder).is_dir()):
+            raise click.UsageError(f"--pictures {text}: expected NAME=DIR, where DIR is a folder of pictures")
+        if name in found:
+            raise click.UsageError(f"--pictures {text}: two folders are named {name!r}")
+        found[name] = Path(folder)
+    return found
+
+
 def weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]:
     """{space: weights}; click.UsageError for an unknown space, and weights of none that is asked for."""
     for name in features:

@@ -19,7 +19,8 @@ EXPLANATIONS = (
     "Content loss: relu4_1, squared differences. Style losses: mean and deviation, Gram and shifted Gram "
     "matrices of relu1_1 to relu4_1, all of features divided by their root mean square. SSIM: of the luma, "
     "higher is more alike. Patch-SWD: of 7 x 7 luma patches after matching the histogram. Seconds: of a "
-    "square image, the style's parameters given; s/style is to predict those.",
+    "square image, the style's parameters given; s/style is to predict those. Gap: content loss + 3 * style "
+    "loss, divided by that of pixels optimised for this very sum, pair by pair; 1 is as good.",
     "Rotation response: a style turned by 0, 15 ... 165 degrees, cropped to one scale; A1 / (A0 + A1) of the "
     "orientation moments of the results where the content is flat: 1 strokes turn with the style, 0 they "
     "ignore it. Strength: how much of a result agrees on one direction; a response of little strength means "
@@ -39,7 +40,8 @@ EXPLANATIONS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was measured. rows end with the unchanged content, responses also with the style itself."""
+    """All that was measured. rows end with the unchanged content, responses also with the style itself; rows
+    of pictures have no responses."""
 
     rows: Sequence[StyleRow]
     responses: Sequence[ResponseRow]
@@ -77,7 +79,9 @@ class Comparison:
     def to_csv(self) -> str:
         """One line per model, both tables side by side."""
         responses = {row.model: style_responses.plain(row) for row in self.responses}
-        return style_table.to_csv([style_table.plain(row) | responses[row.model] for row in self.rows])
+        return style_table.to_csv(
+            [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
+        )
 
 
 def tables(comparison: Comparison) -> str:
@@ -96,6 +100,7 @@ def tables(comparison: Comparison) -> str:
         f"{facts['loss_network']['name']}, standard errors in brackets; {cost}.",
         style_table.to_markdown(*style_table.table_cells(comparison.rows)),
     ]
+    lines[-1:-1] = _notes(facts)
     if "lpips" not in comparison.rows[0].means:
         lines.insert(-1, "LPIPS was not measured: its weights are given with --lpips-weights.")
     return "\n\n".join(lines)
@@ -108,7 +113,8 @@ def style_comparison_report(comparison: Comparison) -> Report:
     report.heading("Losses, likeness and cost")
     columns, cells = style_table.table_cells(comparison.rows)
     report.table(columns, cells, "Means over all pairs, standard errors in brackets.")
-    report.paragraph(EXPLANATIONS[0])
+    for text in (*_notes(facts), EXPLANATIONS[0]):
+        report.paragraph(text)
     report.heading("Do strokes turn with the style?")
     columns, cells = style_responses.response_cells(comparison.responses)
     report.table(columns, cells, "Means over styles and contents; distances of directions in degrees.")
@@ -128,12 +134,31 @@ def style_comparison_report(comparison: Comparison) -> Report:
     )
     report.paragraph(f"Styles ({len(pairs.styles)}): {', '.join(pairs.styles)}")
     report.paragraph(f"Contents of the turned styles: {', '.join(pairs.rotation_contents)}")
-    rest = {
-        key: facts[key] for key in ("loss_network", "lpips", "rotation", "timing", "hardware", "versions")
-    }
+    measured = ("loss_network", "lpips", "rotation", "pictures", "optima", "timing", "hardware", "versions")
+    rest = {key: facts[key] for key in measured if facts[key]}
     report.code("\n".join(f"{key}: {value}" for key, value in rest.items()))
     report.code(facts["command"])
     return report
+
+
+def _notes(facts: Mapping[str, Any]) -> list[str]:
+    """What must be known of pictures that were not the content's size, and of the gaps."""
+    lines = []
+    for name, found in facts["pictures"].items():
+        changes = [
+            f"{found[what]} were {how}"
+            for what, how in (("cropped", "cropped to it"), ("resized", "resized to it (bicubic)"))
+            if found[what]
+        ]
+        if changes:
+            lines.append(f"{name}: not all pictures have the content's size, {' and '.join(changes)}.")
+    if facts["optima"]:
+        optima = facts["optima"]
+        lines.append(
+            f"Gap: content loss + 3 * style loss, divided by that of pixels optimised with "
+            f"{optima['settings']['algorithm']}, mean of {optima['pairs']} pairs."
+        )
+    return lines
 
 
 def _by_style(report: Report, comparison: Comparison) -> None:

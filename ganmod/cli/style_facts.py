@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,27 @@ class StyleInputs:
     feature_weights: Path | None
     lpips_weights: Path | None
     size: int
+    pictures: Mapping[str, Path] = field(default_factory=dict)
+    optimised: Path | None = None
+    optima: Path | None = None
 
     def command(self) -> str:
         """The line that repeats the comparison, files and folders by their names alone."""
         words = ["ganmod", "compare", "--style"]
         words += [word for name, path in self.models.items() for word in ("--name", f"{name}={path.name}")]
+        words += [
+            word for name, path in self.pictures.items() for word in ("--pictures", f"{name}={path.name}")
+        ]
         words += ["--content", self.content.resolve().name]
         words += [word for folder in self.styles for word in ("--styles", folder.resolve().name)]
         words += ["--loss-network", self.loss_network]
-        weights = {"--feature-weights": self.feature_weights, "--lpips-weights": self.lpips_weights}
-        for option, file in weights.items():
+        files = {
+            "--feature-weights": self.feature_weights,
+            "--lpips-weights": self.lpips_weights,
+            "--optimised": self.optimised,
+            "--optima": self.optima,
+        }
+        for option, file in files.items():
             words += [option, file.name] if file is not None else []
         words += ["--size", str(self.size), "--threads", str(torch.get_num_threads())]
         return shlex.join([*words, "--pairs", "pairs.json", "-o", "report"])

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ganmod.images import center_crop, make_grid, resize, resize_short_side, to_tensor, to_uint8
 from metrics.interpolation_response import WEIGHTS
+from metrics.pair_scores import Contestant
 from metrics.rotation_response import TurnedStyle
-from metrics.style_table import Contestant
 from style_transfer.procedural_styles import builtin_contents, draw_style
 
 PAIR_CELL, STRIP_CELL = 160, 112  # pixels
@@ -40,19 +40,32 @@ def predicted(contestant: Contestant, style: np.ndarray, like: Tensor) -> Any:
 
 
 def pair_picture(
-    contestants: Sequence[Contestant], contents: Sequence[Tensor], styles: Mapping[str, np.ndarray]
+    contestants: Sequence[Contestant],
+    contents: Sequence[Tensor],
+    styles: Mapping[str, np.ndarray],
+    *,
+    others: Mapping[str, Callable[[int, int], np.ndarray]] | None = None,
 ) -> np.ndarray:
-    """uint8 [H,W,3]: styles along the top; below, one block per content [1,3,H,W], with one row per model."""
+    """uint8 [H,W,3]: styles along the top; below, one block per content [1,3,H,W], with one row per model.
+
+    others: further rows by their names, functions that give the picture of the content and the style of these
+    numbers.
+    """
     cell = (PAIR_CELL, PAIR_CELL)
     rows: list[list[np.ndarray | None]] = [[None, *(_square(style, PAIR_CELL) for style in styles.values())]]
     labels = ["style"]
     params = [[predicted(c, style, contents[0]) for style in styles.values()] for c in contestants]
-    for content in contents:
-        shown = _square(to_uint8(content[0].cpu()), PAIR_CELL)
-        for i, contestant in enumerate(contestants):
-            results = [_square(stylized(contestant, content, p), PAIR_CELL) for p in params[i]]
-            rows.append([None if i else shown, *results])
-            labels.append(contestant.name)
+    for c, content in enumerate(contents):
+        shown: np.ndarray | None = _square(to_uint8(content[0].cpu()), PAIR_CELL)
+        results = {
+            contestant.name: [stylized(contestant, content, p) for p in params[i]]
+            for i, contestant in enumerate(contestants)
+        }
+        results |= {name: [read(c, s) for s in range(len(styles))] for name, read in (others or {}).items()}
+        for name, images in results.items():
+            rows.append([shown, *(_square(image, PAIR_CELL) for image in images)])
+            labels.append(name)
+            shown = None  # once, at the first row
     names = ["content", *(name.replace("_", " ") for name in styles)]
     return make_grid(rows, column_labels=names, row_labels=labels, cell_size=cell)
 
