@@ -45,8 +45,8 @@ STYLE_PART_OPTIONS = (
         "--style-mask",
         multiple=True,
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Grey picture over STYLE, or over what is cut out of it: only the white counts; one per STYLE, or "
-        "one for all. For models that read statistics.",
+        help="Grey picture over STYLE, or over what is cut out of it: only the white counts; one per STYLE, "
+        "or one for all. For models that read statistics.",
     ),
     click.option(
         "--style-size",
