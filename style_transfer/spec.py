@@ -57,7 +57,7 @@ class ModelSpec:
         if not self.sees_whole_styles:
             size = self.style_image_size
             raise ValueError(
-                f"{what}, but the architecture {self.architecture!r} sees styles of {size} x {size} pixels only: "
+                f"{what}, but the architecture {self.architecture!r} sees styles of {size} x {size} pixels: "
                 "leave it out, cut a rectangle out of the style instead, or take a model of architecture "
                 "'residual' or 'classic', which reads statistics of any part"
             )
