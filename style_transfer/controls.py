@@ -134,8 +134,7 @@ class ControlledStyle:
         mixed = self._predicted if self._predicted is not None else self._combined(images)
         if self.controls.preserve_color == "none":
             self._predicted = mixed
-        seen = self._seen(images)
-        return [self.model.with_strength(params, seen, self.controls.alpha) for params in mixed]
+        return self.model.with_strength(mixed, self._seen(images), self.controls.alpha)
 
     @torch.inference_mode()
     def _combined(self, content: Tensor) -> list[list[Any]]:

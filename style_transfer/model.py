@@ -103,7 +103,7 @@ class StyleTransferModel(nn.Module):
         """Whether style images may have any size and aspect, and masks: else they are squares of
         style_image_size.
         """
-        return self.spec.architecture != "modulated"
+        return self.spec.sees_whole_styles
 
     @torch.no_grad()
     def calibrate(self) -> None:
@@ -157,16 +157,6 @@ class StyleTransferModel(nn.Module):
             return self.decoder.predict(self.style_encoder(features, mask))
         return self.decoder.predict(self.style_encoder(self._scaled(features["relu4_1"])))
 
-    def check_sees_whole(self, what: str) -> None:
-        """Raise ValueError, which begins with `what` was given, unless the model `sees_whole_styles`."""
-        if not self.sees_whole_styles:
-            size = self.spec.style_image_size
-            raise ValueError(
-                f"{what}, but the architecture {self.spec.architecture!r} sees styles of {size} x {size} "
-                "pixels only: leave it out, cut a rectangle out of the style instead, or take a model of "
-                "architecture 'residual' or 'classic', which reads statistics of any part"
-            )
-
     def prepare_style(
         self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
@@ -181,12 +171,12 @@ class StyleTransferModel(nn.Module):
         self, masks: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
         """Masks of style images [N,1,H,W] in [0,1], of their size -> of the size of `prepare_style`."""
-        self.check_sees_whole("got a style mask")
+        self.spec.check_sees_whole("got a style mask")
         return self._turned(masks, degrees, scale, size, "bilinear")
 
     def _turned(self, images: Tensor, degrees: float, scale: float, size: int | None, mode: Filter) -> Tensor:
         if size is not None:
-            self.check_sees_whole(f"style_size is {size}")
+            self.spec.check_sees_whole(f"style_size is {size}")
             if size < MIN_SIDE:
                 raise ValueError(f"style_size is {size} pixels, expected at least {MIN_SIDE}")
         size = size or self.spec.style_image_size
@@ -206,7 +196,7 @@ class StyleTransferModel(nn.Module):
                 f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style"
             )
         if mask is not None:
-            self.check_sees_whole("got a style mask")
+            self.spec.check_sees_whole("got a style mask")
             check_mask(mask, style)
         with torch.no_grad():
             features = self.encoder.normalized(style)
@@ -243,18 +233,21 @@ class StyleTransferModel(nn.Module):
         images = self.prepare_style(to_batch(style, "style"), size=size)
         return self.predict(images.to(self.feature_rms.device))
 
-    def with_strength(self, params: list[Any], content: np.ndarray | Tensor, alpha: float) -> list[Any]:
-        """Parameters between those of the content's own style, at alpha 0, and `params`, at 1.
+    def with_strength(
+        self, styles: Sequence[list[Any]], content: np.ndarray | Tensor, alpha: float
+    ) -> list[list[Any]]:
+        """Parameters of styles on the way from those of the content's own style, at alpha 0, to them, at 1.
 
         The classic model then decodes (1 - alpha) of the content's features and alpha of the stylized ones
         (Huang & Belongie 2017, Eq. 14). The others' own style is what they predict from the content image.
         """
         if alpha == 1:
-            return params
+            return [*styles]
         if self.style_encoder is None:
-            return [p._replace(strength=p.strength * alpha) for p in params]
+            return [[p._replace(strength=p.strength * alpha) for p in params] for params in styles]
         own = self.predict_style(content)
-        return interpolate_params(own, spread_params(params, len(own[0][0])), alpha)
+        samples = len(own[0][0])
+        return [interpolate_params(own, spread_params(params, samples), alpha) for params in styles]
 
     @torch.inference_mode()
     def apply_params(
@@ -311,7 +304,7 @@ class StyleTransferModel(nn.Module):
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (style)")
-        params = self.with_strength(self.predict_style(style), content, alpha)
+        (params,) = self.with_strength([self.predict_style(style)], content, alpha)
         return self.apply_params(content, params, size=size)
 
     def save(

@@ -26,11 +26,12 @@ NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder
 class StatisticsStyleEncoder(nn.Module):
     """Features {layer: [N,C,h,w]} of style images of any size -> style descriptor W [N,D,d,d].
 
-    mask [N or 1,1,H,W] in [0,1], of the images' size: how much each pixel of the style counts.
-
     What it reads is what the style losses compare: mean and deviation of every channel at every layer; and,
     beyond that, the covariances of a few learned combinations of each layer's channels. A multilayer
     perceptron of three layers turns these numbers into W.
+
+    With a mask [N or 1,1,H,W] in [0,1], of the images' size, each pixel counts by it; a cell of the features
+    by its mean there.
     """
 
     def __init__(

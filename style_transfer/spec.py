@@ -46,3 +46,18 @@ class ModelSpec:
             raise ValueError(
                 f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256"
             )
+
+    @property
+    def sees_whole_styles(self) -> bool:
+        """Whether styles count through statistics, and so may have any size, aspect and mask."""
+        return self.architecture != "modulated"
+
+    def check_sees_whole(self, what: str) -> None:
+        """Raise ValueError, which begins with `what` was given, unless `sees_whole_styles`."""
+        if not self.sees_whole_styles:
+            size = self.style_image_size
+            raise ValueError(
+                f"{what}, but the architecture {self.architecture!r} sees styles of {size} x {size} pixels: "
+                "leave it out, cut a rectangle out of the style instead, or take a model of architecture "
+                "'residual' or 'classic', which reads statistics of any part"
+            )

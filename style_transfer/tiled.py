@@ -92,7 +92,7 @@ def stylize_tiled(
 
     swept = sweep(x, model.encode, ENCODER_MARGIN, uses_statistics(model, 0))
     for stage in range(num_stages(model)):
-        x, statistics = swept.out, swept.statistics()
+        x, statistics = swept.out, swept.statistics(model.feature_rms.device)
         pixels = x.shape[2] * x.shape[3]
         measure = stage + 1 < num_stages(model) and uses_statistics(model, stage + 1)
 
@@ -133,7 +133,7 @@ class _Swept:
 
     def _measure(self, inner: Tensor) -> None:
         count = inner.shape[2] * inner.shape[3]
-        mean, var = (i.double() for i in mean_variance(inner))
+        mean, var = (i.cpu().double() for i in mean_variance(inner))  # some devices have no float64
         if self.moments is None:
             self.moments = mean, var * count
             return
@@ -143,11 +143,12 @@ class _Swept:
         shift = mean - before
         self.moments = before + shift * share, squares + var * count + shift.square() * (self.pixels * share)
 
-    def statistics(self) -> Statistics | None:
+    def statistics(self, device: torch.device) -> Statistics | None:
         if self.moments is None:
             return None
         wide = torch.promote_types(self.out.dtype, torch.float32)
-        return Statistics(self.moments[0].to(wide), (self.moments[1] / self.pixels).to(wide))
+        mean, var = self.moments[0], self.moments[1] / self.pixels
+        return Statistics(mean.to(device, wide), var.to(device, wide))
 
 
 def _cuts(units: int, most: int) -> list[int]:

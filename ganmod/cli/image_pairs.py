@@ -36,13 +36,13 @@ def check_out(out: Path, *inputs: Path, several: bool) -> None:
 
     inputs: files and folders that are read.
     """
-    refuse_inputs(out, *inputs)
     if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
         raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
     if several and out.is_file():
         raise click.UsageError(f"--out {out} is a file, but several results need a folder")
     if several and out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
         raise click.UsageError(f"--out {out} is named as a file, but several results need a folder")
+    refuse_inputs(out, *inputs)
     for file in inputs:
         if several and file.name in TOGETHER and file.resolve().parent == out.resolve():
             raise click.UsageError(f"--out {out} would overwrite {file}, which is read: give another folder")
