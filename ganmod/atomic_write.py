@@ -33,6 +33,15 @@ def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
     _flush_folder(path.parent)
 
 
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """`atomic_write` of a text in UTF-8."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    atomic_write(path, write)
+
+
 def _flush_folder(folder: Path) -> None:
     """Make the rename itself durable."""
     if os.name == "nt":  # Windows cannot open a folder as a file and needs no such flush

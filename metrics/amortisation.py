@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import atomic_write
+from ganmod.atomic_write import atomic_write_text
 from ganmod.features import VGGFeatures
 from ganmod.style_losses import content_loss, mean_std_loss
 from metrics.style_table import standard_error
@@ -183,4 +183,4 @@ def _check_alike(file: Path, found: Optima, wanted: Optima) -> None:
 
 def _write(path: Path, optima: Optima) -> None:
     lines = json.dumps(optima.to_json(), indent=1)
-    atomic_write(path, lambda temporary: temporary.write_text(lines + "\n", encoding="utf-8") and None)
+    atomic_write_text(path, lines + "\n")

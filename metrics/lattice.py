@@ -1,8 +1,10 @@
-"""The lattice that a network leaves in smooth regions whatever the style: lines of fixed directions and periods.
+"""The lattice that a network leaves in smooth regions whatever the style: lines of fixed directions and
+periods.
 
 Spectra of small windows, of the results' smooth regions and of the styles, each divided ring by ring by its
-mean, so that only directions count, not how coarse or strong a texture is. What the mean over many results has
-beyond the mean over their styles stands at the same directions and periods under all of them: the network's own.
+mean, so that only directions count, not how coarse or strong a texture is. What the mean over many results
+has beyond the mean over their styles stands at the same directions and periods under all of them: the
+network's own.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ SMOOTH = 0.75  # share of a window that must lie in the smooth region
 
 @dataclass(frozen=True)
 class Lattice:
-    """share: of the energy at periods from SHORTEST to LONGEST, what lies in excess of the styles' directions, 0
-    to 1. peak: (rows, columns) in cycles per pixel of the largest excess; spectrum: the excess [W, W/2+1].
+    """share: of the energy at periods from SHORTEST to LONGEST, what lies in excess of the styles'
+    directions, 0 to 1. peak: (rows, columns) in cycles per pixel of the largest excess; spectrum: the excess
+    [W, W/2+1].
     """
 
     share: float
@@ -31,8 +34,8 @@ class Lattice:
 def window_spectrum(luma: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Mean power spectrum [W, W/2+1] of Hann windows of luma [H,W], half overlapping, each without its mean.
 
-    mask: bool [H,W]; windows count that lie in it by SMOOTH, or, where there are fewer than four, the four that
-    lie in it most. Raises ValueError for an image smaller than a window.
+    mask: bool [H,W]; windows count that lie in it by SMOOTH, or, where there are fewer than four, the four
+    that lie in it most. Raises ValueError for an image smaller than a window.
     """
     if min(luma.shape) < WINDOW:
         raise ValueError(f"the image is {list(luma.shape)}, expected sides of at least {WINDOW} pixels")
@@ -57,13 +60,14 @@ def window_spectrum(luma: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
 def measure_lattice(
     results: Sequence[np.ndarray], styles: Sequence[np.ndarray], masks: Sequence[np.ndarray]
 ) -> Lattice:
-    """results, styles: luma [H,W] in [0,1], pair by pair; masks: the smooth regions, bool, of the results' sizes.
+    """results, styles: luma [H,W] in [0,1], pair by pair; masks: the smooth regions, bool, of the results'
+    sizes.
 
     Give many styles: what ten results have in common by chance is smaller than what two have.
     """
     if not len(results) == len(styles) == len(masks) > 0:
         raise ValueError(
-            f"got {len(results)} results, {len(styles)} styles and {len(masks)} masks, expected as many of each"
+            f"got {len(results)} results, {len(styles)} styles, {len(masks)} masks, expected as many of each"
         )
     rings, weights = _rings()
     excess = np.zeros(rings.shape)
@@ -76,7 +80,6 @@ def measure_lattice(
     excess = np.where(rings >= 0, np.maximum(excess, 0), 0)
     counts = _sums(weights, rings, weights)
     by_ring = _sums(excess, rings, weights) / np.maximum(counts, 1)
-    # A ring's mean direction is 1: half of its absolute excess is what has moved from other directions.
     row, column = np.unravel_index(int(excess.argmax()), excess.shape)
     peak = (float(np.fft.fftfreq(WINDOW)[row]), float(np.fft.rfftfreq(WINDOW)[column]))
     return Lattice(float((by_ring * energy).sum() / max(energy.sum(), 1e-12)), peak, excess)

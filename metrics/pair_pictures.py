@@ -58,8 +58,9 @@ class PairPictures:
         """The picture of a pair [1,3,H,W] in [0,1], of the content's size; `like`: the content [1,3,H,W].
 
         A picture that is larger by less than 8 pixels, as the content is cropped to multiples of 8, is
-        cropped to the middle; one of another size and the same aspect within 3 % is resized (bicubic). They are
-        noted in `cropped` and `resized`. Raises ValueError for another aspect and for a file that is no image.
+        cropped to the middle; one of another size and the same aspect within 3 % is resized (bicubic). They
+        are noted in `cropped` and `resized`. Raises ValueError for another aspect and for a file that is no
+        image.
         """
         file = self.files[content][style]
         picture = read_image(file)

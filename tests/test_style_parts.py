@@ -1,4 +1,5 @@
-"""If this fails, a part of a style counts otherwise than told, or the classic model mixes in other features."""
+"""If this fails, a part of a style counts otherwise than told, or the classic model mixes other features."""
+"""
 
 from __future__ import annotations
 

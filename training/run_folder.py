@@ -6,13 +6,12 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from ganmod.atomic_write import atomic_write
+from ganmod.atomic_write import atomic_write_text
 from ganmod.images import make_grid, write_image
 
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
@@ -98,7 +97,7 @@ class RunFolder:
             if num_damaged:
                 self.log(f"{file}: left out {num_damaged} damaged line{'s' if num_damaged > 1 else ''}")
             text = "".join(line + "\n" for line, record in records if record and record["nimg"] <= last)
-            atomic_write(file, partial(_write_text, text=text))
+            atomic_write_text(file, text)
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
         """`write_picture` of a snapshot: NAME-KIMG.png."""
@@ -126,7 +125,3 @@ def _record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) and isinstance(found.get("nimg"), int) else None
-
-
-def _write_text(path: Path, *, text: str) -> None:
-    path.write_text(text)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.atomic_write import atomic_write
+from ganmod.atomic_write import atomic_write_text
 from ganmod.features import VGGFeatures
 from ganmod.images import read_image, to_tensor, to_uint8, write_image
 from metrics.amortisation import network_digest
@@ -103,4 +103,4 @@ def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
             "or measure them with --pictures"
         )
     text = json.dumps(made_with, indent=1) + "\n"
-    atomic_write(file, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+    atomic_write_text(file, text)
