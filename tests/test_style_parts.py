@@ -1,5 +1,4 @@
 """If this fails, a part of a style counts otherwise than told, or the classic model mixes other features."""
-"""
 
 from __future__ import annotations
 
