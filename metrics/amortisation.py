@@ -182,5 +182,7 @@ def _check_alike(file: Path, found: Optima, wanted: Optima) -> None:
 
 
 def _write(path: Path, optima: Optima) -> None:
-    lines = json.dumps(optima.to_json(), indent=1)
-    atomic_write(path, lambda temporary: temporary.write_text(lines + "\n", encoding="utf-8") and None)
+    def write(temporary: Path) -> None:
+        temporary.write_text(json.dumps(optima.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    atomic_write(path, write)

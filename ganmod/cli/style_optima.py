@@ -102,5 +102,8 @@ def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
             f"{folder} holds pictures, but no {MADE_WITH} that says how they were made: name another folder, "
             "or measure them with --pictures"
         )
-    text = json.dumps(made_with, indent=1) + "\n"
-    atomic_write(file, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(json.dumps(made_with, indent=1) + "\n", encoding="utf-8")
+
+    atomic_write(file, write)
