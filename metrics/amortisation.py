@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import atomic_write_text
+from ganmod.atomic_write import atomic_write
 from ganmod.features import VGGFeatures
 from ganmod.style_losses import content_loss, mean_std_loss
 from metrics.style_table import standard_error
@@ -182,5 +182,7 @@ def _check_alike(file: Path, found: Optima, wanted: Optima) -> None:
 
 
 def _write(path: Path, optima: Optima) -> None:
-    lines = json.dumps(optima.to_json(), indent=1)
-    atomic_write_text(path, lines + "\n")
+    def write(temporary: Path) -> None:
+        temporary.write_text(json.dumps(optima.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    atomic_write(path, write)

@@ -164,7 +164,7 @@ def standard_error(values: Sequence[tuple[int, int, float]]) -> float:
 def table_cells(rows: Sequence[StyleRow]) -> tuple[list[str], list[list[str]]]:
     """(headings, cells of each row) to be shown: mean (standard error), seconds, parameters in millions."""
     measures = [name for name in MEASURES if rows and name in rows[0].means]
-    sizes = list(dict.fromkeys(size for row in rows for size in row.seconds))
+    sizes = sorted({size for row in rows for size in row.seconds})
     gaps = any(row.gap is not None for row in rows)
     columns = ["model", *(MEASURES[name] for name in measures), *(["gap"] if gaps else [])]
     columns += [f"s/image {size} px" for size in sizes]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.atomic_write import atomic_write_text
+from ganmod.atomic_write import atomic_write
 from ganmod.features import VGGFeatures
 from ganmod.images import read_image, to_tensor, to_uint8, write_image
 from metrics.amortisation import network_digest
@@ -102,5 +102,8 @@ def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
             f"{folder} holds pictures, but no {MADE_WITH} that says how they were made: name another folder, "
             "or measure them with --pictures"
         )
-    text = json.dumps(made_with, indent=1) + "\n"
-    atomic_write_text(file, text)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(json.dumps(made_with, indent=1) + "\n", encoding="utf-8")
+
+    atomic_write(file, write)

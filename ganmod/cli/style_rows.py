@@ -48,8 +48,8 @@ def make_rows(
     measures: Measures,
 ) -> list[StyleRow]:
     """One line each, in this order; the models alone are timed, in turn."""
-    measured: list[Contestant | PairPictures] = [*models, *pictures, unchanged]
-    scores = [_scores(what, images, measures) for what in measured]
+    every: list[Contestant | PairPictures] = [*models, *pictures, unchanged]
+    scores = [_scores(what, images, measures) for what in every]
     timed: dict[str, tuple[dict[int, float], float | None]] = {}
     if models:
         click.echo("measure the time of each model in turn", err=True)
@@ -59,7 +59,7 @@ def make_rows(
         style_table.make_row(
             what, found, *timed.get(what.name, ({}, None)), gap=_gap(found, images, measures)
         )
-        for what, found in zip(measured, scores, strict=True)
+        for what, found in zip(every, scores, strict=True)
     ]
 
 
