@@ -45,9 +45,10 @@ def test_lines_of_the_network_are_found_with_their_period(period: float, degrees
 
 
 def test_stronger_lines_measure_more():
+    styles = [noise(50 + i) for i in range(PAIRS)]
     shares = [
-        measured([noise(i) + lines(4, 0, a) for i in range(PAIRS)], [noise(50 + i) for i in range(PAIRS)]).share
-        for a in (0.0, 0.02, 0.05, 0.2)
+        measured([noise(i) + lines(4, 0, amplitude) for i in range(PAIRS)], styles).share
+        for amplitude in (0.0, 0.02, 0.05, 0.2)
     ]
     assert shares == sorted(shares)
     assert shares[-1] > 0.5
