@@ -1,0 +1,197 @@
+"""One job from its inputs to its files: model, figures, sheet."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from configs.schema import load_run
+from configs.style import StyleRun
+from ganmod.features import VGGFeatures, load_features
+from ganmod.images import center_crop, make_grid, resize_short_side, to_tensor, to_uint8
+from ganmod.small_jpeg import write_small_jpeg
+from ganmod.style_losses import content_loss, mean_std_loss
+from metrics.machine import describe_machine, peak_memory_mb
+from released.crops import PairDrawer
+from released.fitting import Fit, fit, losses_of
+from released.inputs import CONTENTS, STYLES, Inputs, feature_path, held_out, read_images, read_inputs
+from released.jobs import MAX_OUTPUT_BYTES, MAX_SHEET_BYTES, MAX_TRAINED, MB, Job
+from style_transfer import StyleTransferModel
+from training.style_run import build_loss_network, build_model, transfer_weights
+from training.style_samples import copy_into
+
+PROBED = 32  # training pairs whose loss is compared before and after
+CELL = 224  # pixels in the sheet
+
+
+def configure(job: Job, folder: Path, inputs: Inputs, changes: Mapping[str, Any]) -> StyleRun:
+    """The job's configuration with `changes`, and the inputs' feature networks in place."""
+    config = load_run(job.preset, {**job.changes, **changes})
+    paths = {
+        "model.encoder_weights": feature_path(folder, inputs, config.model.encoder),
+        "loss.network_weights": feature_path(folder, inputs, config.loss.network),
+    }
+    return load_run(job.preset, {**paths, **job.changes, **changes})
+
+
+def run_job(
+    job: Job,
+    folder: Path,
+    out: Path,
+    *,
+    begin: float,
+    minutes: float,
+    reserve: float = 60.0,
+    steps: int | None = None,
+    init: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    device: torch.device,
+    graph: bool = True,
+    log: Callable[[str], None] = print,
+) -> tuple[StyleTransferModel, dict[str, Any]]:
+    """Train, write the model, measure it, write figures and sheet -> the averaged model, the figures.
+
+    minutes: from `begin` (of time.monotonic) to the end of all; the last `reserve` seconds are for measuring.
+    steps: ends the training earlier. init: a model file to begin with. Raises ValueError for inputs that do
+    not fit the job, and for a model too large to be released.
+    """
+    inputs = read_inputs(folder)
+    config = configure(job, folder, inputs, changes or {})
+    torch.manual_seed(config.runtime.seed)
+    model, network = build_model(config.model), build_loss_network(config.loss)
+    if init is not None:
+        transfer_weights(init, model)
+    trained = sum(p.numel() for p in model.trainable().values())
+    stored = sum(x.numel() for x in model.state_dict().values()) * 2
+    if trained > MAX_TRAINED or stored > MAX_OUTPUT_BYTES:
+        raise ValueError(
+            f"{job.name} trains {trained:,} numbers and is stored in {stored / MB:.1f} MB, allowed are "
+            f"{MAX_TRAINED:,} and {MAX_OUTPUT_BYTES / MB:g} MB: lower model.width or model.style_dim"
+        )
+    layout = torch.channels_last if config.runtime.channels_last else torch.preserve_format
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+
+    contents, styles = read_images(folder / CONTENTS), read_images(folder / STYLES)
+    pairs = PairDrawer(contents, styles, config.data, seed=config.runtime.seed, device=device)
+    probe = pairs(PROBED)
+    before = losses_of(config, model, network, probe)
+    log(
+        f"{time.monotonic() - begin:.0f} s: {trained:,} trained numbers; {len(contents)} contents and "
+        f"{len(styles)} styles on {device}; loss before {before['total']:.4f}"
+    )
+
+    deadline = begin + minutes * 60 - reserve
+    fitted = fit(config, model, network, pairs, deadline=deadline, steps=steps, graph=graph, log=log)
+    copy_into(model, fitted.ema)
+    model.eval()
+    model_file, figures_file, sheet_file = (out / name for name in job.outputs)
+    training = {"job": job.name, "steps": fitted.steps, "images": fitted.images}
+    model.save(model_file, half=True, training=training)
+    log(f"{time.monotonic() - begin:.0f} s: {model_file}, {model_file.stat().st_size / MB:.2f} MB")
+
+    after = losses_of(config, model, network, probe)
+    figures, pictures = evaluate(job, folder, inputs, config, model, network)
+    write_small_jpeg(sheet_file, pictures, max_bytes=MAX_SHEET_BYTES)
+    record = {
+        "job": job.name,
+        "evaluation": figures,
+        "training_loss": {"before": before, "after": after, "pairs": PROBED},
+        **_training_figures(config, fitted),
+        "trained_numbers": trained,
+        "model_bytes": model_file.stat().st_size,
+        "init": None if init is None else str(init),
+        "inputs": inputs.about,
+        "machine": describe_machine(device) | {"numpy": np.__version__},
+        "peak_memory_mb": round(peak_memory_mb(device)),
+        "command": shlex.join(sys.argv),
+        "configuration": config.model_dump(mode="json"),
+        "wall_seconds": round(time.monotonic() - begin, 1),
+    }
+    figures_file.write_text(json.dumps(record, indent=1) + "\n")
+    for name, values in figures["networks"].items():
+        log(
+            f"{name}: content {values['content']:.4f}  style {values['style']:.4f}  "
+            f"(photo unchanged: style {values['photo_style']:.4f})"
+        )
+    taken = f"{time.monotonic() - begin:.0f} s"
+    log(f"{taken}: loss on training pairs {before['total']:.4f} -> {after['total']:.4f}")
+    return model, record
+
+
+@torch.inference_mode()
+def evaluate(
+    job: Job,
+    folder: Path,
+    inputs: Inputs,
+    config: StyleRun,
+    model: StyleTransferModel,
+    network: VGGFeatures,
+) -> tuple[dict[str, Any], np.ndarray]:
+    """({"networks": {name: {content, style, photo_style}}, ...}, sheet uint8 [H,W,3]) of the held-out pairs.
+
+    content, style: losses of the stylized images in float32, averaged over the pairs; photo_style: style loss
+    of the photo itself. The losses see a style at the size at which the model does.
+    """
+    device, size = network.rms.device, job.evaluation.size
+    networks = {config.loss.network: network}
+    for name in job.evaluation.networks:
+        path = feature_path(folder, inputs, name)
+        if name not in networks and path is not None:
+            networks[name] = load_features(name, path=path).to(device)
+    contents, styles = held_out(folder, inputs)
+    photos = [to_tensor(_cut_to_eights(image, size))[None].to(device) for image in contents]
+    paintings = [model.prepare_style(to_tensor(image)[None].to(device)) for image in styles]
+    targets = {name: [net.normalized(photo) for photo in photos] for name, net in networks.items()}
+    sums = {name: dict.fromkeys(("content", "style", "photo_style"), 0.0) for name in networks}
+    rows: list[list[np.ndarray]] = [[np.full_like(contents[0], 255), *contents]]
+    for style, painting in zip(styles, paintings, strict=True):
+        params = model.predict(painting)
+        style_targets = {name: net.normalized(painting) for name, net in networks.items()}
+        rows.append([style])
+        for i, photo in enumerate(photos):
+            result = model.decode(model.encode(photo), params).clamp(0, 1)
+            rows[-1].append(to_uint8(result[0]))
+            for name, net in networks.items():
+                found, target = net.normalized(result), style_targets[name]
+                sums[name]["content"] += float(content_loss(found, targets[name][i]))
+                sums[name]["style"] += float(mean_std_loss(found, target))
+                sums[name]["photo_style"] += float(mean_std_loss(targets[name][i], target))
+    count = len(photos) * len(paintings)
+    figures = {
+        "networks": {name: {k: v / count for k, v in values.items()} for name, values in sums.items()},
+        "pairs": count,
+        "size": size,
+        "contents": inputs.contents,
+        "styles": inputs.styles,
+    }
+    return figures, make_grid(rows, cell_size=(CELL, CELL))
+
+
+def _cut_to_eights(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H,W,3], short side resized to `size`, cut from the middle to multiples of 8."""
+    image = resize_short_side(image, size)
+    return center_crop(image, (image.shape[0] // 8 * 8, image.shape[1] // 8 * 8))
+
+
+def _training_figures(config: StyleRun, fitted: Fit) -> dict[str, Any]:
+    figures = asdict(fitted)
+    del figures["ema"]
+    figures["seconds"] = round(fitted.seconds, 1)
+    return {
+        "training": figures
+        | {
+            "steps_per_second": round(fitted.steps / fitted.seconds, 3),
+            "batch_size": config.schedule.batch_size,
+        }
+    }
