@@ -38,6 +38,7 @@ from style_transfer.staged_decoder import StagedDecoder
 
 KIND = "style-transfer"
 NUM_DRAWN = 20  # styles, for the calibration
+BUDGET = 4  # AdaConv's kernel budget by default, as a multiple of the residual host's width
 SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 
 
@@ -75,7 +76,7 @@ class StyleTransferModel(nn.Module):
                 spec.encoder_widths, style_dim=spec.style_dim, descriptor_size=spec.descriptor_size
             )
             self.decoder = ResidualDecoder(
-                StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=spec.width),
+                StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=BUDGET * spec.width),
                 modulation=spec.modulation,
                 modulation_options=spec.modulation_options,
                 width=spec.width,

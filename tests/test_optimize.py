@@ -1,4 +1,4 @@
-"""If this fails, optimised pixels are no longer the quality that models are held against, or do not resume."""
+"""If this fails, optimised pixels are not the quality that models are held against, or do not resume."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_a_content_in_its_own_style_stays(network: VGGFeatures):
 def test_sizes_go_from_coarse_to_fine(network: VGGFeatures):
     content, style = image(1, 260, 300), image(2, 64, 64)
     run = PixelOptimizer(content, style, network, OptimizeSettings(steps=2, sizes=3))
-    assert [list(step.image.shape[2:]) for step in run] == [[130, 150]] * 2 + [[260, 300]] * 2  # 65 is below 128
+    assert [list(step.image.shape[2:]) for step in run] == [[130, 150]] * 2 + [
+        [260, 300]
+    ] * 2  # 65 is below 128
     assert [list(s.shape[2:]) for _, s in run.pyramid] == [[32, 32], [64, 64]]
     assert run.done == run.total == 4
 

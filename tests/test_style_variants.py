@@ -1,4 +1,4 @@
-"""If this fails, training sees other styles than the configuration says: scales, colours, photos, the content."""
+"""If this fails, training sees styles of other scales, colours or origin than the configuration says."""
 
 from __future__ import annotations
 

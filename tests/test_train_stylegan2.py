@@ -205,7 +205,7 @@ def test_a_run_that_cannot_begin_anew_leaves_the_old_one(tmp_path: Path, images:
     assert {file.name for file in tmp_path.iterdir()} == files
     assert {"reals.png", "model-latest.safetensors"} <= files
     (tmp_path / "mine.png").write_bytes(b"a picture of the user's")
-    train(tiny(images, 2), tmp_path, resume=False, progress=False)
+    train(tiny(images, 2, **{"schedule.log_kimg": 100}), tmp_path, resume=False, progress=False)
     assert (tmp_path / "mine.png").exists()
     assert [path.name for path in tmp_path.glob("checkpoint-*.pt")] == [f"checkpoint-{2 * BATCH:09d}.pt"]
 
