@@ -244,6 +244,16 @@ def _check_state_dict(state: object, source: str) -> None:
         raise FeatureError(f"{source} holds a {type(state).__name__}, expected a state dict: tensors by name")
 
 
+def weights_digest(network: VGGFeatures) -> str:
+    """SHA-256 over the names and float32 values of all weights; `rms`, a measurement, is none."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if name != "rms":
+            digest.update(name.encode() + b"\0")
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
 def calibration_images(size: int = 256) -> Tensor:
     """Two photos bundled with scikit-image, [2,3,size,size] in [0,1]: the fixed input that sets each layer's
     RMS.

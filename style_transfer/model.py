@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.features import VGGFeatures, calibration_images
+from ganmod.features import FeatureError, VGGFeatures, calibration_images, load_features, weights_digest
 from ganmod.images import to_tensor
 from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
@@ -133,15 +133,18 @@ class StyleTransferModel(nn.Module):
             }
         return found
 
-    def encode(self, x: Tensor, features: Mapping[str, Tensor] | None = None) -> Tensor:
+    def encode(
+        self, x: Tensor, features: Mapping[str, Tensor] | None = None, *, origin: tuple[int, int] = (0, 0)
+    ) -> Tensor:
         """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> what the decoder reads, [N,C,H/s,W/s] with s =
         `feature_stride`.
 
         The frozen encoder's scaled relu4_1, without a gradient, or the learned content encoder's output.
-        features: the frozen encoder's of x (`VGGFeatures.normalized`), if they are known.
+        features: the frozen encoder's of x (`VGGFeatures.normalized`), if they are known. origin: the place
+        (row, column) of x in the whole image, where x is a tile.
         """
         if self.content_encoder is not None:
-            return self.content_encoder(x)
+            return self.content_encoder(x, origin)
         with torch.no_grad():
             return self._scaled((features or self.encoder.normalized(x))["relu4_1"])
 
@@ -309,13 +312,28 @@ class StyleTransferModel(nn.Module):
         return self.apply_params(content, params, size=size)
 
     def save(
-        self, path: str | Path, *, half: bool = False, training: Mapping[str, Any] | None = None
+        self,
+        path: str | Path,
+        *,
+        half: bool = False,
+        store_encoder: bool | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a model file; `half` stores float16. `training`: plain values kept in it for the reader's
         information.
+
+        store_encoder: False writes the SHA-256 of the frozen encoder's weights instead of them, and `load`
+        then takes the encoder from where `load_features` finds it; None does so for VGG-19, whose weights
+        have terms of their own.
         """
-        config = {"model": asdict(self.spec), "training": dict(training or {})}
-        save_model_file(Path(path), self.state_dict(), kind=KIND, config=config, half=half)
+        stored = store_encoder if store_encoder is not None else self.spec.encoder != "vgg19"
+        config: dict[str, Any] = {"model": asdict(self.spec), "training": dict(training or {})}
+        tensors = self.state_dict()
+        if not stored:
+            config["encoder_sha256"] = weights_digest(self.encoder)
+            left_out = {f"encoder.{name}" for name in self.encoder.state_dict() if name != "rms"}
+            tensors = {name: x for name, x in tensors.items() if name not in left_out}
+        save_model_file(Path(path), tensors, kind=KIND, config=config, half=half)
 
 
 @functools.cache
@@ -332,11 +350,13 @@ def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:
     return model
 
 
-def load(path: str | Path | None = None) -> StyleTransferModel:
+def load(path: str | Path | None = None, *, encoder_weights: str | Path | None = None) -> StyleTransferModel:
     """The model stored in a model file, in eval mode on the CPU; without a path, the AdaConv model shipped
     with ganmod.
 
-    Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors.
+    encoder_weights: where the frozen encoder lies (`load_features`), for a file that names but does not hold
+    it. Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors,
+    FeatureError for an encoder that is missing or another one than the model was trained with.
     """
     source = Path(path) if path is not None else SHIPPED
     file = read_model_file(source, expect_kind=KIND)
@@ -348,6 +368,25 @@ def load(path: str | Path | None = None) -> StyleTransferModel:
             f"{source}: its configuration describes no style-transfer model ({error}); "
             "it may come from a newer ganmod, or train and save it again"
         ) from error
-    model = StyleTransferModel(spec, VGGFeatures(spec.encoder_widths))
-    load_state(model, file.tensors, source=str(source))
+    tensors = dict(file.tensors)
+    digest = file.config.get("encoder_sha256")
+    if digest is None:
+        encoder = VGGFeatures(spec.encoder_widths)
+    else:
+        encoder = _named_encoder(spec, str(digest), encoder_weights, source)
+        tensors = {f"encoder.{name}": x for name, x in encoder.state_dict().items()} | tensors
+    model = StyleTransferModel(spec, encoder)
+    load_state(model, tensors, source=str(source))
     return model.eval()
+
+
+def _named_encoder(spec: ModelSpec, digest: str, path: str | Path | None, source: Path) -> VGGFeatures:
+    encoder = load_features(spec.encoder, path=path)
+    found = weights_digest(encoder)
+    if found != digest:
+        raise FeatureError(
+            f"{source} needs the weights of {spec.encoder} with the SHA-256 {digest}, but those found have "
+            f"{found}: give the file that it was trained with as encoder_weights, or put it where "
+            f"load_features({spec.encoder!r}) looks first"
+        )
+    return encoder

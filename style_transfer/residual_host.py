@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from style_transfer.masks import pooled_mask
 from style_transfer.staged_decoder import StagedDecoder, apply_modulated
 
 BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
+NOISE_SIDE = 256  # pixels after which the noise repeats
 NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
 
 
@@ -96,27 +98,47 @@ class StatisticsStyleEncoder(nn.Module):
         return self.layers[-1](x).unflatten(1, self.shape)
 
 
+def fixed_noise() -> Tensor:
+    """The same standard normal numbers everywhere, [NOISE_SIDE, NOISE_SIDE]."""
+    values = np.random.RandomState(0).standard_normal((NOISE_SIDE, NOISE_SIDE))
+    return torch.from_numpy(values).float()
+
+
 class ContentEncoder(nn.Module):
-    """RGB [N,3,H,W] in [0,1] -> [N,C+48,H/4,W/4]: C learned channels, and the pixels themselves, 4 x 4 x 3.
+    """RGB [N,3,H,W] in [0,1] -> [N,C+64,H/4,W/4]: C learned channels, and what is carried along to the stages
+    that need it: the pixels themselves, 4 x 4 x 3, and noise, 4 x 4.
 
     The pixels take no part in the blocks. They come back where the decoder has reached the full size, so that
-    no edge of the content has to be drawn anew.
+    no edge of the content has to be drawn anew. Of the noise a style's grain can be made where the content is
+    flat; without it, there, a network can draw nothing but regular patterns.
     """
+
+    noise: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.register_buffer("noise", fixed_noise(), persistent=False)
         half = width // 2
         self.convs = nn.ModuleList(
             Conv2d(i, o, activation=ScaledReLU(0.2), padding_mode="reflect")
             for i, o in ((3 * 4, half), (half * 4, width))
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
+        """origin: the place (row, column) of x in the whole image, where x is a tile."""
+        noise = self._noise_at(origin, x.shape[2], x.shape[3]).to(x.dtype).expand(len(x), -1, -1, -1)
         x = (x - 0.5) * 4  # photos: mean near 0.5, deviation near 0.25
-        pixels = F.pixel_unshuffle(F.pixel_unshuffle(x, 2), 2)  # [N,48,H/4,W/4]
+        carried = torch.cat([x, noise], dim=1)
+        carried = F.pixel_unshuffle(F.pixel_unshuffle(carried, 2), 2)  # [N,64,H/4,W/4]
         for conv in self.convs:
             x = conv(F.pixel_unshuffle(x, 2))
-        return torch.cat([x, pixels], dim=1)
+        return torch.cat([x, carried], dim=1)
+
+    def _noise_at(self, origin: tuple[int, int], height: int, width: int) -> Tensor:
+        """[1,1,height,width]: the noise repeated over the plane, from the origin on."""
+        rows = torch.arange(origin[0], origin[0] + height, device=self.noise.device) % NOISE_SIDE
+        columns = torch.arange(origin[1], origin[1] + width, device=self.noise.device) % NOISE_SIDE
+        return self.noise[rows][:, columns][None, None]
 
 
 class BilinearUpsample(nn.Module):
@@ -127,8 +149,11 @@ class BilinearUpsample(nn.Module):
 
 
 class ResidualDecoder(StagedDecoder):
-    """Encoded content [N,C+48,H/4,W/4] -> image [N,3,H,W]: residual blocks at a quarter of the size, then two
+    """Encoded content [N,C+64,H/4,W/4] -> image [N,3,H,W]: residual blocks at a quarter of the size, then two
     modulated convolutions that double it, then one to RGB, which sees the content's pixels, too.
+
+    Each of the first stages adds noise to its output, by a learned gain per channel: what becomes of it is up
+    to the next one's modulation, that is to the style.
 
     A block is x <- x + conv(modulated conv(x)), the second convolution small at the beginning. Where a stage
     doubles the size, its input is modulated before it is enlarged (bilinear), so that its statistics are
@@ -163,6 +188,8 @@ class ResidualDecoder(StagedDecoder):
         half, quarter = width // 2, width // 4
         self.up = nn.ModuleList([layer(width, half, up=True), layer(half, quarter - 3, up=True)])
         self.to_rgb = layer(quarter, 3, 5, last=True)
+        outputs = [width] * num_blocks + [half, quarter - 3]
+        self.noise_gains = nn.ParameterList(nn.Parameter(torch.zeros(o, 1, 1)) for o in outputs)
         self.output_gain, self.output_offset = 0.25, 0.5  # photos: mean near 0.5, deviation near 0.25
         coarse = num_blocks // 2
         self.scales = (1,) * coarse + (2,) * (num_blocks - coarse) + (3, 4, 4)
@@ -197,12 +224,17 @@ class ResidualDecoder(StagedDecoder):
             y = apply_modulated(layer, x, params, statistics, masks)
             return y * self.output_gain + self.output_offset
         width = layer.modulation.channels
-        x, pixels = x[:, :width], x[:, width:]
+        x, carried = x[:, :width], x[:, width:]
         if statistics is not None:
             statistics = Statistics(statistics.mean[:, :width], statistics.var[:, :width])
         y = apply_modulated(layer, x, params, statistics, masks)
         if stage < len(self.blocks):
             y = x + cast(Conv2d, self.block_convs[stage])(y)
         else:
-            pixels = F.pixel_shuffle(pixels, 2)
-        return torch.cat([y, pixels], dim=1)
+            carried = F.pixel_shuffle(carried, 2)
+        num_noise = carried.shape[1] // 4  # of the channels: three of pixels for one of noise
+        place = 3 * num_noise + stage % num_noise
+        y = y + carried[:, place : place + 1] * self.noise_gains[stage]
+        if stage == len(self.scales) - 2:
+            carried = carried[:, :3]
+        return torch.cat([y, carried], dim=1)

@@ -80,23 +80,30 @@ def stylize_tiled(
     rows, columns = (_cuts(side // UNIT, tile // UNIT) for side in x.shape[2:])
     total, done = (num_stages(model) + 1) * (len(rows) - 1) * (len(columns) - 1), 0
 
-    def sweep(x: Tensor, run: Callable[[Tensor], Tensor], margin: int, measure: bool) -> _Swept:
+    def sweep(
+        x: Tensor, run: Callable[[Tensor, tuple[int, int]], Tensor], margin: int, measure: bool
+    ) -> _Swept:
         nonlocal done
         swept = _Swept(measure)
         for row, column in _tiles(x, rows, columns, margin):
             part = x[:, :, row.padded_start : row.padded_stop, column.padded_start : column.padded_stop]
-            swept.add(run(part.to(model.feature_rms.device)), x.shape, part.shape, row, column)
+            origin = row.padded_start, column.padded_start
+            result = run(part.to(model.feature_rms.device), origin)
+            swept.add(result, x.shape, part.shape, row, column)
             done += 1
             progress(done, total)
         return swept
 
-    swept = sweep(x, model.encode, ENCODER_MARGIN, uses_statistics(model, 0))
+    def encode(part: Tensor, origin: tuple[int, int]) -> Tensor:
+        return model.encode(part, origin=origin)
+
+    swept = sweep(x, encode, ENCODER_MARGIN, uses_statistics(model, 0))
     for stage in range(num_stages(model)):
         x, statistics = swept.out, swept.statistics(model.feature_rms.device)
         pixels = x.shape[2] * x.shape[3]
         measure = stage + 1 < num_stages(model) and uses_statistics(model, stage + 1)
 
-        def run(part: Tensor, stage: int = stage) -> Tensor:
+        def run(part: Tensor, origin: tuple[int, int], stage: int = stage) -> Tensor:
             return decode_stage(model, stage, part, spread, statistics, pixels=pixels)  # noqa: B023
 
         swept = sweep(x, run, model.decoder.reach(stage), measure)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_checks import assert_fails
 from test_style_parts import tiny
+from tiny_style_model import make
 
 from ganmod.images import read_image, write_image
 from style_transfer import ControlledStyle, StyleTransferModel, load
@@ -35,11 +36,14 @@ def residual() -> StyleTransferModel:
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, residual: StyleTransferModel) -> Path:
-    """photo.png, a.png, b.png, left.png (a mask of a's aspect), top.png (of b's), m.safetensors."""
+    """photo.png, a.png, b.png, left.png (a mask of a's aspect), top.png (of b's), m.safetensors, and
+    paper.safetensors, of the architecture 'modulated'.
+    """
     named = {"photo": PHOTO, "a": A, "b": B, "left": LEFT, "top": TOP, "black": np.zeros_like(A)}
     for name, image in named.items():
         write_image(tmp_path / f"{name}.png", image)
     residual.save(tmp_path / "m.safetensors")
+    make("adain").save(tmp_path / "paper.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -58,6 +62,7 @@ def stylize(images: Path, ganmod_command):
 
 CROP = ("--style-crop", "10,20,40,32")
 MODEL = ("--model", "m.safetensors")
+PAPER = ("--model", "paper.safetensors")
 
 
 def test_a_rectangle_is_cut_first_for_every_kind_of_model(stylize, residual: StyleTransferModel) -> None:
@@ -138,8 +143,8 @@ def test_the_ends_of_a_morph_have_parts(images: Path, ganmod_command) -> None:
         (("a.png", "--style-crop", "0,0,40"), 2, "expected X,Y,W,H in pixels, such as 100,50,400,300"),
         (("a.png", "--style-crop", "0,0,x,40"), 2, "'0,0,x,40': expected X,Y,W,H in pixels"),
         (("a.png", *CROP, *CROP), 2, "got 2 for 1 style, expected one per style in their order"),
-        (("a.png", "--style-mask", "left.png"), 1, "the architecture 'modulated' sees styles of 128 x 128"),
-        (("a.png", "--style-size", 128), 1, "style_size is 128, but the architecture 'modulated'"),
+        (("a.png", *PAPER, "--style-mask", "left.png"), 1, "the architecture 'modulated' sees styles of"),
+        (("a.png", *PAPER, "--style-size", 128), 1, "style_size is 128, but the architecture 'modulated'"),
         (("a.png", *MODEL, "--style-size", 8), 2, "8 is not in the range x>=16"),
         (("a.png", *MODEL, "--style-mask", "top.png"), 1, "--style-mask top.png: the mask is 80 x 96 pixels"),
         (

@@ -41,7 +41,7 @@ def model_with(kind: str, options: Mapping[str, Any]) -> StyleTransferModel:
     """A tiny model, untrained, in float64, whose statistics matter: strong kernels, biases that are not 0."""
     model = make(kind, options=options).double()
     for name, parameter in model.decoder.named_parameters():
-        if name.endswith("bias") or "block_convs" in name:  # these begin at 0
+        if name.endswith("bias") or "block_convs" in name or "noise_gains" in name:  # these begin at 0
             nn.init.normal_(parameter, std=0.3)
     return model
 

@@ -14,10 +14,11 @@ from ganmod.features import VGGFeatures, load_features
 from ganmod.images import list_images
 from ganmod.layers import StaticConv2d
 from ganmod.modulation.functional import match_statistics, mean_std
+from ganmod.spectrum_loss import spectrum_loss
 from ganmod.style_losses import STYLE_LOSSES, content_loss
 from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
-from training.data import CropStream, Pairs
+from training.data import CropStream, Pairs, draw
 from training.muon import Muon
 
 BUILTIN_STYLES = 60
@@ -69,6 +70,12 @@ def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData
         enlarge=data.enlarge,
         cache_mb=data.cache_mb // 2,
     )
+
+
+def draw_origin(seed: int, nimg: int) -> tuple[int, int]:
+    """Where a step's crops lie in the plane of the model's noise, so that it meets all of it."""
+    row, column = draw(seed, "noise origin", nimg).integers(0, 4096, 2)
+    return int(row), int(column)
 
 
 def build_model(config: StyleModel) -> StyleTransferModel:
@@ -153,13 +160,15 @@ def style_transfer_losses(
     style: Tensor,
     *,
     shared: bool = False,
+    origin: tuple[int, int] = (0, 0),
 ) -> Losses:
     """Losses of stylized images in the features of `network`, averaged over the batch.
 
     content, style [N,3,H,W] in [0,1]. The classic model's content target is the content with the style's
     statistics (Huang & Belongie 2017, Eq. 12); the modulated models' is the content itself (Chandran et al.
     2021, Eq. 6). shared: `network` is the model's encoder (`same_network`); content and style then pass
-    through it once, as input and as target, if style images have the size that the model wants.
+    through it once, as input and as target, if style images have the size that the model wants. origin: see
+    `StyleTransferModel.encode`.
     """
     classic = model.spec.architecture == "classic"
     # Statistics of a style are read at the size at which the loss compares them.
@@ -169,13 +178,15 @@ def style_transfer_losses(
         target = network.normalized(content)
     known = shared and prepared.shape == style.shape
     params = model.predict_from_features(style_target) if known else model.predict(prepared)
-    images = model.decode(model.encode(content, target if shared else None), params)
+    encoded = model.encode(content, target if shared else None, origin=origin)
+    images = model.decode(encoded, params)
     if classic:
         style_statistics = mean_std(style_target["relu4_1"], unbiased=True)
         target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}
     stylized = network.normalized(images)
     content_term = content_loss(stylized, target).mean()
     style_term = STYLE_LOSSES[config.style](stylized, style_target).mean()
-    return Losses(
-        config.content_weight * content_term + config.style_weight * style_term, content_term, style_term
-    )
+    total = config.content_weight * content_term + config.style_weight * style_term
+    if config.spectrum_weight > 0:
+        total = total + config.spectrum_weight * spectrum_loss(images, style).mean()
+    return Losses(total, content_term, style_term)

@@ -30,6 +30,7 @@ from training.style_run import (
     build_loss_network,
     build_model,
     build_optimizers,
+    draw_origin,
     lr_factor,
     same_network,
     style_transfer_losses,
@@ -122,10 +123,11 @@ def train(
                 x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
                 for x in next(loader)
             )
+            origin = draw_origin(runtime.seed, at.nimg)
             losses = torch.zeros(3, dtype=torch.float64, device=device)
             for c, s in zip(content.split(micro), style.split(micro), strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
-                    terms = losses_of(model, loss_network, config.loss, c, s, shared=shared)
+                    terms = losses_of(model, loss_network, config.loss, c, s, shared=shared, origin=origin)
                 (terms.total * (len(c) / share)).backward()
                 losses += torch.stack([x.detach().double() for x in terms]) * (len(c) / share)
 

@@ -54,7 +54,7 @@ JOBS = {
             "style-adaconv-slim",
             {**_LARGE_CROPS, "model.encoder": "vgg19-slim", "loss.network": "vgg19-slim"},
         ),
-        # With VGG-19's 3.5 M numbers in half precision, 4.4 M trained ones are what 16 MB hold.
+        # VGG-19 is not stored in the model file: at most 7 M trained numbers in half precision fit 16 MB.
         Job(
             "style-adaconv-wide",
             "style-adaconv-slim",

@@ -36,7 +36,7 @@ def import_model() -> None:
 @HALF
 def adain(decoder: Path, vgg_normalised: Path, out: Path, half: bool) -> None:
     """The PyTorch AdaIN weights, decoder.pth and vgg_normalised.pth, as a classic AdaIN model."""
-    import_adain(decoder, vgg_normalised).save(out, half=half)
+    import_adain(decoder, vgg_normalised).save(out, half=half, store_encoder=True)
     click.echo(f"wrote {out}")
 
 
