@@ -19,13 +19,14 @@ from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, read_lines, short_schedule
 
 from configs.schema import StyleRun, load_run
+from configs.style import StyleSchedule
 from ganmod.images import read_image, write_image
-from style_transfer import prepare_style
+from style_transfer import load, prepare_style
 from training import train_style
 from training.checkpoint import CheckpointError
 from training.ema import ema_decay, update_ema
 from training.nonfinite import NonFiniteError
-from training.style_run import build_data, build_model
+from training.style_run import build_data, build_model, draw_origin, lr_factor
 from training.style_samples import METRIC_POSITION, style_images, stylized_by_index
 from training.train_style import train
 
@@ -75,6 +76,51 @@ def test_interrupted_run_equals_uninterrupted_run_bitwise(tmp_path: Path, modula
     for whole, parts in zip(*lines, strict=True):
         assert whole["nimg"] == parts["nimg"]
         assert whole["loss/total"] == parts["loss/total"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_a_damaged_last_line_of_the_statistics_does_not_end_a_resume(tmp_path: Path, damage: str) -> None:
+    """As a full disk or a power cut leaves it; the log says what was left out."""
+    train(smoke(3), tmp_path / "run", progress=False)
+    stats = tmp_path / "run" / "stats.jsonl"
+    whole = stats.read_bytes()
+    stats.write_bytes(whole[:-25] if damage == "cut" else whole + b"\0" * 40)
+    train(smoke(5), tmp_path / "run", progress=False)
+    counts = [line["nimg"] for line in read_lines(stats)]
+    assert counts == [n for n in (2, 4, 6, 8, 10) if damage == "zeros" or n != 6]
+    assert "left out 1 damaged line" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    schedule = smoke(7).schedule.model_copy(
+        update={"batch_size": 4, "total_kimg": 1.0, "warmup_kimg": 0.1, "decay_kimg": 0.5}
+    )
+    factors = [lr_factor(nimg, schedule) for nimg in (0, 46, 96, 500, 750, 1000, 1004)]
+    assert factors == pytest.approx([0.04, 0.5, 1, 1, 0.5, 0, 0])
+    assert lr_factor(0, StyleSchedule()) == lr_factor(10**9, StyleSchedule(total_kimg=10**7)) == 1
+
+
+RESIDUAL = {"model.architecture": "residual", "model.width": 16, "model.num_blocks": 1}
+
+
+def test_a_transfer_begins_with_the_other_models_weights(tmp_path: Path) -> None:
+    first = build_model(smoke(3, **RESIDUAL).model)
+    first.save(tmp_path / "first.safetensors")
+    given = {**RESIDUAL, "transfer": str(tmp_path / "first.safetensors")}
+    config = smoke(1, **given, **{"optimizer.lr": 1e-12})
+    written = load(train(config, tmp_path / "run", progress=False)).state_dict()
+    for name, tensor in first.state_dict().items():
+        torch.testing.assert_close(written[name], tensor, msg=name)
+    other = smoke(1, **{**given, "model.width": 32})
+    with pytest.raises(ValueError, match="a transfer needs the same model on both sides"):
+        train(other, tmp_path / "other", progress=False)
+
+
+def test_noise_origins_are_the_steps_own() -> None:
+    origins = [draw_origin(0, nimg) for nimg in range(0, 200, 4)]
+    assert len(set(origins)) == 50
+    assert origins[3] == draw_origin(0, 12) != draw_origin(1, 12)
+    assert all(0 <= value < 4096 for origin in origins for value in origin)
 
 
 def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path) -> None:
