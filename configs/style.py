@@ -36,14 +36,14 @@ class StyleModel(Strict):
 
 
 class StyleLoss(Strict):
-    """The frozen loss network and the weights of the terms.
+    """The frozen loss network and the weights of the terms. network "model": the model's own encoder.
 
     Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost
     its content altogether (content loss 0.21, that of an unrelated photo), with 1 the picture stays.
     spectrum_weight: of `ganmod.spectrum_loss`, which the log shows in the total alone.
     """
 
-    network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim"] = "vgg19"
+    network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim", "model"] = "vgg19"
     network_weights: str | None = None
     style: Literal["mean_std", "gram", "shifted_gram"] = "mean_std"
     content_weight: NonNegative = 1.0
@@ -52,8 +52,8 @@ class StyleLoss(Strict):
 
 
 class StyleData(Strict):
-    """Folders of images; file names listed in the `exclude` files are left out. Empty lists: the built-in
-    images.
+    """Folders of images, and image files; file names listed in the `exclude` files are left out. Empty lists:
+    the built-in images.
 
     enlarge: crops are squares from crop / enlarge pixels on, their sides drawn evenly on a logarithmic scale
     where enlarge is above 1. change_colors: share of the styles whose colours and contrast are changed.
@@ -101,7 +101,11 @@ class StyleSchedule(Schedule):
 
 
 class StyleRun(Strict):
-    """A style-transfer training run: `ganmod train style`."""
+    """A style-transfer training run: `ganmod train style`.
+
+    transfer: begin with the trained model of this file, or with the "shipped" one. The encoder, too, is that
+    file's, and so is the section `model`: what is given of it must agree.
+    """
 
     recipe: Literal["style"] = "style"
     model: StyleModel = StyleModel()

@@ -32,7 +32,7 @@ from style_transfer.prepare import (
     turn_style,
 )
 from style_transfer.procedural_styles import draw_style_set
-from style_transfer.residual_host import ContentEncoder, ResidualDecoder, StatisticsStyleEncoder
+from style_transfer.residual_host import ContentEncoder, Origin, ResidualDecoder, StatisticsStyleEncoder
 from style_transfer.spec import ModelSpec
 from style_transfer.staged_decoder import StagedDecoder
 
@@ -134,7 +134,7 @@ class StyleTransferModel(nn.Module):
         return found
 
     def encode(
-        self, x: Tensor, features: Mapping[str, Tensor] | None = None, *, origin: tuple[int, int] = (0, 0)
+        self, x: Tensor, features: Mapping[str, Tensor] | None = None, *, origin: Origin = (0, 0)
     ) -> Tensor:
         """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> what the decoder reads, [N,C,H/s,W/s] with s =
         `feature_stride`.

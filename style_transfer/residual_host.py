@@ -22,6 +22,7 @@ from style_transfer.staged_decoder import StagedDecoder, apply_modulated
 
 BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
 NOISE_SIDE = 256  # pixels after which the noise repeats
+Origin = tuple[int, int] | Tensor  # row, column; a tensor [2] where it is drawn on a device
 NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
 
 
@@ -124,7 +125,7 @@ class ContentEncoder(nn.Module):
             for i, o in ((3 * 4, half), (half * 4, width))
         )
 
-    def forward(self, x: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
+    def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
         """origin: the place (row, column) of x in the whole image, where x is a tile."""
         noise = self._noise_at(origin, x.shape[2], x.shape[3]).to(x.dtype).expand(len(x), -1, -1, -1)
         x = (x - 0.5) * 4  # photos: mean near 0.5, deviation near 0.25
@@ -134,10 +135,10 @@ class ContentEncoder(nn.Module):
             x = conv(F.pixel_unshuffle(x, 2))
         return torch.cat([x, carried], dim=1)
 
-    def _noise_at(self, origin: tuple[int, int], height: int, width: int) -> Tensor:
+    def _noise_at(self, origin: Origin, height: int, width: int) -> Tensor:
         """[1,1,height,width]: the noise repeated over the plane, from the origin on."""
-        rows = torch.arange(origin[0], origin[0] + height, device=self.noise.device) % NOISE_SIDE
-        columns = torch.arange(origin[1], origin[1] + width, device=self.noise.device) % NOISE_SIDE
+        rows = (torch.arange(height, device=self.noise.device) + origin[0]) % NOISE_SIDE
+        columns = (torch.arange(width, device=self.noise.device) + origin[1]) % NOISE_SIDE
         return self.noise[rows][:, columns][None, None]
 
 

@@ -5,42 +5,41 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from command_checks import assert_fails
 
-import style_transfer
+from configs.schema import AnyRun, load_run
 from ganmod.cli import quickstart
-from ganmod.images import read_image, write_image
-from style_transfer.procedural_styles import PROCEDURAL_STYLES
+from ganmod.images import read_image, resize_short_side, to_tensor, write_image
+from ganmod.style_losses import content_loss, mean_std_loss
+from style_transfer import load
+from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents
 
 PHOTOS = {"astronaut": (64, 64), "chelsea": (64, 96), "coffee": (64, 96), "rocket": (64, 96)}
-SECONDS = 0.3  # of training, for both models
+SECONDS = 0.3  # of training
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smoke preset, small pictures, few training styles, and no network."""
+    """Small pictures, small crops, and no network."""
 
     def refuse(*_: object) -> None:
         raise AssertionError("the network was used")
 
+    def with_small_crops(source: str, changes: Mapping[str, Any]) -> AnyRun:
+        return load_run(source, {**changes, "data.crop": 32, "data.short_side": 64})
+
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(quickstart, "PRESET", "style-smoke")
+    monkeypatch.setattr(quickstart, "load_run", with_small_crops)
     monkeypatch.setattr(quickstart, "SHORT_SIDE", 64)
-    monkeypatch.setattr(quickstart, "OWN_SHORT_SIDE", 80)
-    monkeypatch.setattr("training.style_run.BUILTIN_STYLES", 2)
-
-
-def losses(out: Path, modulation: str) -> np.ndarray:
-    """[steps, (seconds, content, style)] from the run folder of one training."""
-    lines = (out / f"train-{modulation}" / "stats.jsonl").read_text().splitlines()
-    keys = ("seconds", "loss/content", "loss/style")
-    return np.array([[json.loads(line)[key] for key in keys] for line in lines])
+    monkeypatch.setattr(quickstart, "STYLE_SIDE", 64)
 
 
 @pytest.mark.usefixtures("small")
@@ -55,55 +54,57 @@ def test_quickstart_twice_in_one_folder(tmp_path: Path, ganmod_command: Callable
         for style in PROCEDURAL_STYLES:
             assert read_image(out / "stylized" / f"{photo}--{style}.png").shape[:2] == size, photo
     for style in PROCEDURAL_STYLES:
-        assert read_image(out / "your-images" / f"mine--{style}.png").shape[:2] == (80, 178)
+        assert read_image(out / "your-images" / f"mine--{style}.png").shape[:2] == (64, 142)
         assert read_image(out / "styles" / f"{style}.png").shape == (64, 64, 3)
-    for grid in ("stylized.png", "your-images.png", "compared.png"):
+    for grid in ("stylized.png", "your-images.png", "before-and-after.png"):
         assert read_image(out / grid).size > 0
 
-    # Two models that differ in the modulation alone, trained for as long.
-    models = {
-        name: style_transfer.load(out / f"train-{name}" / "model-latest.safetensors")
-        for name in ("adain", "adaconv")
-    }
-    assert {name: model.spec.modulation for name, model in models.items()} == {
-        "adain": "adain",
-        "adaconv": "adaconv",
-    }
-    configs = [(out / f"train-{name}" / "config.yaml").read_text().splitlines() for name in models]
-    differing = [pair for pair in zip(*configs, strict=True) if pair[0] != pair[1]]
-    assert differing == [("  modulation: adain", "  modulation: adaconv")]
+    # The model after is the shipped one, trained: another picture, and the one that its file gives.
+    after, style = load(out / "finetuned" / "model-latest.safetensors"), read_image(out / "styles/mosaic.png")
+    assert after.spec == load().spec
+    for name, model in (("before", load()), ("after", after)):
+        expected = model.stylize(builtin_contents()["coffee"], style, size=64)
+        assert np.array_equal(read_image(out / name / "coffee.png"), expected)
+        assert read_image(out / name / "mine.png").shape == (64, 142, 3)
+    difference = read_image(out / "before/coffee.png").astype(int) - read_image(out / "after/coffee.png")
+    assert np.abs(difference).mean() > 0.1
+    config = yaml.safe_load((out / "finetuned" / "config.yaml").read_text())
+    assert config["data"]["style"] == [str(out / "styles" / "mosaic.png")]
+    assert config["model"]["width"] == after.spec.width
 
-    # The report tells the numbers of these runs.
+    # The report tells the losses of these pictures.
     text = re.sub(r"<[^>]*>", " ", (out / "report.html").read_text())
-    for name, model in models.items():
-        steps = losses(out, name)
-        assert steps[-1, 0] >= SECONDS / 2 or len(steps) == 20  # the smoke preset's length
-        last = steps[-max(len(steps) // 10, 1) :]
-        parameters = sum(p.numel() for p in model.trainable().values())
-        row = [f"{parameters:,}", str(len(steps)), f"{last[:, 1].mean():.4g}", f"{last[:, 2].mean():.4g}"]
-        row.append(f"{steps[-1, 0] / len(steps):.4g}")
-        assert re.search(r"\s+".join(map(re.escape, row)), text), row
-    for words in ("Your images", f"torch {torch.__version__}", "do not show which modulation wins"):
+    network = load().encoder
+    for name in ("before", "after"):
+        found = []
+        for photo, image in (builtin_contents() | {"mine": read_image(own)}).items():
+            pair = (read_image(out / name / f"{photo}.png"), resize_short_side(image, 64))
+            result, content = (network.normalized(to_tensor(x)[None]) for x in pair)
+            target = network.normalized(to_tensor(style)[None])
+            found.append([content_loss(result, content).item(), mean_std_loss(result, target).item()])
+        words = [name, *(f"{value:.4g}" for value in np.mean(found, axis=0))]
+        assert re.search(r"\s+".join(map(re.escape, words)), text), words
+    for words in ("Your images", f"torch {torch.__version__}", "on the style of mosaic.png"):
         assert words in text
 
-    # The terminal: three steps, where the report is, three commands.
+    # The terminal: three steps, where the report is, the commands.
     lines = ended.out.splitlines()
-    assert [line[:3] for line in lines if re.match(r"\d/3", line)] == ["1/3", "2/3", "2/3", "3/3"]
+    assert [line[:3] for line in lines if re.match(r"\d/3", line)] == ["1/3", "2/3", "3/3"]
     at = lines.index(f"report: {out / 'report.html'}")
     assert lines[at + 1] == "next:"
     commands = lines[at + 2 :]
-    assert len(commands) == 3
+    assert len(commands) == 4
     assert all(command.strip() in text for command in commands)
 
-    # Again, in the same folder: both trainings begin anew.
+    # Again, in the same folder, with a style of one's own: the training begins anew.
     (out / "report.html").unlink()
-    again = ganmod_command("quickstart", "--out", out, "--minutes", SECONDS / 60, "--seed", 1)
+    arguments = ("--minutes", SECONDS / 60, "--seed", 1, "--style", own)
+    again = ganmod_command("quickstart", "--out", out, *arguments)
     assert again.code == 0, again.err
-    assert (out / "report.html").is_file()
-    for name in models:
-        lines = (out / f"train-{name}" / "stats.jsonl").read_text().splitlines()
-        assert [json.loads(line)["nimg"] for line in lines] == [4 * (i + 1) for i in range(len(lines))]
+    lines = (out / "finetuned" / "stats.jsonl").read_text().splitlines()
+    assert [json.loads(line)["nimg"] for line in lines] == [2 * (i + 1) for i in range(len(lines))]
     assert "Your images" not in (out / "report.html").read_text()
+    assert "on the style of mine.jpg" in (out / "report.html").read_text()
 
 
 @pytest.mark.usefixtures("small")
@@ -118,13 +119,14 @@ def test_a_bad_image_is_named_before_the_work(
         bad.unlink()
     elif damage == "cut short":
         bad.write_bytes(bad.read_bytes()[:500])
-    ended = ganmod_command("quickstart", bad, "--out", tmp_path / "out")
-    assert_fails(ended, code, "bad.png")
-    assert not (tmp_path / "out").exists()
+    for arguments in ((bad,), ("--style", bad)):
+        ended = ganmod_command("quickstart", *arguments, "--out", tmp_path / "out")
+        assert_fails(ended, code, "bad.png")
+        assert not (tmp_path / "out").exists()
 
 
 def test_the_followed_commands_can_be_typed_as_they_stand(ganmod_command: Callable, tmp_path: Path) -> None:
-    for _, command in quickstart.next_commands(tmp_path):
+    for _, command in quickstart.next_commands(tmp_path, tmp_path / "m.safetensors"):
         words = command.split("ganmod ", 1)[1].split()
         assert ganmod_command(*words[: 2 if words[0] == "train" else 1], "--help").code == 0
         known = ganmod_command(*words[: 2 if words[0] == "train" else 1], "--help").out
@@ -141,11 +143,9 @@ def test_own_images_of_one_name_stay_apart(tmp_path: Path) -> None:
     }
 
 
-def test_curves_and_means_of_known_losses() -> None:
+def test_curves_of_known_losses() -> None:
     seconds, values = np.arange(1, 601) / 10, np.arange(600.0)
     xs, ys = quickstart.thinned(seconds, values)
     assert len(xs) == len(ys) == quickstart.CURVE_POINTS
     assert (xs[0], ys[0]) == (pytest.approx(0.55), pytest.approx(4.5))  # ten steps each
     assert quickstart.thinned(seconds[:3], values[:3]) == ([0.1, 0.2, 0.3], [0.0, 1.0, 2.0])
-    assert quickstart.last_tenth(values) == pytest.approx(569.5)
-    assert quickstart.last_tenth(values[:3]) == 2.0

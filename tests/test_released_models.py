@@ -414,7 +414,8 @@ def test_a_job_writes_a_model_that_loads_its_figures_and_its_pictures(inputs: Pa
 
 def test_training_ends_at_its_deadline(inputs: Path) -> None:
     config = configure(JOBS["style-adaconv-slim"], inputs, read_inputs(inputs), TINY)
-    model, network = build_model(config.model), build_loss_network(config.loss)
+    model = build_model(config.model)
+    network = build_loss_network(config.loss, model)
     images = read_images(inputs / "styles.zip")
     pairs = PairDrawer(images, images, config.data, seed=0, device=CPU)
     lines: list[str] = []

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from colour_space import NAME
 from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, read_lines, short_schedule
@@ -26,7 +27,14 @@ from training import train_style
 from training.checkpoint import CheckpointError
 from training.ema import ema_decay, update_ema
 from training.nonfinite import NonFiniteError
-from training.style_run import build_data, build_model, draw_origin, lr_factor
+from training.style_run import (
+    build_data,
+    build_loss_network,
+    build_model,
+    draw_origin,
+    lr_factor,
+    resolve,
+)
 from training.style_samples import METRIC_POSITION, style_images, stylized_by_index
 from training.train_style import train
 
@@ -103,17 +111,41 @@ def test_the_learning_rate_rises_and_falls() -> None:
 RESIDUAL = {"model.architecture": "residual", "model.width": 16, "model.num_blocks": 1}
 
 
-def test_a_transfer_begins_with_the_other_models_weights(tmp_path: Path) -> None:
+def test_a_transfer_begins_with_the_other_models_weights_and_is_of_its_kind(tmp_path: Path) -> None:
     first = build_model(smoke(3, **RESIDUAL).model)
-    first.save(tmp_path / "first.safetensors")
-    given = {**RESIDUAL, "transfer": str(tmp_path / "first.safetensors")}
-    config = smoke(1, **given, **{"optimizer.lr": 1e-12})
-    written = load(train(config, tmp_path / "run", progress=False)).state_dict()
+    file = tmp_path / "first.safetensors"
+    first.save(file)
+    given = {"model": {}, "transfer": str(file), "loss.network": "model"}
+    run = train(smoke(1, **given, **{"optimizer.lr": 1e-12}), tmp_path / "run", progress=False)
+    written = load(run)
+    assert written.spec == first.spec
     for name, tensor in first.state_dict().items():
-        torch.testing.assert_close(written[name], tensor, msg=name)
-    other = smoke(1, **{**given, "model.width": 32})
-    with pytest.raises(ValueError, match="a transfer needs the same model on both sides"):
+        torch.testing.assert_close(written.state_dict()[name], tensor, msg=name)
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert config["model"]["width"] == 16  # the file's, so that the run folder tells what was trained
+    other = smoke(1, **{**given, "model": {"width": 32}})
+    with pytest.raises(
+        ValueError, match=r"model\.width is 32, but .*first\.safetensors holds a model with 16"
+    ):
         train(other, tmp_path / "other", progress=False)
+
+
+def test_the_shipped_model_is_a_start_and_its_encoder_a_loss_network(tmp_path: Path) -> None:
+    write_image(
+        tmp_path / "style.png", np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    )
+    changes = {"data.style": [str(tmp_path / "style.png")], "data.crop": 32, "data.short_side": 64}
+    config = resolve(load_run("style-finetune", {**changes, **short_schedule(2, BATCH)}))
+    model = build_model(config.model, transfer=config.transfer)
+    assert build_loss_network(config.loss, model) is model.encoder
+    trained = load(train(config, tmp_path / "run", progress=False))
+    assert trained.spec == load().spec
+    losses = [line["loss/style"] for line in read_lines(tmp_path / "run" / "stats.jsonl")]
+    assert len(losses) == 2
+    changed = (
+        trained.state_dict()["decoder.to_rgb.conv.weight"] - load().state_dict()["decoder.to_rgb.conv.weight"]
+    )
+    assert 0 < changed.abs().max() < 0.1
 
 
 def test_noise_origins_are_the_steps_own() -> None:

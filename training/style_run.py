@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleSchedule
+from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleRun, StyleSchedule
 from ganmod.features import VGGFeatures, load_features
 from ganmod.images import list_images
 from ganmod.layers import StaticConv2d
@@ -18,10 +19,12 @@ from ganmod.spectrum_loss import spectrum_loss
 from ganmod.style_losses import STYLE_LOSSES, content_loss
 from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
+from style_transfer.residual_host import Origin
 from training.data import CropStream, Pairs, draw
 from training.muon import Muon
 
 BUILTIN_STYLES = 60
+SHIPPED = "shipped"  # what `transfer` calls the model that comes with ganmod
 
 
 class Losses(NamedTuple):
@@ -30,19 +33,22 @@ class Losses(NamedTuple):
     style: Tensor
 
 
-def find_images(folders: list[str], exclude: list[str]) -> list[Path]:
-    """All images in the folders, without the file names listed (one per line) in the `exclude` files."""
+def find_images(places: list[str], exclude: list[str]) -> list[Path]:
+    """The image files given and all images in the folders given, without the file names listed (one per line)
+    in the `exclude` files.
+    """
     left_out = {line.strip() for file in exclude for line in Path(file).read_text().splitlines()}
-    found = [path for folder in folders for path in list_images(folder) if path.name not in left_out]
-    if folders and not found:
+    listed = [[Path(place)] if Path(place).is_file() else list_images(place) for place in places]
+    found = [path for paths in listed for path in paths if path.name not in left_out]
+    if places and not found:
         raise ValueError(
-            f"every image in {', '.join(folders)} is listed in {', '.join(exclude)}: nothing to train on"
+            f"every image in {', '.join(places)} is listed in {', '.join(exclude)}: nothing to train on"
         )
     return found
 
 
 def build_data(data: StyleData, seed: int) -> Pairs:
-    """Content and style streams; empty lists of folders mean the built-in photos and procedural styles."""
+    """Content and style streams; empty lists mean the built-in photos and procedural styles."""
     contents: list[Path] | list[np.ndarray] = find_images(data.content, data.exclude) or list(
         builtin_contents().values()
     )
@@ -78,8 +84,33 @@ def draw_origin(seed: int, nimg: int) -> tuple[int, int]:
     return int(row), int(column)
 
 
-def build_model(config: StyleModel) -> StyleTransferModel:
-    """The untrained model with its pretrained encoder."""
+def resolve(config: StyleRun) -> StyleRun:
+    """The configuration with the section `model` of the file that the run starts from, if it does from one.
+
+    Raises ValueError for a key of that section that was given and says otherwise.
+    """
+    if config.transfer is None:
+        return config
+    model = build_model(config.model, transfer=config.transfer)
+    spec = asdict(model.spec)
+    found = {key: value for key, value in spec.items() if key in StyleModel.model_fields}
+    for key in sorted(config.model.model_fields_set & found.keys()):
+        if (given := getattr(config.model, key)) != found[key]:
+            raise ValueError(
+                f"model.{key} is {given!r}, but {config.transfer} holds a model with {found[key]!r}, which a "
+                "run that starts from it keeps: leave the section `model` out"
+            )
+    section = config.model.model_copy(update=found)
+    return config.model_copy(update={"model": section})
+
+
+def build_model(config: StyleModel, *, transfer: str | None = None) -> StyleTransferModel:
+    """The untrained model with its pretrained encoder; with `transfer` the trained one of that file, or the
+    "shipped" one.
+    """
+    if transfer is not None:
+        file = None if transfer == SHIPPED else transfer
+        return load(file, encoder_weights=config.encoder_weights)
     encoder = load_features(config.encoder, path=config.encoder_weights)
     w1, w2, w3, w4 = encoder.widths
     spec = ModelSpec(
@@ -95,17 +126,6 @@ def build_model(config: StyleModel) -> StyleTransferModel:
         num_blocks=config.num_blocks,
     )
     return build(spec, encoder)
-
-
-def transfer_weights(path: str | Path, model: StyleTransferModel) -> None:
-    """Begin with the trained tensors of a model file. Raises ValueError unless it holds a model like this."""
-    other = load(path)
-    if other.spec != model.spec:
-        raise ValueError(
-            f"{path} holds a model {other.spec}, the run's configuration describes {model.spec}: a transfer "
-            "needs the same model on both sides, change the section `model`"
-        )
-    model.load_state_dict(other.state_dict())
 
 
 def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, torch.optim.Optimizer]:
@@ -141,8 +161,10 @@ def lr_factor(nimg: int, schedule: StyleSchedule) -> float:
     return rise * max(fall, 0.0)
 
 
-def build_loss_network(config: StyleLoss) -> VGGFeatures:
-    """The frozen network in whose features the losses are measured."""
+def build_loss_network(config: StyleLoss, model: StyleTransferModel) -> VGGFeatures:
+    """The frozen network in whose features the losses are measured; "model": the model's own encoder."""
+    if config.network == "model":
+        return model.encoder
     return load_features(config.network, path=config.network_weights)
 
 
@@ -160,7 +182,7 @@ def style_transfer_losses(
     style: Tensor,
     *,
     shared: bool = False,
-    origin: tuple[int, int] = (0, 0),
+    origin: Origin = (0, 0),
 ) -> Losses:
     """Losses of stylized images in the features of `network`, averaged over the batch.
 

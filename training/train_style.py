@@ -32,9 +32,9 @@ from training.style_run import (
     build_optimizers,
     draw_origin,
     lr_factor,
+    resolve,
     same_network,
     style_transfer_losses,
-    transfer_weights,
 )
 from training.style_samples import (
     averaged_weights,
@@ -56,16 +56,15 @@ def train(
     bars. Raises StoppedBySignal after SIGTERM or SIGINT, NonFiniteError when the losses blow up.
     """
     # Process, data, networks. Every process builds the same initial weights from the seed.
+    config = resolve(config)
     place = start_process(config)
     rank, num_processes, device, dtype, memory_format = place
     schedule, runtime = config.schedule, config.runtime
     batch = schedule.batch_size
     check_share(batch, num_processes, schedule.microbatch or 1)
     data = build_data(config.data, runtime.seed)
-    loss_network = place.put(build_loss_network(config.loss))
-    model = place.put(build_model(config.model))
-    if config.transfer is not None:
-        transfer_weights(config.transfer, model)
+    model = place.put(build_model(config.model, transfer=config.transfer))
+    loss_network = place.put(build_loss_network(config.loss, model))
     parameters = model.trainable()
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizers = build_optimizers(model, config.optimizer)

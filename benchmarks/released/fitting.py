@@ -14,6 +14,7 @@ from ganmod.features import VGGFeatures
 from released.crops import PairDrawer
 from released.jobs import time_factor
 from style_transfer import StyleTransferModel
+from style_transfer.residual_host import NOISE_SIDE
 from training.ema import ema_decay, update_ema
 from training.nonfinite import NonFiniteError
 from training.style_run import build_optimizers, same_network, style_transfer_losses
@@ -162,11 +163,14 @@ def _gradients(
 
     def compute(content: Tensor, style: Tensor) -> Tensor:
         gradients.flat.zero_()
+        origin = torch.randint(NOISE_SIDE, (2,), device=content.device)
         # The cache of weights in half precision would outlive a captured step.
         with torch.autocast(
             content.device.type, torch.bfloat16, enabled=content.is_cuda, cache_enabled=False
         ):
-            terms = style_transfer_losses(model, network, config.loss, content, style, shared=shared)
+            terms = style_transfer_losses(
+                model, network, config.loss, content, style, shared=shared, origin=origin
+            )
         terms.total.backward()
         return torch.stack([term.detach().float() for term in terms])
 

@@ -26,7 +26,7 @@ from released.fitting import Fit, fit, losses_of
 from released.inputs import CONTENTS, STYLES, Inputs, feature_path, held_out, read_images, read_inputs
 from released.jobs import MAX_OUTPUT_BYTES, MAX_SHEET_BYTES, MAX_TRAINED, MB, Job
 from style_transfer import StyleTransferModel
-from training.style_run import build_loss_network, build_model, transfer_weights
+from training.style_run import build_loss_network, build_model, resolve
 from training.style_samples import copy_into
 
 PROBED = 32  # training pairs whose loss is compared before and after
@@ -67,11 +67,15 @@ def run_job(
     inputs = read_inputs(folder)
     config = configure(job, folder, inputs, changes or {})
     torch.manual_seed(config.runtime.seed)
-    model, network = build_model(config.model), build_loss_network(config.loss)
     if init is not None:
-        transfer_weights(init, model)
+        config = resolve(config.model_copy(update={"transfer": str(init)}))
+    model = build_model(config.model, transfer=config.transfer)
+    network = build_loss_network(config.loss, model)
     trained = sum(p.numel() for p in model.trainable().values())
-    stored = sum(x.numel() for x in model.state_dict().values()) * 2
+    encoder = sum(x.numel() for x in model.encoder.parameters())
+    stored = 2 * (
+        trained + (encoder if config.model.encoder != "vgg19" else 0)
+    )  # VGG-19 is named, not stored
     if trained > MAX_TRAINED or stored > MAX_OUTPUT_BYTES:
         raise ValueError(
             f"{job.name} trains {trained:,} numbers and is stored in {stored / MB:.1f} MB, allowed are "

@@ -1,4 +1,4 @@
-"""`ganmod quickstart`: pictures from the shipped model, two short trainings side by side, and a report."""
+"""`ganmod quickstart`: pictures from the shipped model, which then learns one style, and a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import torch
 
 import style_transfer
 from configs.schema import load_run
-from ganmod.images import make_grid, read_image, resize_short_side, write_image
+from ganmod.features import VGGFeatures
+from ganmod.images import make_grid, read_image, resize_short_side, to_tensor, write_image
+from ganmod.style_losses import content_loss, mean_std_loss
 from metrics.machine import describe_machine
 from metrics.report import Cell, Report
 from style_transfer import StyleTransferModel
@@ -25,21 +27,19 @@ from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents
 from training.run_progress import StoppedBySignal
 from training.train_style import train
 
-PRESET = "style-adaconv-slim"
-MODULATIONS = {"adain": "AdaIN", "adaconv": "AdaConv"}
+PRESET = "style-finetune"
 UNSEEN = 1000  # training draws its styles with the seeds from 0 on, the pictures show others
-SHORT_SIDE = 256
-OWN_SHORT_SIDE = 384
+STYLE_SIDE = 512  # pixels
+SHORT_SIDE = 384
 GRID_CELL = 192
 CURVE_POINTS = 60
-COMPARED_STYLES = ("mosaic", "brush_strokes", "circles_and_squares", "hatching", "dots", "stripes")
+BUILTIN_STYLE = "mosaic"
 
 
 @dataclass(frozen=True)
-class Trained:
-    """One training: its model, and per step the seconds passed and the losses."""
+class Finetuned:
+    """The shipped model after some minutes with one style; per step the seconds passed and the losses."""
 
-    name: str
     model_file: Path
     model: StyleTransferModel
     seconds: np.ndarray
@@ -57,57 +57,77 @@ class Trained:
     help="Folder for pictures, models and the report.",
 )
 @click.option(
+    "--style",
+    "style_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"Picture whose style the model learns.  [default: a drawn {BUILTIN_STYLE}]",
+)
+@click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     default=3.0,
     show_default=True,
-    help="Time to train, half for each of the two models.",
+    help="Time for it to learn.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-def quickstart(images: tuple[Path, ...], out: Path, minutes: float, seed: int) -> None:
+def quickstart(
+    images: tuple[Path, ...], out: Path, style_file: Path | None, minutes: float, seed: int
+) -> None:
     """See it work, without network, GPU or data: stylise, train, read a report.
 
     Photos that come with scikit-image, and IMAGES of yours if given, get the style of drawn patterns from the
-    shipped model. Then an AdaIN and an AdaConv model are trained for a few minutes under equal conditions.
+    shipped model. Then that model is trained for a few minutes on one style, --style or a drawn one, and the
+    report shows the photos before and after.
     """
     begin = time.monotonic()
     own = read_own_images(images)
-    styles = {name: draw_style(name, SHORT_SIDE, seed=UNSEEN + seed) for name in PROCEDURAL_STYLES}
+    if style_file is not None:
+        read_own_images([style_file])  # an unusable file is named before the work
+    styles = {name: draw_style(name, STYLE_SIDE, seed=UNSEEN + seed) for name in PROCEDURAL_STYLES}
     for name, style in styles.items():
         write_image(out / "styles" / f"{name}.png", style)
     report = Report("ganmod quickstart")
     report.paragraph(
         "One network gives photos the style of another picture; what the style acts through is its "
-        "modulation. The first part shows the AdaConv model that comes with ganmod. In the second part two "
-        "small models, equal but for the modulation, were trained on this machine a moment ago."
+        "modulation. The first part shows the AdaConv model that comes with ganmod. For the second part it "
+        "was trained on a single style, on this machine, a moment ago."
     )
 
     click.echo("1/3 stylise photos with the shipped AdaConv model")
     shipped = style_transfer.load()
     report.heading("Photos in drawn styles")
-    grid = stylize_all(shipped, builtin_contents(), styles, out / "stylized", SHORT_SIDE)
+    grid = stylize_all(shipped, builtin_contents(), styles, out / "stylized")
     write_image(out / "stylized.png", grid)
     report.figure(grid, "Above: styles drawn by ganmod. Left: photos that come with scikit-image.")
     click.echo(f"    {out / 'stylized.png'} ({time.monotonic() - begin:.0f} s after the start)")
     if own:
         report.heading("Your images")
-        grid = stylize_all(shipped, own, styles, out / "your-images", OWN_SHORT_SIDE)
+        grid = stylize_all(shipped, own, styles, out / "your-images")
         write_image(out / "your-images.png", grid)
-        report.figure(grid, f"Your images, brought to a short side of {OWN_SHORT_SIDE} pixels if larger.")
+        report.figure(grid, f"Your images, brought to a short side of {SHORT_SIDE} pixels if larger.")
         click.echo(f"    {out / 'your-images.png'}")
 
-    trained = []
-    for modulation, name in MODULATIONS.items():
-        click.echo(f"2/3 train {name} for {minutes / 2:g} of {minutes:g} minutes")
-        trained.append(train_one(modulation, out / f"train-{modulation}", minutes=minutes / 2, seed=seed))
+    learned = style_file or out / "styles" / f"{BUILTIN_STYLE}.png"
+    click.echo(f"2/3 train it on the style of {learned} for {minutes:g} minutes")
+    tuned = finetune(learned, out / "finetuned", minutes=minutes, seed=seed)
 
     click.echo("3/3 write the report")
-    photos = (builtin_contents() | own).values()
-    pairs = list(zip(photos, (styles[name] for name in COMPARED_STYLES), strict=False))
-    grid = compare(trained, shipped, pairs)
-    write_image(out / "compared.png", grid)
-    add_training(report, trained, grid, minutes=minutes / 2, seed=seed)
-    commands = next_commands(out)
+    style = read_image(learned)
+    photos = builtin_contents() | own
+    pictures = {
+        name: {photo: stylized(model, image, style) for photo, image in photos.items()}
+        for name, model in (("before", shipped), ("after", tuned.model))
+    }
+    for name, by_photo in pictures.items():
+        for photo, picture in by_photo.items():
+            write_image(out / name / f"{photo}.png", picture)
+    rows = [[image, style, *(pictures[name][photo] for name in pictures)] for photo, image in photos.items()]
+    grid = make_grid(rows, column_labels=["photo", "style", *pictures], cell_size=(GRID_CELL, GRID_CELL))
+    write_image(out / "before-and-after.png", grid)
+    losses = {name: mean_losses(shipped.encoder, photos, style, found) for name, found in pictures.items()}
+    add_training(report, tuned, losses, grid, style=learned, minutes=minutes)
+    click.echo(f"    {out / 'before-and-after.png'} ({time.monotonic() - begin:.0f} s after the start)")
+    commands = next_commands(out, tuned.model_file)
     report.heading("What to try next")
     for what, command in commands:
         report.paragraph(what)
@@ -119,7 +139,7 @@ def quickstart(images: tuple[Path, ...], out: Path, minutes: float, seed: int) -
 
 
 def read_own_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Name -> uint8 [H,W,3], short side at most OWN_SHORT_SIDE; ValueError names an unusable file."""
+    """Name -> uint8 [H,W,3], short side at most SHORT_SIDE; ValueError names an unusable file."""
     own: dict[str, np.ndarray] = {}
     for path in paths:
         image = read_image(path)
@@ -128,8 +148,8 @@ def read_own_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
             raise ValueError(
                 f"{path} is {height} x {width} pixels, expected at least {MIN_SIDE} x {MIN_SIDE}"
             )
-        if min(height, width) > OWN_SHORT_SIDE:
-            image = resize_short_side(image, OWN_SHORT_SIDE)
+        if min(height, width) > SHORT_SIDE:
+            image = resize_short_side(image, SHORT_SIDE)
         name = path.stem
         while name in own:
             name += "-again"
@@ -137,34 +157,31 @@ def read_own_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     return own
 
 
-def stylize_all(
-    model: StyleTransferModel,
-    contents: dict[str, np.ndarray],
-    styles: dict[str, np.ndarray],
-    folder: Path,
-    size: int,
-) -> np.ndarray:
-    """Write every content in every style to `folder` at once; return the grid of all, uint8 [H,W,3].
+def stylized(model: StyleTransferModel, photo: np.ndarray, style: np.ndarray) -> np.ndarray:
+    """At a short side of SHORT_SIDE pixels, or the photo's own if that is smaller."""
+    return model.stylize(photo, style, size=min(SHORT_SIDE, *photo.shape[:2]))
 
-    Results have a short side of `size` pixels, or the content's own if that is smaller.
-    """
+
+def stylize_all(
+    model: StyleTransferModel, contents: dict[str, np.ndarray], styles: dict[str, np.ndarray], folder: Path
+) -> np.ndarray:
+    """Write every content in every style to `folder` at once; return the grid of all, uint8 [H,W,3]."""
     rows: list[list[np.ndarray | None]] = [[None, *styles.values()]]
-    params = {name: model.predict_style(style) for name, style in styles.items()}
     for content_name, content in contents.items():
         row: list[np.ndarray | None] = [content]
-        for style_name in styles:
-            result = model.apply_params(content, params[style_name], size=min(size, *content.shape[:2]))
-            write_image(folder / f"{content_name}--{style_name}.png", result)
-            row.append(result)
+        for style_name, style in styles.items():
+            picture = stylized(model, content, style)
+            write_image(folder / f"{content_name}--{style_name}.png", picture)
+            row.append(picture)
         rows.append(row)
     labels = ["", *(name.replace("_", " ") for name in styles)]
     return make_grid(rows, column_labels=labels, cell_size=(GRID_CELL, GRID_CELL))
 
 
-def train_one(modulation: str, run_dir: Path, *, minutes: float, seed: int) -> Trained:
-    """Train the preset's model with `modulation` on the built-in images, from the beginning."""
+def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetuned:
+    """Train the shipped model on the built-in photos and one style."""
     changes = {
-        "model.modulation": modulation,
+        "data.style": [str(style)],
         "schedule.minutes": minutes,
         "schedule.log_kimg": load_run(PRESET, {}).schedule.batch_size / 1000,  # every step: runs are short
         "schedule.snapshot_kimg": 1000.0,  # at the end only
@@ -177,64 +194,55 @@ def train_one(modulation: str, run_dir: Path, *, minutes: float, seed: int) -> T
     except StoppedBySignal as stop:
         raise click.Abort() from stop  # a quickstart begins anew, there is nothing to continue
     steps = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
-    return Trained(
-        MODULATIONS[modulation],
+    return Finetuned(
         model_file,
         style_transfer.load(model_file),
         *(np.array([step[key] for step in steps]) for key in ("seconds", "loss/content", "loss/style")),
     )
 
 
-def compare(
-    trained: Sequence[Trained],
-    shipped: StyleTransferModel,
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> np.ndarray:
-    """One row per pair (photo, style): both inputs, each trained model, the shipped one."""
-    models = {run.name: run.model for run in trained} | {"shipped AdaConv": shipped}
-    rows: list[list[np.ndarray | None]] = []
-    for photo, style in pairs:
-        size = min(SHORT_SIDE, *photo.shape[:2])
-        results = (model.stylize(photo, style, size=size) for model in models.values())
-        rows.append([photo, style, *results])
-    labels = ["photo", "style", *models]
-    return make_grid(rows, column_labels=labels, cell_size=(GRID_CELL, GRID_CELL))
+@torch.inference_mode()
+def mean_losses(
+    network: VGGFeatures, photos: dict[str, np.ndarray], style: np.ndarray, pictures: dict[str, np.ndarray]
+) -> tuple[float, float]:
+    """(content, style) loss of the pictures of all photos, in the features of `network`."""
+    found = []
+    for photo, picture in pictures.items():
+        size = min(SHORT_SIDE, *photos[photo].shape[:2])
+        features, content, target = (
+            network.normalized(to_tensor(image)[None])
+            for image in (picture, resize_short_side(photos[photo], size), resize_short_side(style, size))
+        )
+        found.append((content_loss(features, content).item(), mean_std_loss(features, target).item()))
+    content_term, style_term = np.mean(found, axis=0)
+    return float(content_term), float(style_term)
 
 
 def add_training(
-    report: Report, trained: Sequence[Trained], grid: np.ndarray, *, minutes: float, seed: int
+    report: Report,
+    tuned: Finetuned,
+    losses: dict[str, tuple[float, float]],
+    grid: np.ndarray,
+    *,
+    style: Path,
+    minutes: float,
 ) -> None:
     """The second part of the report: pictures, curves, table, and what they can and cannot say."""
-    report.heading("AdaIN and AdaConv, trained side by side")
+    report.heading("One style, before and after")
     report.paragraph(
-        f"Each model was trained for {minutes:g} minutes of wall time, one after the other, with seed "
-        f"{seed}, on the same photos and drawn styles, and with the same losses and settings. Minutes of "
-        "training show that it works and what a step costs; they do not show which modulation wins: that "
-        "takes hours. The last column is the shipped model, trained longer and on more pictures."
+        f"The shipped model was trained for {minutes:g} minutes on the style of {style.name}, with the four "
+        "built-in photos as contents. It knows that style better now, and others worse. More photos "
+        "(--content) make it safer on photos that it has not seen."
     )
-    report.figure(
-        grid, "The built-in photos were part of the training, these drawings were not. Weights are averaged."
-    )
-    for what, values in (("content loss", "content_loss"), ("style loss", "style_loss")):
-        report.curves(
-            {run.name: thinned(run.seconds, getattr(run, values)) for run in trained},
-            "seconds of training",
-            what,
-        )
-    columns = ["Modulation", "Trained parameters", "Steps", "Content loss", "Style loss", "Seconds per step"]
-    rows: list[list[Cell]] = [
-        [
-            run.name,
-            f"{sum(p.numel() for p in run.model.trainable().values()):,}",
-            len(run.seconds),
-            last_tenth(run.content_loss),
-            last_tenth(run.style_loss),
-            float(run.seconds[-1]) / len(run.seconds),
-        ]
-        for run in trained
-    ]
+    report.figure(grid, "before: the shipped model; after: its weights averaged over the last steps.")
+    for what, values in (("content loss", tuned.content_loss), ("style loss", tuned.style_loss)):
+        report.curves({"training": thinned(tuned.seconds, values)}, "seconds of training", what)
+    rows: list[list[Cell]] = [[name, content, style_term] for name, (content, style_term) in losses.items()]
     report.table(
-        columns, rows, "Losses are means over the last tenth of the steps, before averaging the weights."
+        ["Model", "Content loss", "Style loss"],
+        rows,
+        f"Means over the pictures above, in the features of the model's own encoder. {len(tuned.seconds)} "
+        f"steps, {float(tuned.seconds[-1]) / len(tuned.seconds):.3g} s each.",
     )
     machine = describe_machine(torch.device("cpu"))
     report.paragraph(", ".join(f"{name} {value}" for name, value in machine.items()) + ".")
@@ -246,12 +254,7 @@ def thinned(seconds: np.ndarray, losses: np.ndarray) -> tuple[list[float], list[
     return [float(seconds[i].mean()) for i in stretches], [float(losses[i].mean()) for i in stretches]
 
 
-def last_tenth(losses: np.ndarray) -> float:
-    """Mean of the last 10 % of the values, of one at least."""
-    return float(losses[-max(len(losses) // 10, 1) :].mean())
-
-
-def next_commands(out: Path) -> list[tuple[str, str]]:
+def next_commands(out: Path, model_file: Path) -> list[tuple[str, str]]:
     """(what for, command) as the user can type them here."""
     if shutil.which("ganmod"):
         command = "ganmod"
@@ -261,8 +264,13 @@ def next_commands(out: Path) -> list[tuple[str, str]]:
     return [
         ("A photo of yours", f"{command} stylize PHOTO.jpg {styles / 'mosaic.png'} -o stylized.png"),
         (
-            "A model of your own, in an hour",
-            f"{command} train style --content PHOTOS --style PAINTINGS --minutes 60 --out runs/mine",
+            "The model that was just trained",
+            f"{command} stylize PHOTO.jpg {styles / 'mosaic.png'} -o stylized.png --model {model_file}",
+        ),
+        (
+            "One style, on photos of yours, for longer",
+            f"{command} train style --config style-finetune --content PHOTOS --style PAINTING.jpg "
+            "--minutes 30 --out runs/mine",
         ),
         ("Every modulation and its options", f"{command} modulations"),
     ]

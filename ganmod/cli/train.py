@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from configs.style import StyleRun
     from configs.stylegan2 import StyleGAN2Run
 
-FOLDER = click.Path(exists=True, file_okay=False)
-
 
 @click.group()
 def train() -> None:
@@ -28,11 +26,14 @@ def train() -> None:
 @click.option(
     "--content",
     multiple=True,
-    type=FOLDER,
-    help="Folder of content images; repeatable. None: built-in photos.",
+    type=click.Path(exists=True),
+    help="Folder of content images, or an image; repeatable. None: built-in photos.",
 )
 @click.option(
-    "--style", multiple=True, type=FOLDER, help="Folder of style images; repeatable. None: procedural styles."
+    "--style",
+    multiple=True,
+    type=click.Path(exists=True),
+    help="Folder of style images, or an image; repeatable. None: procedural styles.",
 )
 @click.option(
     "--exclude", multiple=True, type=click.Path(exists=True), help="File with names to leave out, one a line."
@@ -40,8 +41,16 @@ def train() -> None:
 @click.option(
     "--modulation", help="adaconv, adain, weight_demod, or one of your own (see `ganmod modulations`)."
 )
+@click.option(
+    "--transfer",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Start from this model file; --config style-finetune starts from the shipped one.",
+)
 @click.option("--encoder", help="Encoder: vgg19, vgg19-slim or ganmod-slim.")
-@click.option("--loss-network", help="Loss network: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.")
+@click.option(
+    "--loss-network",
+    help="Loss network: vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim, or model: the model's own encoder.",
+)
 @click.option(
     "--feature-weights",
     type=click.Path(exists=True),
@@ -54,6 +63,7 @@ def style(
     content: tuple[str, ...],
     style: tuple[str, ...],
     exclude: tuple[str, ...],
+    transfer: str | None,
     encoder: str | None,
     loss_network: str | None,
     feature_weights: str | None,
@@ -62,6 +72,8 @@ def style(
     """Train a style-transfer model on folders of content and style images."""
     changes = options.changes(
         {
+            "model": None if transfer is None else {},  # the file's, and what else is given must agree
+            "transfer": transfer,
             "data.content": list(content) or None,
             "data.style": list(style) or None,
             "data.exclude": list(exclude) or None,
@@ -72,24 +84,27 @@ def style(
     )
     config = load_run(options.config, changes)
     if feature_weights is not None:
-        if config.model.encoder != "ganmod-slim":
+        if config.transfer is None and config.model.encoder != "ganmod-slim":
             changes["model.encoder_weights"] = feature_weights
-        if config.loss.network != "ganmod-slim":
+        if config.loss.network not in ("ganmod-slim", "model"):
             changes["loss.network_weights"] = feature_weights
         config = load_run(options.config, changes)
     if (out := checked_out(config, options, _describe_style)) is not None:
+        from training.style_run import resolve
         from training.train_style import train as train_style
 
-        _check_modulation(config.model.modulation)
+        _check_modulation(resolve(config).model.modulation)
         click.echo(f"model: {train_style(config, out, resume=options.resume)}")
 
 
 def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
     """For a dry run."""
-    from training.style_run import build_model
+    from training.style_run import build_model, resolve
 
+    config = resolve(config)
     _check_modulation(config.model.modulation)
-    count = sum(p.numel() for p in build_model(config.model).trainable().values())
+    model = build_model(config.model, transfer=config.transfer)
+    count = sum(p.numel() for p in model.trainable().values())
     return config, [f"presets: {', '.join(list_presets())}", f"trained parameters: {count:,}"]
 
 
