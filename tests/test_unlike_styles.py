@@ -19,11 +19,11 @@ def test_a_style_is_what_its_name_says_and_always_the_same(name: str) -> None:
     assert np.array_equal(style, draw_unlike(name))
     luma, chroma = style.mean(axis=2), np.ptp(style.astype(int), axis=2)
     if name == "night":
-        assert luma.mean() < 15
+        assert luma.mean() < 20
         assert luma.max() > 60
     elif name == "flat_shapes":
         assert chroma.mean() > 120
-        assert (np.abs(np.diff(luma, axis=1)) < 1).mean() > 0.9
+        assert (np.abs(np.diff(luma, axis=1)) < 1).mean() > 0.8
     else:
         assert chroma.max() == 0
         light = (luma > 200).mean()
