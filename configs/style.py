@@ -37,6 +37,7 @@ class StyleModel(Strict):
 
 class StyleLoss(Strict):
     """The frozen loss network and the weights of the terms. network "model": the model's own encoder.
+    second_network: the losses are means over both networks; what fools the one is seen by the other.
 
     Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost
     its content altogether (content loss 0.21, that of an unrelated photo), with 1 the picture stays.
@@ -45,6 +46,8 @@ class StyleLoss(Strict):
 
     network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim", "model"] = "vgg19"
     network_weights: str | None = None
+    second_network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim"] | None = None
+    second_weights: str | None = None
     style: Literal["mean_std", "gram", "shifted_gram"] = "mean_std"
     content_weight: NonNegative = 1.0
     style_weight: NonNegative = 1.0

@@ -7,6 +7,7 @@ import torch
 
 from configs.style import StyleLoss
 from ganmod.features import VGGFeatures
+from ganmod.spectrum_loss import spectrum_loss
 from style_transfer import ModelSpec, build
 from training.style_run import same_network, style_transfer_losses
 
@@ -62,3 +63,20 @@ def test_networks_are_the_same_only_with_the_same_values() -> None:
     second.rms[2] += 1e-3
     assert not same_network(first, second)
     assert not same_network(first, VGGFeatures((4, 6, 8, 12)))
+
+
+def test_with_a_second_network_losses_are_means_and_the_spectrum_is_added() -> None:
+    model = build(ModelSpec("own", WIDTHS, architecture="residual", style_dim=4, width=16), network(0))
+    content, style = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    networks = (network(1), network(2))
+    config = StyleLoss(content_weight=2.0, style_weight=5.0)
+    one, other = (style_transfer_losses(model, n, config, content, style) for n in networks)
+    both = style_transfer_losses(model, networks[0], config, content, style, second=networks[1])
+    torch.testing.assert_close(both.content, (one.content + other.content) / 2)
+    torch.testing.assert_close(both.style, (one.style + other.style) / 2)
+    torch.testing.assert_close(both.total, 2 * both.content + 5 * both.style)
+    weighted = config.model_copy(update={"spectrum_weight": 0.7})
+    total = style_transfer_losses(model, networks[0], weighted, content, style).total
+    spectrum = spectrum_loss(model(content, style), style).mean()
+    torch.testing.assert_close(total - one.total, 0.7 * spectrum)
+    assert spectrum > 0.01

@@ -16,7 +16,7 @@ from ganmod.images import list_images
 from ganmod.layers import StaticConv2d
 from ganmod.modulation.functional import match_statistics, mean_std
 from ganmod.spectrum_loss import spectrum_loss
-from ganmod.style_losses import STYLE_LOSSES, content_loss
+from ganmod.style_losses import STYLE_LOSSES, Features, content_loss
 from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from style_transfer.residual_host import Origin
@@ -168,6 +168,13 @@ def build_loss_network(config: StyleLoss, model: StyleTransferModel) -> VGGFeatu
     return load_features(config.network, path=config.network_weights)
 
 
+def build_second_network(config: StyleLoss) -> VGGFeatures | None:
+    """The other frozen network in whose features the losses are measured, too, if the run has one."""
+    if config.second_network is None:
+        return None
+    return load_features(config.second_network, path=config.second_weights)
+
+
 def same_network(first: VGGFeatures, second: VGGFeatures) -> bool:
     """Whether two feature networks hold the same values, so that what one computed serves for the other."""
     a, b = first.state_dict(), second.state_dict()
@@ -181,6 +188,7 @@ def style_transfer_losses(
     content: Tensor,
     style: Tensor,
     *,
+    second: VGGFeatures | None = None,
     shared: bool = False,
     origin: Origin = (0, 0),
 ) -> Losses:
@@ -188,8 +196,9 @@ def style_transfer_losses(
 
     content, style [N,3,H,W] in [0,1]. The classic model's content target is the content with the style's
     statistics (Huang & Belongie 2017, Eq. 12); the modulated models' is the content itself (Chandran et al.
-    2021, Eq. 6). shared: `network` is the model's encoder (`same_network`); content and style then pass
-    through it once, as input and as target, if style images have the size that the model wants. origin: see
+    2021, Eq. 6). second: another network; the losses are the means of those in the features of both.
+    shared: `network` is the model's encoder (`same_network`); content and style then pass through it once, as
+    input and as target, if style images have the size that the model wants. origin: see
     `StyleTransferModel.encode`.
     """
     classic = model.spec.architecture == "classic"
@@ -202,13 +211,27 @@ def style_transfer_losses(
     params = model.predict_from_features(style_target) if known else model.predict(prepared)
     encoded = model.encode(content, target if shared else None, origin=origin)
     images = model.decode(encoded, params)
-    if classic:
-        style_statistics = mean_std(style_target["relu4_1"], unbiased=True)
-        target = {"relu4_1": match_statistics(target["relu4_1"], *style_statistics)}
-    stylized = network.normalized(images)
-    content_term = content_loss(stylized, target).mean()
-    style_term = STYLE_LOSSES[config.style](stylized, style_target).mean()
+
+    terms = [_feature_losses(network.normalized(images), target, style_target, config, classic=classic)]
+    if second is not None:
+        with torch.no_grad():
+            target, style_target = second.normalized(content), second.normalized(style)
+        terms.append(
+            _feature_losses(second.normalized(images), target, style_target, config, classic=classic)
+        )
+    content_term, style_term = (torch.stack(both).mean() for both in zip(*terms, strict=True))
     total = config.content_weight * content_term + config.style_weight * style_term
     if config.spectrum_weight > 0:
         total = total + config.spectrum_weight * spectrum_loss(images, style).mean()
     return Losses(total, content_term, style_term)
+
+
+def _feature_losses(
+    stylized: Features, content: Features, style: Features, config: StyleLoss, *, classic: bool
+) -> tuple[Tensor, Tensor]:
+    """(content, style), averaged over the batch."""
+    if classic:
+        content = {
+            "relu4_1": match_statistics(content["relu4_1"], *mean_std(style["relu4_1"], unbiased=True))
+        }
+    return content_loss(stylized, content).mean(), STYLE_LOSSES[config.style](stylized, style).mean()

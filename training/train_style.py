@@ -30,6 +30,7 @@ from training.style_run import (
     build_loss_network,
     build_model,
     build_optimizers,
+    build_second_network,
     draw_origin,
     lr_factor,
     resolve,
@@ -65,6 +66,8 @@ def train(
     data = build_data(config.data, runtime.seed)
     model = place.put(build_model(config.model, transfer=config.transfer))
     loss_network = place.put(build_loss_network(config.loss, model))
+    second = build_second_network(config.loss)
+    second = None if second is None else place.put(second)
     parameters = model.trainable()
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizers = build_optimizers(model, config.optimizer)
@@ -126,7 +129,9 @@ def train(
             losses = torch.zeros(3, dtype=torch.float64, device=device)
             for c, s in zip(content.split(micro), style.split(micro), strict=True):
                 with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
-                    terms = losses_of(model, loss_network, config.loss, c, s, shared=shared, origin=origin)
+                    terms = losses_of(
+                        model, loss_network, config.loss, c, s, second=second, shared=shared, origin=origin
+                    )
                 (terms.total * (len(c) / share)).backward()
                 losses += torch.stack([x.detach().double() for x in terms]) * (len(c) / share)
 
