@@ -57,32 +57,59 @@ def window_spectrum(luma: np.ndarray, mask: np.ndarray | None = None) -> np.ndar
     return total / len(places)
 
 
+class LatticeMeter:
+    """Takes results one after the other; see `Lattice`.
+
+    Give it many styles: what ten results have in common by chance is smaller than what two have.
+    """
+
+    def __init__(self) -> None:
+        self._rings, self._weights = _rings()
+        self._excess = np.zeros(self._rings.shape)
+        self._energy = np.zeros(self._rings.max() + 1)
+        self._count = 0
+
+    def add(self, result: np.ndarray, mask: np.ndarray, style: np.ndarray) -> None:
+        """result, style: luma [H,W] in [0,1]; mask: the result's smooth regions, bool, of its size."""
+        directions, means = self._directions(window_spectrum(result, mask))
+        self._excess += directions - self._directions(window_spectrum(style))[0]
+        self._energy += means / max(means.sum(), 1e-12)
+        self._count += 1
+
+    def lattice(self) -> Lattice:
+        """Of all results so far. Raises ValueError before the first."""
+        if self._count == 0:
+            raise ValueError("no result was added, expected one at least")
+        rings, weights = self._rings, self._weights
+        excess = np.where(rings >= 0, np.maximum(self._excess / self._count, 0), 0)
+        by_ring = _sums(excess, rings, weights) / np.maximum(_sums(weights, rings, weights), 1)
+        row, column = np.unravel_index(int(excess.argmax()), excess.shape)
+        peak = (float(np.fft.fftfreq(WINDOW)[row]), float(np.fft.rfftfreq(WINDOW)[column]))
+        share = (by_ring * self._energy).sum() / max(self._energy.sum(), 1e-12)
+        return Lattice(float(share), peak, excess)
+
+    def _directions(self, spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(spectrum divided by its mean on each ring, energy of each ring)."""
+        rings, weights = self._rings, self._weights
+        energy = _sums(spectrum, rings, weights)
+        means = energy / np.maximum(_sums(weights, rings, weights), 1)
+        return np.where(rings >= 0, spectrum / np.maximum(means[rings], 1e-12), 0), energy
+
+
 def measure_lattice(
     results: Sequence[np.ndarray], styles: Sequence[np.ndarray], masks: Sequence[np.ndarray]
 ) -> Lattice:
     """results, styles: luma [H,W] in [0,1], pair by pair; masks: the smooth regions, bool, of the results'
     sizes.
-
-    Give many styles: what ten results have in common by chance is smaller than what two have.
     """
     if not len(results) == len(styles) == len(masks) > 0:
         raise ValueError(
             f"got {len(results)} results, {len(styles)} styles, {len(masks)} masks, expected as many of each"
         )
-    rings, weights = _rings()
-    excess = np.zeros(rings.shape)
-    energy = np.zeros(rings.max() + 1)
+    meter = LatticeMeter()
     for result, style, mask in zip(results, styles, masks, strict=True):
-        spectrum = window_spectrum(result, mask)
-        directions, means = _directions(spectrum, rings, weights)
-        excess += (directions - _directions(window_spectrum(style), rings, weights)[0]) / len(results)
-        energy += means / max(means.sum(), 1e-12) / len(results)
-    excess = np.where(rings >= 0, np.maximum(excess, 0), 0)
-    counts = _sums(weights, rings, weights)
-    by_ring = _sums(excess, rings, weights) / np.maximum(counts, 1)
-    row, column = np.unravel_index(int(excess.argmax()), excess.shape)
-    peak = (float(np.fft.fftfreq(WINDOW)[row]), float(np.fft.rfftfreq(WINDOW)[column]))
-    return Lattice(float((by_ring * energy).sum() / max(energy.sum(), 1e-12)), peak, excess)
+        meter.add(result, mask, style)
+    return meter.lattice()
 
 
 def _rings() -> tuple[np.ndarray, np.ndarray]:
@@ -100,12 +127,3 @@ def _sums(values: np.ndarray, rings: np.ndarray, weights: np.ndarray) -> np.ndar
     inside = rings >= 0
     scaled = values if values is weights else values * weights
     return np.bincount(rings[inside], scaled[inside], minlength=rings.max() + 1)
-
-
-def _directions(
-    spectrum: np.ndarray, rings: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """(spectrum divided by its mean on each ring, energy of each ring)."""
-    energy = _sums(spectrum, rings, weights)
-    means = energy / np.maximum(_sums(weights, rings, weights), 1)
-    return np.where(rings >= 0, spectrum / np.maximum(means[rings], 1e-12), 0), energy

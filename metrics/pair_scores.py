@@ -19,7 +19,9 @@ from torch import Tensor
 from ganmod.features import VGGFeatures
 from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
 from metrics.image_similarity import ssim
+from metrics.lattice import LatticeMeter
 from metrics.patch_swd import PatchTarget
+from metrics.structure import flat_mask, luma
 
 # What is measured of every pair, with the heading of its column. Lower is better in all but SSIM.
 MEASURES = {
@@ -79,6 +81,7 @@ def score_pairs(
     *,
     loss_network: VGGFeatures,
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
+    lattice: LatticeMeter | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> list[PairScores]:
     """Stylize every content with every style, and score each result: see `score_results`.
@@ -95,7 +98,14 @@ def score_pairs(
         return contestant.model.decode(features[c], params(s))
 
     return score_results(
-        contestant.name, result, contents, styles, loss_network=loss_network, lpips=lpips, done=done
+        contestant.name,
+        result,
+        contents,
+        styles,
+        loss_network=loss_network,
+        lpips=lpips,
+        lattice=lattice,
+        done=done,
     )
 
 
@@ -108,17 +118,20 @@ def score_results(
     *,
     loss_network: VGGFeatures,
     lpips: Callable[[Tensor, Tensor], Tensor] | None,
+    lattice: LatticeMeter | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> list[PairScores]:
     """Score the result of every content (index) with every style (index), an image of the content's size;
     style by style.
 
     contents: [1,3,H,W] in [0,1], sides multiples of 8; sizes may differ. styles: [1,3,h,w] in [0,1]. lpips:
-    two images [1,3,H,W] -> [1], here content and result; None leaves it out. Results are clamped to [0,1]
-    first. done: called after each. Raises ValueError, with `name`, when a score is not finite.
+    two images [1,3,H,W] -> [1], here content and result; None leaves it out. lattice: takes every result.
+    Results are clamped to [0,1] first. done: called after each. Raises ValueError, with `name`, when a score
+    is not finite.
     """
     content_targets = [loss_network.normalized(x) for x in contents]
     content_arrays = [to_array(x) for x in contents]
+    smooth = [flat_mask(x) for x in content_arrays] if lattice is not None else []
     scores = []
     for s, style in enumerate(styles):
         style_target, patches = loss_network.normalized(style), PatchTarget(to_array(style))
@@ -135,6 +148,8 @@ def score_results(
                 raise ValueError(f"{name}: content {c} with style {s} gives {values}: look at that image")
             if lpips is not None:
                 values["lpips"] = float(lpips(content, image))
+            if lattice is not None:
+                lattice.add(luma(array), smooth[c], patches.grey)
             values |= {"ssim": ssim(content_arrays[c], array), "patch_swd": patches.distance(array)}
             scores.append(PairScores(content=c, style=s, values=values))
             done()

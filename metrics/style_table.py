@@ -49,7 +49,7 @@ class StyleRow:
     seconds: {side of a square image: seconds to encode and decode it, the style's parameters given}.
     style_seconds: seconds to predict those, needed once per style. Both are empty where nothing was timed.
     all_parameters: the encoder's included. gap: mean and standard error of the amortisation gap
-    (metrics/amortisation.py); None where it was not measured.
+    (metrics/amortisation.py); lattice: the share of metrics/lattice.py; None where they were not measured.
     """
 
     model: str
@@ -62,6 +62,7 @@ class StyleRow:
     all_parameters: int | None
     pairs: list[PairScores] = field(repr=False)
     gap: tuple[float, float] | None = None
+    lattice: float | None = None
 
 
 @torch.inference_mode()
@@ -109,6 +110,7 @@ def make_row(
     style_seconds: float | None,
     *,
     gap: tuple[float, float] | None = None,
+    lattice: float | None = None,
 ) -> StyleRow:
     """A line of the table from `score_pairs`, `time_models` and `amortisation_gap`."""
     if not scores:
@@ -127,6 +129,7 @@ def make_row(
         all_parameters=what.all_parameters,
         pairs=list(scores),
         gap=gap,
+        lattice=lattice,
     )
 
 
@@ -166,7 +169,9 @@ def table_cells(rows: Sequence[StyleRow]) -> tuple[list[str], list[list[str]]]:
     measures = [name for name in MEASURES if rows and name in rows[0].means]
     sizes = sorted({size for row in rows for size in row.seconds})
     gaps = any(row.gap is not None for row in rows)
-    columns = ["model", *(MEASURES[name] for name in measures), *(["gap"] if gaps else [])]
+    lattices = any(row.lattice is not None for row in rows)
+    columns = ["model", *(MEASURES[name] for name in measures)]
+    columns += [*(["gap"] if gaps else []), *(["lattice"] if lattices else [])]
     columns += [f"s/image {size} px" for size in sizes]
     lines = []
     for row in rows:
@@ -174,6 +179,8 @@ def table_cells(rows: Sequence[StyleRow]) -> tuple[list[str], list[list[str]]]:
         cells += [_mean_cell(row.means[name], row.errors[name]) for name in measures]
         if gaps:
             cells.append("" if row.gap is None else _mean_cell(*row.gap))
+        if lattices:
+            cells.append("" if row.lattice is None else f"{row.lattice:.3f}")
         cells += [f"{row.seconds[size]:.3f}" if size in row.seconds else "" for size in sizes]
         cells += ["" if row.style_seconds is None else f"{row.style_seconds:.3f}"]
         cells += [
@@ -208,6 +215,8 @@ def plain(row: StyleRow) -> dict[str, Any]:
         flat |= {name: mean, f"{name}_se": row.errors[name]}
     if row.gap is not None:
         flat |= {"gap": row.gap[0], "gap_se": row.gap[1]}
+    if row.lattice is not None:
+        flat["lattice"] = row.lattice
     flat |= {f"seconds_{size}": seconds for size, seconds in row.seconds.items()}
     if row.style_seconds is not None:
         flat["style_seconds"] = row.style_seconds

@@ -12,13 +12,16 @@ from stroke_models import grating
 from tiny_style_model import make as tiny_model
 from torch import nn
 
-from ganmod.cli import compare_style, style_optima, style_pairs
+from ganmod.cli import compare_style, style_optima, style_pairs, style_pictures
 from ganmod.cli.compare_style import compare_style_models
 from ganmod.cli.style_entries import model_entry
 from ganmod.cli.style_facts import StyleInputs
 from ganmod.features import FeatureError, VGGFeatures
-from ganmod.images import read_image, resize, write_image
+from ganmod.images import read_image, resize, to_tensor, write_image
 from metrics import style_table
+from metrics.lattice import measure_lattice
+from metrics.pair_scores import to_array
+from metrics.structure import flat_mask, luma
 from style_transfer import ModelSpec, build, prepare_style
 from style_transfer.optimize import OptimizeSettings
 
@@ -159,7 +162,15 @@ def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_mode
     assert record["optima"]["pairs"] == 4
     assert record["optima"]["settings"]["steps"] == 4
     columns = record["tables"]["losses"]["columns"]
-    assert columns[columns.index("patch-SWD to style") + 1] == "gap"
+    assert columns[columns.index("patch-SWD to style") + 1 :][:2] == ["gap", "lattice"]
+    photos = [style_pictures.content_tensor(read_image(place / f"photos/{name}.png"), 64) for name in "ab"]
+    styles = [place / "styles/noise.png", place / "styles/stripes.png"]
+    styles = [prepare_style(to_tensor(read_image(file))[None], 64) for file in styles]
+    images = [[to_array(photo), to_array(style)] for style in styles for photo in photos]
+    lumas = [[luma(image) for image in pair] for pair in images]
+    masks = [flat_mask(photo) for photo, _ in images]
+    expected = measure_lattice([p for p, _ in lumas], [s for _, s in lumas], masks).share
+    assert rows["(content unchanged)"]["lattice"] == pytest.approx(expected, rel=1e-6)
     assert "--optima optima.json" in record["command"]
     assert "--pictures peer=peer" in record["command"]
 

@@ -14,6 +14,7 @@ from ganmod.cli.style_facts import REPEATS
 from ganmod.features import VGGFeatures
 from metrics import style_table
 from metrics.amortisation import Optima, PairLosses, amortisation_gap
+from metrics.lattice import LatticeMeter
 from metrics.pair_pictures import PairPictures
 from metrics.pair_scores import Contestant, PairScores, score_pairs, score_results
 from metrics.style_table import StyleRow
@@ -49,7 +50,8 @@ def make_rows(
 ) -> list[StyleRow]:
     """One line each, in this order; the models alone are timed, in turn."""
     every: list[Contestant | PairPictures] = [*models, *pictures, unchanged]
-    scores = [_scores(what, images, measures) for what in every]
+    meters = [LatticeMeter() for _ in every]
+    scores = [_scores(what, images, measures, meter) for what, meter in zip(every, meters, strict=True)]
     timed: dict[str, tuple[dict[int, float], float | None]] = {}
     if models:
         click.echo("measure the time of each model in turn", err=True)
@@ -57,24 +59,39 @@ def make_rows(
         timed |= style_table.time_models(models, style, repeats=REPEATS, num_threads=torch.get_num_threads())
     return [
         style_table.make_row(
-            what, found, *timed.get(what.name, ({}, None)), gap=_gap(found, images, measures)
+            what,
+            found,
+            *timed.get(what.name, ({}, None)),
+            gap=_gap(found, images, measures),
+            lattice=meter.lattice().share,
         )
-        for what, found in zip(every, scores, strict=True)
+        for what, found, meter in zip(every, scores, meters, strict=True)
     ]
 
 
-def _scores(what: Contestant | PairPictures, images: PairImages, measures: Measures) -> list[PairScores]:
+def _scores(
+    what: Contestant | PairPictures, images: PairImages, measures: Measures, meter: LatticeMeter
+) -> list[PairScores]:
     contents, styles = list(images.contents.values()), list(images.styles.values())
     network, lpips = measures.loss_network, measures.lpips
     with tqdm(total=len(contents) * len(styles), desc=what.name, disable=None) as bar:
         if isinstance(what, Contestant):
-            return score_pairs(what, contents, styles, loss_network=network, lpips=lpips, done=bar.update)
+            return score_pairs(
+                what, contents, styles, loss_network=network, lpips=lpips, lattice=meter, done=bar.update
+            )
 
         def result(c: int, s: int) -> Tensor:
             return what.read(c, s, contents[c])
 
         return score_results(
-            what.name, result, contents, styles, loss_network=network, lpips=lpips, done=bar.update
+            what.name,
+            result,
+            contents,
+            styles,
+            loss_network=network,
+            lpips=lpips,
+            lattice=meter,
+            done=bar.update,
         )
 
 
