@@ -21,8 +21,8 @@ EXPLANATIONS = (
     "higher is more alike. Patch-SWD: of 7 x 7 luma patches after matching the histogram. Seconds: of a "
     "square image, the style's parameters given; s/style is to predict those. Gap: content loss + 3 * style "
     "loss, divided by that of pixels optimised for this very sum, pair by pair; 1 is as good. Lattice: of "
-    "the energy where the content is smooth, the share that all results have at the same directions and periods "
-    "beyond what their styles have there.",
+    "the energy where the content is smooth, the share that all results have at the same directions and "
+    "periods beyond what their styles have there.",
     "Rotation response: a style turned by 0, 15 ... 165 degrees, cropped to one scale; A1 / (A0 + A1) of the "
     "orientation moments of the results where the content is flat: 1 strokes turn with the style, 0 they "
     "ignore it. Strength: how much of a result agrees on one direction; a response of little strength means "
