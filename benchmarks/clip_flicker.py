@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 
 import style_transfer
-from ganmod.features import load_features
-from ganmod.images import to_tensor, to_uint8
-from ganmod.style_losses import mean_std_loss
+from ganmod.features.style_losses import mean_std_loss
+from ganmod.features.vgg import load_features
+from ganmod.io.images import to_tensor, to_uint8
+from ganmod.machine import describe_machine
 from metrics.flicker import measure_flicker
-from metrics.machine import describe_machine
 from style_transfer.prepare import prepare_style
 from style_transfer.procedural_styles import builtin_contents, draw_style
 from style_transfer.video import ClipStylizer

@@ -32,10 +32,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.features import LAYERS, VGGFeatures, load_features
-from ganmod.images import center_crop, list_images, read_image, resize_short_side, to_tensor
+from ganmod.features.style_losses import STYLE_LOSSES, gram
+from ganmod.features.vgg import LAYERS, VGGFeatures, load_features
+from ganmod.io.images import center_crop, list_images, read_image, resize_short_side, to_tensor
 from ganmod.modulation.functional import mean_std
-from ganmod.style_losses import STYLE_LOSSES, gram
 
 REFERENCE = "vgg19-slim"
 

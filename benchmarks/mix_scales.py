@@ -48,8 +48,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.images import center_crop, make_grid, resize_short_side
-from ganmod.small_jpeg import write_small_jpeg
+from ganmod.io.images import center_crop, make_grid, resize_short_side
+from ganmod.io.small_jpeg import write_small_jpeg
 from metrics.spectrum import power_spectrum
 from metrics.structure import luma
 from style_transfer import ControlledStyle, StyleTransferModel, load

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from ganmod.cli.style_pairs import ImageNames, choose_pairs, read_pairs
 from ganmod.cli.style_pictures import content_tensor
-from ganmod.images import read_image, to_tensor, to_uint8, write_image
+from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
 from metrics.pair_pictures import pair_files
 from style_transfer.prepare import prepare_style
 

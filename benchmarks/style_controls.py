@@ -25,8 +25,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from ganmod.images import center_crop, list_images, make_grid, read_image, resize_short_side, to_tensor
-from ganmod.small_jpeg import write_small_jpeg
+from ganmod.io.images import center_crop, list_images, make_grid, read_image, resize_short_side, to_tensor
+from ganmod.io.small_jpeg import write_small_jpeg
 from metrics.lpips_distance import load_lpips
 from metrics.structure import luma
 from style_transfer import ControlledStyle, Controls, StyleTransferModel, load, make_masks

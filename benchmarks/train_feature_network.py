@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ganmod.features import SLIM_WIDTHS, VGGFeatures, calibration_images, load_features
-from ganmod.images import list_images
-from ganmod.model_file import save_model_file
-from training.data import CropStream, StepSampler, step_loader
+from ganmod.data.crops import CropStream
+from ganmod.features.vgg import SLIM_WIDTHS, VGGFeatures, calibration_images, load_features
+from ganmod.io.images import list_images
+from ganmod.io.model_file import save_model_file
+from training.loader import StepSampler, step_loader
 
 
 def record_outputs(network: VGGFeatures) -> dict[str, Tensor]:

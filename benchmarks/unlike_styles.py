@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from ganmod.images import write_image
+from ganmod.io.images import write_image
 
 SIDE = 512  # pixels
 DRAWN_SIDE = 2 * SIDE  # drawn at twice the size and reduced, so that edges are smooth

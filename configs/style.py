@@ -41,7 +41,7 @@ class StyleLoss(Strict):
 
     Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost
     its content altogether (content loss 0.21, that of an unrelated photo), with 1 the picture stays.
-    spectrum_weight: of `ganmod.spectrum_loss`, which the log shows in the total alone.
+    spectrum_weight: of `ganmod.features.spectrum_loss`, which the log shows in the total alone.
     """
 
     network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim", "model"] = "vgg19"

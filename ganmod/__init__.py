@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ganmod.features import load_features
+    from ganmod.features.vgg import load_features
     from ganmod.modulation import (
         ModulatedConv2d,
         Modulation,
@@ -50,5 +50,5 @@ def load(path: str | Path) -> Generator:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'ganmod' has no attribute {name!r}")
-    home = "ganmod.features" if name == "load_features" else "ganmod.modulation"
+    home = "ganmod.features.vgg" if name == "load_features" else "ganmod.modulation"
     return getattr(importlib.import_module(home), name)

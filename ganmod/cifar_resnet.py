@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.model_file import load_state
+from ganmod.io.model_file import load_state
 
 WIDTHS = (16, 32, 64)
 NUM_CLASSES = 10

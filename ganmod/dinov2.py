@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ganmod.feature_spaces import imagenet_normalized
-from ganmod.feature_weights import read_weights
-from ganmod.features import FeatureError
-from ganmod.model_file import load_state
+from ganmod.features.vgg import FeatureError
+from ganmod.features.weights_file import read_weights
+from ganmod.io.model_file import load_state
 
 NAME = "dinov2"
 SIZE = 224  # pixels: 16 x 16 patches

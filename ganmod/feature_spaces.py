@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.cifar_resnet import cifar_resnet_from_state
-from ganmod.feature_weights import WeightsFile, cached, find_weights, read_weights
-from ganmod.features import IMAGENET_MEAN, IMAGENET_STD, SHIPPED, VGG19_FILE, load_features
-from ganmod.model_file import load_state
+from ganmod.features.vgg import IMAGENET_MEAN, IMAGENET_STD, SHIPPED, VGG19_FILE, load_features
+from ganmod.features.weights_file import WeightsFile, cached, find_weights, read_weights
+from ganmod.io.model_file import load_state
 
 VGG_NAMES = ("vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim")
 NAMES = ("inception", "squeezenet1_1", "cifar-resnet56", "dinov2", *VGG_NAMES, "inception-torchvision")

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from ganmod.feature_spaces import check_uint8
-from ganmod.features import FeatureError
-from ganmod.user_cache import user_cache_dir
+from ganmod.features.vgg import FeatureError
+from ganmod.io.user_cache import user_cache_dir
 
 NAME = "inception"
 SIZE = 299

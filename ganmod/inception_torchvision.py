@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from ganmod.feature_spaces import imagenet_normalized
-from ganmod.feature_weights import WeightsFile, find_weights, read_weights
-from ganmod.images import resize
-from ganmod.model_file import load_state
+from ganmod.features.weights_file import WeightsFile, find_weights, read_weights
+from ganmod.io.images import resize
+from ganmod.io.model_file import load_state
 
 NAME = "inception-torchvision"
 SIZE = 299

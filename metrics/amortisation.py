@@ -1,9 +1,9 @@
 """The amortisation gap: how much more than optimised pixels a model's result costs, in one loss.
 
 A model answers at once for every pair of images what an optimisation of the pixels finds for each pair anew.
-Its gap on a pair is content loss + 3 * style loss (mean and deviation, `ganmod.style_losses`) of its result,
-divided by that of the optimum in the same network: 1 is as good. The optima take minutes each, so their
-losses are kept in a JSON file, and found once.
+Its gap on a pair is content loss + 3 * style loss (mean and deviation, `ganmod.features.style_losses`) of its
+result, divided by that of the optimum in the same network: 1 is as good. The optima take minutes each, so
+their losses are kept in a JSON file, and found once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import atomic_write
-from ganmod.features import VGGFeatures
-from ganmod.style_losses import content_loss, mean_std_loss
+from ganmod.features.style_losses import content_loss, mean_std_loss
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.atomic_write import atomic_write
 from metrics.style_table import standard_error
 
 FORM = "ganmod optima 1"  # of the JSON file

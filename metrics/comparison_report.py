@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ganmod.atomic_write import atomic_write
-from ganmod.small_jpeg import write_small_jpeg
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.small_jpeg import write_small_jpeg
 from metrics.comparison import (
     DEVIATIONS_FOR_A_WINNER,
     SEEDS_FOR_A_WINNER,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganmod.process_shares import Processes
 from metrics.frechet import GaussianStatistics
-from metrics.process_shares import Processes
 
 
 class FeatureStatistics:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from metrics.process_shares import ONE_PROCESS, Processes
+from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.spectrum import SpectrumSum, band_powers
 
 

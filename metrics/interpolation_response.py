@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.images import to_tensor
+from ganmod.io.images import to_tensor
 from metrics.pair_scores import Contestant, to_array
 from metrics.patch_swd import match_histogram
 from metrics.rotation_response import WINDOW, Strokes, TurnedStyle, measure_strokes

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from ganmod.model_file import ModelFileError, load_state
-from ganmod.restricted_unpickle import read_tensors_pickle
+from ganmod.io.model_file import ModelFileError, load_state
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 
 MIN_SIZE = 32  # below, the last stages see a single position or none
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from torch import Tensor
 
-from ganmod.images import center_crop, read_image, resize, to_tensor
+from ganmod.io.images import center_crop, read_image, resize, to_tensor
 
 MULTIPLE = 8  # pixels: contents are cropped to multiples of it, others may pad to them
 MAX_STRETCH = 0.03  # a picture of another aspect was made of another image, or of another part of it

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
-from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
+from ganmod.features.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
+from ganmod.features.vgg import VGGFeatures
 from metrics.image_similarity import ssim
 from metrics.lattice import LatticeMeter
 from metrics.patch_swd import PatchTarget

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ganmod.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write
 
 Cell = str | int | float | None
 

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ganmod.images import center_crop, resize, to_tensor
+from ganmod.io.images import center_crop, resize, to_tensor
 from metrics.pair_scores import Contestant, to_array
 from metrics.patch_swd import PatchTarget, match_histogram
 from metrics.structure import (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ganmod.images import make_grid
+from ganmod.io.images import make_grid
 
 CELL = 64, 160  # pixels: small samples are enlarged to the first, large ones reduced to the second
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, check_uint8
+from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.feature_statistics import FeatureStatistics
 from metrics.frechet import GaussianStatistics
-from metrics.process_shares import ONE_PROCESS, Processes
 from metrics.statistics_cache import FEATURES, STATISTICS, cached
 
 ROWS_AT_A_TIME = 4096

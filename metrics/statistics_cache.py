@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import atomic_write
 from ganmod.feature_spaces import FeatureSpace
-from ganmod.user_cache import user_cache_dir as user_cache_dir
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.user_cache import user_cache_dir as user_cache_dir
+from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.frechet import GaussianStatistics
-from metrics.process_shares import ONE_PROCESS, Processes
 
 _FORMAT = 1
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, metric_name
-from metrics.process_shares import ONE_PROCESS, Processes
+from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.set_distances import cautions, measure_distances, needs_features, prepare_real
 from metrics.set_features import SetFeatures, measure_generator
 

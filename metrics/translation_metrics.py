@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ganmod.feature_spaces import FeatureSpace, metric_name
+from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.feature_statistics import FeatureStatistics, to_saved_uint8
 from metrics.frechet import GaussianStatistics, covariance_root, frechet_distance
-from metrics.process_shares import ONE_PROCESS, Processes
 
 Pair = tuple[int, int]  # source and target domain
 

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import TEMPORARY_SUFFIX, atomic_write
-from ganmod.clip import Clip, ClipFrame, join_segments, write_segment
-from ganmod.model_file import ModelFileError, read_model_file, save_model_file
+from ganmod.io.atomic_write import TEMPORARY_SUFFIX, atomic_write
+from ganmod.io.clip import Clip, ClipFrame, join_segments, write_segment
+from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
 from style_transfer.prepare import interpolate_params
 from style_transfer.video import ClipStylizer
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ganmod.features import LAYERS, NORMALISED_INDEX, VGG19_WIDTHS, vgg19_from_state
+from ganmod.features.vgg import LAYERS, NORMALISED_INDEX, VGG19_WIDTHS, vgg19_from_state
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import Conv2d
-from ganmod.restricted_unpickle import read_tensors_pickle
 from style_transfer.model import StyleTransferModel
 from style_transfer.networks import Decoder
 from style_transfer.spec import ModelSpec

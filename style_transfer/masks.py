@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.images import ImageError
+from ganmod.io.images import ImageError
 
 ASPECT_TOLERANCE = 0.02  # a mask drawn at another size is a pixel off by rounding
 SAME_COLOR = 48  # grey levels in every channel: JPEG and smooth edges blur a mask's colours by less

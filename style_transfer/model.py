@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.features import FeatureError, VGGFeatures, calibration_images, load_features, weights_digest
-from ganmod.images import to_tensor
-from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.features.vgg import FeatureError, VGGFeatures, calibration_images, load_features, weights_digest
+from ganmod.io.images import to_tensor
+from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
 from style_transfer.classic import match_style, style_statistics
 from style_transfer.masks import check_mask, fit_masks

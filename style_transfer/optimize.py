@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
-from ganmod.style_losses import STYLE_LOSSES, content_loss
+from ganmod.features.style_losses import STYLE_LOSSES, content_loss
+from ganmod.features.vgg import VGGFeatures
 from style_transfer.prepare import MIN_SIDE
 
 Algorithm = Literal["adam", "lbfgs"]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.images import ImageError, to_uint8
+from ganmod.io.images import ImageError, to_uint8
 
 MIN_SIDE = 16
 Filter = Literal["bicubic", "bilinear"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from scipy.spatial import Voronoi
 
-from ganmod.images import read_image
+from ganmod.io.images import read_image
 from style_transfer.pattern_drawing import (
     REACH,
     Canvas,

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.images import to_uint8
+from ganmod.io.images import to_uint8
 from ganmod.layers import half_precision
 from ganmod.modulation.statistics import Statistics, mean_variance
 from style_transfer.model import StyleTransferModel

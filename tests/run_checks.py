@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from colour_space import NAME
 
-from ganmod.model_file import read_model_file
+from ganmod.io.model_file import read_model_file
 from training.checkpoint import load_latest_checkpoint
 
 

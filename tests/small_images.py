@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganmod.images import write_image
+from ganmod.io.images import write_image
 
 
 def picture(seed: int, height: int = 8, width: int = 12) -> np.ndarray:

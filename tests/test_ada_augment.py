@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ganmod.data.seeding import concat_params, draw_granules
 from training.ada_augment import add_noise, augment, cut_out, transform_color
 from training.ada_draw import AUGMENT_PIPES, AugmentParams, AugmentSpec, draw_augmentation, draw_color
 from training.ada_transforms import (
@@ -17,7 +18,6 @@ from training.ada_transforms import (
     is_blit,
     warp,
 )
-from training.granules import concat_params, draw_granules
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.linalg import polar
 
+from ganmod.data.seeding import concat_params, draw_granules
 from training.ada_draw import (
     AUGMENT_PIPES,
     BAND_POWER,
@@ -20,7 +21,6 @@ from training.ada_draw import (
     draw_color,
     draw_inverse,
 )
-from training.granules import concat_params, draw_granules
 
 N = 20_000
 SHAPE = (1000, 1000)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from ganmod.features import VGGFeatures
+from ganmod.features.vgg import VGGFeatures
 from ganmod.modulation.functional import mean_std
 from metrics.amortisation import (
     Optima,

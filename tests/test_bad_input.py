@@ -12,9 +12,9 @@ from command_checks import assert_fails
 from PIL import Image
 
 import style_transfer
-from ganmod.images import read_image, write_image
-from ganmod.model_file import save_model_file
-from training.corrupt_images import MAX_CORRUPT_FILES
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES
+from ganmod.io.images import read_image, write_image
+from ganmod.io.model_file import save_model_file
 
 HEIGHT, WIDTH = 37, 53
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -10,8 +10,8 @@ import torch
 from click.testing import CliRunner
 
 from configs.style import StyleLoss
+from ganmod import machine
 from ganmod.cli import bench
-from metrics import machine
 from training import bench_style
 from training.bench_style import Comparison, Iteration, obvious_losses, training_losses
 

@@ -15,7 +15,7 @@ import style_transfer
 from configs.schema import load_run
 from ganmod import list_modulations
 from ganmod.cli.main import COMMANDS
-from ganmod.images import read_image, write_image
+from ganmod.io.images import read_image, write_image
 from style_transfer import ModelSpec, StyleTransferModel
 
 ROOT = Path(__file__).parent.parent

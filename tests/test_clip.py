@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from clip_files import greys, sound_of, sound_only, write_clip
 
-from ganmod.clip import Clip, ClipError, join_segments, write_segment
+from ganmod.io.clip import Clip, ClipError, join_segments, write_segment
 
 pytest.importorskip("av", reason="the package av is not installed")
 

@@ -21,7 +21,7 @@ from tiny_starganv2 import build
 
 import style_transfer
 from configs.schema import load_run
-from ganmod.images import write_image
+from ganmod.io.images import write_image
 from ganmod.starganv2 import Generator as StarGenerator
 from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
 from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2

@@ -16,8 +16,8 @@ from ganmod.cli import compare_style, style_optima, style_pairs, style_pictures
 from ganmod.cli.compare_style import compare_style_models
 from ganmod.cli.style_entries import model_entry
 from ganmod.cli.style_facts import StyleInputs
-from ganmod.features import FeatureError, VGGFeatures
-from ganmod.images import read_image, resize, to_tensor, write_image
+from ganmod.features.vgg import FeatureError, VGGFeatures
+from ganmod.io.images import read_image, resize, to_tensor, write_image
 from metrics import style_table
 from metrics.lattice import measure_lattice
 from metrics.pair_scores import to_array

@@ -15,7 +15,7 @@ import pytest
 from measured_runs import SETTINGS, facts, measured
 from PIL import Image
 
-from ganmod.small_jpeg import small_jpeg
+from ganmod.io.small_jpeg import small_jpeg
 from metrics.comparison import differences, unknowns
 from metrics.comparison_report import (
     Logs,

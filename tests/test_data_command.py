@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganmod.images import read_image, write_image
-from training import dataset_pack
-from training.image_dataset import ImageDataset
-from training.image_files import ImageFiles
+from ganmod.data import pack as dataset_pack
+from ganmod.data.files import ImageFiles
+from ganmod.data.image_dataset import ImageDataset
+from ganmod.io.images import read_image, write_image
 
 ROOT = Path(__file__).parent.parent
 
@@ -246,8 +246,8 @@ def test_an_interrupted_pack_leaves_everything_as_it_was(
 def test_a_killed_pack_leaves_nothing_under_the_final_name(pets: Path, tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\n"
-        "from training.dataset_pack import pack\n"
-        "from training.image_files import ImageFiles\n"
+        "from ganmod.data.pack import pack\n"
+        "from ganmod.data.files import ImageFiles\n"
         "seen = []\n"
         "def progress():\n"
         "    seen.append(0)\n"

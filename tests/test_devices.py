@@ -11,7 +11,7 @@ import torch
 
 from ganmod.cli.option_checks import check_device
 from ganmod.devices import find_device
-from ganmod.images import write_image
+from ganmod.io.images import write_image
 
 
 def have(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:

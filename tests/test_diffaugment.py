@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ganmod.data.seeding import draw_granules
 from training.diffaugment import (
     DiffAugmentParams,
     change_color,
@@ -17,7 +18,6 @@ from training.diffaugment import (
     parse_policy,
     translate,
 )
-from training.granules import draw_granules
 
 ALL = "color,translation,cutout"
 

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from small_images import folder_of, picture, png, same, write_zip
 
-from ganmod.images import ImageError, resize
-from training.domain_images import CROP_AREA, CROP_ASPECT, DomainImages, draw_crop
+from ganmod.data.domain_images import CROP_AREA, CROP_ASPECT, DomainImages, draw_crop
+from ganmod.io.images import ImageError, resize
 
 
 @pytest.fixture(scope="module")

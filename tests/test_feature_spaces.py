@@ -26,10 +26,10 @@ from ganmod.feature_spaces import (
     metric_name,
     resize_to_unit,
 )
-from ganmod.feature_weights import WeightsFile
-from ganmod.features import FeatureError, load_features
-from ganmod.model_file import ModelFileError
-from ganmod.restricted_unpickle import UnsafePickleError
+from ganmod.features.vgg import FeatureError, load_features
+from ganmod.features.weights_file import WeightsFile
+from ganmod.io.model_file import ModelFileError
+from ganmod.io.restricted_unpickle import UnsafePickleError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

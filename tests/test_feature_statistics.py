@@ -11,10 +11,10 @@ import torch.distributed as dist
 from colour_space import colour_features, colour_space
 from torch import Tensor
 
-from ganmod.images import to_uint8
+from ganmod.io.images import to_uint8
+from ganmod.process_shares import Processes, current_processes
 from metrics.feature_statistics import FeatureStatistics, to_saved_uint8
 from metrics.frechet import GaussianStatistics
-from metrics.process_shares import Processes, current_processes
 from metrics.set_features import SetFeatures, measure_generator, reference_set
 from metrics.statistics_cache import STATISTICS, cache_path, cached, user_cache_dir
 from metrics.training_metric import MetricHook

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod import features
-from ganmod.features import (
+from ganmod.features import vgg as features
+from ganmod.features.vgg import (
     LAYERS,
     SLIM_WIDTHS,
     VGG19_FILE,
@@ -21,7 +21,7 @@ from ganmod.features import (
     calibration_images,
     load_features,
 )
-from ganmod.model_file import ModelFileError, save_model_file
+from ganmod.io.model_file import ModelFileError, save_model_file
 
 # Channels of VGG-19's convolutions up to conv4_1; "M" halves the image.
 PLAN: list[int | str] = [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512]

@@ -19,7 +19,7 @@ from tiny_generator import tiny_generator
 
 from ganmod import inception
 from ganmod.feature_spaces import load_feature_space
-from ganmod.images import read_image, write_image
+from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.sampling import seed_latents, seed_noise
 from metrics.feature_statistics import to_saved_uint8

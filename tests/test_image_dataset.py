@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from small_images import ADA_NAMES, ada_zip, folder_of, picture, png, same, write_zip
 
-from ganmod.images import ImageError, read_image, write_image
-from training.data import StepSampler, step_loader
-from training.image_dataset import ImageDataset
-from training.image_files import ImageFiles
+from ganmod.data.files import ImageFiles
+from ganmod.data.image_dataset import ImageDataset
+from ganmod.io.images import ImageError, read_image, write_image
+from training.loader import StepSampler, step_loader
 
 
 def index_of(item: torch.Tensor, count: int) -> int:

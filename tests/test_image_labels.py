@@ -10,9 +10,9 @@ import pytest
 import torch
 from small_images import ADA_NAMES, ada_zip, folder_of, picture, png, same, write_zip
 
-from training.image_dataset import ImageDataset
-from training.image_files import ImageFiles
-from training.image_labels import find_labels
+from ganmod.data.files import ImageFiles
+from ganmod.data.image_dataset import ImageDataset
+from ganmod.data.labels import find_labels
 
 
 def test_zip_of_stylegan2_ada_is_read(tmp_path: Path) -> None:

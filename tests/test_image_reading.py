@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageFile
 
-from ganmod.images import IMAGE_SUFFIXES, ImageError, read_image
+from ganmod.io.images import IMAGE_SUFFIXES, ImageError, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GREY = RGB[..., 0]

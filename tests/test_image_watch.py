@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from ganmod.process_shares import Processes
 from metrics.image_watch import ImageWatch
-from metrics.process_shares import Processes
 from metrics.spectrum import band_powers, power_spectrum
 
 

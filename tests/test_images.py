@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ganmod.images import (
+from ganmod.io.images import (
     center_crop,
     list_images,
     make_grid,

@@ -14,9 +14,9 @@ from stylegan2_formulas import FIR, discriminate, generate, mapped
 from torch import Tensor
 
 import ganmod
-from ganmod.restricted_unpickle import UnsafePickleError
-from ganmod.stylegan2.foreign_weights import ImportStyleGAN2Error
-from ganmod.stylegan2.import_rosinality import import_stylegan2_rosinality
+from ganmod.io.restricted_unpickle import UnsafePickleError
+from ganmod.stylegan2.importers.foreign_weights import ImportStyleGAN2Error
+from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
 
 KERNEL = FIR.float()
 

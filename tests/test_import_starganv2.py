@@ -13,7 +13,7 @@ import torch
 from tiny_starganv2 import build, draw, generated, mlp, trunk
 from torch import Tensor, nn
 
-from ganmod.restricted_unpickle import UnsafePickleError
+from ganmod.io.restricted_unpickle import UnsafePickleError
 from ganmod.starganv2 import Generator, MappingNetwork, StyleEncoder, load_starganv2
 from ganmod.starganv2.import_official import ImportStarGANv2Error, import_starganv2
 

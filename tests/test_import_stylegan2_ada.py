@@ -13,8 +13,8 @@ from stylegan2_formulas import discriminate, generate
 
 import ganmod
 from ganmod.stylegan2 import Discriminator, Generator
-from ganmod.stylegan2.foreign_weights import ImportStyleGAN2Error, channel_limits
-from ganmod.stylegan2.import_ada import import_stylegan2_ada
+from ganmod.stylegan2.importers.ada import import_stylegan2_ada
+from ganmod.stylegan2.importers.foreign_weights import ImportStyleGAN2Error, channel_limits
 
 
 @pytest.fixture(autouse=True)

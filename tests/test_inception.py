@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from ganmod import inception
 from ganmod.dinov2 import DINOv2Features
 from ganmod.feature_spaces import NetworkSpace, load_feature_space
-from ganmod.features import FeatureError
-from ganmod.images import read_image
+from ganmod.features.vgg import FeatureError
 from ganmod.inception import InceptionFile, load_inception
+from ganmod.io.images import read_image
 
 
 @pytest.fixture(scope="module")

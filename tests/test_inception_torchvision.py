@@ -13,9 +13,9 @@ from torchvision.models import inception_v3
 
 from ganmod import inception_torchvision
 from ganmod.feature_spaces import load_feature_space, metric_name
-from ganmod.feature_weights import WeightsFile
-from ganmod.features import FeatureError
-from ganmod.model_file import ModelFileError
+from ganmod.features.vgg import FeatureError
+from ganmod.features.weights_file import WeightsFile
+from ganmod.io.model_file import ModelFileError
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ganmod.features import SLIM_WIDTHS, VGGFeatures, load_features
+from ganmod.features.vgg import SLIM_WIDTHS, VGGFeatures, load_features
 from ganmod.modulation import AdaConv, list_modulations
 from style_transfer import ModelSpec, StyleTransferModel, build, prepare_style
 from style_transfer.procedural_styles import builtin_contents, draw_style_set

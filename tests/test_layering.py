@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "ganmod": set(),
     "ganmod/cli": {"style_transfer", "metrics", "training", "configs"},
     "style_transfer": {"ganmod"},
-    "metrics": {"ganmod"},
+    "metrics": {"ganmod", "style_transfer"},
     "training": {"ganmod", "style_transfer", "metrics", "configs"},
 }
 OURS = {package.split("/")[0] for package in ALLOWED}
@@ -88,7 +88,7 @@ def test_imports_go_in_the_one_direction(path: Path):
     [
         ("import training", "ganmod", "ganmod.x", ["line 1 imports training"]),
         ("import training.ema as e", "metrics", "metrics.x", ["line 1 imports training"]),
-        ("from style_transfer.model import load", "metrics", "metrics.x", ["line 1 imports style_transfer"]),
+        ("from configs.schema import load_run", "metrics", "metrics.x", ["line 1 imports configs"]),
         ("def f():\n    import metrics", "style_transfer", "style_transfer.x", ["line 2 imports metrics"]),
         (
             "if TYPE_CHECKING:\n    from configs.schema import A",

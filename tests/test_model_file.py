@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ganmod.atomic_write import atomic_write
-from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
 
 CONFIG = {
     "kernel_size": 3,

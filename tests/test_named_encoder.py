@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from test_features import save_torchvision
 
-from ganmod.features import FeatureError, load_features, weights_digest
+from ganmod.features.vgg import FeatureError, load_features, weights_digest
 from style_transfer import ModelSpec, StyleTransferModel, load
 
 

@@ -9,8 +9,8 @@ import torch
 from tiny_style_model import make
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
-from ganmod.style_losses import content_loss, mean_std_loss
+from ganmod.features.style_losses import content_loss, mean_std_loss
+from ganmod.features.vgg import VGGFeatures
 from style_transfer.optimize import OptimizeSettings, PixelOptimizer, optimize_pixels
 
 

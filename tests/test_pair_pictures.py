@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganmod.features import VGGFeatures
-from ganmod.images import center_crop, resize, to_tensor, write_image
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.images import center_crop, resize, to_tensor, write_image
 from metrics.pair_pictures import PairPictures, picture_name
 from metrics.pair_scores import Contestant, score_pairs, score_results
 from metrics.style_table import make_row, plain, table_cells

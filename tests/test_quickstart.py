@@ -17,8 +17,8 @@ from command_checks import assert_fails
 
 from configs.schema import AnyRun, load_run
 from ganmod.cli import quickstart
-from ganmod.images import read_image, resize_short_side, to_tensor, write_image
-from ganmod.style_losses import content_loss, mean_std_loss
+from ganmod.features.style_losses import content_loss, mean_std_loss
+from ganmod.io.images import read_image, resize_short_side, to_tensor, write_image
 from style_transfer import load
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tiny_style_model import SIZE, WIDTHS, make
 from torch import Tensor
 
-from ganmod.style_losses import mean_std_loss
+from ganmod.features.style_losses import mean_std_loss
 from style_transfer.model import StyleTransferModel
 from style_transfer.residual_host import ContentEncoder, StatisticsStyleEncoder
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from ganmod.model_file import ModelFileError
-from ganmod.restricted_unpickle import UnsafePickleError, read_tensors_pickle
+from ganmod.io.model_file import ModelFileError
+from ganmod.io.restricted_unpickle import UnsafePickleError, read_tensors_pickle
 
 FORMS = ["zip", "legacy"]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from configs.schema import load_run, load_starganv2, load_stylegan2
-from metrics.machine import peak_memory_mb
+from ganmod.machine import peak_memory_mb
 from training import run_progress
 from training.run_lifecycle import check_same_run, check_share
 from training.run_progress import RunProgress
@@ -141,7 +141,7 @@ def test_a_folder_of_another_recipe_is_said_to_be_one() -> None:
 def test_peak_memory_is_that_of_this_process_alone() -> None:
     """Not, as getrusage has it, that of the process which started it: here one with 400 MB more."""
     held = np.ones(400 * 2**20, dtype=np.uint8)
-    lines = ["import torch", "from metrics.machine import peak_memory_mb", "held = torch.ones(2**25)"]
+    lines = ["import torch", "from ganmod.machine import peak_memory_mb", "held = torch.ones(2**25)"]
     lines.append("print(peak_memory_mb(torch.device('cpu')))")
     done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, cwd=ROOT)
     own = peak_memory_mb(CPU)

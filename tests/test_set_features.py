@@ -14,10 +14,10 @@ from colour_space import colour_features, colour_space
 from torch import Tensor
 
 from ganmod.feature_spaces import CallableSpace
+from ganmod.process_shares import Processes
 from metrics.frechet import frechet_distance
 from metrics.kernel_distance import kid
 from metrics.precision_recall import density_and_coverage, precision_and_recall
-from metrics.process_shares import Processes
 from metrics.set_distances import cautions, measure_distances, parse_metrics, settings
 from metrics.set_features import SetFeatures, features_of, measure_set, reference_set
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ganmod.images import read_image
-from ganmod.small_jpeg import small_jpeg, write_small_jpeg
+from ganmod.io.images import read_image
+from ganmod.io.small_jpeg import small_jpeg, write_small_jpeg
 
 NOISE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganmod.spectrum_loss import FLOOR, STRIDE, WINDOW, power_spectrum, spectrum_loss
+from ganmod.features.spectrum_loss import FLOOR, STRIDE, WINDOW, power_spectrum, spectrum_loss
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

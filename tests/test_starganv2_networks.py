@@ -10,7 +10,7 @@ import torch
 from tiny_starganv2 import build, draw, filtered, generated, mlp, tiny_spec, trunk
 from torch import Tensor, nn
 
-from ganmod.images import resize, to_tensor
+from ganmod.io.images import resize, to_tensor
 from ganmod.layers import EqualizedLinear, fold_gains
 from ganmod.modulation import AdaConv, StyleSpec, WeightDemod, list_modulations
 from ganmod.starganv2 import (

@@ -8,7 +8,7 @@ import torch
 from tiny_style_model import KINDS, SIZE, make
 from torch import Tensor
 
-from ganmod.images import ImageError
+from ganmod.io.images import ImageError
 from style_transfer import ControlledStyle, Controls, StyleTransferModel, load, make_masks
 from style_transfer.controls import PreserveColor
 from style_transfer.procedural_styles import builtin_contents, draw_style

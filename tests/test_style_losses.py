@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganmod.style_losses import (
+from ganmod.features.style_losses import (
     SHIFTS,
     STYLE_LOSSES,
     content_loss,

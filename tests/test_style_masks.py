@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganmod.images import ImageError
+from ganmod.io.images import ImageError
 from style_transfer.masks import color_regions, fit_masks, make_masks
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

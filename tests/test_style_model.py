@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from tiny_style_model import KINDS, SIZE, WIDTHS, make
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
-from ganmod.model_file import ModelFileError, read_model_file, save_model_file
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
 from style_transfer import ModelSpec, StyleTransferModel, load, prepare_style
 from style_transfer.networks import Decoder, StyleEncoder
 

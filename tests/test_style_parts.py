@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from tiny_style_model import SIZE, WIDTHS, make
 from torch import Tensor
 
-from ganmod.features import VGGFeatures
-from ganmod.images import ImageError
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.images import ImageError
 from ganmod.modulation.functional import mean_std
 from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
 from style_transfer import ControlledStyle, Controls, ModelSpec, StyleTransferModel, build

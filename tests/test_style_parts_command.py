@@ -11,7 +11,7 @@ from command_checks import assert_fails
 from test_style_parts import tiny
 from tiny_style_model import make
 
-from ganmod.images import read_image, write_image
+from ganmod.io.images import read_image, write_image
 from style_transfer import ControlledStyle, StyleTransferModel, load
 
 

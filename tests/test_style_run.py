@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from configs.style import StyleLoss
-from ganmod.features import VGGFeatures
-from ganmod.spectrum_loss import spectrum_loss
+from ganmod.features.spectrum_loss import spectrum_loss
+from ganmod.features.vgg import VGGFeatures
 from style_transfer import ModelSpec, build
 from training.style_run import same_network, style_transfer_losses
 

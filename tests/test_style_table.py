@@ -9,8 +9,8 @@ import time
 import pytest
 import torch
 
-from ganmod.features import LAYERS
-from ganmod.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
+from ganmod.features.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
+from ganmod.features.vgg import LAYERS
 from metrics.image_similarity import ssim
 from metrics.pair_scores import MEASURES, Contestant, PairScores, score_pairs, to_array
 from metrics.patch_swd import patch_swd

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import CropStream, Pairs
-from training.style_colors import change_colors, hue_rotation
+from ganmod.data.crops import CropStream, Pairs
+from ganmod.data.style_colors import change_colors, hue_rotation
 
 CROP, SHORT = 16, 64
 

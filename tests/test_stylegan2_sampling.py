@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tiny_generator import tiny_generator
 
-from ganmod.animation import write_animation
+from ganmod.io.animation import write_animation
 from ganmod.stylegan2.sampling import (
     class_label,
     map_latents,

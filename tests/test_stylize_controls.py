@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganmod.images import read_image, write_image
+from ganmod.io.images import read_image, write_image
 from style_transfer import ControlledStyle, Controls, load, make_masks
 
 

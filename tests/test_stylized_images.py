@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_images import folder_of, picture
 
-from ganmod.images import center_crop, resize_short_side
+from ganmod.io.images import center_crop, resize_short_side
 from training.stylized_images import CroppedImages, StylizedImages, draw_pairs
 
 

@@ -13,7 +13,7 @@ from tiny_style_model import SIZE, make
 from torch import Tensor, nn
 
 import style_transfer
-from ganmod.images import center_crop, read_image, resize, to_uint8, write_image
+from ganmod.io.images import center_crop, read_image, resize, to_uint8, write_image
 from ganmod.modulation import AdaIN, StyleSpec, create_modulation, register_modulation, registry
 from ganmod.modulation.statistics import Statistics, instance_norm
 from style_transfer import StyleTransferModel

@@ -16,13 +16,13 @@ from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 import ganmod
 from configs.schema import StarGANv2Run, load_starganv2, to_yaml
-from ganmod.model_file import ModelFileError
+from ganmod.data.domain_images import DomainImages
+from ganmod.io.model_file import ModelFileError
 from ganmod.starganv2 import StarGANv2
 from ganmod.starganv2 import load_starganv2 as load_model
 from training import train_starganv2
-from training.data import StepSampler, step_loader
-from training.domain_images import DomainImages
 from training.ema import ema_decay
+from training.loader import StepSampler, step_loader
 from training.nonfinite import NonFiniteError
 from training.starganv2_run import build_dataset, build_networks, build_spec, check_batch
 from training.starganv2_samples import domain_sets, translations_by_index

@@ -21,7 +21,7 @@ from run_checks import assert_same, check_measuring, final_state, read_lines, sh
 
 from configs.schema import StyleRun, load_run
 from configs.style import StyleSchedule
-from ganmod.images import read_image, write_image
+from ganmod.io.images import read_image, write_image
 from style_transfer import load, prepare_style
 from training import train_style
 from training.checkpoint import CheckpointError

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganmod.images import ImageError, write_image
-from training.data import CropStream, Pairs, StepSampler, step_loader
+from ganmod.data.crops import CropStream, Pairs
+from ganmod.io.images import ImageError, write_image
+from training.loader import StepSampler, step_loader
 
 
 def flat_images(count: int, height: int = 40, width: int = 48) -> list[np.ndarray]:

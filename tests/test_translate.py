@@ -11,7 +11,7 @@ import torch
 from small_images import picture
 from tiny_starganv2 import tiny_spec
 
-from ganmod.images import read_image, resize, to_uint8, write_image
+from ganmod.io.images import read_image, resize, to_uint8, write_image
 from ganmod.starganv2 import Generator, MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
 from ganmod.starganv2.translation import reference_codes, seed_codes, translate, walk_codes
 

@@ -18,10 +18,10 @@ from small_images import picture
 from tiny_starganv2 import tiny_spec
 from torch import Tensor
 
-from ganmod.images import write_image
+from ganmod.io.images import write_image
+from ganmod.process_shares import Processes
 from ganmod.starganv2 import Generator, MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
 from metrics.frechet import GaussianStatistics, frechet_distance
-from metrics.process_shares import Processes
 from metrics.translation_metrics import measure_pair, output_latents, output_references
 from training import starganv2_evaluation
 from training.starganv2_evaluation import evaluate_starganv2

@@ -13,8 +13,8 @@ from clip_files import greys, sound_of, write_clip
 from tiny_style_model import SIZE, make
 
 import style_transfer
-from ganmod.clip import Clip
-from ganmod.images import read_image, write_image
+from ganmod.io.clip import Clip
+from ganmod.io.images import read_image, write_image
 from metrics.flicker import mean_change
 from style_transfer import clip_conversion
 from style_transfer.clip_conversion import convert_clip

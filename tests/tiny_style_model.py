@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ganmod.features import VGGFeatures
+from ganmod.features.vgg import VGGFeatures
 from ganmod.modulation import list_modulations
 from style_transfer import ModelSpec, StyleTransferModel, build
 

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.style import StyleLoss
-from ganmod.features import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
-from ganmod.images import center_crop, resize_short_side, to_tensor
+from ganmod.features.vgg import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
+from ganmod.io.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference
 from style_transfer import ModelSpec, StyleTransferModel, build
 from style_transfer.networks import Decoder

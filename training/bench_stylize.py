@@ -21,9 +21,9 @@ from typing import Any, Literal, get_args
 import torch
 
 import style_transfer
-from ganmod.features import VGG19_WIDTHS
-from ganmod.images import resize
-from metrics.machine import peak_memory_mb
+from ganmod.features.vgg import VGG19_WIDTHS
+from ganmod.io.images import resize
+from ganmod.machine import peak_memory_mb
 from style_transfer import StyleTransferModel
 from style_transfer.procedural_styles import builtin_contents, draw_style
 from style_transfer.tiled import stylize_tiled

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.atomic_write import TEMPORARY_SUFFIX, atomic_write
+from ganmod.io.atomic_write import TEMPORARY_SUFFIX, atomic_write
 
 FORMAT_VERSION = 1
 KEEP = 2

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.images import ImageError, read_image
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from ganmod.data.files import ImageFiles
+from ganmod.data.labels import find_labels
+from ganmod.data.seeding import draw
+from ganmod.io.images import ImageError, read_image
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.sampling import seed_latents, seed_noise
 from metrics.feature_statistics import to_saved_uint8
-from training.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
-from training.data import draw
-from training.image_files import ImageFiles
-from training.image_labels import find_labels
 
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".jp2", ".webp", ".avif"})
 _THREADS = 8  # Pillow decodes outside of Python's lock

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training import distributed
+from ganmod import distributed
 
 
 class NonFiniteError(RuntimeError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from metrics.machine import peak_memory_mb, resident_mib
+from ganmod.machine import peak_memory_mb, resident_mib
 
 
 def start_of_peak(device: torch.device) -> float | None:

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ganmod.atomic_write import atomic_write_text
-from ganmod.images import make_grid, write_image
+from ganmod.io.atomic_write import atomic_write_text
+from ganmod.io.images import make_grid, write_image
 
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
 GRIDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].png"  # not "*.png": a user may keep pictures there

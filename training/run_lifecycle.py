@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from configs.schema import AnyRun, to_yaml
-from metrics.machine import peak_memory_mb
-from training import distributed
+from ganmod import distributed
+from ganmod.machine import peak_memory_mb
 from training.checkpoint import load_latest_checkpoint, save_checkpoint
-from training.data import StepSampler, step_loader
+from training.loader import StepSampler, step_loader
 from training.nonfinite import NonFiniteGuard
 from training.run_folder import MODEL_FILE, RunFolder
 from training.run_progress import RunProgress, StoppedBySignal

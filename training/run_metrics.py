@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from configs.sections import TrainingMetric, parse_metric
 from ganmod.feature_spaces import FeatureSpace, load_feature_space
-from metrics.process_shares import current_processes
+from ganmod.process_shares import current_processes
 from metrics.set_distances import needs_features
 from metrics.set_features import SetFeatures, measure_set, random_state_kept, reference_set
 from metrics.statistics_cache import user_cache_dir

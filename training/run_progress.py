@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from configs.sections import AnySchedule
-from training import distributed
+from ganmod import distributed
 
 
 class StoppedBySignal(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from configs.schema import ConfigError, load_run, load_starganv2, load_stylegan2
-from ganmod.model_file import ModelFile, ModelFileError, read_model_file
+from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
 from metrics.comparison import RunFacts

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from training import distributed
+from ganmod import distributed
 
 
 class RunningMeans:

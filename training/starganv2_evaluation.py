@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganmod.data.domain_images import DomainImages
+from ganmod.data.seeding import draw
 from ganmod.feature_spaces import FeatureSpace
+from ganmod.process_shares import ONE_PROCESS, Processes
 from ganmod.starganv2 import StarGANv2
 from metrics.frechet import GaussianStatistics
 from metrics.lpips_distance import LpipsDistance
-from metrics.process_shares import ONE_PROCESS, Processes
 from metrics.set_distances import cautions
 from metrics.set_features import measure_set
 from metrics.translation_metrics import (
@@ -24,8 +26,6 @@ from metrics.translation_metrics import (
     output_references,
     summarize_pairs,
 )
-from training.data import draw
-from training.domain_images import DomainImages
 
 RealStatistics = dict[tuple[str, int], dict[str, GaussianStatistics]]  # (space, image size): {domain: ...}
 MODES = ("latent", "reference")  # where styles come from

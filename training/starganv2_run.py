@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from configs.starganv2 import DomainData, StarGANv2Optimizer, StarGANv2Run
+from ganmod.data.domain_images import DomainImages
 from ganmod.starganv2 import (
     Discriminator,
     Generator,
@@ -16,7 +17,6 @@ from ganmod.starganv2 import (
     StarGANv2Spec,
     StyleEncoder,
 )
-from training.domain_images import DomainImages
 from training.run_lifecycle import check_share
 from training.starganv2_step import Networks
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.images import to_uint8
+from ganmod.data.domain_images import DomainImages
+from ganmod.io.images import to_uint8
 from ganmod.starganv2 import Generator, StarGANv2
 from metrics.feature_statistics import to_saved_uint8
 from metrics.training_metric import Generate, RealImages
-from training.domain_images import DomainImages
 from training.starganv2_step import SampleMaker
 
 GRID_SOURCES = 6

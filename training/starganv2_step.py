@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ganmod.data.domain_images import DomainItem
+from ganmod.data.seeding import granule_normals
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Content
-from training.domain_images import DomainItem
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
-from training.granules import granule_normals
 from training.starganv2_losses import cycle_loss, diversity_loss, style_reconstruction_loss
 
 

@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleRun, StyleSchedule
-from ganmod.features import VGGFeatures, load_features
-from ganmod.images import list_images
+from ganmod.data.crops import CropStream, Pairs
+from ganmod.data.seeding import draw
+from ganmod.features.spectrum_loss import spectrum_loss
+from ganmod.features.style_losses import STYLE_LOSSES, Features, content_loss
+from ganmod.features.vgg import VGGFeatures, load_features
+from ganmod.io.images import list_images
 from ganmod.layers import StaticConv2d
 from ganmod.modulation.functional import match_statistics, mean_std
-from ganmod.spectrum_loss import spectrum_loss
-from ganmod.style_losses import STYLE_LOSSES, Features, content_loss
 from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from style_transfer.residual_host import Origin
-from training.data import CropStream, Pairs, draw
 from training.muon import Muon
 
 BUILTIN_STYLES = 60

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.images import ImageError, to_tensor, to_uint8
+from ganmod.data.crops import Pairs
+from ganmod.io.images import ImageError, to_tensor, to_uint8
 from metrics.feature_statistics import to_saved_uint8
 from metrics.training_metric import Generate, RealImages
 from style_transfer import StyleTransferModel, prepare_style
-from training.data import Pairs
 
 GRID_IMAGES = 6
 GRID_POSITION, METRIC_POSITION = 10**9, 2 * 10**9  # of the stream: far beyond those that training reaches

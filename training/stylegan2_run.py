@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from configs.stylegan2 import Augmentation, GanData, StyleGAN2Run
-from ganmod.model_file import read_model_file
+from ganmod.data.image_dataset import ImageDataset
+from ganmod.io.model_file import read_model_file
+from ganmod.machine import bf16_instructions
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND
-from metrics.machine import bf16_instructions
 from training.ada_draw import augment_pipe
 from training.diffaugment import parse_policy
-from training.image_dataset import ImageDataset
 from training.run_lifecycle import check_share
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from configs.stylegan2 import StyleGAN2Run
-from ganmod.images import to_uint8
+from ganmod.data.image_dataset import ImageDataset
+from ganmod.io.images import to_uint8
 from ganmod.stylegan2 import Generator
 from metrics.feature_statistics import to_saved_uint8
 from metrics.training_metric import Generate, RealImages
-from training.image_dataset import ImageDataset
 from training.stylegan2_step import Draws
 
 GRID_SIDE = 8

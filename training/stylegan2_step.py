@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from configs.stylegan2 import Augmentation, StyleGAN2Loss
+from ganmod.data.seeding import draw, draw_granules, granule_normals
 from ganmod.stylegan2 import Discriminator, Generator
 from training.ada_augment import augment
 from training.ada_draw import augment_pipe, draw_augmentation
-from training.data import draw
 from training.diffaugment import diffaugment, draw_diffaugment
 from training.gan_losses import (
     discriminator_loss,
@@ -22,7 +22,6 @@ from training.gan_losses import (
     path_lengths,
     r1_penalty,
 )
-from training.granules import draw_granules, granule_normals
 
 ALL = slice(None)
 

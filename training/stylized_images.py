@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.images import center_crop, resize_short_side
+from ganmod.data.seeding import draw
+from ganmod.io.images import center_crop, resize_short_side
 from style_transfer import StyleTransferModel
-from training.data import draw
 from training.image_sources import FileImages
 
 

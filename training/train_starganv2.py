@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from configs.starganv2 import StarGANv2Run
+from ganmod.data.seeding import granules_of_step
 from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
 from training.ema import ema_decay, update_ema
-from training.granules import granules_of_step
 from training.run_folder import BEST_FILE, MODEL_FILE
 from training.run_lifecycle import (
     begin_run,

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from configs.stylegan2 import StyleGAN2Run
+from ganmod import distributed
+from ganmod.data.seeding import granules_of_step
 from ganmod.stylegan2.model_io import save_stylegan2
-from training import distributed
 from training.ada_controller import AdaController
 from training.ema import ema_decay, update_ema
-from training.granules import granules_of_step
 from training.run_folder import BEST_FILE, MODEL_FILE
 from training.run_lifecycle import (
     begin_run,

@@ -1,7 +1,7 @@
 """Training pairs drawn on the device: crops of all scales, flips and changed colours, a batch at a time.
 
-The distributions are those of `training.data` and `training.style_colors`, whose images pass one by one; here
-a batch is a few dozen operations on the device that holds all images, however many there are.
+The distributions are those of `ganmod.data.crops` and `ganmod.data.style_colors`, whose images pass one by
+one; here a batch is a few dozen operations on the device that holds all images, however many there are.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Squares(NamedTuple):
 def draw_squares(
     store: ImageStore, image: Tensor, *, crop: int, enlarge: float, generator: torch.Generator
 ) -> Squares:
-    """A random square in each of the images `image` [N], of a random side; see `training.data.CropStream`."""
+    """A random square of a random side in each of the images `image` [N]; see `ganmod.data.crops`."""
     u, v, w = torch.rand(3, len(image), generator=generator, device=image.device)
     longest = store.short_sides[image]
     if enlarge == 1:
@@ -111,7 +111,7 @@ def cut(store: ImageStore, squares: Squares, size: int, *, longest: int) -> Tens
 
 
 class ColorChange(NamedTuple):
-    """Changes of the colours of N pictures, [N] each; see `training.style_colors.change_colors`."""
+    """Changes of the colours of N pictures, [N] each; see `ganmod.data.style_colors.change_colors`."""
 
     saturation: Tensor  # factor
     angle: Tensor  # of all hues, radians
@@ -121,7 +121,7 @@ class ColorChange(NamedTuple):
 
 
 def draw_color_changes(num: int, generator: torch.Generator) -> ColorChange:
-    """`num` changes with the probabilities of `training.style_colors.change_colors`."""
+    """`num` changes with the probabilities of `ganmod.data.style_colors.change_colors`."""
     u = torch.rand(7, num, generator=generator, device=generator.device)
     some = torch.where(u[0] < 0.5, 1.5 + 1.5 * u[1], 0.3 + 1.3 * u[1])
     return ColorChange(

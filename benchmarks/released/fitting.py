@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from configs.style import StyleRun
-from ganmod.features import VGGFeatures
+from ganmod.features.vgg import VGGFeatures
 from released.crops import PairDrawer
 from released.jobs import time_factor
 from style_transfer import StyleTransferModel

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ganmod.images import read_image
-from training.image_files import ImageFiles
+from ganmod.data.files import ImageFiles
+from ganmod.io.images import read_image
 
 MANIFEST = "inputs.json"
 CONTENTS, STYLES, EVALUATION = "contents.zip", "styles.zip", "evaluation.zip"

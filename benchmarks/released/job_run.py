@@ -16,11 +16,11 @@ import torch
 
 from configs.schema import load_run
 from configs.style import StyleRun
-from ganmod.features import VGGFeatures, load_features
-from ganmod.images import center_crop, make_grid, resize_short_side, to_tensor, to_uint8
-from ganmod.small_jpeg import write_small_jpeg
-from ganmod.style_losses import content_loss, mean_std_loss
-from metrics.machine import describe_machine, peak_memory_mb
+from ganmod.features.style_losses import content_loss, mean_std_loss
+from ganmod.features.vgg import VGGFeatures, load_features
+from ganmod.io.images import center_crop, make_grid, resize_short_side, to_tensor, to_uint8
+from ganmod.io.small_jpeg import write_small_jpeg
+from ganmod.machine import describe_machine, peak_memory_mb
 from released.crops import PairDrawer
 from released.fitting import Fit, fit, losses_of
 from released.inputs import CONTENTS, STYLES, Inputs, feature_path, held_out, read_images, read_inputs

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ganmod.features import NORMALISED_INDEX, load_features
-from ganmod.images import list_images, read_image, resize_short_side
+from ganmod.features.vgg import NORMALISED_INDEX, load_features
+from ganmod.io.images import list_images, read_image, resize_short_side
 from released.inputs import CONTENTS, EVALUATION, FEATURES, STYLES, WHEELS, Inputs
 from released.jobs import MB
 from training.style_run import find_images

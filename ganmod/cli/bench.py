@@ -74,7 +74,7 @@ def style(
     check_device(device)
     import torch
 
-    from metrics.machine import describe_machine
+    from ganmod.machine import describe_machine
 
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads or threads_before)
@@ -101,7 +101,7 @@ def _run(
     """Measure and print, part by part."""
     import torch
 
-    from metrics.machine import bf16_instructions
+    from ganmod.machine import bf16_instructions
     from style_transfer import load
     from style_transfer.model import SHIPPED
     from training import bench_style
@@ -200,7 +200,7 @@ def stylegan2(
     check_device(device)
     import torch
 
-    from metrics.machine import bf16_instructions, describe_machine
+    from ganmod.machine import bf16_instructions, describe_machine
     from training.bench_stylegan2 import VARIANTS, compare_steps
 
     names = modulations or ("weight_demod", "adain", "adaconv")
@@ -293,7 +293,7 @@ def starganv2(
     check_device(device)
     import torch
 
-    from metrics.machine import bf16_instructions, describe_machine
+    from ganmod.machine import bf16_instructions, describe_machine
     from training.bench_starganv2 import compare_iterations
 
     names = modulations or ("adain", "weight_demod", "adaconv")

@@ -57,7 +57,7 @@ def stylize(
     check_device(device)
     import torch
 
-    from metrics.machine import bf16_instructions, describe_machine
+    from ganmod.machine import bf16_instructions, describe_machine
     from style_transfer.tiled import auto_tile, check_tile
     from training import bench_stylize
 

@@ -210,15 +210,15 @@ def compare(
     check_count(num, metrics)
     weights = weights_of(features, feature_weights)
 
+    from ganmod import distributed
     from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized
     from ganmod.cli.compare_output import print_comparison, write_all
     from ganmod.cli.compare_translations import measure_translations
     from ganmod.feature_spaces import load_feature_space
+    from ganmod.machine import describe_machine
+    from ganmod.process_shares import current_processes
     from metrics.comparison import differences, grouped, row_names, unknowns
     from metrics.comparison_report import make_record
-    from metrics.machine import describe_machine
-    from metrics.process_shares import current_processes
-    from training import distributed
 
     records = read_runs(paths)
     facts = [record.facts for record in records]

@@ -15,10 +15,10 @@ from torch import Tensor
 from ganmod.cli.generator_options import load_generator
 from ganmod.cli.image_sets import hash_of_files, measured_reference, measured_set
 from ganmod.feature_spaces import FeatureSpace
+from ganmod.process_shares import Processes
 from metrics.comparison import MeasuredRun
 from metrics.image_watch import ImageWatch
 from metrics.joined_spaces import JoinedSpaces
-from metrics.process_shares import Processes
 from metrics.set_distances import (
     PreparedReal,
     cautions,

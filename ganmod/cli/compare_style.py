@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.atomic_write import atomic_write
 from ganmod.cli import style_pairs, style_pictures
 from ganmod.cli.option_checks import check_device
 from ganmod.cli.style_comparison_report import Comparison, style_comparison_report, tables
@@ -22,9 +21,11 @@ from ganmod.cli.style_entries import Entry, copied_entry, model_entry, unchanged
 from ganmod.cli.style_facts import StyleInputs
 from ganmod.cli.style_optima import SETTINGS, PixelOptima
 from ganmod.cli.style_rows import Lpips, Measures, PairImages, make_rows
-from ganmod.features import VGGFeatures, load_features
-from ganmod.images import read_image, to_tensor, to_uint8
-from ganmod.small_jpeg import write_small_jpeg
+from ganmod.distributed import chosen_device
+from ganmod.features.vgg import VGGFeatures, load_features
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import read_image, to_tensor, to_uint8
+from ganmod.io.small_jpeg import write_small_jpeg
 from metrics import style_responses, style_table
 from metrics.amortisation import Optima, gap_images, measure_optima
 from metrics.interpolation_response import WEIGHTS, score_interpolation
@@ -41,7 +42,6 @@ from metrics.rotation_response import (
 from metrics.style_table import StyleRow
 from style_transfer import load, prepare_style
 from style_transfer.procedural_styles import draw_style
-from training.distributed import chosen_device
 
 OPTIMISED = "optimised"  # the name of the row
 DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged

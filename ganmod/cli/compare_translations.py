@@ -11,11 +11,11 @@ import numpy as np
 from ganmod.cli.compare_measures import Measurement, Outcome
 from ganmod.cli.image_sets import hash_of_files, progress_bar
 from ganmod.cli.option_checks import import_plugins
+from ganmod.data.domain_images import DomainImages
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, translate
 from metrics.comparison import MeasuredRun
 from metrics.lpips_distance import load_lpips
-from training.domain_images import DomainImages
 from training.image_sources import FileImages
 from training.run_records import RunRecord
 from training.starganv2_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2

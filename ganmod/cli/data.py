@@ -16,10 +16,10 @@ from ganmod.cli.common_options import json_option
 if TYPE_CHECKING:
     import numpy as np
 
-    from ganmod.images import ResizeFilter
-    from training.dataset_pack import Crop
-    from training.image_files import ImageFiles
-    from training.image_labels import Labels, LabelSource
+    from ganmod.data.files import ImageFiles
+    from ganmod.data.labels import Labels, LabelSource
+    from ganmod.data.pack import Crop
+    from ganmod.io.images import ResizeFilter
 
 LABEL_SOURCES: dict[str, LabelSource] = {"keep": "auto", "from-folders": "folders", "none": "none"}
 SHEET_CELL = 96
@@ -108,9 +108,9 @@ def pack(
         raise click.UsageError(f"{out} exists: give another name, or --force to replace it")
     if crop is not None and size is None:
         raise click.UsageError(f"--crop {crop} needs --size, the shape to cut")
-    from training.dataset_pack import pack as write_pack
-    from training.image_files import ImageFiles
-    from training.image_labels import find_labels
+    from ganmod.data.files import ImageFiles
+    from ganmod.data.labels import find_labels
+    from ganmod.data.pack import pack as write_pack
 
     files = ImageFiles(source)
     labels = find_labels(files, source=LABEL_SOURCES[label_source])
@@ -149,9 +149,9 @@ def pack(
 @click.option("--verify", is_flag=True, help="Decode every image, to find damage behind the first bytes.")
 def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
     """Count the images, sizes, channels and labels of PATH, a folder or a zip."""
-    from ganmod.images import write_image
-    from training.image_files import ImageFiles
-    from training.image_labels import find_labels
+    from ganmod.data.files import ImageFiles
+    from ganmod.data.labels import find_labels
+    from ganmod.io.images import write_image
 
     files = ImageFiles(path)
     labels = find_labels(files)
@@ -181,7 +181,7 @@ def survey(files: ImageFiles, labels: Labels | None, *, verify: bool = False) ->
     Keys: path, num_images (readable), bytes (encoded), sizes {"WxH": count} and modes {"RGB": count}, most
     frequent first, c_dim, labels {class: count} (corrupt ones included), corrupt [message].
     """
-    from ganmod.images import ImageError
+    from ganmod.io.images import ImageError
 
     sizes: Counter[str] = Counter()
     modes: Counter[str] = Counter()
@@ -215,7 +215,7 @@ def contact_sheet(files: ImageFiles, labels: Labels | None) -> np.ndarray:
     """
     import numpy as np
 
-    from ganmod.images import ImageError, make_grid
+    from ganmod.io.images import ImageError, make_grid
 
     row_labels = None
     if labels is not None and labels.names:

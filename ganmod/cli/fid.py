@@ -136,11 +136,11 @@ def fid(
     domains, by latents and by references: the Frechet distance to real images of the target domain, LPIPS
     between the translations of an image, and the error of styles read off them, as means over domain pairs.
     """
+    from ganmod import distributed
     from ganmod.cli.translation_report import TranslationOptions, is_translation_model, report_translations
     from ganmod.feature_spaces import load_feature_space
-    from metrics.process_shares import current_processes
+    from ganmod.process_shares import current_processes
     from metrics.set_distances import least_images, measure_distances, needs_features
-    from training import distributed
     from training.image_sources import FileImages
 
     check_space_name(features)

@@ -9,7 +9,14 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ganmod.images import IMAGE_SUFFIXES, list_images, make_grid, read_image, resize_short_side, write_image
+from ganmod.io.images import (
+    IMAGE_SUFFIXES,
+    list_images,
+    make_grid,
+    read_image,
+    resize_short_side,
+    write_image,
+)
 
 GRID_CELL = 256
 GRID_LIMIT = 12

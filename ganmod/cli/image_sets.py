@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from ganmod.feature_spaces import FeatureSpace
-    from metrics.process_shares import Processes
+    from ganmod.process_shares import Processes
     from metrics.set_features import SetFeatures
     from training.image_sources import FileImages, ImageSource
     from training.stylized_images import CroppedImages
@@ -112,7 +112,7 @@ def measured_reference(
 
     content_hash: None measures anew and keeps nothing.
     """
-    from ganmod.user_cache import user_cache_dir
+    from ganmod.io.user_cache import user_cache_dir
     from metrics.set_features import reference_set
 
     def measure() -> SetFeatures:

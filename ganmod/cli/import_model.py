@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from ganmod.starganv2.import_official import import_starganv2
-from ganmod.stylegan2.foreign_weights import ImportedNetworks
-from ganmod.stylegan2.import_ada import import_stylegan2_ada
-from ganmod.stylegan2.import_rosinality import import_stylegan2_rosinality
+from ganmod.stylegan2.importers.ada import import_stylegan2_ada
+from ganmod.stylegan2.importers.foreign_weights import ImportedNetworks
+from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
 from style_transfer.import_adain import import_adain
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

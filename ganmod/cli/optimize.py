@@ -10,14 +10,14 @@ import click
 import torch
 from tqdm import tqdm
 
-from ganmod.atomic_write import atomic_write
 from ganmod.cli.common_options import device_option
 from ganmod.cli.image_pairs import refuse_inputs
 from ganmod.cli.option_checks import check_device
 from ganmod.devices import find_device
-from ganmod.features import load_features
-from ganmod.images import read_image, to_tensor, to_uint8, write_image
-from ganmod.restricted_unpickle import read_tensors_pickle
+from ganmod.features.vgg import load_features
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
 

@@ -16,10 +16,10 @@ import torch
 
 import style_transfer
 from configs.schema import load_run
-from ganmod.features import VGGFeatures
-from ganmod.images import make_grid, read_image, resize_short_side, to_tensor, write_image
-from ganmod.style_losses import content_loss, mean_std_loss
-from metrics.machine import describe_machine
+from ganmod.features.style_losses import content_loss, mean_std_loss
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.images import make_grid, read_image, resize_short_side, to_tensor, write_image
+from ganmod.machine import describe_machine
 from metrics.report import Cell, Report
 from style_transfer import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE

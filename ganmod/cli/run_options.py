@@ -163,7 +163,7 @@ def checked_out(
         return options.out
     resolved, lines = describe(config)
     if config.metric.every:
-        from training.distributed import chosen_device
+        from ganmod.distributed import chosen_device
         from training.run_metrics import wanted_metrics
 
         wanted_metrics(config.metric, chosen_device(config.runtime.device))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ganmod.cli.image_pairs import results_names
 from ganmod.cli.style_parts import WHOLE, StylePart
-from ganmod.images import ImageError, read_image
+from ganmod.io.images import ImageError, read_image
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks
 from style_transfer.mixing import check_scales, normalized_weights, parse_scales

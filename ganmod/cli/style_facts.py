@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from metrics.machine import cpu_name
+from ganmod.machine import cpu_name
 from metrics.rotation_response import ANGLES, MIN_COHERENCE, MIN_STRENGTH, WINDOW
 
 LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")

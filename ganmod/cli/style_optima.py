@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.atomic_write import atomic_write
-from ganmod.features import VGGFeatures
-from ganmod.images import read_image, to_tensor, to_uint8, write_image
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
 from metrics.amortisation import network_digest
 from metrics.pair_pictures import pair_files, picture_name
 from style_transfer.optimize import OptimizeSettings, PixelOptimizer

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ganmod.images import list_images
+from ganmod.io.images import list_images
 
 NUM_CONTENTS, NUM_STYLES = 20, 20
 NUM_ROTATION_CONTENTS = 3

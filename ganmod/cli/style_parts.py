@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from ganmod.images import ImageError, read_image
+from ganmod.io.images import ImageError, read_image
 from style_transfer.masks import style_mask
 from style_transfer.prepare import MIN_SIDE, crop_style
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.images import center_crop, make_grid, resize, resize_short_side, to_tensor, to_uint8
+from ganmod.io.images import center_crop, make_grid, resize, resize_short_side, to_tensor, to_uint8
 from metrics.interpolation_response import WEIGHTS
 from metrics.pair_scores import Contestant
 from metrics.rotation_response import TurnedStyle

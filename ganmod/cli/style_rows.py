@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.cli.style_facts import REPEATS
-from ganmod.features import VGGFeatures
+from ganmod.features.vgg import VGGFeatures
 from metrics import style_table
 from metrics.amortisation import Optima, PairLosses, amortisation_gap
 from metrics.lattice import LatticeMeter

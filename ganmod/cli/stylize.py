@@ -25,7 +25,7 @@ from ganmod.cli.stylize_video import (
     stylize_clip,
 )
 from ganmod.devices import find_device
-from ganmod.images import ImageError, write_image
+from ganmod.io.images import ImageError, write_image
 from style_transfer.controls import Controls, PreserveColor
 from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 

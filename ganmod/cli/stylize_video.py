@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.animation import check_animation, write_animation
-from ganmod.clip import CLIP_SUFFIXES, Clip
-from ganmod.images import read_image
+from ganmod.io.animation import check_animation, write_animation
+from ganmod.io.clip import CLIP_SUFFIXES, Clip
+from ganmod.io.images import read_image
 from style_transfer import StyleTransferModel
 from style_transfer.clip_conversion import convert_clip
 from style_transfer.tiled import auto_tile, check_tile, stylize_tiled

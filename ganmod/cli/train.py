@@ -160,7 +160,7 @@ def stylegan2(
 
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
     """For a dry run; errors as the run itself would raise."""
-    from training.distributed import chosen_device
+    from ganmod.distributed import chosen_device
     from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
 
     dataset = build_dataset(config.data, config.runtime.seed)

@@ -8,13 +8,13 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from ganmod.animation import check_animation, write_animation
 from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.generator_options import MODEL, Ranges
 from ganmod.cli.image_pairs import check_out, refuse_inputs, results_names, write_grid
 from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
 from ganmod.devices import find_device
-from ganmod.images import read_image, write_image
+from ganmod.io.animation import check_animation, write_animation
+from ganmod.io.images import read_image, write_image
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, seed_codes, translate, walk_codes
 

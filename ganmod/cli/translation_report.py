@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import torch
 
     from ganmod.feature_spaces import FeatureSpace
+    from ganmod.process_shares import Processes
     from metrics.lpips_distance import LpipsDistance
-    from metrics.process_shares import Processes
 
 PUBLISHED_OUTPUTS = 10
 PUBLISHED_SPACE = "inception-torchvision"
@@ -64,7 +64,7 @@ class TranslationOptions:
 
 def is_translation_model(path: Path) -> bool:
     """Whether a model file is of StarGAN v2. Raises ModelFileError for one that cannot be read."""
-    from ganmod.model_file import read_model_file
+    from ganmod.io.model_file import read_model_file
     from ganmod.starganv2.model_io import KIND
 
     return read_model_file(path).kind == KIND
@@ -135,7 +135,7 @@ def report_translations(
 
 def _lpips(options: TranslationOptions) -> LpipsDistance | None:
     """AlexNet's as published, which torch's cache folder may hold; else SqueezeNet's, if a file is given."""
-    from ganmod.feature_weights import cached
+    from ganmod.features.weights_file import cached
     from metrics.lpips_distance import load_lpips
 
     if options.protocol:

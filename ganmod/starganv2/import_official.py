@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ganmod.model_file import ModelFileError, load_state
-from ganmod.restricted_unpickle import read_tensors_pickle
+from ganmod.io.model_file import ModelFileError, load_state
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator
 from ganmod.starganv2.model_io import StarGANv2, save_starganv2
 from ganmod.starganv2.spec import StarGANv2Spec
-from ganmod.stylegan2.foreign_weights import rename
+from ganmod.stylegan2.importers.foreign_weights import rename
 
 _PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
 _FILTER = "hpf.filter"

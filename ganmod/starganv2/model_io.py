@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from ganmod.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator
 from ganmod.starganv2.spec import StarGANv2Spec

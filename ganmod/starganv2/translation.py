@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.images import resize, to_tensor, to_uint8
+from ganmod.io.images import resize, to_tensor, to_uint8
 from ganmod.starganv2.model_io import StarGANv2
 from ganmod.stylegan2.sampling import seed_latents
 

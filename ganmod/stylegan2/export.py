@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write
 from ganmod.modulation import ModulatedConv2d, Modulation, WeightDemod
 from ganmod.modulation.adaconv import AdaConv, AdaConvParams
 from ganmod.modulation.functional import Normalize, compose_kernels

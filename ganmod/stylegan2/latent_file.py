@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ganmod.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write
 from ganmod.stylegan2.generator import Generator
 
 WS_NAMES = ("w", "ws")  # "w" is what the published code reads and writes

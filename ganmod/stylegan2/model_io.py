@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ganmod.model_file import ModelFile, ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.model_file import ModelFile, ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.spec import GeneratorSpec

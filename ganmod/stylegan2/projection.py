@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.feature_spaces import PerceptualMaps
-from ganmod.images import center_crop, resize, to_tensor
+from ganmod.io.images import center_crop, resize, to_tensor
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.sampling import map_latents, render
 

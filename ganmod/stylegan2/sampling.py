@@ -12,7 +12,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from ganmod.images import to_uint8
+from ganmod.io.images import to_uint8
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.synthesis import NoiseMode
 

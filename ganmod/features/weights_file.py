@@ -14,8 +14,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ganmod.features import FeatureError
-from ganmod.restricted_unpickle import read_tensors_pickle
+from ganmod.features.vgg import FeatureError
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 
 
 class WeightsFile(NamedTuple):

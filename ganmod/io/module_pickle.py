@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.model_file import ModelFileError
-from ganmod.restricted_unpickle import UnsafePickleError, first_names, refused_globals
+from ganmod.io.model_file import ModelFileError
+from ganmod.io.restricted_unpickle import UnsafePickleError, first_names, refused_globals
 
 # Any package may carry the two modules: neither is imported.
 _PERSISTENT = r"([\w.]+\.)?torch_utils\.persistence\._reconstruct_persistent_obj"

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganmod.images import ImageError, resize
-from training.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
-from training.data import draw
-from training.image_files import ImageFiles, read_headers
-from training.image_labels import Labels, find_labels
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from ganmod.data.files import ImageFiles, read_headers
+from ganmod.data.labels import Labels, find_labels
+from ganmod.data.seeding import draw
+from ganmod.io.images import ImageError, resize
 
 CROP_AREA = (0.8, 1.0)  # of the image
 CROP_ASPECT = (0.9, 1.1)  # width / height

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.model_file import ModelFileError, read_model_file, save_model_file
-from ganmod.restricted_unpickle import read_tensors_pickle
-from ganmod.user_cache import user_cache_dir
+from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
+from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.user_cache import user_cache_dir
 
 _LOG = logging.getLogger(__name__)  # a warning is shown on stderr unless the caller arranges otherwise
 CODES_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"

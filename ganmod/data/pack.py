@@ -15,11 +15,11 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image
 
-from ganmod.atomic_write import atomic_write
-from ganmod.images import ImageError, ResizeFilter, center_crop, resize
-from training.corrupt_images import MAX_CORRUPT_FILES
-from training.image_files import LABEL_FILE, ImageFiles, check_one_size, read_headers
-from training.image_labels import Labels
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES
+from ganmod.data.files import LABEL_FILE, ImageFiles, check_one_size, read_headers
+from ganmod.data.labels import Labels
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import ImageError, ResizeFilter, center_crop, resize
 
 Crop = Literal["center", "none"]
 Result = TypeVar("Result")

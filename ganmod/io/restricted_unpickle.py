@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from ganmod.model_file import ModelFileError
+from ganmod.io.model_file import ModelFileError
 
 _ALLOWED = re.compile(
     r"""collections\.(OrderedDict|Counter)

@@ -18,7 +18,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ganmod.images import IMAGE_SUFFIXES, ImageError, list_images, read_image
+from ganmod.io.images import IMAGE_SUFFIXES, ImageError, list_images, read_image
 
 LABEL_FILE = "dataset.json"
 
@@ -105,7 +105,7 @@ class ImageFiles:
         return digest.hexdigest()
 
     def read(self, name: str) -> np.ndarray:
-        """The decoded image, uint8 [H,W,3]; see `ganmod.images.read_image`."""
+        """The decoded image, uint8 [H,W,3]; see `ganmod.io.images.read_image`."""
         return read_image(self.read_bytes(name), name=self.full_name(name))
 
     def header(self, name: str) -> Header:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -9,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data import draw
-
 Params = TypeVar("Params", bound=tuple[Tensor, ...])
+
+
+def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
+    """The random generator of one item: seeded by (seed, purpose, index), the same in every process."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
 
 
 def draw_granules(

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from training.image_files import LABEL_FILE, ImageFiles, shared_folder
+from ganmod.data.files import LABEL_FILE, ImageFiles, shared_folder
 
 MAX_CLASSES = 100_000
 

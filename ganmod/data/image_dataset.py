@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganmod.images import ImageError
-from training.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
-from training.data import draw
-from training.image_files import ImageFiles, check_one_size, read_headers
-from training.image_labels import find_labels
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from ganmod.data.files import ImageFiles, check_one_size, read_headers
+from ganmod.data.labels import find_labels
+from ganmod.data.seeding import draw
+from ganmod.io.images import ImageError
 
 MIN_IMAGES = 2
 

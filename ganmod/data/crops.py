@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-import signal
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from ganmod.images import ImageError, read_image, resize_short_side
-from training.corrupt_images import CorruptImages
-from training.style_colors import change_colors
+from ganmod.data.corrupt_images import CorruptImages
+from ganmod.data.seeding import draw
+from ganmod.data.style_colors import change_colors
+from ganmod.io.images import ImageError, read_image, resize_short_side
 
 PHOTO_STYLES = 3 * 10**9  # position of the content stream from which photos are taken as styles
-
-
-def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
-    """The random generator of one item: seeded by (seed, purpose, index), the same in every process."""
-    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
 
 
 class CropStream(Dataset[Tensor]):
@@ -175,38 +169,3 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 def to_planes(pixels: np.ndarray) -> Tensor:
     """uint8 [H,W,3] -> uint8 [3,H,W]."""
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-class StepSampler(Sampler[list[int]]):
-    """The stream positions that one process reads, step after step, from image `nimg` on.
-
-    A global step takes `batch` consecutive positions; process `rank` of `num_processes` takes its share of
-    them.
-    """
-
-    def __init__(self, *, batch: int, nimg: int, rank: int = 0, num_processes: int = 1) -> None:
-        self.batch, self.nimg, self.rank, self.share = batch, nimg, rank, batch // num_processes
-
-    def __iter__(self) -> Iterator[list[int]]:
-        start = self.nimg + self.rank * self.share
-        while True:
-            yield list(range(start, start + self.share))
-            start += self.batch
-
-
-def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0) -> DataLoader:
-    """Batches for one process; the number of worker processes changes speed, never content."""
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=num_workers > 0,
-        worker_init_fn=_leave_signals_to_the_loop,
-    )
-
-
-def _leave_signals_to_the_loop(worker: int) -> None:
-    """A signal to the whole group (a scheduler's, Ctrl-C) must not end the loader before the checkpoint."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ganmod.atomic_write import atomic_write
-from ganmod.images import write_image
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import write_image
 
 SUFFIXES = (".mp4", ".gif", ".webp", "")
 _CRF = 17  # of x264: visually lossless

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable
 
-from ganmod.images import ImageError
+from ganmod.io.images import ImageError
 
 MAX_CORRUPT_FILES = 20
 

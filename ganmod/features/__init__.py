@@ -1,0 +1,1 @@
+"""Feature networks of losses and encoders, and the losses in their features."""

@@ -1,0 +1,1 @@
+"""Files: images, clips, model files, pickles that run nothing."""

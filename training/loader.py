@@ -1,0 +1,44 @@
+"""Batches of a seeded stream for one process: which positions it reads, and the loader that reads them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class StepSampler(Sampler[list[int]]):
+    """The stream positions that one process reads, step after step, from image `nimg` on.
+
+    A global step takes `batch` consecutive positions; process `rank` of `num_processes` takes its share of
+    them.
+    """
+
+    def __init__(self, *, batch: int, nimg: int, rank: int = 0, num_processes: int = 1) -> None:
+        self.batch, self.nimg, self.rank, self.share = batch, nimg, rank, batch // num_processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.nimg + self.rank * self.share
+        while True:
+            yield list(range(start, start + self.share))
+            start += self.batch
+
+
+def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0) -> DataLoader:
+    """Batches for one process; the number of worker processes changes speed, never content."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=num_workers > 0,
+        worker_init_fn=_leave_signals_to_the_loop,
+    )
+
+
+def _leave_signals_to_the_loop(worker: int) -> None:
+    """A signal to the whole group (a scheduler's, Ctrl-C) must not end the loader before the checkpoint."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
