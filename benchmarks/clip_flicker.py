@@ -24,7 +24,7 @@ from ganmod.features.style_losses import mean_std_loss
 from ganmod.features.vgg import load_features
 from ganmod.io.images import to_tensor, to_uint8
 from ganmod.machine import describe_machine
-from metrics.flicker import measure_flicker
+from metrics.images.flicker import measure_flicker
 from style_transfer.prepare import prepare_style
 from style_transfer.procedural_styles import builtin_contents, draw_style
 from style_transfer.video import ClipStylizer
@@ -42,7 +42,7 @@ LOSS_EVERY = 4  # frames
 def moved_photo(
     photo: np.ndarray, *, size: int, num_frames: int, pan: float, zoom: float, noise: float
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
-    """Frames without noise, with it, and the motion of each but the first, as `metrics.flicker` wants it.
+    """Frames without noise, with it, and the motion of each but the first, for `metrics.images.flicker`.
 
     pan: pixels per frame to the right, half as many down. zoom: factor per frame. noise: deviation in [0,1].
     """

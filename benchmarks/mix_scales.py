@@ -50,8 +50,8 @@ from tqdm import tqdm
 
 from ganmod.io.images import center_crop, make_grid, resize_short_side
 from ganmod.io.small_jpeg import write_small_jpeg
-from metrics.spectrum import power_spectrum
-from metrics.structure import luma
+from metrics.images.spectrum import power_spectrum
+from metrics.images.structure import luma
 from style_transfer import ControlledStyle, StyleTransferModel, load
 from style_transfer.mixing import NUM_SCALES
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style

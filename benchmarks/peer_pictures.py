@@ -30,10 +30,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.style_pairs import ImageNames, choose_pairs, read_pairs
-from ganmod.cli.style_pictures import content_tensor
 from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
-from metrics.pair_pictures import pair_files
+from metrics.compare.style_pairs import ImageNames, choose_pairs, read_pairs
+from metrics.compare.style_pictures import content_tensor
+from metrics.style.pair_pictures import pair_files
 from style_transfer.prepare import prepare_style
 
 MICROAST_PARTS = ("content_encoder", "style_encoder", "modulator", "decoder")

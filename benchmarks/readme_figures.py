@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metrics import style_table
-from metrics.comparison_report import FORM, statements, to_markdown
+from metrics.compare.report import FORM, statements, to_markdown
+from metrics.style import table as style_table
 
 ROOT = Path(__file__).parent.parent
 PLACE = re.compile(r"(<!-- figures:([\w.-]+) -->\n)(.*?)(<!-- /figures -->)", re.DOTALL)

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from ganmod.io.images import center_crop, list_images, make_grid, read_image, resize_short_side, to_tensor
 from ganmod.io.small_jpeg import write_small_jpeg
-from metrics.lpips_distance import load_lpips
-from metrics.structure import luma
+from metrics.images.lpips import load_lpips
+from metrics.images.structure import luma
 from style_transfer import ControlledStyle, Controls, StyleTransferModel, load, make_masks
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style
 

@@ -1,7 +1,7 @@
 """Measures and the one report writer.
 
 Names are loaded on first use. `metrics.frechet_distance` takes means and covariances; the function of that
-name in `metrics.frechet` takes `GaussianStatistics`, which know their number of images.
+name in `metrics.distances.frechet` takes `GaussianStatistics`, which know their number of images.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metrics.feature_statistics import FeatureStatistics as FeatureStats
-    from metrics.frechet import frechet_distance_of_moments as frechet_distance
-    from metrics.image_similarity import psnr, ssim
-    from metrics.kernel_distance import kid
-    from metrics.precision_recall import density_and_coverage, precision_and_recall
+    from metrics.distances.feature_statistics import FeatureStatistics as FeatureStats
+    from metrics.distances.frechet import frechet_distance_of_moments as frechet_distance
+    from metrics.distances.kernel import kid
+    from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
+    from metrics.images.similarity import psnr, ssim
 
 __all__ = [
     "FeatureStats",
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "FeatureStats": ("metrics.feature_statistics", "FeatureStatistics"),
-    "density_and_coverage": ("metrics.precision_recall", "density_and_coverage"),
-    "frechet_distance": ("metrics.frechet", "frechet_distance_of_moments"),
-    "kid": ("metrics.kernel_distance", "kid"),
-    "precision_and_recall": ("metrics.precision_recall", "precision_and_recall"),
-    "psnr": ("metrics.image_similarity", "psnr"),
-    "ssim": ("metrics.image_similarity", "ssim"),
+    "FeatureStats": ("metrics.distances.feature_statistics", "FeatureStatistics"),
+    "density_and_coverage": ("metrics.distances.precision_recall", "density_and_coverage"),
+    "frechet_distance": ("metrics.distances.frechet", "frechet_distance_of_moments"),
+    "kid": ("metrics.distances.kernel", "kid"),
+    "precision_and_recall": ("metrics.distances.precision_recall", "precision_and_recall"),
+    "psnr": ("metrics.images.similarity", "psnr"),
+    "ssim": ("metrics.images.similarity", "ssim"),
 }
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ganmod.feature_spaces import FeatureSpace, metric_name
 from ganmod.process_shares import ONE_PROCESS, Processes
-from metrics.set_distances import cautions, measure_distances, needs_features, prepare_real
-from metrics.set_features import SetFeatures, measure_generator
+from metrics.features.base import FeatureSpace, metric_name
+from metrics.image_sets.distances import cautions, measure_distances, needs_features, prepare_real
+from metrics.image_sets.features import SetFeatures, measure_generator
 
 Generate = Callable[[Tensor], Tensor]
 

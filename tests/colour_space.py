@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ganmod.feature_spaces import CallableSpace
+from metrics.features.base import CallableSpace
 
 NAME = "colour_space:colour_features"  # as --metric-features takes it
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metrics.comparison import MeasuredRun, RunFacts
+from metrics.compare.runs import MeasuredRun, RunFacts
 
 SETTINGS = {"generator.channel_max": 64, "schedule.batch_size": 32, "data.mirror": False}
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from metrics.structure import luma, orientation_field, orientation_moment
+from metrics.images.structure import luma, orientation_field, orientation_moment
 
 
 def from_moment(moment: complex) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ganmod.inception import PUBLISHED, InceptionFile
+from metrics.features.inception import PUBLISHED, InceptionFile
 
 
 class SmallInception(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.pair_scores import Contestant
+from metrics.style.pair_scores import Contestant
 
 
 def grating(degrees: float, *, size: int = 192, wavelength: float = 9.0) -> np.ndarray:

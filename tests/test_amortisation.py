@@ -9,7 +9,7 @@ from torch import nn
 
 from ganmod.features.vgg import VGGFeatures
 from ganmod.modulation.functional import mean_std
-from metrics.amortisation import (
+from metrics.style.amortisation import (
     Optima,
     PairLosses,
     amortisation_gap,

@@ -25,8 +25,8 @@ from ganmod.io.images import write_image
 from ganmod.starganv2 import Generator as StarGenerator
 from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
 from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
-from metrics.spectrum import band_powers, power_spectrum
-from training.image_sources import GeneratorImages
+from metrics.image_sets.sources import GeneratorImages
+from metrics.images.spectrum import band_powers, power_spectrum
 from training.style_run import build_model
 
 SPACE = """

@@ -12,16 +12,17 @@ from stroke_models import grating
 from tiny_style_model import make as tiny_model
 from torch import nn
 
-from ganmod.cli import compare_style, style_optima, style_pairs, style_pictures
+from ganmod.cli import compare_style
 from ganmod.cli.compare_style import compare_style_models
-from ganmod.cli.style_entries import model_entry
-from ganmod.cli.style_facts import StyleInputs
 from ganmod.features.vgg import FeatureError, VGGFeatures
 from ganmod.io.images import read_image, resize, to_tensor, write_image
-from metrics import style_table
-from metrics.lattice import measure_lattice
-from metrics.pair_scores import to_array
-from metrics.structure import flat_mask, luma
+from metrics.compare import style_optima, style_pairs, style_pictures
+from metrics.compare.style_entries import model_entry
+from metrics.compare.style_facts import StyleInputs
+from metrics.images.lattice import measure_lattice
+from metrics.images.structure import flat_mask, luma
+from metrics.style import table as style_table
+from metrics.style.pair_scores import to_array
 from style_transfer import ModelSpec, build, prepare_style
 from style_transfer.optimize import OptimizeSettings
 

@@ -7,7 +7,7 @@ import math
 import pytest
 from measured_runs import SETTINGS, facts, measured
 
-from metrics.comparison import (
+from metrics.compare.runs import (
     better,
     differences,
     grouped,

@@ -16,17 +16,10 @@ from measured_runs import SETTINGS, facts, measured
 from PIL import Image
 
 from ganmod.io.small_jpeg import small_jpeg
-from metrics.comparison import differences, unknowns
-from metrics.comparison_report import (
-    Logs,
-    make_record,
-    statements,
-    to_csv,
-    to_markdown,
-    write_comparison,
-)
-from metrics.report import Report
-from metrics.sample_sheet import sample_sheet
+from metrics.compare.report import Logs, make_record, statements, to_csv, to_markdown, write_comparison
+from metrics.compare.runs import differences, unknowns
+from metrics.compare.sample_sheet import sample_sheet
+from metrics.html_report import Report
 
 
 def record(runs: list[Any], **changes: Any) -> dict[str, Any]:

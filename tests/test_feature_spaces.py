@@ -16,20 +16,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.models import squeezenet1_1
 
-from ganmod import feature_spaces
-from ganmod.cifar_resnet import CifarResNet, cifar_resnet_from_state
-from ganmod.feature_spaces import (
-    NAMES,
-    NetworkSpace,
-    imagenet_normalized,
-    load_feature_space,
-    metric_name,
-    resize_to_unit,
-)
 from ganmod.features.vgg import FeatureError, load_features
 from ganmod.features.weights_file import WeightsFile
 from ganmod.io.model_file import ModelFileError
 from ganmod.io.restricted_unpickle import UnsafePickleError
+from metrics.features import pretrained as feature_spaces
+from metrics.features.base import NetworkSpace, imagenet_normalized, metric_name, resize_to_unit
+from metrics.features.cifar_resnet import CifarResNet, cifar_resnet_from_state
+from metrics.features.pretrained import NAMES, load_feature_space
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ganmod.io.images import to_uint8
 from ganmod.process_shares import Processes, current_processes
-from metrics.feature_statistics import FeatureStatistics, to_saved_uint8
-from metrics.frechet import GaussianStatistics
-from metrics.set_features import SetFeatures, measure_generator, reference_set
-from metrics.statistics_cache import STATISTICS, cache_path, cached, user_cache_dir
+from metrics.distances.feature_statistics import FeatureStatistics, to_saved_uint8
+from metrics.distances.frechet import GaussianStatistics
+from metrics.image_sets.cache import STATISTICS, cache_path, cached, user_cache_dir
+from metrics.image_sets.features import SetFeatures, measure_generator, reference_set
 from metrics.training_metric import MetricHook
 
 DIM, NUM = 5, 37

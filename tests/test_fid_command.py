@@ -17,16 +17,16 @@ from small_images import folder_of, picture, png, write_zip
 from small_inception import write_inception
 from tiny_generator import tiny_generator
 
-from ganmod import inception
-from ganmod.feature_spaces import load_feature_space
 from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.sampling import seed_latents, seed_noise
-from metrics.feature_statistics import to_saved_uint8
-from metrics.frechet import GaussianStatistics, frechet_distance
-from metrics.kernel_distance import kid
-from metrics.precision_recall import density_and_coverage, precision_and_recall
-from training.image_sources import FileImages, GeneratorImages, labels_of
+from metrics.distances.feature_statistics import to_saved_uint8
+from metrics.distances.frechet import GaussianStatistics, frechet_distance
+from metrics.distances.kernel import kid
+from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
+from metrics.features import inception
+from metrics.features.pretrained import load_feature_space
+from metrics.image_sets.sources import FileImages, GeneratorImages, labels_of
 
 SPACE = """
 import torch

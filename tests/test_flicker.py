@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.flicker import mean_change, measure_flicker, warped_change
+from metrics.images.flicker import mean_change, measure_flicker, warped_change
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from metrics.frechet import GaussianStatistics, covariance_root, frechet_distance, shown_distance
+from metrics.distances.frechet import GaussianStatistics, covariance_root, frechet_distance, shown_distance
 
 DIM = 6
 

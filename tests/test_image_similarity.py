@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from metrics import psnr, ssim
-from metrics.structure import luma
+from metrics.images.structure import luma
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ganmod.process_shares import Processes
-from metrics.image_watch import ImageWatch
-from metrics.spectrum import band_powers, power_spectrum
+from metrics.images.image_watch import ImageWatch
+from metrics.images.spectrum import band_powers, power_spectrum
 
 
 def images(count: int, side: int = 8) -> Tensor:

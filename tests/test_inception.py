@@ -17,12 +17,13 @@ from small_images import folder_of
 from small_inception import write_inception
 from torch import Tensor, nn
 
-from ganmod import inception
-from ganmod.dinov2 import DINOv2Features
-from ganmod.feature_spaces import NetworkSpace, load_feature_space
 from ganmod.features.vgg import FeatureError
-from ganmod.inception import InceptionFile, load_inception
 from ganmod.io.images import read_image
+from metrics.features import inception
+from metrics.features.base import NetworkSpace
+from metrics.features.dinov2 import DINOv2Features
+from metrics.features.inception import InceptionFile, load_inception
+from metrics.features.pretrained import load_feature_space
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ from PIL import Image
 from small_images import picture
 from torchvision.models import inception_v3
 
-from ganmod import inception_torchvision
-from ganmod.feature_spaces import load_feature_space, metric_name
 from ganmod.features.vgg import FeatureError
 from ganmod.features.weights_file import WeightsFile
 from ganmod.io.model_file import ModelFileError
+from metrics.features import inception_torchvision
+from metrics.features.base import metric_name
+from metrics.features.pretrained import load_feature_space
 
 MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225])[:, None, None]

@@ -5,8 +5,8 @@ import pytest
 import torch
 from stroke_models import Copies, Draws, Ignores, contestant, grating, smooth_content
 
-from metrics.interpolation_response import WEIGHTS, interpolation_response, score_interpolation
-from metrics.rotation_response import Strokes, turn_style
+from metrics.style.interpolation import WEIGHTS, interpolation_response, score_interpolation
+from metrics.style.rotation import Strokes, turn_style
 
 SIZE = 128
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganmod.feature_spaces import CallableSpace
-from metrics.joined_spaces import JoinedSpaces
-from metrics.set_features import measure_set
+from metrics.features.base import CallableSpace
+from metrics.image_sets.features import measure_set
+from metrics.image_sets.joined_spaces import JoinedSpaces
 
 
 def means(images: Tensor) -> Tensor:

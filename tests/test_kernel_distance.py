@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import metrics
-from metrics.frechet import GaussianStatistics
-from metrics.frechet import frechet_distance as distance_of_statistics
-from metrics.kernel_distance import KernelDistance, kid, squared_mmd
+from metrics.distances.frechet import GaussianStatistics
+from metrics.distances.frechet import frechet_distance as distance_of_statistics
+from metrics.distances.kernel import KernelDistance, kid, squared_mmd
 
 
 def features(num: int, seed: int, *, dim: int = 6, offset: float = 0) -> Tensor:

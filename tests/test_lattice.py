@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.lattice import WINDOW, Lattice, measure_lattice, window_spectrum
+from metrics.images.lattice import WINDOW, Lattice, measure_lattice, window_spectrum
 
 SIZE, PAIRS = 160, 6
 EVERYWHERE = np.ones((SIZE, SIZE), dtype=bool)

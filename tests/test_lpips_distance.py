@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import alexnet, squeezenet1_1
 
-from metrics.lpips_distance import LpipsDistance, LpipsError, load_lpips
+from metrics.images.lpips import LpipsDistance, LpipsError, load_lpips
 
 lpips = pytest.importorskip("lpips")
 

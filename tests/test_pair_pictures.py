@@ -7,9 +7,9 @@ from torch import nn
 
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import center_crop, resize, to_tensor, write_image
-from metrics.pair_pictures import PairPictures, picture_name
-from metrics.pair_scores import Contestant, score_pairs, score_results
-from metrics.style_table import make_row, plain, table_cells
+from metrics.style.pair_pictures import PairPictures, picture_name
+from metrics.style.pair_scores import Contestant, score_pairs, score_results
+from metrics.style.table import make_row, plain, table_cells
 
 CONTENTS, STYLES = ("set/a.jpg", "b.png"), ("x.y.png", "z.jpeg")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import wasserstein_distance
 
-from metrics.patch_swd import PatchTarget, match_histogram, patch_swd, unit_projections
+from metrics.images.patch_swd import PatchTarget, match_histogram, patch_swd, unit_projections
 from style_transfer.procedural_styles import draw_style
 
 

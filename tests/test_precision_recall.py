@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics import precision_recall
-from metrics.precision_recall import density_and_coverage, neighbour_distances, precision_and_recall
+from metrics.distances import precision_recall
+from metrics.distances.precision_recall import density_and_coverage, neighbour_distances, precision_and_recall
 
 
 def features(num: int, seed: int, *, dim: int = 4, scale: float = 1) -> Tensor:

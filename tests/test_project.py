@@ -12,7 +12,6 @@ import torch
 from command_checks import assert_fails
 from tiny_generator import tiny_generator
 
-from ganmod.feature_spaces import load_perceptual_maps
 from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.projection import (
@@ -26,6 +25,7 @@ from ganmod.stylegan2.projection import (
     w_statistics,
 )
 from ganmod.stylegan2.sampling import map_latents, render, seed_latents
+from metrics.features.pretrained import load_perceptual_maps
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from metrics import style_table
+from metrics.style import table as style_table
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "readme_figures.py"

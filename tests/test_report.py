@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metrics.report import (
+from metrics.html_report import (
     MAX_POINTS,
     PLOT_HEIGHT,
     PLOT_LEFT,

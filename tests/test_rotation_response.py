@@ -8,7 +8,8 @@ import torch
 from orientations import from_moment, orientation_difference
 from stroke_models import Copies, Ignores, contestant, grating, smooth_content
 
-from metrics.rotation_response import (
+from metrics.images.structure import luma
+from metrics.style.rotation import (
     ANGLES,
     measure_strokes,
     rotation_response,
@@ -17,7 +18,6 @@ from metrics.rotation_response import (
     turn_style,
     turned_crop,
 )
-from metrics.structure import luma
 from style_transfer.procedural_styles import draw_style
 
 SIZE = 128

@@ -13,13 +13,13 @@ import torch
 from colour_space import colour_features, colour_space
 from torch import Tensor
 
-from ganmod.feature_spaces import CallableSpace
 from ganmod.process_shares import Processes
-from metrics.frechet import frechet_distance
-from metrics.kernel_distance import kid
-from metrics.precision_recall import density_and_coverage, precision_and_recall
-from metrics.set_distances import cautions, measure_distances, parse_metrics, settings
-from metrics.set_features import SetFeatures, features_of, measure_set, reference_set
+from metrics.distances.frechet import frechet_distance
+from metrics.distances.kernel import kid
+from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
+from metrics.features.base import CallableSpace
+from metrics.image_sets.distances import cautions, measure_distances, parse_metrics, settings
+from metrics.image_sets.features import SetFeatures, features_of, measure_set, reference_set
 
 
 def image(index: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.spectrum import LUMA, band_powers, power_spectrum
+from metrics.images.spectrum import LUMA, band_powers, power_spectrum
 
 SIDE = 16
 

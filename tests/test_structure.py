@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from orientations import mean_orientation, orientation_difference
 
-from metrics.structure import (
+from metrics.images.structure import (
     circular_emd,
     coherence,
     flat_mask,

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from metrics.interpolation_response import WEIGHTS, InterpolationScore
-from metrics.rotation_response import RotationScore
-from metrics.style_responses import make_response_row, plain, response_cells, response_difference, to_json
+from metrics.style.interpolation import WEIGHTS, InterpolationScore
+from metrics.style.responses import make_response_row, plain, response_cells, response_difference, to_json
+from metrics.style.rotation import RotationScore
 
 
 def rotation(style, content, response, lpips_range=0.02):

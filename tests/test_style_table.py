@@ -11,10 +11,10 @@ import torch
 
 from ganmod.features.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
 from ganmod.features.vgg import LAYERS
-from metrics.image_similarity import ssim
-from metrics.pair_scores import MEASURES, Contestant, PairScores, score_pairs, to_array
-from metrics.patch_swd import patch_swd
-from metrics.style_table import (
+from metrics.images.patch_swd import patch_swd
+from metrics.images.similarity import ssim
+from metrics.style.pair_scores import MEASURES, Contestant, PairScores, score_pairs, to_array
+from metrics.style.table import (
     make_row,
     paired_difference,
     plain,

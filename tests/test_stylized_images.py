@@ -12,7 +12,7 @@ import torch
 from small_images import folder_of, picture
 
 from ganmod.io.images import center_crop, resize_short_side
-from training.stylized_images import CroppedImages, StylizedImages, draw_pairs
+from metrics.image_sets.stylized import CroppedImages, StylizedImages, draw_pairs
 
 
 class Tint:

@@ -13,10 +13,10 @@ from small_inception import write_inception
 from torch import Tensor
 
 from configs.sections import TrainingMetric, parse_metric
-from ganmod import inception
-from metrics.frechet import GaussianStatistics, frechet_distance
-from metrics.kernel_distance import kid
-from metrics.set_features import SetFeatures, measure_generator, measure_set
+from metrics.distances.frechet import GaussianStatistics, frechet_distance
+from metrics.distances.kernel import kid
+from metrics.features import inception
+from metrics.image_sets.features import SetFeatures, measure_generator, measure_set
 from metrics.training_metric import MetricHook
 from training.run_metrics import wanted_metrics
 

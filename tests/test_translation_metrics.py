@@ -21,10 +21,10 @@ from torch import Tensor
 from ganmod.io.images import write_image
 from ganmod.process_shares import Processes
 from ganmod.starganv2 import Generator, MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
-from metrics.frechet import GaussianStatistics, frechet_distance
-from metrics.translation_metrics import measure_pair, output_latents, output_references
-from training import starganv2_evaluation
-from training.starganv2_evaluation import evaluate_starganv2
+from metrics import translation_evaluation as starganv2_evaluation
+from metrics.distances.frechet import GaussianStatistics, frechet_distance
+from metrics.translation import measure_pair, output_latents, output_references
+from metrics.translation_evaluation import evaluate_starganv2
 
 COUNTS = {"cat": 5, "dog": 4, "wild": 3}
 OUTPUTS = 3

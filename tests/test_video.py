@@ -15,7 +15,7 @@ from tiny_style_model import SIZE, make
 import style_transfer
 from ganmod.io.clip import Clip
 from ganmod.io.images import read_image, write_image
-from metrics.flicker import mean_change
+from metrics.images.flicker import mean_change
 from style_transfer import clip_conversion
 from style_transfer.clip_conversion import convert_clip
 from style_transfer.controls import ControlledStyle, Controls

@@ -10,11 +10,12 @@ import torch
 from tqdm import tqdm
 
 from configs.sections import TrainingMetric, parse_metric
-from ganmod.feature_spaces import FeatureSpace, load_feature_space
 from ganmod.process_shares import current_processes
-from metrics.set_distances import needs_features
-from metrics.set_features import SetFeatures, measure_set, random_state_kept, reference_set
-from metrics.statistics_cache import user_cache_dir
+from metrics.features.base import FeatureSpace
+from metrics.features.pretrained import load_feature_space
+from metrics.image_sets.cache import user_cache_dir
+from metrics.image_sets.distances import needs_features
+from metrics.image_sets.features import SetFeatures, measure_set, random_state_kept, reference_set
 from metrics.training_metric import Generate, MetricHook, RealImages
 from training.run_lifecycle import Run
 from training.run_progress import RunProgress

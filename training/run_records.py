@@ -14,7 +14,7 @@ from configs.schema import ConfigError, load_run, load_starganv2, load_stylegan2
 from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
-from metrics.comparison import RunFacts
+from metrics.compare.runs import RunFacts
 from style_transfer import ModelSpec
 
 CONFIG_FILE, MODEL_FILE = "config.yaml", "model-latest.safetensors"

@@ -12,7 +12,7 @@ from torch import Tensor
 from ganmod.data.domain_images import DomainImages
 from ganmod.io.images import to_uint8
 from ganmod.starganv2 import Generator, StarGANv2
-from metrics.feature_statistics import to_saved_uint8
+from metrics.distances.feature_statistics import to_saved_uint8
 from metrics.training_metric import Generate, RealImages
 from training.starganv2_step import SampleMaker
 

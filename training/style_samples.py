@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganmod.data.crops import Pairs
 from ganmod.io.images import ImageError, to_tensor, to_uint8
-from metrics.feature_statistics import to_saved_uint8
+from metrics.distances.feature_statistics import to_saved_uint8
 from metrics.training_metric import Generate, RealImages
 from style_transfer import StyleTransferModel, prepare_style
 

@@ -11,7 +11,7 @@ from configs.stylegan2 import StyleGAN2Run
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.images import to_uint8
 from ganmod.stylegan2 import Generator
-from metrics.feature_statistics import to_saved_uint8
+from metrics.distances.feature_statistics import to_saved_uint8
 from metrics.training_metric import Generate, RealImages
 from training.stylegan2_step import Draws
 

@@ -190,7 +190,7 @@ def compare(
         refuse_given(NOT_FOR_STYLE_TABLE, "is for training runs, not for --style")
         import_plugins(plugin)
         from ganmod.cli.compare_style import compare_style_models
-        from ganmod.cli.style_facts import StyleInputs
+        from metrics.compare.style_facts import StyleInputs
 
         inputs = StyleInputs(
             model_files(paths),
@@ -214,11 +214,11 @@ def compare(
     from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized
     from ganmod.cli.compare_output import print_comparison, write_all
     from ganmod.cli.compare_translations import measure_translations
-    from ganmod.feature_spaces import load_feature_space
     from ganmod.machine import describe_machine
     from ganmod.process_shares import current_processes
-    from metrics.comparison import differences, grouped, row_names, unknowns
-    from metrics.comparison_report import make_record
+    from metrics.compare.report import make_record
+    from metrics.compare.runs import differences, grouped, row_names, unknowns
+    from metrics.features.pretrained import load_feature_space
 
     records = read_runs(paths)
     facts = [record.facts for record in records]

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from ganmod.cli.generator_options import load_generator
 from ganmod.cli.image_sets import hash_of_files, measured_reference, measured_set
-from ganmod.feature_spaces import FeatureSpace
 from ganmod.process_shares import Processes
-from metrics.comparison import MeasuredRun
-from metrics.image_watch import ImageWatch
-from metrics.joined_spaces import JoinedSpaces
-from metrics.set_distances import (
+from metrics.compare.runs import MeasuredRun
+from metrics.features.base import FeatureSpace
+from metrics.image_sets.distances import (
     PreparedReal,
     cautions,
     least_images,
@@ -28,10 +26,12 @@ from metrics.set_distances import (
     prepare_real,
     settings,
 )
-from metrics.set_features import SetFeatures
-from training.image_sources import FileImages, GeneratorImages, ImageSource, labels_of
+from metrics.image_sets.features import SetFeatures
+from metrics.image_sets.joined_spaces import JoinedSpaces
+from metrics.image_sets.sources import FileImages, GeneratorImages, ImageSource, labels_of
+from metrics.image_sets.stylized import CroppedImages, StylizedImages, draw_pairs
+from metrics.images.image_watch import ImageWatch
 from training.run_records import RunRecord
-from training.stylized_images import CroppedImages, StylizedImages, draw_pairs
 
 SPECTRUM_IMAGES = 5000  # real ones, spread evenly
 GRID_ROWS, GRID_COLUMNS = 4, 12

@@ -23,9 +23,9 @@ def write_all(
     out: Path, record: Mapping[str, Any], outcome: Outcome, records: Sequence[RunRecord], *, title: str
 ) -> None:
     """Table, page and pictures; of each row, the first run's samples are shown, and all runs' curves."""
-    from metrics.comparison import rows_of
-    from metrics.comparison_report import Logs, write_comparison
-    from metrics.sample_sheet import sample_sheet
+    from metrics.compare.report import Logs, write_comparison
+    from metrics.compare.runs import rows_of
+    from metrics.compare.sample_sheet import sample_sheet
 
     labels, shown = {}, {}
     for row in rows_of(outcome.runs):
@@ -47,7 +47,7 @@ def write_all(
 
 def print_comparison(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
     """JSON; or what must be said, what the figures depend on, and the table, last."""
-    from metrics.comparison_report import stated_facts, statements, to_markdown
+    from metrics.compare.report import stated_facts, statements, to_markdown
 
     if as_json:
         click.echo(json.dumps(record, indent=1))

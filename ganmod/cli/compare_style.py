@@ -14,32 +14,27 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli import style_pairs, style_pictures
 from ganmod.cli.option_checks import check_device
-from ganmod.cli.style_comparison_report import Comparison, style_comparison_report, tables
-from ganmod.cli.style_entries import Entry, copied_entry, model_entry, unchanged_entry
-from ganmod.cli.style_facts import StyleInputs
-from ganmod.cli.style_optima import SETTINGS, PixelOptima
 from ganmod.cli.style_rows import Lpips, Measures, PairImages, make_rows
 from ganmod.distributed import chosen_device
 from ganmod.features.vgg import VGGFeatures, load_features
 from ganmod.io.atomic_write import atomic_write
 from ganmod.io.images import read_image, to_tensor, to_uint8
 from ganmod.io.small_jpeg import write_small_jpeg
-from metrics import style_responses, style_table
-from metrics.amortisation import Optima, gap_images, measure_optima
-from metrics.interpolation_response import WEIGHTS, score_interpolation
-from metrics.lpips_distance import load_lpips
-from metrics.pair_pictures import PairPictures
-from metrics.pair_scores import Contestant
-from metrics.rotation_response import (
-    ANGLES,
-    TurnedStyle,
-    score_rotation,
-    score_structure,
-    turn_style,
-)
-from metrics.style_table import StyleRow
+from metrics.compare import style_pairs, style_pictures
+from metrics.compare.style_entries import Entry, copied_entry, model_entry, unchanged_entry
+from metrics.compare.style_facts import StyleInputs
+from metrics.compare.style_optima import SETTINGS, PixelOptima
+from metrics.compare.style_report import Comparison, style_comparison_report, tables
+from metrics.images.lpips import load_lpips
+from metrics.style import responses as style_responses
+from metrics.style import table as style_table
+from metrics.style.amortisation import Optima, gap_images, measure_optima
+from metrics.style.interpolation import WEIGHTS, score_interpolation
+from metrics.style.pair_pictures import PairPictures
+from metrics.style.pair_scores import Contestant
+from metrics.style.rotation import ANGLES, TurnedStyle, score_rotation, score_structure, turn_style
+from metrics.style.table import StyleRow
 from style_transfer import load, prepare_style
 from style_transfer.procedural_styles import draw_style
 

@@ -14,11 +14,11 @@ from ganmod.cli.option_checks import import_plugins
 from ganmod.data.domain_images import DomainImages
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, translate
-from metrics.comparison import MeasuredRun
-from metrics.lpips_distance import load_lpips
-from training.image_sources import FileImages
+from metrics.compare.runs import MeasuredRun
+from metrics.image_sets.sources import FileImages
+from metrics.images.lpips import load_lpips
+from metrics.translation_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2
 from training.run_records import RunRecord
-from training.starganv2_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2
 
 NUM_SOURCES = 100  # of each domain
 MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations

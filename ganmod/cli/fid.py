@@ -32,9 +32,9 @@ from ganmod.cli.option_checks import check_device, refuse_given
 if TYPE_CHECKING:
     import torch
 
-    from ganmod.feature_spaces import FeatureSpace
-    from metrics.set_features import SetFeatures
-    from training.image_sources import FileImages, ImageSource
+    from metrics.features.base import FeatureSpace
+    from metrics.image_sets.features import SetFeatures
+    from metrics.image_sets.sources import FileImages, ImageSource
 
 NUM_GENERATED = 50_000
 MAX_SOURCES = 8  # source images at a time of a StarGAN v2 model, each of which has several translations
@@ -138,10 +138,10 @@ def fid(
     """
     from ganmod import distributed
     from ganmod.cli.translation_report import TranslationOptions, is_translation_model, report_translations
-    from ganmod.feature_spaces import load_feature_space
     from ganmod.process_shares import current_processes
-    from metrics.set_distances import least_images, measure_distances, needs_features
-    from training.image_sources import FileImages
+    from metrics.features.pretrained import load_feature_space
+    from metrics.image_sets.distances import least_images, measure_distances, needs_features
+    from metrics.image_sets.sources import FileImages
 
     check_space_name(features)
     if device != "auto":
@@ -238,7 +238,7 @@ def _model_source(
 ) -> ImageSource:
     """The images of a model file, with labels as the real ones have them or of one class."""
     from ganmod.cli.generator_options import chosen_label, load_generator
-    from training.image_sources import GeneratorImages, labels_of
+    from metrics.image_sets.sources import GeneratorImages, labels_of
 
     # In full precision: half of it on a GPU would be another measurement than on a CPU.
     G, class_names = load_generator(model, plugin=plugin, device="cpu")
@@ -265,7 +265,7 @@ def _report(
     as_json: bool,
 ) -> None:
     """Print values and all that they depend on: a table, or JSON."""
-    from metrics.set_distances import cautions, settings
+    from metrics.image_sets.distances import cautions, settings
 
     sides = {"A": source.conditions(), "B": reference.conditions()}
     counts = {"A": found.count, "B": found_real.count}

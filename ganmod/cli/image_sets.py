@@ -13,11 +13,11 @@ import click
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from ganmod.feature_spaces import FeatureSpace
     from ganmod.process_shares import Processes
-    from metrics.set_features import SetFeatures
-    from training.image_sources import FileImages, ImageSource
-    from training.stylized_images import CroppedImages
+    from metrics.features.base import FeatureSpace
+    from metrics.image_sets.features import SetFeatures
+    from metrics.image_sets.sources import FileImages, ImageSource
+    from metrics.image_sets.stylized import CroppedImages
 
 LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
 
@@ -30,7 +30,7 @@ class MetricList(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        from metrics.set_distances import parse_metrics
+        from metrics.image_sets.distances import parse_metrics
 
         if isinstance(value, tuple):
             return value
@@ -42,7 +42,7 @@ class MetricList(click.ParamType):
 
 def print_values(values: Mapping[str, float]) -> None:
     """A line for each value, distances as `shown_distance` has them; a name may be KIND/METRIC/PAIR."""
-    from metrics.frechet import shown_distance
+    from metrics.distances.frechet import shown_distance
 
     width = max(map(len, values)) + 2
     for name, value in values.items():
@@ -52,7 +52,7 @@ def print_values(values: Mapping[str, float]) -> None:
 
 def check_count(num: int | None, metrics: tuple[str, ...]) -> None:
     """click.UsageError for a --num that is too small for --metrics."""
-    from metrics.set_distances import least_images
+    from metrics.image_sets.distances import least_images
 
     if num is not None and num < least_images(metrics):
         raise click.UsageError(
@@ -62,7 +62,7 @@ def check_count(num: int | None, metrics: tuple[str, ...]) -> None:
 
 def check_space_name(name: str) -> None:
     """click.UsageError, with the nearest name, unless --features may be `name`."""
-    from ganmod.feature_spaces import NAMES
+    from metrics.features.pretrained import NAMES
 
     if name not in NAMES and ":" not in name:
         near = difflib.get_close_matches(name, NAMES, n=1)
@@ -77,7 +77,7 @@ def measured_set(
     source: ImageSource, space: FeatureSpace, processes: Processes, *, keep: bool, batch: int, title: str
 ) -> SetFeatures:
     """`measure_set` of all images of a source, under a progress bar of this title."""
-    from metrics.set_features import measure_set
+    from metrics.image_sets.features import measure_set
 
     own = sum(len(indices) for indices in processes.batches(source.num_images, batch))
     with progress_bar(own, title, processes) as bar:
@@ -113,7 +113,7 @@ def measured_reference(
     content_hash: None measures anew and keeps nothing.
     """
     from ganmod.io.user_cache import user_cache_dir
-    from metrics.set_features import reference_set
+    from metrics.image_sets.features import reference_set
 
     def measure() -> SetFeatures:
         return measured_set(reference, space, processes, keep=keep, batch=batch, title=title)

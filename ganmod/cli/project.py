@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from ganmod.cli.common_options import device_option, plugin_option
 from ganmod.cli.generator_options import MODEL, chosen_label, load_generator
-from ganmod.feature_spaces import load_perceptual_maps
 from ganmod.io.images import make_grid, read_image, write_image
 from ganmod.stylegan2.latent_file import save_latents
 from ganmod.stylegan2.projection import Space, fit_target, project
+from metrics.features.pretrained import load_perceptual_maps
 
 RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
 

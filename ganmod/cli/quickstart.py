@@ -20,7 +20,7 @@ from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import make_grid, read_image, resize_short_side, to_tensor, write_image
 from ganmod.machine import describe_machine
-from metrics.report import Cell, Report
+from metrics.html_report import Cell, Report
 from style_transfer import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.style_facts import REPEATS
 from ganmod.features.vgg import VGGFeatures
-from metrics import style_table
-from metrics.amortisation import Optima, PairLosses, amortisation_gap
-from metrics.lattice import LatticeMeter
-from metrics.pair_pictures import PairPictures
-from metrics.pair_scores import Contestant, PairScores, score_pairs, score_results
-from metrics.style_table import StyleRow
+from metrics.compare.style_facts import REPEATS
+from metrics.images.lattice import LatticeMeter
+from metrics.style import table as style_table
+from metrics.style.amortisation import Optima, PairLosses, amortisation_gap
+from metrics.style.pair_pictures import PairPictures
+from metrics.style.pair_scores import Contestant, PairScores, score_pairs, score_results
+from metrics.style.table import StyleRow
 
 Lpips = Callable[[Tensor, Tensor], Tensor]
 

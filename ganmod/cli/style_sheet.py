@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ganmod.cli.style_arguments import StylePlan, read_usable
 from ganmod.io.images import ImageError, make_grid, resize_short_side, write_image
-from metrics.report import Report
+from metrics.html_report import Report
 from style_transfer.controls import Controls
 from style_transfer.model import StyleTransferModel
 

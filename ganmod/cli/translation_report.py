@@ -19,9 +19,9 @@ from ganmod.cli.option_checks import import_plugins
 if TYPE_CHECKING:
     import torch
 
-    from ganmod.feature_spaces import FeatureSpace
     from ganmod.process_shares import Processes
-    from metrics.lpips_distance import LpipsDistance
+    from metrics.features.base import FeatureSpace
+    from metrics.images.lpips import LpipsDistance
 
 PUBLISHED_OUTPUTS = 10
 PUBLISHED_SPACE = "inception-torchvision"
@@ -81,9 +81,9 @@ def report_translations(
     as_json: bool,
 ) -> None:
     """Measure a model's translations of the images in `data`; the first process prints."""
-    from ganmod.feature_spaces import load_feature_space
     from ganmod.starganv2 import load_starganv2
-    from training.starganv2_evaluation import evaluate_starganv2
+    from metrics.features.pretrained import load_feature_space
+    from metrics.translation_evaluation import evaluate_starganv2
 
     options.check()
     import_plugins(plugin)
@@ -136,7 +136,7 @@ def report_translations(
 def _lpips(options: TranslationOptions) -> LpipsDistance | None:
     """AlexNet's as published, which torch's cache folder may hold; else SqueezeNet's, if a file is given."""
     from ganmod.features.weights_file import cached
-    from metrics.lpips_distance import load_lpips
+    from metrics.images.lpips import load_lpips
 
     if options.protocol:
         return load_lpips(options.lpips_weights or cached(PUBLISHED_LPIPS), network="alex")

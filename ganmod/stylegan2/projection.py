@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.feature_spaces import PerceptualMaps
 from ganmod.io.images import center_crop, resize, to_tensor
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.sampling import map_latents, render
 
 Space = Literal["w", "w+"]
+PerceptualMaps = Callable[[Tensor], dict[str, Tensor]]  # RGB [N,3,H,W] in [0,1] -> maps by layer
 
 W_SAMPLES = 10_000  # latents whose mean is the start
 PEAK_LEARNING_RATE = 0.1

@@ -1,0 +1,1 @@
+"""Comparisons of runs and of style models: tables, sheets and reports."""

@@ -1,0 +1,340 @@
+"""A comparison as people and programs read it: Markdown, CSV, JSON, one HTML page with pictures and curves.
+
+All is made from the record that comparison.json holds, see `make_record`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.small_jpeg import write_small_jpeg
+from metrics.compare.runs import (
+    DEVIATIONS_FOR_A_WINNER,
+    SEEDS_FOR_A_WINNER,
+    TOLERANCE,
+    Equal,
+    MeasuredRun,
+    better,
+    table_record,
+)
+from metrics.distances.frechet import shown_distance
+from metrics.html_report import Cell, Report
+
+SINGLE = ("1 draw", "1 seed")  # in place of a deviation
+FORM = "ganmod compare 1"
+DISTANCES = ("fid", "fd_")
+METRICS_ABREAST = 2  # in a table of the page
+
+Column = tuple[str, list[Cell]]
+
+Lines = list[dict[str, Any]]
+
+
+class _Best(str):
+    """The cell of a winner, which Markdown shows bold; a row's name may end like one."""
+
+
+class Logs(NamedTuple):
+    """What a run wrote while training: lines of stats.jsonl and metrics.jsonl."""
+
+    stats: Lines
+    metrics: Lines
+
+
+def make_record(
+    runs: Sequence[MeasuredRun],
+    differing: Mapping[str, Mapping[str, Any]],
+    unknown: Mapping[str, Sequence[str]],
+    *,
+    equal: Equal,
+    conditions: Mapping[str, Any],
+    notes: Sequence[str],
+    machine: Mapping[str, str],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """The comparison as plain values. Raises ValueError for a figure that is not finite."""
+    rows, winners = table_record(runs, differing)
+    said = list(notes)
+    for row, total in zip(rows, _totals(rows, runs), strict=True):
+        if row["num_repeated"]:
+            said.append(
+                f"{row['row']}: {row['num_repeated']:,} of {total:,} samples equal another to the bit, and "
+                "count as fewer: a collapsed model, or seeds that do not reach it"
+            )
+    record = {
+        "form": FORM,
+        "recipe": runs[0].facts.recipe,
+        "equal": equal,
+        "rows": rows,
+        "winners": winners,
+        "differences": {key: dict(values) for key, values in differing.items()},
+        "not_known": {key: list(names) for key, names in unknown.items()},
+        "conditions": dict(conditions),
+        "notes": said,
+        "machine": dict(machine),
+        "versions": dict(versions),
+    }
+    json.dumps(record, allow_nan=False)  # ValueError for what must not be shown
+    return record
+
+
+def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Column]], list[Column]]:
+    """(name and costs, three columns per metric, spectrum): columns of the table as (name, cells)."""
+    rows = record["rows"]
+    marks = {what: number + 1 for number, what in enumerate(record["differences"])}
+    costs: list[Column] = [
+        ("row", [row["row"] + _mark(row, marks) for row in rows]),
+        ("training seeds", [len(row["runs"]) for row in rows]),
+        ("G parameters (M)", [round(row["parameters"] / 1e6, 2) for row in rows]),
+        ("kimg", [_rounded(row["kimg"]) for row in rows]),
+        ("s/kimg", [_rounded(row["seconds_per_kimg"]) for row in rows]),
+        ("peak memory (MB)", [_rounded(row["peak_memory_mb"]) for row in rows]),
+        ("non-finite steps", [_rounded(row["nonfinite_steps"]) for row in rows]),
+    ]
+    metrics = []
+    for metric in shown_metrics(record):
+        found = [row["metrics"][metric] for row in rows]
+        best = record["winners"].get(metric)
+        means = [_mean(metric, row["metrics"][metric]["mean"], row["row"] == best) for row in rows]
+        num_draws = max(len(draws) for value in found for draws in value["draws"])
+        direction = better(metric)
+        over_draws = [_deviation(value["sd_over_draws"], SINGLE[0]) for value in found]
+        over_seeds = [_deviation(value["sd_over_training_seeds"], SINGLE[1]) for value in found]
+        columns: list[Column] = [
+            (f"{metric}, {direction} is better" if direction else metric, means),
+            (f"sd over {num_draws} sampling draws", over_draws),
+            ("sd over training seeds", over_seeds),
+        ]
+        metrics.append(columns)
+    bands: list[Column] = []
+    for band in dict.fromkeys(band for row in rows for band in row["power_to_real"]):
+        values = [row["power_to_real"].get(band) for row in rows]
+        bands.append((f"{band} power / real", [None if v is None else round(v, 2) for v in values]))
+    return costs, metrics, bands
+
+
+def to_markdown(record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()) -> str:
+    """The table in Markdown, best values bold.
+
+    drop_empty: without columns that have no value in any row, deviations of single draws or seeds among them.
+    leave_out: ends of columns' names.
+    """
+    costs, metrics, bands = table_parts(record)
+    table = [*costs, *(column for columns in metrics for column in columns), *bands]
+    table = [(name, cells) for name, cells in table if not name.endswith(tuple(leave_out))]
+    if drop_empty:
+        empty = (None, *SINGLE)
+        table = [(name, cells) for name, cells in table if any(cell not in empty for cell in cells)]
+    names, rows = _by_rows(table)
+    lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
+    lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
+    return "\n".join(lines)
+
+
+def to_csv(record: Mapping[str, Any]) -> str:
+    """One line per row of the table, every figure in full."""
+    plain = []
+    for row in record["rows"]:
+        line = {key: row[key] for key in ("row", "modulation")}
+        line |= {"options": json.dumps(row["options"]), "num_training_seeds": len(row["runs"])}
+        for key in ("parameters", "kimg", "seconds", "seconds_per_kimg", "peak_memory_mb"):
+            line[key] = row[key]
+        line |= {"nonfinite_steps": row["nonfinite_steps"], "num_repeated": row["num_repeated"]}
+        for metric, value in row["metrics"].items():
+            line[metric] = value["mean"]
+            line[f"{metric}, sd over sampling draws"] = value["sd_over_draws"]
+            line[f"{metric}, sd over training seeds"] = value["sd_over_training_seeds"]
+        line |= {f"{band} power / real": value for band, value in row["power_to_real"].items()}
+        plain.append(line | {"differs": "; ".join(row["differs"])})
+    text = StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in plain for key in line)))
+    writer.writeheader()
+    writer.writerows(plain)
+    return text.getvalue()
+
+
+def statements(record: Mapping[str, Any]) -> list[str]:
+    """What must be said under the table: differences by their marks, notes, how a winner is found."""
+    said = []
+    for number, (what, values) in enumerate(record["differences"].items()):
+        each = ", ".join(f"{run} {_plain(value)}" for run, value in values.items())
+        said.append(f"[{number + 1}] differs: {what}: {each}")
+    for what, names in record["not_known"].items():
+        said.append(f"not known, so not compared: {what} of {', '.join(names)}")
+    said += record["notes"]
+    spent = "kimg" if record["equal"] == "kimg" else "seconds of training"
+    said.append(f"Compared at equal {spent} (within {TOLERANCE:.0%}).")
+    said.append(
+        "The two deviations: over sampling draws, one model sampled anew; over training seeds, trained anew. "
+        "Only the second says whether one modulation is better."
+    )
+    fair = [row for row in record["rows"] if not row["differs"]] or record["rows"]
+    fewest = min(len(row["runs"]) for row in fair)
+    if len(fair) < 2:
+        said.append("No winner is marked: all rows but one differ in what must be equal.")
+    elif fewest < SEEDS_FOR_A_WINNER:
+        said.append(
+            f"No winner is marked: a row has {fewest} training seed{'s' if fewest > 1 else ''}, and "
+            f"{SEEDS_FOR_A_WINNER} in each are needed."
+        )
+    else:
+        said.append(
+            f"Bold: ahead of every other row by more than {DEVIATIONS_FOR_A_WINNER:g} standard deviations of "
+            "the difference of two single trainings; rows that differ neither win nor lose."
+        )
+    return said
+
+
+def stated_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(what, value) of all that the figures depend on."""
+    found = {**record["conditions"], "hardware": record["machine"], "versions": record["versions"]}
+    return [(name.replace("_", " "), _plain(value)) for name, value in found.items() if value is not None]
+
+
+def write_comparison(
+    out: Path,
+    record: Mapping[str, Any],
+    sheet: np.ndarray,
+    logs: Mapping[str, Logs],
+    *,
+    title: str,
+    command: str,
+) -> None:
+    """comparison.json, table.md, table.csv, samples.jpg and report.html into `out`, which is made.
+
+    sheet: uint8 [H,W,3], see `metrics.compare.sample_sheet`. logs: {name: what that run wrote while
+    training}. command: how to make the report again, for people.
+    """
+    below = "\n".join(f"- {line}" for line in statements(record))
+    stated = "\n".join(f"- {name}: {value}" for name, value in stated_facts(record))
+    _write(out / "comparison.json", (json.dumps(record, indent=1) + "\n").encode())
+    _write(out / "table.md", f"{to_markdown(record)}\n\n{below}\n\n{stated}\n".encode())
+    _write(out / "table.csv", to_csv(record).encode())
+    write_small_jpeg(out / "samples.jpg", sheet)
+    report = Report(title)
+    report.paragraph(
+        "Runs that are equal but for their training seed share a row. Means over the runs and their draws of "
+        "samples; what the figures depend on stands below the table."
+    )
+    costs, metrics, bands = table_parts(record)
+    for i in range(0, len(metrics), METRICS_ABREAST):
+        measured = [column for columns in metrics[i : i + METRICS_ABREAST] for column in columns]
+        report.table(*_by_rows([costs[0], *measured]))
+    report.table(*_by_rows(costs))
+    if bands:
+        report.table(*_by_rows([costs[0], *bands]))
+    for line in statements(record):
+        report.paragraph(line)
+    report.heading("What the figures depend on")
+    report.table(["", ""], stated_facts(record))
+    report.heading("Samples")
+    report.figure(sheet, "Equal places, equal inputs: each column shows what the runs make of one of them.")
+    add_curves(report, logs)
+    report.heading("Made by")
+    report.code(command)
+    report.write(out / "report.html")
+
+
+def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
+    """Charts of what the runs logged: metrics over images and over time, losses and speed over images."""
+    kinds = [("metrics", ("fid", "fd_", "kid")), ("stats", ("loss/",))]
+    charts: list[tuple[str, str, str]] = []
+    for attribute, prefixes in kinds:
+        lines = [line for log in logs.values() for line in getattr(log, attribute)]
+        keys = dict.fromkeys(key for line in lines for key in line if key.startswith(prefixes))
+        axes = ("nimg", "seconds") if attribute == "metrics" else ("nimg",)
+        charts += [(attribute, key, axis) for key in keys if "std" not in key for axis in axes]
+    charts.append(("stats", "seconds_per_kimg", "nimg"))
+    drawn = False
+    for attribute, key, axis in charts:
+        series = {}
+        for name, log in logs.items():
+            lines = [x for x in getattr(log, attribute) if None not in (x.get(axis), x.get(key))]
+            unit = 1000 if axis == "nimg" else 60
+            if lines:
+                series[name] = [x[axis] / unit for x in lines], [x[key] for x in lines]
+        if not series:
+            continue
+        if not drawn:
+            report.heading("While training")
+            drawn = True
+        over = "thousand images" if axis == "nimg" else "minutes"
+        positive = attribute == "metrics" and all(min(ys) > 0 for _, ys in series.values())
+        report.curves(series, over, key, _caption(key, over, attribute, logs), log_y=positive)
+
+
+def shown_metrics(record: Mapping[str, Any]) -> list[str]:
+    """Metrics that get columns: kid_std, and those of a pair of domains, are in comparison.json only."""
+    names = dict.fromkeys(metric for row in record["rows"] for metric in row["metrics"])
+    return [name for name in names if not name.startswith("kid_std") and name.count("/") < 2]
+
+
+def _caption(key: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> str:
+    found = {
+        json.dumps(line.get("conditions"), sort_keys=True) for log in logs.values() for line in log.metrics
+    }
+    said = f"{key} over {over}"
+    if attribute == "metrics" and len(found) > 1:
+        return f"{said}: the runs measured it under other conditions, so that curves are not comparable"
+    return said
+
+
+def _totals(rows: Sequence[Mapping[str, Any]], runs: Sequence[MeasuredRun]) -> list[int]:
+    counts = {run.facts.name: run.num_images for run in runs}
+    return [sum(counts[name] for name in row["runs"]) for row in rows]
+
+
+def _mark(row: Mapping[str, Any], marks: Mapping[str, int]) -> str:
+    numbers = [str(marks[what]) for what in row["differs"] if what in marks]
+    return f" [{', '.join(numbers)}]" if numbers else ""
+
+
+def _mean(metric: str, value: float, best: bool) -> Cell:
+    shown = shown_distance(value) if metric.startswith(DISTANCES) else value
+    return _Best(f"{shown:.4g} (best)") if best else shown
+
+
+def _deviation(value: float | None, instead: str) -> Cell:
+    return instead if value is None else float(f"{value:.2g}")
+
+
+def _by_rows(table: Sequence[Column]) -> tuple[list[str], list[list[Cell]]]:
+    """Columns -> (their names, the rows)."""
+    return [name for name, _ in table], [list(row) for row in zip(*(c for _, c in table), strict=True)]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, _Best):
+        return f"**{cell.removesuffix(' (best)')}**"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
+
+
+def _rounded(value: float | None) -> float | int | None:
+    if value is None:
+        return None
+    return round(value) if value >= 100 or value == round(value) else round(value, 1)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key} {_plain(item)}" for key, item in value.items() if item is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, data: bytes) -> None:
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    atomic_write(path, write)

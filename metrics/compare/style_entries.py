@@ -1,0 +1,78 @@
+"""What enters a comparison of style-transfer models: the models, and two stand-ins that do nothing."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metrics.compare.style_pictures import Interpolate
+from metrics.style.pair_scores import Contestant
+from style_transfer import StyleTransferModel, prepare_style
+from style_transfer.prepare import interpolate_params
+
+UNCHANGED, COPIED = "(content unchanged)", "(style itself)"
+
+
+class Entry(NamedTuple):
+    """A model in the comparison, and how two of its predictions are mixed."""
+
+    contestant: Contestant
+    interpolate: Interpolate
+
+
+class Unchanged:
+    """The model that leaves the content as it is: what is measured before anything is done."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x
+
+    def predict(self, style: Tensor) -> None:
+        return None
+
+    def decode(self, features: Tensor, params: None) -> Tensor:
+        return features
+
+
+class Copied(Unchanged):
+    """The model that shows the style instead of the content: what the strokes can do at best."""
+
+    def predict(self, style: Tensor) -> Any:
+        return style
+
+    def decode(self, features: Tensor, params: Any) -> Tensor:
+        height, width = features.shape[2:]
+        down, right = (-(-side // params.shape[i + 2]) for i, side in enumerate((height, width)))
+        return params.repeat(1, 1, down, right)[:, :, :height, :width]
+
+
+def model_entry(name: str, model: StyleTransferModel, size: int) -> Entry:
+    """A model in a comparison whose losses see styles as squares of `size` pixels.
+
+    A model that reads styles of any size sees just those squares, so that its strokes are as wide as the
+    losses expect; the others need squares of their own style_image_size.
+    """
+    side = size if model.sees_whole_styles else model.spec.style_image_size
+    contestant = Contestant(
+        name=name,
+        model=model,
+        prepare_style=lambda style: prepare_style(style, side),
+        trained_parameters=sum(p.numel() for p in model.trainable().values()),
+        all_parameters=sum(p.numel() for p in model.parameters()),
+    )
+    return Entry(contestant, interpolate_params)
+
+
+def unchanged_entry() -> Entry:
+    """The content as it is."""
+    return Entry(Contestant(UNCHANGED, Unchanged(), _as_it_is, 0, 0), lambda a, b, weight: None)
+
+
+def copied_entry() -> Entry:
+    """The style as it is."""
+    return Entry(Contestant(COPIED, Copied(), _as_it_is, 0, 0), torch.lerp)
+
+
+def _as_it_is(style: Tensor) -> Tensor:
+    return style

@@ -1,0 +1,109 @@
+"""Optimised pixels for pairs of images: a row of a comparison, and what gaps are measured from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
+from metrics.style.amortisation import network_digest
+from metrics.style.pair_pictures import pair_files, picture_name
+from style_transfer.optimize import OptimizeSettings, PixelOptimizer
+
+# 400 iterations and more, until the last 100 of them lower the loss by less than 1 %.
+SETTINGS = OptimizeSettings(algorithm="lbfgs", sizes=1, steps=400, until_gain=0.01)
+MADE_WITH = "made_with.json"  # in a folder of optima
+
+
+class PixelOptima:
+    """The optimum of a content and a style, by their names; pictures of 8 bits per channel, as a folder holds
+    them.
+    """
+
+    def __init__(
+        self,
+        contents: Mapping[str, Tensor],
+        styles: Mapping[str, Tensor],
+        network: VGGFeatures,
+        *,
+        size: int,
+        settings: OptimizeSettings,
+        folder: Path | None = None,
+    ) -> None:
+        """contents: [1,3,H,W] in [0,1]. styles: [1,3,h,w] in [0,1]. size: in pixels. folder: where
+        pictures are kept, and taken from. Raises ValueError for a folder whose pictures were made otherwise.
+        """
+        self.contents, self.styles, self.network, self.settings = contents, styles, network, settings
+        self.folder = folder
+        self.made_with: dict[str, Any] = {
+            "network_sha256": network_digest(network),
+            "size": size,
+            "settings": asdict(settings),
+        }
+        if folder is not None:
+            pair_files(folder, list(contents), list(styles))  # refuses names that cannot be told apart
+            _claim(folder, self.made_with)
+
+    def __call__(self, content: str, style: str) -> Tensor:
+        """[1,3,H,W] in [0,1]; takes minutes where the folder does not hold it."""
+        like = self.contents[content]
+        file = None if self.folder is None else self.folder / picture_name(content, style)
+        if file is not None and file.exists():
+            picture = read_image(file)
+            if picture.shape[:2] != like.shape[2:]:
+                raise ValueError(
+                    f"{file} is {picture.shape[0]} x {picture.shape[1]} pixels, expected {like.shape[2]} x "
+                    f"{like.shape[3]} of {content}: remove it, and it is made anew"
+                )
+        else:
+            picture = self._optimised(content, style)
+            if file is not None:
+                write_image(file, picture)
+        return to_tensor(picture)[None].to(like)
+
+    def _optimised(self, content: str, style: str) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():  # a caller may measure without gradients
+            # Tensors made in inference mode take part in no gradient: copies do.
+            images = (self.contents[content].clone(), self.styles[style].clone())
+            run = PixelOptimizer(*images, self.network, self.settings)
+            with tqdm(total=run.total, desc=picture_name(content, style), leave=False, disable=None) as bar:
+                for step in run:
+                    bar.total = step.total
+                    bar.update()
+                    bar.set_postfix(content=f"{step.content:.3f}", style=f"{step.style:.3f}")
+            return to_uint8(run.pixels.detach()[0])
+
+
+def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
+    """Write down how the folder's pictures are made; ValueError where that was another way."""
+    file = folder / MADE_WITH
+    if file.exists():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is no JSON ({error}): name another folder for the optima") from error
+        if found != json.loads(json.dumps(made_with)):
+            raise ValueError(
+                f"the optima in {folder} were made with {found}, expected {dict(made_with)}: name another "
+                "folder"
+            )
+        return
+    if folder.is_dir() and any(folder.glob("*.png")):
+        raise ValueError(
+            f"{folder} holds pictures, but no {MADE_WITH} that says how they were made: name another folder, "
+            "or measure them with --pictures"
+        )
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(json.dumps(made_with, indent=1) + "\n", encoding="utf-8")
+
+    atomic_write(file, write)

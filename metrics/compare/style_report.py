@@ -1,0 +1,188 @@
+"""What a comparison of style-transfer models found: its tables, its JSON and CSV, the text of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metrics.compare import style_pairs
+from metrics.html_report import Report
+from metrics.style import responses as style_responses
+from metrics.style import table as style_table
+from metrics.style.responses import ResponseRow
+from metrics.style.rotation import TurnedStyle
+from metrics.style.table import StyleRow
+
+Differences = Mapping[str, Mapping[str, tuple[float, float]]]
+
+EXPLANATIONS = (
+    "Content loss: relu4_1, squared differences. Style losses: mean and deviation, Gram and shifted Gram "
+    "matrices of relu1_1 to relu4_1, all of features divided by their root mean square. SSIM: of the luma, "
+    "higher is more alike. Patch-SWD: of 7 x 7 luma patches after matching the histogram. Seconds: of a "
+    "square image, the style's parameters given; s/style is to predict those. Gap: content loss + 3 * style "
+    "loss, divided by that of pixels optimised for this very sum, pair by pair; 1 is as good. Lattice: of "
+    "the energy where the content is smooth, the share that all results have at the same directions and "
+    "periods beyond what their styles have there.",
+    "Rotation response: a style turned by 0, 15 ... 165 degrees, cropped to one scale; A1 / (A0 + A1) of the "
+    "orientation moments of the results where the content is flat: 1 strokes turn with the style, 0 they "
+    "ignore it. Strength: how much of a result agrees on one direction; a response of little strength means "
+    "little. EMD: degrees between the orientation histograms of the results and of the style turned as "
+    "given, not turned, and turned by 90 more (the control: it must be the largest). LPIPS range: largest "
+    "minus smallest distance to the content over the angles: small where all of them keep it alike.",
+    "Interpolation: parameters of a style and of its quarter turn mixed at five weights. Ends apart: degrees "
+    "between the histograms of the two ends. Monotone: share of the ways on which every step leads from one "
+    "end to the other. Half-way at: 0.5 is even. Strength kept half-way: near 1 the strokes turn, well below "
+    "it the two directions are overlaid. Patch-SWD, no direction: to such styles as circles; compare "
+    "with the content unchanged.",
+    "Standard errors in brackets count contents and styles as samples, not training seeds: small differences "
+    "between models of one training each mean nothing. A model that was trained with the loss network of "
+    "this table has an advantage in its losses. Images that a model was trained on must not be in the list.",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that was measured. rows end with the unchanged content, responses also with the style itself; rows
+    of pictures have no responses."""
+
+    rows: Sequence[StyleRow]
+    responses: Sequence[ResponseRow]
+    differences: Differences
+    turned: Sequence[TurnedStyle]
+    pairs: style_pairs.StylePairs
+    facts: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps."""
+        turned = [
+            {
+                "name": style.name,
+                "strength": round(style.strength, 4),
+                "coherence": round(style.coherence, 4),
+                "has_direction": style.has_direction,
+            }
+            for style in self.turned
+        ]
+        cells = {
+            "losses": style_table.table_cells(self.rows),
+            "responses": style_responses.response_cells(self.responses),
+        }
+        return {
+            "form": style_table.FORM,
+            "tables": {name: {"columns": c, "lines": lines} for name, (c, lines) in cells.items()},
+            "rows": style_table.to_json(self.rows),
+            "responses": style_responses.to_json(self.responses),
+            "differences (mean, standard error)": self.differences,
+            "turned_styles": turned,
+            "pairs": style_pairs.to_json(self.pairs),
+            **self.facts,
+        }
+
+    def to_csv(self) -> str:
+        """One line per model, both tables side by side."""
+        responses = {row.model: style_responses.plain(row) for row in self.responses}
+        return style_table.to_csv(
+            [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
+        )
+
+
+def tables(comparison: Comparison) -> str:
+    """Both tables in Markdown with what they were made of, the main one last."""
+    facts, pairs = comparison.facts, comparison.pairs
+    directed = sum(style.has_direction for style in comparison.turned)
+    cost = f"{facts['timing']['threads']} thread(s), {facts['hardware']['processor']}"
+    if facts["hardware"]["device"] != "cpu":
+        cost = facts["hardware"]["device"]
+    lines = [
+        f"Style turned and mixed: {directed} styles with a direction, {len(comparison.turned) - directed} "
+        f"without, {len(pairs.rotation_contents)} contents; distances of directions in degrees.",
+        style_table.to_markdown(*style_responses.response_cells(comparison.responses)),
+        *_difference_lines(comparison.differences),
+        f"{len(pairs.contents)} contents x {len(pairs.styles)} styles at {facts['size']} px, losses in "
+        f"{facts['loss_network']['name']}, standard errors in brackets; {cost}.",
+        style_table.to_markdown(*style_table.table_cells(comparison.rows)),
+    ]
+    lines[-1:-1] = _notes(facts)
+    if "lpips" not in comparison.rows[0].means:
+        lines.insert(-1, "LPIPS was not measured: its weights are given with --lpips-weights.")
+    return "\n\n".join(lines)
+
+
+def style_comparison_report(comparison: Comparison) -> Report:
+    """The report up to its pictures: tables, what they mean, what they were made of."""
+    facts = comparison.facts
+    report = Report("Style transfer compared")
+    report.heading("Losses, likeness and cost")
+    columns, cells = style_table.table_cells(comparison.rows)
+    report.table(columns, cells, "Means over all pairs, standard errors in brackets.")
+    for text in (*_notes(facts), EXPLANATIONS[0]):
+        report.paragraph(text)
+    report.heading("Do strokes turn with the style?")
+    columns, cells = style_responses.response_cells(comparison.responses)
+    report.table(columns, cells, "Means over styles and contents; distances of directions in degrees.")
+    for text in EXPLANATIONS[1:3]:
+        report.paragraph(text)
+    _by_style(report, comparison)
+    report.heading("Differences pair by pair", level=3)
+    for line in _difference_lines(comparison.differences):
+        report.paragraph(line)
+    report.paragraph(EXPLANATIONS[3])
+    report.heading("What was measured")
+    models = [[name, entry["file"], entry["sha256"]] for name, entry in facts["models"].items()]
+    report.table(["model", "file", "SHA-256"], models)
+    pairs = comparison.pairs
+    report.paragraph(
+        f"Contents ({len(pairs.contents)}, short side {facts['size']} px): {', '.join(pairs.contents)}"
+    )
+    report.paragraph(f"Styles ({len(pairs.styles)}): {', '.join(pairs.styles)}")
+    report.paragraph(f"Contents of the turned styles: {', '.join(pairs.rotation_contents)}")
+    measured = ("loss_network", "lpips", "rotation", "pictures", "optima", "timing", "hardware", "versions")
+    rest = {key: facts[key] for key in measured if facts[key]}
+    report.code("\n".join(f"{key}: {value}" for key, value in rest.items()))
+    report.code(facts["command"])
+    return report
+
+
+def _notes(facts: Mapping[str, Any]) -> list[str]:
+    """What must be known of pictures that were not the content's size, and of the gaps."""
+    lines = []
+    for name, found in facts["pictures"].items():
+        changes = [
+            f"{found[what]} were {how}"
+            for what, how in (("cropped", "cropped to it"), ("resized", "resized to it (bicubic)"))
+            if found[what]
+        ]
+        if changes:
+            lines.append(f"{name}: not all pictures have the content's size, {' and '.join(changes)}.")
+    if facts["optima"]:
+        optima = facts["optima"]
+        lines.append(
+            f"Gap: content loss + 3 * style loss, divided by that of pixels optimised with "
+            f"{optima['settings']['algorithm']}, mean of {optima['pairs']} pairs."
+        )
+    return lines
+
+
+def _by_style(report: Report, comparison: Comparison) -> None:
+    """The rotation response of every style, one column per model."""
+    directed = [style for style in comparison.turned if style.has_direction]
+    measured = [row for row in comparison.responses if row.rotation]
+    if not directed or not measured:
+        return
+    lines: list[list[str | float]] = []
+    for i, style in enumerate(directed):
+        of_style = [[s.response for s in row.rotation if s.style == i] for row in measured]
+        means = [f"{sum(values) / len(values):.2f}" for values in of_style]
+        lines.append([style.name, style.strength, style.coherence, *means])
+    columns = ["style", "strength", "coherence", *(row.model for row in measured)]
+    report.table(columns, lines, "Rotation response by style; strength and coherence are the style's own.")
+
+
+def _difference_lines(differences: Differences) -> list[str]:
+    titles = style_table.MEASURES | style_responses.RESPONSES
+    lines = []
+    for name, by_measure in differences.items():
+        text = ", ".join(f"{titles[m]} {mean:+.4f} ({error:.4f})" for m, (mean, error) in by_measure.items())
+        lines.append(f"{name}, pair by pair: {text}")
+    return lines

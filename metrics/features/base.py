@@ -1,0 +1,142 @@
+"""What a feature space is: uint8 images in, one float32 vector per image out, on a name and a fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ganmod.features.vgg import IMAGENET_MEAN, IMAGENET_STD
+
+IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels: the side that a network was trained at
+_PROBE_SIZE = 64
+_CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations no longer fit into the caches
+
+
+class FeatureSpace(Protocol):
+    """What metrics need. `fingerprint` names the weights and all that is done to an image; None where that is
+    unknown, so that nothing measured in the space may be kept for later.
+    """
+
+    name: str
+    dim: int
+    fingerprint: str | None
+    device: torch.device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 RGB [N,3,H,W], on any device -> float32 [N,dim] on the space's device."""
+
+
+class NetworkSpace:
+    """A frozen network behind a fixed resize: uint8 [N,3,H,W] of any size -> float32 [N,dim]."""
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        *,
+        dim: int,
+        size: int,
+        fingerprint: str | None,
+        device: str | torch.device = "cpu",
+        prepare: Callable[[Tensor, int], Tensor] | None = None,
+    ) -> None:
+        """network: RGB float32 [N,3,size,size] in [0,1] -> [N,dim]; frozen and moved to device.
+
+        prepare: uint8 [N,3,H,W], size -> the network's input; None: `resize_to_unit`.
+        """
+        self.prepare = resize_to_unit if prepare is None else prepare
+        self.name, self.dim, self.size, self.fingerprint = name, dim, size, fingerprint
+        self.device = torch.device(device)
+        # Channels last: SqueezeNet at 224 px takes about half of the time on a CPU.
+        network = network.requires_grad_(False).eval().to(self.device)
+        self.network = network.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 RGB [N,3,H,W] -> float32 [N,dim]. Autocast is off inside: half precision moves distances."""
+        check_uint8(images)
+        step = max(_CPU_PIXELS // self.size**2, 1) if self.device.type == "cpu" else max(len(images), 1)
+        with torch.autocast(self.device.type, enabled=False):
+            return torch.cat([self._features(part) for part in images.split(step)])
+
+    def _features(self, images: Tensor) -> Tensor:
+        x = self.prepare(images.to(self.device), self.size).to(self.device)
+        return self.network(x.contiguous(memory_format=torch.channels_last))
+
+
+class CallableSpace:
+    """A user's own function of uint8 images [N,3,H,W] in feature-space manners."""
+
+    def __init__(
+        self, name: str, function: Callable[[Tensor], Tensor], *, device: str | torch.device
+    ) -> None:
+        """`dim` is the function's attribute of that name, or found by calling it on two grey 64 px images;
+        `fingerprint` is its attribute, or None.
+        """
+        self.name, self.function, self.device = name, function, torch.device(device)
+        self.fingerprint: str | None = getattr(function, "fingerprint", None)
+        dim = getattr(function, "dim", None)
+        if dim is None:
+            grey = torch.full((2, 3, _PROBE_SIZE, _PROBE_SIZE), 128, dtype=torch.uint8, device=self.device)
+            with torch.no_grad():
+                dim = _checked_features(function(grey), 2, None, name).shape[1]
+        self.dim = int(dim)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 RGB [N,3,H,W] -> float32 [N,dim]; ValueError when the function returns anything else."""
+        check_uint8(images)
+        with torch.autocast(self.device.type, enabled=False):
+            found = self.function(images.to(self.device))
+        return _checked_features(found, len(images), self.dim, self.name).float()
+
+
+def metric_name(space_name: str, metric: str = "fd") -> str:
+    """The name of a measure in a space: fd_squeezenet1_1, kid_squeezenet1_1. Only Inception's bear no suffix,
+    and only its Frechet distance is called fid: published figures are meant by these.
+    """
+    if space_name == "inception":
+        return "fid" if metric == "fd" else metric
+    return metric + "_" + "".join(c if c.isalnum() else "_" for c in space_name)
+
+
+def resize_to_unit(images: Tensor, size: int) -> Tensor:
+    """uint8 [N,3,H,W] -> float32 [N,3,size,size] in [0,1], antialiased bicubic as Pillow's, not rounded."""
+    x = images.float() / 255
+    if x.shape[2:] == (size, size):
+        return x
+    x = F.interpolate(x, size=(size, size), mode="bicubic", antialias=True)
+    return x.clamp(0, 1)  # bicubic overshoots at edges
+
+
+def imagenet_normalized(x: Tensor) -> Tensor:
+    """RGB [N,3,H,W] in [0,1] -> (x - mean) / std of ImageNet."""
+    mean, std = (x.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (x - mean) / std
+
+
+def check_uint8(images: Tensor, *, source: str = "images") -> None:
+    """Raise ValueError unless images is uint8 [N,3,H,W] with at least one image and one pixel."""
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or images.numel() == 0:
+        raise ValueError(
+            f"{source}: got {images.dtype} {list(images.shape)}, expected uint8 [N,3,H,W] in 0..255: repeat "
+            "grey images over three channels, round float images as they would be saved"
+        )
+
+
+def _checked_features(found: object, num_images: int, dim: int | None, name: str) -> Tensor:
+    shape = f"[{num_images}, {'dim' if dim is None else dim}]"
+    if (
+        not isinstance(found, Tensor)
+        or found.ndim != 2
+        or len(found) != num_images
+        or dim not in (None, found.shape[1])
+        or not found.is_floating_point()
+    ):
+        got = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(f"feature space {name} returned {got}, expected a float tensor {shape}")
+    return found

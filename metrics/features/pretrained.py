@@ -1,0 +1,273 @@
+"""Feature spaces for metrics: uint8 images in, one float32 vector per image out, by name.
+
+A Frechet distance is a number only together with its feature space: the network, its weights, the size the
+images are brought to and the layer. All of these stand in a space's `fingerprint`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ganmod.features.vgg import SHIPPED, VGG19_FILE, load_features
+from ganmod.features.weights_file import WeightsFile, cached, find_weights, read_weights
+from ganmod.io.model_file import load_state
+from metrics.features.base import (
+    CIFAR_SIZE,
+    IMAGENET_SIZE,
+    CallableSpace,
+    FeatureSpace,
+    NetworkSpace,
+    imagenet_normalized,
+)
+from metrics.features.cifar_resnet import cifar_resnet_from_state
+
+if TYPE_CHECKING:
+    from ganmod.stylegan2.projection import PerceptualMaps
+
+VGG_NAMES = ("vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim")
+NAMES = ("inception", "squeezenet1_1", "cifar-resnet56", "dinov2", *VGG_NAMES, "inception-torchvision")
+
+
+class SqueezeNetFeatures(nn.Module):
+    """SqueezeNet 1.1 (Iandola et al. 2016) up to its last fire module, averaged over the pixels."""
+
+    dim = 512
+
+    def __init__(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """state: torchvision's SqueezeNet 1.1, whole or `.features` alone; source names it in errors."""
+        super().__init__()
+        from torchvision.models import squeezenet1_1
+
+        self.layers = squeezenet1_1(weights=None).features
+        prefix = "features."
+        load_state(
+            self.layers,
+            {k.removeprefix(prefix): v for k, v in state.items() if not k.startswith("classifier.")},
+            source=source,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB [N,3,224,224] in [0,1] -> [N,512]."""
+        return self.layers(imagenet_normalized(x)).mean(dim=(2, 3))  # of [N,512,13,13]
+
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """RGB [N,3,H,W] in [0,1] -> the maps before each pooling and at the end."""
+        x = imagenet_normalized(x)
+        found = {}
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, nn.MaxPool2d):
+                found[f"before {i}"] = x
+            x = layer(x)
+        return found | {"last": x}
+
+
+class CifarResNetFeatures(nn.Module):
+    """ResNet-56 for CIFAR-10, the features that its linear layer reads."""
+
+    dim = 64
+
+    def __init__(self, state: Mapping[str, Tensor], *, source: str) -> None:
+        """state: option-A ResNet-56, names with or without `module.`; source names it in errors."""
+        super().__init__()
+        self.network = cifar_resnet_from_state(state, source=source, depth=56)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB [N,3,32,32] in [0,1] -> [N,64]."""
+        return self.network.features(imagenet_normalized(x))
+
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """RGB [N,3,H,W] in [0,1] -> the maps after each stage."""
+        return self.network.stages(imagenet_normalized(x))
+
+
+class VGGPooled(nn.Module):
+    """relu4_1 of a network of `load_features`, averaged over the pixels."""
+
+    def __init__(self, name: str, path: Path | None) -> None:
+        super().__init__()
+        self.network = load_features(name, path=path)
+        self.dim = self.network.channels["relu4_1"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """RGB [N,3,H,W] in [0,1] -> [N,dim]."""
+        return self.network(x)["relu4_1"].mean(dim=(2, 3))
+
+
+class Pretrained(NamedTuple):
+    """A network of this module: where its weights come from and what is built of them."""
+
+    title: str
+    files: tuple[WeightsFile, ...]  # the first is the published one, which torch's cache folder may hold
+    build: Callable[..., SqueezeNetFeatures | CifarResNetFeatures]
+    size: int
+
+
+PRETRAINED = {
+    "squeezenet1_1": Pretrained(
+        "SqueezeNet 1.1",
+        (
+            WeightsFile("squeezenet1_1-b8a52dc0.pth", "b8a52dc0"),
+            # torchvision's layout without the classifier, from the authors' own release.
+            WeightsFile(
+                "squeezenet1_1_features_tv_fp32.pth",
+                "a8c91965ebd05218772ffb42f6ba4e0c03a075901829cfe9d72d855918d05966",
+            ),
+        ),
+        SqueezeNetFeatures,
+        IMAGENET_SIZE,
+    ),
+    "cifar-resnet56": Pretrained(
+        "CIFAR-10 ResNet-56",
+        (
+            WeightsFile(
+                "resnet56-4bfd9763.th",
+                "4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367",
+            ),
+        ),
+        CifarResNetFeatures,
+        CIFAR_SIZE,
+    ),
+}
+
+
+def load_feature_space(
+    name: str, path: str | Path | None = None, *, device: str | torch.device = "cpu"
+) -> FeatureSpace:
+    """A feature space by name: one of NAMES, or `module:callable`.
+
+    inception: 2048 dims, FID's own, see `load_inception`. squeezenet1_1: 512 dims, images resized to 224 px.
+    cifar-resnet56: 64 dims, 32 px. vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim: relu4_1 of
+    `load_features`, 224 px. These resize antialiased bicubic and average their last map over its pixels.
+    dinov2: the class token, 224 px, see `DINOv2Features`. inception-torchvision: 2048 dims, 299 px, what
+    StarGAN v2's published FID uses, see `TorchvisionInception`. module:callable: a function, an object or a
+    class (then made without arguments) that takes uint8 [N,3,H,W] on `device` and returns [N,dim].
+    path: the weights, or a folder that holds them under their published name; None: torch's cache folder
+    (ganmod-slim: shipped; inception: elsewhere). .pth files are read without running anything in them;
+    .safetensors is read too.
+    Raises FeatureError when a file is missing or damaged, ModelFileError when it holds another network (both
+    are ValueErrors), ValueError for an unknown name.
+    """
+    if ":" in name:
+        if path is not None:
+            raise ValueError(f"feature space {name} loads its own weights: leave out the path {path}")
+        return CallableSpace(name, _import_callable(name), device=device)
+    if name == "inception":
+        from metrics.features.inception import load_inception
+
+        return load_inception(path, device=device)
+    if name == "dinov2":
+        from metrics.features.dinov2 import SIZE, DINOv2Features, fingerprint_of
+
+        token = DINOv2Features(path)
+        return NetworkSpace(
+            name, token, dim=token.dim, size=SIZE, fingerprint=fingerprint_of(token), device=device
+        )
+    if name == "inception-torchvision":
+        from metrics.features import inception_torchvision as torchvision_space
+
+        published = torchvision_space.load_torchvision_inception(path)
+        return NetworkSpace(
+            name,
+            published,
+            dim=published.dim,
+            size=torchvision_space.SIZE,
+            fingerprint=torchvision_space.fingerprint_of(published),
+            device=device,
+            prepare=torchvision_space.bilinear_by_pillow,
+        )
+    if name in PRETRAINED:
+        entry = PRETRAINED[name]
+        file = find_weights(entry.title, entry.files, path)
+        state, digest = read_weights(file, entry.files)
+        network: Any = entry.build(state, source=str(file))
+        size = entry.size
+    elif name in VGG_NAMES:
+        vgg_file = _vgg_file(name, path)
+        network, size = VGGPooled(name, vgg_file), IMAGENET_SIZE
+        assert vgg_file is not None  # load_features refuses
+        digest = hashlib.sha256(vgg_file.read_bytes()).hexdigest()
+    else:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        raise ValueError(
+            f"unknown feature space {name!r}"
+            + (f", did you mean {near[0]!r}" if near else "")
+            + f"? Expected one of {', '.join(NAMES)}, or module:callable for one of your own"
+        )
+    fingerprint = f"{name}, {size} px bicubic antialiased, last map averaged, weights sha256 {digest}"
+    return NetworkSpace(
+        name, network, dim=network.dim, size=size, fingerprint=fingerprint, device=torch.device(device)
+    )
+
+
+def load_perceptual_maps(
+    name: str, path: str | Path | None = None, *, device: str | torch.device = "cpu"
+) -> PerceptualMaps:
+    """Feature maps for a distance that is optimised, by the names of `load_feature_space`; differentiable.
+
+    The result takes RGB [N,3,H,W] in [0,1] to {layer: [N,C,h,w]}, divided by the layers' RMS where the
+    network stores it, else by that of each image. module:callable is called with the images as they are and
+    returns such a dict or one tensor. Errors as `load_feature_space`.
+    """
+    if name in VGG_NAMES:
+        return load_features(name, path=path).to(device).normalized
+    if ":" in name:
+        function = _import_callable(name)
+
+        def own(x: Tensor) -> dict[str, Tensor]:
+            found = function(x)
+            return {"features": found} if isinstance(found, Tensor) else dict(found)
+
+        return own
+    if name not in PRETRAINED:
+        known = ", ".join((*PRETRAINED, *VGG_NAMES))
+        raise ValueError(
+            f"feature network {name!r} has no maps to compare: expected {known} or module:callable"
+        )
+    network = load_feature_space(name, path, device=device).network  # type: ignore[attr-defined]
+
+    def maps(x: Tensor) -> dict[str, Tensor]:
+        found = network.maps(x)
+        return {
+            k: v * (v.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-10).rsqrt() for k, v in found.items()
+        }
+
+    return maps
+
+
+def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the module is there, and imports something that is not
+        raise ValueError(
+            f"feature space {name}: no module named {error.name!r}. Install it, or run "
+            "where it can be imported"
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"feature space {name}: {module_name} has no {attribute!r}")
+        found = getattr(found, part)
+    made = found() if isinstance(found, type) else found
+    if not callable(made):
+        raise ValueError(
+            f"feature space {name} is of type {type(made).__name__}, expected a function of images"
+        )
+    return made
+
+
+def _vgg_file(name: str, path: str | Path | None) -> Path | None:
+    """The file that `load_features` is to read, there or not; None: it has to be given."""
+    if path is None:
+        return {"ganmod-slim": SHIPPED, "vgg19": cached(VGG19_FILE)}.get(name)
+    in_folder = {"ganmod-slim": SHIPPED.name, "vgg19": VGG19_FILE}.get(name, "4SE.pth")
+    return Path(path) / in_folder if Path(path).is_dir() else Path(path)

@@ -1,0 +1,1 @@
+"""Sets of images: where they come from, their features and distances."""

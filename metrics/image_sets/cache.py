@@ -1,0 +1,154 @@
+"""Statistics and features of real images, kept in a folder under a hash of the images and the space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganmod.io.atomic_write import atomic_write
+from ganmod.io.user_cache import user_cache_dir as user_cache_dir
+from ganmod.process_shares import ONE_PROCESS, Processes
+from metrics.distances.frechet import GaussianStatistics
+from metrics.features.base import FeatureSpace
+
+_FORMAT = 1
+
+
+Found = TypeVar("Found")
+Arrays = dict[str, np.ndarray]
+
+
+class Kind(NamedTuple, Generic[Found]):
+    """What a file holds: the ending of its name, and the ways into arrays and back.
+
+    read: raises ValueError or KeyError for arrays that are not those of so many features.
+    """
+
+    ending: str
+    arrays: Callable[[Found], Arrays]
+    read: Callable[[Mapping[str, np.ndarray], int], Found]
+
+
+def cached(
+    kind: Kind[Found],
+    compute: Callable[[], Found],
+    space: FeatureSpace,
+    *,
+    content_hash: str,
+    cache_dir: str | Path,
+    processes: Processes = ONE_PROCESS,
+) -> Found:
+    """What was measured of the images behind content_hash in a space: from cache_dir, or computed and kept.
+
+    kind: STATISTICS or FEATURES. content_hash: changes whenever the images, their number or their preparation
+    does. A space without a fingerprint is not cached. Under several processes all call this, the first one
+    reads and writes, and `compute` runs on all or none. A damaged file is reported by a warning and replaced;
+    a folder that cannot be written to is reported, too. Raises ValueError for an empty hash.
+    """
+    if not content_hash:
+        raise ValueError("content_hash is empty, expected a hash of the images and of their preparation")
+    if space.fingerprint is None:
+        return compute()
+    key = _key(space, content_hash)
+    path = cache_path(space, content_hash, cache_dir, kind=kind.ending)
+    found = _read(path, key, lambda arrays: kind.read(arrays, space.dim)) if processes.rank == 0 else None
+    if processes.count > 1:
+        shared = _shared(None if found is None else kind.arrays(found), processes)
+        found = None if shared is None else kind.read(shared, space.dim)
+    if found is None:
+        found = compute()
+        if processes.rank == 0:
+            _write_or_warn(path, key, kind.arrays(found))
+    return found
+
+
+def _statistics_of(arrays: Mapping[str, np.ndarray], dim: int) -> GaussianStatistics:
+    found = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
+    if found.dim != dim:
+        raise ValueError(f"it has {found.dim} features, expected {dim}")
+    return found
+
+
+def _features_of(arrays: Mapping[str, np.ndarray], dim: int) -> Tensor:
+    found = arrays["features"]
+    if found.dtype != np.float32 or found.shape != (len(found), dim) or not len(found):
+        raise ValueError(f"it has features {found.dtype} {list(found.shape)}, expected [N, {dim}]")
+    if not np.isfinite(found).all():
+        raise ValueError("it has NaN or infinity")
+    return torch.from_numpy(found)
+
+
+STATISTICS: Kind[GaussianStatistics] = Kind(
+    "",
+    lambda found: {"mean": found.mean, "covariance": found.covariance, "count": np.array(found.count)},
+    _statistics_of,
+)
+FEATURES: Kind[Tensor] = Kind(
+    "features", lambda found: {"features": found.to("cpu", torch.float32).numpy()}, _features_of
+)
+
+
+def cache_path(space: FeatureSpace, content_hash: str, cache_dir: str | Path, *, kind: str = "") -> Path:
+    """The file of these statistics: the space's name, for people, and a hash of all that decides them.
+
+    kind: "features" for the file of the features themselves.
+    """
+    digest = hashlib.sha256(_key(space, content_hash).encode()).hexdigest()
+    name = f"{re.sub('[^0-9A-Za-z_-]', '_', space.name)}-{digest[:32]}"
+    return Path(cache_dir) / (f"{name}-{kind}.npz" if kind else f"{name}.npz")
+
+
+def _key(space: FeatureSpace, content_hash: str) -> str:
+    return f"format {_FORMAT}; {space.fingerprint}; images {content_hash}"
+
+
+def _read(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Found]) -> Found | None:
+    """What the file holds; None where there is none, or a damaged one, which a warning names."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if str(file["key"]) != key:
+                raise ValueError("it is of other images or features")
+            return parse(file)
+    except (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        warnings.warn(
+            f"cached statistics {path} cannot be used ({error}): measuring them again", stacklevel=3
+        )
+        return None
+
+
+def _write_or_warn(path: Path, key: str, arrays: Arrays) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # by handle: np.savez appends .npz to a name
+            np.savez(file, key=np.str_(key), **arrays)  # type: ignore[arg-type]
+
+    try:
+        atomic_write(path, write)
+    except OSError as error:
+        warnings.warn(f"statistics were not kept in {path}: {error}", stacklevel=3)
+
+
+def _shared(arrays: Arrays | None, processes: Processes) -> Arrays | None:
+    """The first process's arrays on all of them: the others add zeros to them."""
+    described = [] if arrays is None else [(k, v.dtype.str, v.shape) for k, v in arrays.items()]
+    text = torch.tensor(list(json.dumps(described).encode()) if described else [], dtype=torch.int64)
+    length = int(processes.total(torch.tensor([len(text)])))
+    if not length:
+        return None
+    text = processes.total(text if len(text) else torch.zeros(length, dtype=torch.int64))
+    result: Arrays = {}
+    for name, dtype, shape in json.loads(bytes(text.tolist())):
+        own = np.zeros(shape, np.dtype(dtype)) if arrays is None else arrays[name]
+        result[name] = processes.total(torch.from_numpy(np.ascontiguousarray(own)).reshape(shape)).numpy()
+    return result

@@ -1,0 +1,147 @@
+"""The measures of a set of generated images against real ones, under their names, with their conditions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metrics.distances.frechet import covariance_root, frechet_distance
+from metrics.distances.kernel import kid
+from metrics.distances.precision_recall import density_and_coverage, neighbour_distances, precision_and_recall
+from metrics.features.base import FeatureSpace, metric_name
+from metrics.image_sets.features import SetFeatures
+
+METRICS = ("fid", "kid", "pr", "dc")
+PR_NEIGHBOURS, DC_NEIGHBOURS = 3, 5
+KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+FEW_IMAGES = 5000  # below, KID tells two models apart better than a Frechet distance does
+
+
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """ "fid,pr" -> ("fid", "pr"). ValueError, with the nearest name and the list, for any other name."""
+    names = [part.strip().lower() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
+            raise ValueError(
+                f"unknown metric {name!r}"
+                + (f", did you mean {near[0]!r}" if near else "")
+                + f"? Expected some of {', '.join(METRICS)}"
+            )
+    if not names:
+        raise ValueError(f"no metric is given: expected some of {', '.join(METRICS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def needs_features(metrics: Sequence[str]) -> bool:
+    """Whether more than mean and covariance is needed, `keep` of `measure_set`."""
+    return set(metrics) != {"fid"}
+
+
+def least_images(metrics: Sequence[str]) -> int:
+    """How many images either set must have."""
+    needed = {"fid": 2, "kid": 2, "pr": PR_NEIGHBOURS + 1, "dc": DC_NEIGHBOURS + 1}
+    return max(needed[metric] for metric in metrics)
+
+
+class PreparedReal(NamedTuple):
+    """What of a real set is the same against every generated one: half of a distance's work, done once."""
+
+    root: np.ndarray | None
+    distances: dict[int, Tensor]  # by number of neighbours
+
+
+def prepare_real(real: SetFeatures, metrics: Sequence[str], space: FeatureSpace) -> PreparedReal:
+    """For `measure_distances` of several sets against one. ValueError as there."""
+    (features,) = _on_device([real], metrics, space)
+    wanted = {"pr": PR_NEIGHBOURS, "dc": DC_NEIGHBOURS}
+    return PreparedReal(
+        covariance_root(real.gaussian) if "fid" in metrics else None,
+        {k: neighbour_distances(features, k=k) for name, k in wanted.items() if name in metrics},
+    )
+
+
+def measure_distances(
+    generated: SetFeatures,
+    real: SetFeatures,
+    metrics: Sequence[str],
+    space: FeatureSpace,
+    *,
+    seed: int = 0,
+    prepared: PreparedReal | None = None,
+) -> dict[str, float]:
+    """{name: value} of METRICS: fid, kid and kid_std, precision and recall (pr), density and coverage (dc).
+
+    In spaces other than Inception's the names carry the space: see `metric_name`. seed: of KID's subsets.
+    prepared: `prepare_real` of real and these metrics. Frechet distances may be negative by rounding. Raises
+    ValueError where a measure needs features that were not kept, and as the measures do.
+    """
+    found: dict[str, float] = {}
+    pair = _on_device([generated, real], metrics, space)
+    known = prepare_real(real, metrics, space) if prepared is None else prepared
+    if "fid" in metrics:
+        distance = frechet_distance(generated.gaussian, real.gaussian, second_root=known.root)
+        found[metric_name(space.name)] = distance
+    if "kid" in metrics:
+        mean, std = kid(*pair, subsets=KID_SUBSETS, subset_size=KID_SUBSET_SIZE, seed=seed)
+        found[metric_name(space.name, "kid")] = mean
+        found[metric_name(space.name, "kid_std")] = std
+    if "pr" in metrics:
+        shares = precision_and_recall(*pair, k=PR_NEIGHBOURS, real_distances=known.distances[PR_NEIGHBOURS])
+        found |= {metric_name(space.name, name): value for name, value in shares._asdict().items()}
+    if "dc" in metrics:
+        balls = density_and_coverage(*pair, k=DC_NEIGHBOURS, real_distances=known.distances[DC_NEIGHBOURS])
+        found |= {metric_name(space.name, name): value for name, value in balls._asdict().items()}
+    return found
+
+
+def _on_device(sets: Sequence[SetFeatures], metrics: Sequence[str], space: FeatureSpace) -> list[Tensor]:
+    """The features of sets on the space's device; empty ones where no metric needs them."""
+    found = []
+    for features in (one.features for one in sets):
+        if features is None and needs_features(metrics):
+            raise ValueError(f"the features were not kept, but {', '.join(metrics)} needs them: keep=True")
+        found.append(torch.empty(0) if features is None else features.to(space.device))
+    return found
+
+
+def settings(metrics: Sequence[str], num_generated: int, num_real: int, *, seed: int) -> dict[str, str]:
+    """How each of `metrics` was computed, for people: what two values must share to be compared."""
+    size = min(KID_SUBSET_SIZE, num_generated, num_real)
+    whole = size == num_generated == num_real
+    parts = "both sets whole" if whole else f"{KID_SUBSETS} subsets of {size}, seed {seed}"
+    lines = {
+        "fid": "Frechet distance of Gaussians, unbiased covariance, float64",
+        "kid": f"kernel (x.y/d + 1)^3, unbiased, {parts}",
+        "pr": f"precision and recall with {PR_NEIGHBOURS} neighbours",
+        "dc": f"density and coverage with {DC_NEIGHBOURS} neighbours",
+    }
+    return {metric: lines[metric] for metric in metrics}
+
+
+def cautions(
+    metrics: Sequence[str], num_generated: int, num_real: int, dim: int, *, kid: bool = True
+) -> list[str]:
+    """What a reader has to know about these numbers of images, as sentences; none where all is well.
+
+    kid: whether it can be asked for instead.
+    """
+    found = []
+    way_out = "compare it at equal numbers of images only" + (", or use kid" if kid else "")
+    fewest = min(num_generated, num_real)
+    if "fid" in metrics and fewest <= dim:
+        found.append(
+            f"{fewest:,} images for {dim:,} features: the covariance is singular, the Frechet distance far "
+            f"too large; {way_out}"
+        )
+    elif "fid" in metrics and fewest < FEW_IMAGES:
+        found.append(
+            f"{fewest:,} images: the Frechet distance is biased upwards, by more than models differ; "
+            f"{way_out}"
+        )
+    return found

@@ -1,0 +1,195 @@
+"""One pass over a set of images: what Frechet distances, KID, precision and recall need of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ganmod.process_shares import ONE_PROCESS, Processes
+from metrics.distances.feature_statistics import FeatureStatistics
+from metrics.distances.frechet import GaussianStatistics
+from metrics.features.base import FeatureSpace, check_uint8
+from metrics.image_sets.cache import FEATURES, STATISTICS, cached
+
+ROWS_AT_A_TIME = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class SetFeatures:
+    """gaussian: mean, covariance and number of images. features: float32 [N,D] on the CPU in the order of
+    the images, or None where they were not kept.
+    """
+
+    gaussian: GaussianStatistics
+    features: Tensor | None
+
+    @property
+    def count(self) -> int:
+        """Images that were measured."""
+        return self.gaussian.count
+
+
+def measure_set(
+    load: Callable[[Tensor], Sequence[Tensor | None]],
+    num_images: int,
+    space: FeatureSpace,
+    *,
+    keep: bool = False,
+    batch_size: int = 64,
+    processes: Processes = ONE_PROCESS,
+    done: Callable[[int], object] = lambda num_images: None,
+) -> SetFeatures:
+    """Features of images 0..num_images-1 over all processes, the same on each, which all of them call.
+
+    load: global indices, int64 [n] on the CPU -> n images, uint8 RGB [3,H,W] of any size, None for one that
+    cannot be read: it is left out. keep: features, too, not only mean and covariance; 50,000 of Inception's
+    take 410 MB. Batches, and the order of what is kept, are the same for any number of processes.
+    done: called after each batch of this process with its number of images. Raises ValueError for images
+    that are no uint8 RGB, features that are not finite, and fewer than 2 images.
+    """
+    device = torch.device("cpu") if space.device.type == "mps" else space.device  # no float64 there
+    statistics = FeatureStatistics(space.dim, device=device)
+    kept: list[tuple[Tensor, Tensor]] = []
+    for indices in processes.batches(num_images, batch_size):
+        images = load(indices)
+        if len(images) != len(indices):
+            raise ValueError(f"load returned {len(images)} images for {len(indices)} indices")
+        read = [i for i, image in enumerate(images) if image is not None]
+        if read:
+            features = features_of([image for image in images if image is not None], space)
+            statistics.update(features)
+            if keep:
+                kept.append((indices[read], features.to("cpu", torch.float32)))
+        done(len(indices))
+    gaussian = statistics.over_processes(processes).finish()
+    return SetFeatures(gaussian, _in_order(kept, num_images, space.dim, processes) if keep else None)
+
+
+def measure_generator(
+    generate: Callable[[Tensor], Tensor],
+    num_images: int,
+    space: FeatureSpace,
+    *,
+    keep: bool = False,
+    batch_size: int = 64,
+    seed: int = 0,
+    processes: Processes = ONE_PROCESS,
+    done: Callable[[int], object] = lambda num_images: None,
+) -> SetFeatures:
+    """`measure_set` of the images that a network makes, which may depend on their index alone.
+
+    generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; `to_saved_uint8` makes those from a
+    network's output. Before each call torch's random state is seeded by (seed, first index), and put back in
+    the end: what generate draws from it is the same in every measurement, and training does not notice.
+    """
+    if num_images < 2 or batch_size < 1:
+        raise ValueError(f"got num_images {num_images} and batch_size {batch_size}, expected 2 and 1 or more")
+
+    def seeded(indices: Tensor) -> list[Tensor]:
+        _seed(seed, int(indices[0]))
+        images = generate(indices)
+        check_uint8(images, source=f"generated images {int(indices[0])} to {int(indices[-1])}")
+        return list(images)
+
+    with random_state_kept(), torch.no_grad():
+        return measure_set(
+            seeded, num_images, space, keep=keep, batch_size=batch_size, processes=processes, done=done
+        )
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Torch's random state, of the CPU and of this process's GPU, is in the end what it was."""
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=cuda):
+        yield
+
+
+def _seed(seed: int, index: int) -> None:
+    """Seed the generators that are put back, and no other: torch.manual_seed would reach every GPU."""
+    mixed = (seed * 1_000_003 + index) % 2**63
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(mixed)
+
+
+def features_of(images: Sequence[Tensor], space: FeatureSpace) -> Tensor:
+    """Features float32 [N,D] of N > 0 images, uint8 RGB [3,H,W], whatever their sizes; each size at once."""
+    found: Tensor | None = None
+    shapes = [tuple(image.shape) for image in images]
+    for shape in dict.fromkeys(shapes):
+        where = [i for i, other in enumerate(shapes) if other == shape]
+        batch = torch.stack([images[i] for i in where])
+        check_uint8(batch)
+        features = space(batch)
+        if found is None:
+            found = features.new_empty(len(images), space.dim)
+        found[where] = features
+    assert found is not None
+    return found
+
+
+def reference_set(
+    measure: Callable[[], SetFeatures],
+    space: FeatureSpace,
+    *,
+    content_hash: str,
+    cache_dir: str | Path,
+    keep: bool = False,
+    processes: Processes = ONE_PROCESS,
+) -> SetFeatures:
+    """What `measure` returns, from cache_dir where it was kept by an earlier call, see `cached`.
+
+    measure: `measure_set` of the reference with this `keep`; it runs on all processes or none.
+    """
+    measured: list[SetFeatures] = []
+
+    def measure_once() -> SetFeatures:
+        if not measured:
+            measured.append(measure())
+        return measured[0]
+
+    def measure_features() -> Tensor:
+        features = measure_once().features
+        assert features is not None, "keep goes to measure_set, too"
+        return features
+
+    features = None
+    if keep:
+        features = cached(
+            FEATURES,
+            measure_features,
+            space,
+            content_hash=content_hash,
+            cache_dir=cache_dir,
+            processes=processes,
+        )
+
+    def compute() -> GaussianStatistics:
+        if features is None or measured:
+            return measure_once().gaussian
+        statistics = FeatureStatistics(space.dim)
+        for part in features.split(ROWS_AT_A_TIME):
+            statistics.update(part)
+        return statistics.finish()
+
+    gaussian = cached(
+        STATISTICS, compute, space, content_hash=content_hash, cache_dir=cache_dir, processes=processes
+    )
+    return SetFeatures(gaussian, features)
+
+
+def _in_order(kept: list[tuple[Tensor, Tensor]], num_images: int, dim: int, processes: Processes) -> Tensor:
+    """Kept features of all processes by the index of their image, float32 [N,D]."""
+    if processes.count == 1:
+        return torch.cat([torch.empty(0, dim), *(features for _, features in kept)])
+    whole, present = torch.zeros(num_images, dim), torch.zeros(num_images)
+    for indices, features in kept:
+        whole[indices], present[indices] = features, 1
+    whole, present = processes.total(whole), processes.total(present)
+    return whole[present > 0]

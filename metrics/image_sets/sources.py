@@ -1,0 +1,207 @@
+"""Sets of images for metrics, by global index: the files of a folder or a zip, or a generator's samples."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from ganmod.data.files import ImageFiles
+from ganmod.data.labels import find_labels
+from ganmod.data.seeding import draw
+from ganmod.io.images import ImageError, read_image
+from ganmod.stylegan2 import Generator
+from ganmod.stylegan2.sampling import seed_latents, seed_noise
+from metrics.distances.feature_statistics import to_saved_uint8
+
+LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".jp2", ".webp", ".avif"})
+_THREADS = 8  # Pillow decodes outside of Python's lock
+
+
+class ImageSource(Protocol):
+    """num_images images; (height, width) of the first one, by which a reader sees what is compared."""
+
+    num_images: int
+    first_size: tuple[int, int]
+
+    def load(self, indices: Tensor) -> list[Tensor | None]:
+        """Indices int64 [n] -> uint8 RGB [3,H,W] each, None where one cannot be read."""
+
+    def conditions(self) -> dict[str, Any]:
+        """What the images are, as plain values."""
+
+    def close(self) -> None:
+        """Give back open files."""
+
+
+class FileImages:
+    """The images of a folder or a zip, of any sizes, in the order of their names."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        at_least: int = 2,
+        max_corrupt: int = MAX_CORRUPT_FILES,
+    ) -> None:
+        """num: so many of them, drawn from `seed`; None: all. A corrupt file is left out with one warning,
+        however often it is loaded; more than max_corrupt of them raise ImageError. Raises ValueError for
+        fewer than `at_least`.
+        """
+        self.files = ImageFiles(path)
+        self.names = self.files.names
+        self.seed = seed if num is not None and num < len(self.names) else None
+        if num is not None and self.seed is not None:
+            chosen = draw(seed, "metric files", 0).choice(len(self.names), num, replace=False)
+            self.names = [self.names[i] for i in sorted(chosen)]
+        self.num_images = len(self.names)
+        self._corrupt = CorruptImages(self.files.path, limit=max_corrupt)
+        if self.num_images < at_least:
+            count = f"{self.num_images} image{'s' if self.num_images > 1 else ''}"
+            raise ValueError(f"{path} has {count}, but these metrics need at least {at_least}: give more")
+        header = self.files.header(self.names[0])
+        self.first_size = header.height, header.width
+        self._pool = ThreadPoolExecutor(_THREADS)
+
+    def load(self, indices: Tensor) -> list[Tensor | None]:
+        """See ImageSource."""
+        names = [self.names[i] for i in indices.tolist()]
+        encoded = [self._bytes(name) for name in names]  # a zip is read by one thread
+        found = list(self._pool.map(self._decoded, encoded, names))
+        for name, image in zip(names, found, strict=True):
+            if isinstance(image, ImageError):
+                self._corrupt.add(name, image)
+        return [None if isinstance(image, ImageError) else image for image in found]
+
+    def content_hash(self, done: Callable[[], object] = lambda: None) -> str:
+        """SHA-256 over the encoded images in order; done is called once per image."""
+        digest = hashlib.sha256()
+        for name in self.names:
+            data = self._bytes(name)
+            content = str(data).encode() if isinstance(data, ImageError) else data
+            digest.update(f"{len(content)} ".encode() + content)
+            done()
+        return digest.hexdigest()
+
+    def conditions(self) -> dict[str, Any]:
+        """See ImageSource."""
+        lossy = sum(posixpath.splitext(name)[1].lower() in LOSSY_SUFFIXES for name in self.names)
+        height, width = self.first_size
+        return {
+            "path": str(self.files.path),
+            "num_files": self.num_images,
+            "num_lossy_files": lossy,
+            "first_size": f"{width}x{height}",
+            "subset_seed": self.seed,
+        }
+
+    def close(self) -> None:
+        """See ImageSource."""
+        self._pool.shutdown()
+        self.files.close()
+
+    def _bytes(self, name: str) -> bytes | ImageError:
+        try:
+            return self.files.read_bytes(name)
+        except ImageError as error:
+            return error
+
+    def _decoded(self, encoded: bytes | ImageError, name: str) -> Tensor | ImageError:
+        if isinstance(encoded, ImageError):
+            return encoded
+        try:
+            pixels = read_image(encoded, name=self.files.full_name(name))  # uint8 [H,W,3]
+        except ImageError as error:
+            return error
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+class GeneratorImages:
+    """Image i of a generator: z, noise and label of seed first_seed + i, rounded as a saved file would be."""
+
+    def __init__(
+        self,
+        G: Generator,
+        num_images: int,
+        *,
+        first_seed: int = 0,
+        truncation_psi: float = 1.0,
+        labels: Tensor | None = None,
+        name: str = "",
+    ) -> None:
+        """labels: float32 [L,c_dim] for a conditional model, of which each image draws one.
+
+        Raises ValueError for labels that a model lacks or does not take, and images of other than 1 or 3
+        channels.
+        """
+        if (labels is None) != (G.c_dim == 0) or (labels is not None and labels.shape[1] != G.c_dim):
+            got = "no labels" if labels is None else f"labels {list(labels.shape)}"
+            raise ValueError(
+                f"got {got} for a model of c_dim {G.c_dim}: a conditional model needs labels [L,{G.c_dim}]"
+            )
+        if G.img_channels not in (1, 3):
+            raise ValueError(f"the model's images have {G.img_channels} channels, expected 1 or 3")
+        self.G, self.num_images, self.first_seed, self.labels = G, num_images, first_seed, labels
+        self.truncation_psi, self.name = truncation_psi, name
+        self.first_size = G.img_resolution
+
+    @torch.no_grad()
+    def load(self, indices: Tensor) -> list[Tensor | None]:
+        """See ImageSource."""
+        seeds = (indices + self.first_seed).tolist()
+        device = next(self.G.parameters()).device
+        c = None
+        if self.labels is not None:
+            chosen = [int(draw(seed, "metric label", 0).integers(len(self.labels))) for seed in seeds]
+            c = self.labels[chosen].to(device)
+        images = self.G(
+            seed_latents(seeds, self.G.z_dim).to(device),
+            c,
+            truncation_psi=self.truncation_psi,
+            noise=seed_noise(self.G, seeds),
+        )
+        return list(to_saved_uint8(images.float().expand(-1, 3, -1, -1)))  # grey: three equal channels
+
+    def conditions(self) -> dict[str, Any]:
+        """See ImageSource."""
+        height, width = self.first_size
+        return {
+            "model": self.name,
+            "num_images": self.num_images,
+            "seeds": f"{self.first_seed}-{self.first_seed + self.num_images - 1}",
+            "truncation_psi": self.truncation_psi,
+            "noise": "random, of the seed",
+            "labels": None if self.labels is None else f"drawn from {len(self.labels)}",
+            "first_size": f"{width}x{height}",
+        }
+
+    def close(self) -> None:
+        """See ImageSource."""
+
+
+def labels_of(path: str | Path, *, c_dim: int) -> Tensor:
+    """The labels float32 [N,c_dim] of a data set's images, one-hot for classes.
+
+    Raises ValueError where it has none, or others than a model of c_dim takes.
+    """
+    files = ImageFiles(path)
+    found = find_labels(files)
+    files.close()
+    if found is None or found.c_dim != c_dim:
+        has = "no labels" if found is None else f"labels of {found.c_dim}"
+        raise ValueError(
+            f"the model is conditional with c_dim {c_dim}, but {path} has {has}, from which its labels would "
+            "be drawn: choose one class with --class, or give the data set that it was trained on"
+        )
+    values = torch.from_numpy(found.values)
+    return values.float() if values.ndim == 2 else torch.nn.functional.one_hot(values, c_dim).float()

@@ -1,0 +1,1 @@
+"""Measures of single images and of pairs."""

@@ -1,0 +1,156 @@
+"""What is measured of stylized images, pair by pair: losses, likeness to the content, patches of the style.
+
+Models come in as objects with `encode`, `predict` and `decode`; all are judged by one loss network, whatever
+they were trained with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganmod.features.style_losses import content_loss, gram_loss, mean_std_loss, shifted_gram_loss
+from ganmod.features.vgg import VGGFeatures
+from metrics.images.lattice import LatticeMeter
+from metrics.images.patch_swd import PatchTarget
+from metrics.images.similarity import ssim
+from metrics.images.structure import flat_mask, luma
+
+# What is measured of every pair, with the heading of its column. Lower is better in all but SSIM.
+MEASURES = {
+    "content_loss": "content loss",
+    "style_loss": "style loss",
+    "gram_loss": "Gram",
+    "shifted_gram": "shifted Gram",
+    "lpips": "LPIPS to content",
+    "ssim": "SSIM to content",
+    "patch_swd": "patch-SWD to style",
+}
+
+
+class StyleModel(Protocol):
+    """What is evaluated. Images are RGB [N,3,H,W] in [0,1], content sides multiples of 8."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Content images -> features."""
+
+    def predict(self, style: Tensor) -> Any:
+        """Style images, of the size the model wants -> parameters."""
+
+    def decode(self, features: Tensor, params: Any) -> Tensor:
+        """Features and parameters -> images, clamped or not."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A model, its name in the table, and how a style image [1,3,H,W] is brought to the size it wants."""
+
+    name: str
+    model: StyleModel
+    prepare_style: Callable[[Tensor], Tensor]
+    trained_parameters: int
+    all_parameters: int
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """What was measured of one stylized image: {name in MEASURES: value}."""
+
+    content: int  # index
+    style: int
+    values: Mapping[str, float]
+
+
+def to_array(image: Tensor) -> np.ndarray:
+    """[1,3,H,W] in [0,1] -> float32 [H,W,3] on the CPU."""
+    return image[0].permute(1, 2, 0).float().cpu().numpy()
+
+
+@torch.inference_mode()
+def score_pairs(
+    contestant: Contestant,
+    contents: Sequence[Tensor],
+    styles: Sequence[Tensor],
+    *,
+    loss_network: VGGFeatures,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None,
+    lattice: LatticeMeter | None = None,
+    done: Callable[[], object] = lambda: None,
+) -> list[PairScores]:
+    """Stylize every content with every style, and score each result: see `score_results`.
+
+    The losses see styles as they are, the model sees `prepare_style` of them, once each.
+    """
+    features = [contestant.model.encode(x) for x in contents]
+
+    @lru_cache(maxsize=1)
+    def params(s: int) -> Any:
+        return contestant.model.predict(contestant.prepare_style(styles[s]))
+
+    def result(c: int, s: int) -> Tensor:
+        return contestant.model.decode(features[c], params(s))
+
+    return score_results(
+        contestant.name,
+        result,
+        contents,
+        styles,
+        loss_network=loss_network,
+        lpips=lpips,
+        lattice=lattice,
+        done=done,
+    )
+
+
+@torch.inference_mode()
+def score_results(
+    name: str,
+    result: Callable[[int, int], Tensor],
+    contents: Sequence[Tensor],
+    styles: Sequence[Tensor],
+    *,
+    loss_network: VGGFeatures,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None,
+    lattice: LatticeMeter | None = None,
+    done: Callable[[], object] = lambda: None,
+) -> list[PairScores]:
+    """Score the result of every content (index) with every style (index), an image of the content's size;
+    style by style.
+
+    contents: [1,3,H,W] in [0,1], sides multiples of 8; sizes may differ. styles: [1,3,h,w] in [0,1]. lpips:
+    two images [1,3,H,W] -> [1], here content and result; None leaves it out. lattice: takes every result.
+    Results are clamped to [0,1] first. done: called after each. Raises ValueError, with `name`, when a score
+    is not finite.
+    """
+    content_targets = [loss_network.normalized(x) for x in contents]
+    content_arrays = [to_array(x) for x in contents]
+    smooth = [flat_mask(x) for x in content_arrays] if lattice is not None else []
+    scores = []
+    for s, style in enumerate(styles):
+        style_target, patches = loss_network.normalized(style), PatchTarget(to_array(style))
+        for c, content in enumerate(contents):
+            image = result(c, s).clamp(0, 1)
+            found, array = loss_network.normalized(image), to_array(image)
+            values = {
+                "content_loss": float(content_loss(found, content_targets[c])),
+                "style_loss": float(mean_std_loss(found, style_target)),
+                "gram_loss": float(gram_loss(found, style_target)),
+                "shifted_gram": float(shifted_gram_loss(found, style_target)),
+            }
+            if not math.isfinite(sum(values.values())):  # before what NaN pixels would only confuse
+                raise ValueError(f"{name}: content {c} with style {s} gives {values}: look at that image")
+            if lpips is not None:
+                values["lpips"] = float(lpips(content, image))
+            if lattice is not None:
+                lattice.add(luma(array), smooth[c], patches.grey)
+            values |= {"ssim": ssim(content_arrays[c], array), "patch_swd": patches.distance(array)}
+            scores.append(PairScores(content=c, style=s, values=values))
+            done()
+    return scores

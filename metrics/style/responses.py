@@ -1,0 +1,134 @@
+"""The second table of style-transfer models: what their strokes do when the style is turned or mixed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from metrics.style.interpolation import InterpolationScore
+from metrics.style.rotation import RotationScore
+from metrics.style.table import standard_error
+
+# What is summed up, with the heading of its column.
+RESPONSES = {
+    "rotation_response": "rotation response",
+    "strength": "strength",
+    "emd_turned": "EMD to turned style",
+    "emd_unturned": "to unturned",
+    "emd_across": "to t + 90",
+    "lpips_range": "LPIPS range over t",
+    "interpolation_apart": "ends apart",
+    "interpolation_monotone": "monotone",
+    "interpolation_halfway": "half-way at",
+    "interpolation_strength": "strength kept half-way",
+    "undirected_patch_swd": "patch-SWD, no direction",
+}
+_DEGREES = ("emd_turned", "emd_unturned", "emd_across", "interpolation_apart")
+
+
+@dataclass(frozen=True)
+class ResponseRow:
+    """A line of the table: {name in RESPONSES: mean over styles and contents}, and the standard errors.
+
+    values: {name: [(content, style, value)]}, what the means are of; the indices count the rotation contents,
+    and the styles with or, for undirected_patch_swd, without a direction.
+    """
+
+    model: str
+    means: Mapping[str, float]
+    errors: Mapping[str, float]
+    values: Mapping[str, list[tuple[int, int, float]]] = field(repr=False)
+    rotation: Sequence[RotationScore] = field(repr=False)
+    interpolation: Sequence[InterpolationScore] = field(repr=False)
+
+
+def make_response_row(
+    model: str,
+    rotation: Sequence[RotationScore],
+    interpolation: Sequence[InterpolationScore],
+    structure: Sequence[tuple[int, int, float]],
+) -> ResponseRow:
+    """A line from `score_rotation`, `score_interpolation` and `score_structure`, each maybe empty."""
+    columns = {
+        "rotation_response": [(s.content, s.style, s.response) for s in rotation],
+        "strength": [(s.content, s.style, s.strength) for s in rotation],
+        "emd_turned": [(s.content, s.style, s.emd_turned) for s in rotation],
+        "emd_unturned": [(s.content, s.style, s.emd_unturned) for s in rotation],
+        "emd_across": [(s.content, s.style, s.emd_across) for s in rotation],
+        "lpips_range": [(s.content, s.style, s.lpips_range) for s in rotation if s.lpips_range is not None],
+        "interpolation_apart": [(s.content, s.style, s.apart) for s in interpolation],
+        "interpolation_monotone": [(s.content, s.style, float(s.monotone)) for s in interpolation],
+        "interpolation_halfway": [(s.content, s.style, s.halfway) for s in interpolation],
+        "interpolation_strength": [(s.content, s.style, s.kept_strength) for s in interpolation],
+        "undirected_patch_swd": list(structure),
+    }
+    values = {name: column for name, column in columns.items() if column}
+    return ResponseRow(
+        model=model,
+        means={name: statistics.fmean(i[2] for i in column) for name, column in values.items()},
+        errors={name: standard_error(column) for name, column in values.items()},
+        values=values,
+        rotation=list(rotation),
+        interpolation=list(interpolation),
+    )
+
+
+def response_difference(first: ResponseRow, second: ResponseRow, name: str) -> tuple[float, float]:
+    """Mean of second - first over the same styles and contents, and its standard error.
+
+    name: one of RESPONSES that both have. Raises ValueError when they were measured on others.
+    """
+    a, b = ({(c, s): value for c, s, value in row.values[name]} for row in (first, second))
+    if a.keys() != b.keys():
+        raise ValueError(f"{first.model} and {second.model} were measured on other images: use the same")
+    differences = [(*pair, b[pair] - a[pair]) for pair in a]
+    return statistics.fmean(i[2] for i in differences), standard_error(differences)
+
+
+def response_cells(rows: Sequence[ResponseRow]) -> tuple[list[str], list[list[str]]]:
+    """(headings, cells of each row) to be shown: mean (standard error); distances in degrees."""
+    names = [name for name in RESPONSES if any(name in row.means for row in rows)]
+    lines = []
+    for row in rows:
+        cells = [row.model]
+        for name in names:
+            digits = 1 if name in _DEGREES else 3 if name.endswith(("swd", "range")) else 2
+            shown = (
+                f"{row.means[name]:.{digits}f} ({row.errors[name]:.{digits}f})" if name in row.means else ""
+            )
+            cells.append(shown)
+        lines.append(cells)
+    return ["model", *(RESPONSES[name] for name in names)], lines
+
+
+def plain(row: ResponseRow) -> dict[str, float]:
+    """Means and standard errors under plain names, NAME and NAME_se."""
+    return {
+        k: v for name in row.means for k, v in ((name, row.means[name]), (f"{name}_se", row.errors[name]))
+    }
+
+
+def to_json(rows: Sequence[ResponseRow]) -> list[dict[str, Any]]:
+    """Plain values for json.dumps: means, standard errors and, rounded, every single measurement."""
+    return [
+        {"model": row.model}
+        | plain(row)
+        | {"rotation": _columns(row.rotation), "interpolation": _columns(row.interpolation)}
+        | {"undirected_patch_swd_each": _rounded(row.values.get("undirected_patch_swd", []))}
+        for row in rows
+    ]
+
+
+def _columns(scores: Sequence[RotationScore] | Sequence[InterpolationScore]) -> dict[str, list[Any]]:
+    """{field: its value in every score}, which repeats no name."""
+    each = [asdict(score) for score in scores]
+    return {name: [_rounded(score[name]) for score in each] for name in (each[0] if each else {})}
+
+
+def _rounded(value: Any) -> Any:
+    """Floats inside lists and tuples to three digits after the point."""
+    if isinstance(value, float):
+        return round(value, 3)
+    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value

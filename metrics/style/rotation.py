@@ -1,0 +1,272 @@
+"""Do a model's strokes turn when the style image is turned? The rotation response and its controls.
+
+A style is turned by t = 0, 15 ... 165 degrees and given to a model together with one content. Of each result
+the orientation moment z_t (metrics/images/structure.py) is measured where the content itself is flat. As a
+function of the doubled angle, its Fourier coefficient 1, A1 = |mean z_t e^{-2it}|, is what turns with the
+style; coefficient 0, A0 = |mean z_t|, is what stays. The response is A1 / (A0 + A1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ganmod.io.images import center_crop, resize, to_tensor
+from metrics.images.patch_swd import PatchTarget, match_histogram
+from metrics.images.structure import (
+    circular_emd,
+    coherence,
+    flat_mask,
+    luma,
+    orientation_field,
+    orientation_histogram,
+    orientation_moment,
+)
+from metrics.style.pair_scores import Contestant, to_array
+
+ANGLES = tuple(15.0 * i for i in range(12))  # degrees
+WINDOW = 4.0  # pixels; sigma of the neighbourhood in which a direction is measured
+MIN_STRENGTH, MIN_COHERENCE = 0.15, 0.3  # a style below either has no direction that could turn
+
+
+class Strokes(NamedTuple):
+    """The directions in an image: orientation moment, and histogram [bins] of sum 1."""
+
+    moment: complex
+    histogram: np.ndarray
+
+
+@dataclass(frozen=True)
+class RotationResponse:
+    """How the strokes answer to a style turned by several angles.
+
+    follows: length A1 of the part of the moments that turns with the style. stays: A0, of the part that does
+    not.
+    """
+
+    follows: float
+    stays: float
+
+    @property
+    def response(self) -> float:
+        """follows / (follows + stays) -> [0,1]: 1 strokes turn with the style, 0 they ignore it. 0/0 is 0."""
+        total = self.follows + self.stays
+        return self.follows / total if total > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class TurnedStyle:
+    """A style at every angle, all cut to one scale: uint8 [S,S,3] images and their strokes.
+
+    strength, coherence: of the style as it is; see `has_direction`.
+    """
+
+    name: str
+    degrees: tuple[float, ...]
+    images: tuple[np.ndarray, ...]
+    strokes: tuple[Strokes, ...]
+    strength: float
+    coherence: float
+
+    @property
+    def has_direction(self) -> bool:
+        """Whether the strokes agree on a direction, so that turning them can be seen: the strength gate."""
+        return self.strength > MIN_STRENGTH and self.coherence > MIN_COHERENCE
+
+
+@dataclass(frozen=True)
+class RotationScore:
+    """How one model answers to one style on one content. Distances of histograms are in degrees of [0,90].
+
+    strength: mean |z_t|, how much of the result agrees on one direction.
+    emd_turned, emd_unturned, emd_across: mean distance of the result for the style turned by t from the style
+    turned by t, by 0, and by t + 90 degrees (the control that must come out far): nearest to the first means
+    that strokes follow, and along the style's, not across them.
+    lpips, lpips_range: distance of content and result, its mean over the angles, and largest minus smallest:
+    a content that is kept at one angle only would make the response worthless. None: not measured.
+    """
+
+    style: int  # index
+    content: int
+    response: float
+    follows: float
+    stays: float
+    strength: float
+    emd_turned: float
+    emd_unturned: float
+    emd_across: float
+    lpips: float | None
+    lpips_range: float | None
+
+
+def turned_crop(image: np.ndarray, degrees: float) -> np.ndarray:
+    """The middle of uint8 [H,W,3] turned counter-clockwise -> uint8 [S,S,3], S about min(H,W) / sqrt(2) - 2.
+
+    The crop has the same size at every angle, 0 included, so that the texture's scale stays, and no corner of
+    it lies outside the image.
+    """
+    side = min(image.shape[:2])
+    inner = math.floor(side / math.sqrt(2)) - 2  # what the interpolation reads beyond its corners
+    inner -= (side - inner) % 2  # else its middle were half a pixel beside the centre of the turn
+    if inner < 1:
+        raise ValueError(f"got an image {list(image.shape)}, expected sides of at least 5 pixels to turn it")
+    picture = Image.fromarray(center_crop(image, side))
+    turned = picture.rotate(degrees, resample=Image.Resampling.BICUBIC)
+    return center_crop(np.asarray(turned), inner)
+
+
+def measure_strokes(grey: np.ndarray, *, mask: np.ndarray | None = None, window: float = WINDOW) -> Strokes:
+    """Float [H,W] -> Strokes. mask: where to look, bool [H,W]. window: sigma in pixels."""
+    field = orientation_field(grey, window=window)
+    return Strokes(orientation_moment(field, mask), orientation_histogram(field, mask=mask))
+
+
+def turn_style(
+    name: str,
+    image: np.ndarray,
+    *,
+    size: int = 256,
+    degrees: Sequence[float] = ANGLES,
+    window: float = WINDOW,
+) -> TurnedStyle:
+    """A style, uint8 [H,W,3], at every angle, at `size` pixels -> TurnedStyle.
+
+    degrees: i * 180 / n for an even n, so that each has its lying one. Raises ValueError for other angles.
+    """
+    _check_angles(degrees)
+    if len(degrees) % 2:
+        raise ValueError(f"got {len(degrees)} angles, expected an even number: each needs the one 90 further")
+    images = [resize(turned_crop(image, t), (size, size)) for t in degrees]
+    strokes = tuple(measure_strokes(luma(i), window=window) for i in images)
+    return TurnedStyle(
+        name=name,
+        degrees=tuple(degrees),
+        images=tuple(images),
+        strokes=strokes,
+        strength=abs(strokes[0].moment),
+        coherence=coherence(luma(images[0]), window=window),
+    )
+
+
+def rotation_response(moments: Sequence[complex], degrees: Sequence[float]) -> RotationResponse:
+    """Moments of the results for a style turned by `degrees`, spread evenly over [0,180) -> RotationResponse.
+
+    The two parts are the Fourier coefficients 0 and 1 of the moment as a function of the doubled angle.
+    """
+    if len(moments) != len(degrees):
+        raise ValueError(f"got {len(moments)} moments and {len(degrees)} angles, expected as many of both")
+    _check_angles(degrees)
+    z, turn = np.array(moments), np.exp(2j * np.radians(np.array(degrees)))
+    return RotationResponse(follows=float(abs((z / turn).mean())), stays=float(abs(z.mean())))
+
+
+@torch.inference_mode()
+def score_rotation(
+    contestant: Contestant,
+    contents: Sequence[Tensor],
+    styles: Sequence[TurnedStyle],
+    *,
+    lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+    window: float = WINDOW,
+    done: Callable[[], object] = lambda: None,
+) -> list[RotationScore]:
+    """Every content in every style at every angle -> scores, style by style.
+
+    contents: [1,3,H,W] in [0,1], sides multiples of 8. styles: of some direction each (`has_direction`).
+    Strokes are measured in the flatter half of each content, after the luma got the style's histogram (that
+    of angle 0 at every angle), so that colour and contrast do not count. done: called after each result.
+    """
+    features = [contestant.model.encode(x) for x in contents]
+    masks = [flat_mask(to_array(x)) for x in contents]
+    scores = []
+    for s, style in enumerate(styles):
+        found: list[list[Strokes]] = [[] for _ in contents]
+        distances: list[list[float]] = [[] for _ in contents]
+        grey_levels = luma(style.images[0])
+        for image in style.images:
+            params = _predict(contestant, image, contents[0])
+            for c, content in enumerate(contents):
+                result = contestant.model.decode(features[c], params).clamp(0, 1)
+                grey = match_histogram(luma(to_array(result)), grey_levels)
+                found[c].append(measure_strokes(grey, mask=masks[c], window=window))
+                if lpips is not None:
+                    distances[c].append(float(lpips(content, result)))
+                done()
+        scores += [_score(s, c, style, found[c], distances[c]) for c in range(len(contents))]
+    return scores
+
+
+@torch.inference_mode()
+def score_structure(
+    contestant: Contestant,
+    contents: Sequence[Tensor],
+    styles: Sequence[TurnedStyle],
+    *,
+    done: Callable[[], object] = lambda: None,
+) -> list[tuple[int, int, float]]:
+    """(content, style, patch-SWD of the result to the style) for styles without one direction.
+
+    Circles and squares look the same turned: whether their shapes arrive shows in the patches alone. Mean
+    over every third angle; compare with the figure of the content left as it is.
+    """
+    features = [contestant.model.encode(x) for x in contents]
+    scores = []
+    for s, style in enumerate(styles):
+        images = style.images[::3]
+        by_content = np.zeros(len(contents))
+        for image in images:
+            params, patches = _predict(contestant, image, contents[0]), PatchTarget(image)
+            for c in range(len(contents)):
+                result = contestant.model.decode(features[c], params).clamp(0, 1)
+                by_content[c] += patches.distance(to_array(result)) / len(images)
+                done()
+        scores += [(c, s, float(value)) for c, value in enumerate(by_content)]
+    return scores
+
+
+def _predict(contestant: Contestant, image: np.ndarray, like: Tensor) -> object:
+    return contestant.model.predict(contestant.prepare_style(to_tensor(image)[None].to(like.device)))
+
+
+def _score(
+    index: int, content: int, style: TurnedStyle, found: Sequence[Strokes], distances: Sequence[float]
+) -> RotationScore:
+    response = rotation_response([i.moment for i in found], style.degrees)
+    count, own = len(found), [i.histogram for i in style.strokes]
+    return RotationScore(
+        style=index,
+        content=content,
+        response=response.response,
+        follows=response.follows,
+        stays=response.stays,
+        strength=float(np.mean([abs(i.moment) for i in found])),
+        emd_turned=_mean_emd(found, own),
+        emd_unturned=_mean_emd(found, own[:1] * count),
+        emd_across=_mean_emd(found, own[count // 2 :] + own[: count // 2]),  # half of 180 degrees further
+        lpips=float(np.mean(distances)) if distances else None,
+        lpips_range=max(distances) - min(distances) if distances else None,
+    )
+
+
+def _mean_emd(found: Sequence[Strokes], histograms: Sequence[np.ndarray]) -> float:
+    return float(np.mean([circular_emd(i.histogram, h) for i, h in zip(found, histograms, strict=True)]))
+
+
+def _check_angles(degrees: Sequence[float]) -> None:
+    if len(degrees) < 3:
+        raise ValueError(
+            f"got {len(degrees)} angles, expected at least 3: with fewer, a part that turns cannot be told "
+            "from one that stays"
+        )
+    turn = np.exp(2j * np.radians(np.array(degrees)))
+    if abs(turn.mean()) > 1e-6 or abs((turn**2).mean()) > 1e-6:
+        raise ValueError(
+            f"got angles {list(degrees)}, expected them spread evenly over [0,180), as i * 180 / n"
+        )

@@ -1,0 +1,205 @@
+"""StarGAN v2 models measured on a data set: every ordered pair of domains, by latents and by references."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganmod.data.domain_images import DomainImages
+from ganmod.data.seeding import draw
+from ganmod.process_shares import ONE_PROCESS, Processes
+from ganmod.starganv2 import StarGANv2
+from metrics.distances.frechet import GaussianStatistics
+from metrics.features.base import FeatureSpace
+from metrics.image_sets.distances import cautions
+from metrics.image_sets.features import measure_set
+from metrics.images.lpips import LpipsDistance
+from metrics.translation import measure_pair, output_latents, output_references, summarize_pairs
+
+RealStatistics = dict[tuple[str, int], dict[str, GaussianStatistics]]  # (space, image size): {domain: ...}
+MODES = ("latent", "reference")  # where styles come from
+NUM_OUTPUTS = 10  # per source image, as published
+
+_CACHE_MB = 1024
+
+
+@torch.no_grad()
+def evaluate_starganv2(
+    networks: StarGANv2,
+    data: str | Path,
+    space: FeatureSpace,
+    *,
+    real_data: str | Path | None = None,
+    lpips: LpipsDistance | None = None,
+    num_outputs: int = NUM_OUTPUTS,
+    num_sources: int | None = None,
+    seed: int = 0,
+    modes: Sequence[str] = MODES,
+    batch_size: int = 8,
+    device: str | torch.device = "cpu",
+    processes: Processes = ONE_PROCESS,
+    planned: Callable[[int], object] = lambda num_images: None,
+    done: Callable[[int], object] = lambda num_images: None,
+    cautioned: Callable[[str], object] = lambda sentence: None,
+    real_statistics: RealStatistics | None = None,
+) -> dict[str, float]:
+    """{"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}.
+
+    For each mode: the Frechet distance of the translations to the target's real images in `space`, LPIPS
+    diversity over the num_outputs translations of an image (lpips_squeeze or lpips_alex; with `lpips`), and
+    the style reconstruction error (style_error), see `measure_pair`. data: source images and references, a
+    folder or a zip with a sub-folder per domain. real_data: the real images, None for those of `data`; the
+    published protocol takes the training images. num_sources: so many of each domain, drawn from `seed`;
+    None: all. Images are resized as in training. batch_size: of sources. planned, done: called with the
+    number of images that this process will measure, and after each batch with its number. cautioned: called
+    with each sentence that a reader has to know about these numbers of images. real_statistics: those of
+    the real images, taken from here if it has them, else measured and added, for models of the same data.
+    Raises ValueError for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`,
+    and as `DomainImages` does.
+    """
+    if unknown := [mode for mode in modes if mode not in MODES]:
+        raise ValueError(f"unknown mode {unknown[0]!r}: expected some of {', '.join(MODES)}")
+    if num_outputs < (1 if lpips is None else 2) or num_sources == 0 or not modes:
+        raise ValueError(
+            f"got {num_outputs} outputs of {num_sources} sources by {', '.join(modes) or 'nothing'}: "
+            "expected one or more of each, and two outputs for LPIPS"
+        )
+    device = torch.device(device)
+    for network in (*networks, *(() if lpips is None else (lpips,))):
+        network.to(device)
+    images = _domain_images(data, networks)
+    real_images = images if real_data is None else _domain_images(real_data, networks)
+    sources = {name: _chosen(count, num_sources, name, seed) for name, count in images.counts.items()}
+    names = networks.spec.domains
+    pairs = list(itertools.permutations(names, 2))
+
+    def share(count: int) -> int:
+        return sum(map(len, processes.batches(count, batch_size)))
+
+    num_translations = sum(share(len(sources[source])) for source, _ in pairs) * num_outputs * len(modes)
+    known = {} if real_statistics is None else real_statistics
+    place = (space.name, networks.spec.img_size)
+    planned(num_translations + (0 if place in known else sum(map(share, real_images.counts.values()))))
+    if place not in known:
+        known[place] = {
+            name: measure_set(
+                functools.partial(_loaded, real_images, name),
+                real_images.counts[name],
+                space,
+                batch_size=batch_size,
+                processes=processes,
+                done=done,
+            ).gaussian
+            for name in names
+        }
+    real = known[place]
+    fewest = min(map(len, sources.values())) * num_outputs, min(one.count for one in real.values())
+    for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
+        cautioned(f"{space.name}, per pair of domains: {sentence}")
+    translator = _Translator(networks, images, num_outputs, seed, device)
+    found: dict[str, float] = {}
+    for mode in modes:
+        if mode == "reference":
+            translator.encode_references(batch_size, processes)
+        measured = {
+            (source, target): measure_pair(
+                functools.partial(translator.load, source, sources[source]),
+                len(sources[source]),
+                functools.partial(translator.codes, mode, source, target),
+                translator.translate,
+                functools.partial(translator.encode, target),
+                space,
+                diversity=None if lpips is None else lpips.diversity,
+                batch_size=batch_size,
+                processes=processes,
+                done=done,
+            )
+            for source, target in pairs
+        }
+        lpips_name = "lpips" if lpips is None else f"lpips_{lpips.network}"
+        values = summarize_pairs(measured, real, space, lpips_name=lpips_name)
+        found |= {f"{mode}/{name}": value for name, value in values.items()}
+    return found
+
+
+class _Translator:
+    """What `measure_pair` calls: images of a domain, style codes of a mode, translations, their codes."""
+
+    def __init__(
+        self, networks: StarGANv2, images: DomainImages, num_outputs: int, seed: int, device: torch.device
+    ) -> None:
+        self.networks, self.images, self.device = networks, images, device
+        self.num_outputs, self.seed = num_outputs, seed
+        self._references: dict[str, Tensor] = {}  # codes [R,style_dim] of all images of a domain
+
+    def load(self, domain: str, chosen: Tensor, indices: Tensor) -> Tensor:
+        """Indices [n] into the chosen images of a domain -> [n,3,S,S] in [-1,1]."""
+        pixels = torch.stack(_loaded(self.images, domain, chosen[indices])).to(self.device)
+        return pixels.float() / 127.5 - 1
+
+    def translate(self, sources: Tensor, codes: Tensor) -> Tensor:
+        """[n,3,S,S], codes [n,K,D] -> [n,K,3,S,S]; a source is encoded once for all of its styles."""
+        G, (n, count) = self.networks.G, codes.shape[:2]
+        return G.stylize(G.content(sources).repeated(count), codes.flatten(0, 1)).unflatten(0, (n, count))
+
+    def encode(self, domain: str, images: Tensor) -> Tensor:
+        """[n,3,S,S] in [-1,1] -> their style codes in the domain [n,D]."""
+        return self.networks.style_encoder(images, self._numbers(domain, len(images)))
+
+    def encode_references(self, batch_size: int, processes: Processes) -> None:
+        """The codes of all images of all domains, on every process."""
+        for domain, count in self.images.counts.items():
+            codes = torch.zeros(count, self.networks.spec.style_dim, device=self.device)
+            for indices in processes.batches(count, batch_size):
+                codes[indices] = self.encode(domain, self.load(domain, torch.arange(count), indices))
+            self._references[domain] = processes.total(codes)
+
+    def codes(self, mode: str, source: str, target: str, indices: Tensor) -> Tensor:
+        """Style codes of the target domain for the outputs of source images, by index [n] -> [n,K,D]."""
+        spec = self.networks.spec
+        pair = spec.domain_index(source), spec.domain_index(target)
+        if mode == "reference":
+            bank = self._references[target]
+            which = output_references(
+                self.seed, pair, indices, num_outputs=self.num_outputs, num_references=len(bank)
+            )
+            return bank[which.to(self.device)]
+        z = output_latents(self.seed, pair, indices, num_outputs=self.num_outputs, latent_dim=spec.latent_dim)
+        flat = z.flatten(0, 1).to(self.device)
+        return self.networks.mapping(flat, self._numbers(target, len(flat))).unflatten(0, z.shape[:2])
+
+    def _numbers(self, domain: str, count: int) -> Tensor:
+        return torch.full((count,), self.networks.spec.domain_index(domain), device=self.device)
+
+
+def _domain_images(path: str | Path, networks: StarGANv2) -> DomainImages:
+    """The images of a data set with the model's domains, whole and not flipped."""
+    images = DomainImages(
+        path, img_size=networks.spec.img_size, crop_prob=0, mirror=False, cache_mb=_CACHE_MB
+    )
+    if set(images.domains) != set(networks.spec.domains):
+        raise ValueError(
+            f"{path} has the domains {', '.join(images.domains)}, but the model translates between "
+            f"{', '.join(networks.spec.domains)}: name the sub-folders after its domains"
+        )
+    return images
+
+
+def _loaded(images: DomainImages, domain: str, indices: Tensor) -> list[Tensor]:
+    """uint8 [3,S,S] each."""
+    number = images.domains.index(domain)
+    return [images.image(number, index) for index in indices.tolist()]
+
+
+def _chosen(count: int, wanted: int | None, domain: str, seed: int) -> Tensor:
+    """Which of a domain's images are translated, int64 [n]."""
+    if wanted is None or wanted >= count:
+        return torch.arange(count)
+    order = draw(seed, f"sources of {domain}", 0).permutation(count)
+    return torch.from_numpy(np.sort(order[:wanted]))
