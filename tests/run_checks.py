@@ -11,7 +11,7 @@ import torch
 from colour_space import NAME
 
 from ganmod.io.model_file import read_model_file
-from training.checkpoint import load_latest_checkpoint
+from training.run.checkpoint import load_latest_checkpoint
 
 
 def short_schedule(steps: int, batch_size: int) -> dict[str, Any]:

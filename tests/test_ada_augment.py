@@ -11,13 +11,9 @@ import torch
 from torch import Tensor
 
 from ganmod.data.seeding import concat_params, draw_granules
-from training.ada_augment import add_noise, augment, cut_out, transform_color
-from training.ada_draw import AUGMENT_PIPES, AugmentParams, AugmentSpec, draw_augmentation, draw_color
-from training.ada_transforms import (
-    blit,
-    is_blit,
-    warp,
-)
+from training.augment.ada_augment import add_noise, augment, cut_out, transform_color
+from training.augment.ada_draw import AUGMENT_PIPES, AugmentParams, AugmentSpec, draw_augmentation, draw_color
+from training.augment.ada_transforms import blit, is_blit, warp
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from training.ada_controller import AdaController
+from training.augment.ada_controller import AdaController
 
 
 def logits(mean_sign: float, n: int = 20) -> torch.Tensor:

@@ -10,7 +10,7 @@ import torch
 from scipy.linalg import polar
 
 from ganmod.data.seeding import concat_params, draw_granules
-from training.ada_draw import (
+from training.augment.ada_draw import (
     AUGMENT_PIPES,
     BAND_POWER,
     AugmentParams,

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from training import ada_transforms
-from training.ada_transforms import (
+from training.augment import ada_transforms
+from training.augment.ada_transforms import (
     SYM6,
     band_filter,
     bilinear,

@@ -15,7 +15,7 @@ from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEnco
 from ganmod.starganv2.resampled_conv import conv_avg_pool, nearest_conv
 from training import bench_starganv2
 from training.bench_starganv2 import Iteration, compare_iterations
-from training.starganv2_step import FirstOrder, Networks, Samples, generator_phase
+from training.starganv2.step import FirstOrder, Networks, Samples, generator_phase
 
 CPU = torch.device("cpu")
 SETTINGS = {

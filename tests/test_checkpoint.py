@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.checkpoint import CheckpointError, checkpoint_path, load_latest_checkpoint, save_checkpoint
+from training.run.checkpoint import CheckpointError, checkpoint_path, load_latest_checkpoint, save_checkpoint
 
 
 class Pair(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.checkpoint import CheckpointError, checkpoint_path, load_latest_checkpoint, save_checkpoint
+from training.run.checkpoint import CheckpointError, checkpoint_path, load_latest_checkpoint, save_checkpoint
 
 
 def state_at(nimg: int) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def test_disk_that_fails_late_keeps_the_earlier_checkpoints(
 LIMITED_RUN = """
 import resource, signal, sys
 import torch
-from training.checkpoint import CheckpointError, save_checkpoint
+from training.run.checkpoint import CheckpointError, save_checkpoint
 
 run_dir = sys.argv[1]
 save_checkpoint(run_dir, 100, {"weight": torch.arange(300.0) + 100, "nimg": 100})

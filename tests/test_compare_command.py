@@ -27,7 +27,7 @@ from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starg
 from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
 from metrics.image_sets.sources import GeneratorImages
 from metrics.images.spectrum import band_powers, power_spectrum
-from training.style_run import build_model
+from training.style.build import build_model
 
 SPACE = """
 import torch

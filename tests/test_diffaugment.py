@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ganmod.data.seeding import draw_granules
-from training.diffaugment import (
+from training.augment.diffaugment import (
     DiffAugmentParams,
     change_color,
     diffaugment,

@@ -17,7 +17,7 @@ from metrics.distances.feature_statistics import FeatureStatistics, to_saved_uin
 from metrics.distances.frechet import GaussianStatistics
 from metrics.image_sets.cache import STATISTICS, cache_path, cached, user_cache_dir
 from metrics.image_sets.features import SetFeatures, measure_generator, reference_set
-from metrics.training_metric import MetricHook
+from training.run.training_metric import MetricHook
 
 DIM, NUM = 5, 37
 

@@ -21,7 +21,7 @@ from ganmod.data import style_colors
 from ganmod.features.vgg import NORMALISED_INDEX, VGGFeatures, load_features
 from ganmod.io.images import to_tensor, write_image
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
-from training.style_run import build_loss_network, build_model
+from training.style.build import build_loss_network, build_model
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # where scripts find their parts
 

@@ -15,10 +15,10 @@ import torch
 
 from configs.schema import load_run, load_starganv2, load_stylegan2
 from ganmod.machine import peak_memory_mb
-from training import run_progress
-from training.run_lifecycle import check_same_run, check_share
-from training.run_progress import RunProgress
-from training.running_means import RunningMeans
+from training.run import progress as run_progress
+from training.run.lifecycle import check_same_run, check_share
+from training.run.progress import RunProgress
+from training.run.running_means import RunningMeans
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parent.parent

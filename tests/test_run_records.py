@@ -13,7 +13,7 @@ from configs.schema import ConfigError
 from ganmod.io.model_file import ModelFileError, save_model_file
 from ganmod.stylegan2.model_io import save_stylegan2
 from metrics.compare.runs import differences
-from training.run_records import flat, read_lines, read_run, without_folders
+from training.run.records import flat, read_lines, read_run, without_folders
 
 
 def test_a_run_folder_states_what_its_model_is(tmp_path: Path):

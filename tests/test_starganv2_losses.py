@@ -9,13 +9,8 @@ from tiny_starganv2 import build, draw
 from torch import Tensor
 
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
-from training.starganv2_losses import (
-    cycle_loss,
-    diversity_loss,
-    diversity_weight,
-    style_reconstruction_loss,
-)
-from training.starganv2_step import (
+from training.starganv2.losses import cycle_loss, diversity_loss, diversity_weight, style_reconstruction_loss
+from training.starganv2.step import (
     FirstOrder,
     Networks,
     Samples,

@@ -24,18 +24,11 @@ from configs.style import StyleSchedule
 from ganmod.io.images import read_image, write_image
 from style_transfer import load, prepare_style
 from training import train_style
-from training.checkpoint import CheckpointError
-from training.ema import ema_decay, update_ema
-from training.nonfinite import NonFiniteError
-from training.style_run import (
-    build_data,
-    build_loss_network,
-    build_model,
-    draw_origin,
-    lr_factor,
-    resolve,
-)
-from training.style_samples import METRIC_POSITION, style_images, stylized_by_index
+from training.run.checkpoint import CheckpointError
+from training.run.ema import ema_decay, update_ema
+from training.run.nonfinite import NonFiniteError
+from training.style.build import build_data, build_loss_network, build_model, draw_origin, lr_factor, resolve
+from training.style.samples import METRIC_POSITION, style_images, stylized_by_index
 from training.train_style import train
 
 ROOT = Path(__file__).parent.parent

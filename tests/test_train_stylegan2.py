@@ -13,9 +13,10 @@ from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 from configs.schema import StyleGAN2Run, load_stylegan2, to_yaml
-from training import stylegan2_run, train_stylegan2
-from training.nonfinite import NonFiniteError
-from training.stylegan2_run import build_networks, resolve, resolve_precision, transfer_weights
+from training import train_stylegan2
+from training.run.nonfinite import NonFiniteError
+from training.stylegan2 import build as stylegan2_run
+from training.stylegan2.build import build_networks, resolve, resolve_precision, transfer_weights
 from training.train_stylegan2 import train
 
 ROOT = Path(__file__).parent.parent

@@ -17,8 +17,8 @@ from metrics.distances.frechet import GaussianStatistics, frechet_distance
 from metrics.distances.kernel import kid
 from metrics.features import inception
 from metrics.image_sets.features import SetFeatures, measure_generator, measure_set
-from metrics.training_metric import MetricHook
-from training.run_metrics import wanted_metrics
+from training.run.metric_hook import wanted_metrics
+from training.run.training_metric import MetricHook
 
 
 def generate(indices: Tensor) -> Tensor:

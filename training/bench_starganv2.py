@@ -25,9 +25,9 @@ from ganmod.starganv2.residual_block import LRELU_SLOPE, RESIDUAL_GAIN, Residual
 from training.bench_style import Progress, interleaved_ms
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
 from training.peak_memory import in_own_process, peak_since, start_of_peak
-from training.starganv2_losses import cycle_loss, diversity_loss, style_reconstruction_loss
-from training.starganv2_run import build_networks, build_optimizers, build_spec
-from training.starganv2_step import (
+from training.starganv2.build import build_networks, build_optimizers, build_spec
+from training.starganv2.losses import cycle_loss, diversity_loss, style_reconstruction_loss
+from training.starganv2.step import (
     FirstOrder,
     GeneratorLosses,
     Networks,

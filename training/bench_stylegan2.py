@@ -18,8 +18,8 @@ from torch import Tensor
 from configs.schema import load_stylegan2
 from training.bench_style import Progress
 from training.peak_memory import in_own_process, peak_since, start_of_peak
-from training.stylegan2_run import build_networks, resolve
-from training.stylegan2_step import (
+from training.stylegan2.build import build_networks, resolve
+from training.stylegan2.step import (
     Augmenter,
     Draws,
     FirstOrder,

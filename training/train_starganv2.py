@@ -13,9 +13,9 @@ from configs.starganv2 import StarGANv2Run
 from ganmod.data.seeding import granules_of_step
 from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
-from training.ema import ema_decay, update_ema
-from training.run_folder import BEST_FILE, MODEL_FILE
-from training.run_lifecycle import (
+from training.run.ema import ema_decay, update_ema
+from training.run.folder import BEST_FILE, MODEL_FILE
+from training.run.lifecycle import (
     begin_run,
     end_run,
     open_run,
@@ -24,10 +24,9 @@ from training.run_lifecycle import (
     start_process,
     step_batches,
 )
-from training.run_metrics import RunMetrics
-from training.run_progress import RunProgress
-from training.starganv2_losses import diversity_weight
-from training.starganv2_run import (
+from training.run.metric_hook import RunMetrics
+from training.run.progress import RunProgress
+from training.starganv2.build import (
     build_dataset,
     build_networks,
     build_optimizers,
@@ -35,8 +34,9 @@ from training.starganv2_run import (
     check_batch,
     check_domains,
 )
-from training.starganv2_samples import SampleGrids, domain_sets, translations_by_index
-from training.starganv2_step import FirstOrder, SampleMaker, discriminator_phase, generator_phase, part_of
+from training.starganv2.losses import diversity_weight
+from training.starganv2.samples import SampleGrids, domain_sets, translations_by_index
+from training.starganv2.step import FirstOrder, SampleMaker, discriminator_phase, generator_phase, part_of
 
 GUIDANCE = {"latent": False, "reference": True}  # where a style comes from: name, from_reference
 TERMS = ("D", "r1", "logits_real", "logits_fake", "adversarial", "style", "diversity", "cycle")

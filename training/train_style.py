@@ -11,9 +11,9 @@ from torch import Tensor
 
 from configs.style import StyleRun
 from style_transfer import StyleTransferModel
-from training.ema import ema_decay, update_ema
-from training.run_folder import BEST_FILE, MODEL_FILE
-from training.run_lifecycle import (
+from training.run.ema import ema_decay, update_ema
+from training.run.folder import BEST_FILE, MODEL_FILE
+from training.run.lifecycle import (
     begin_run,
     check_share,
     end_run,
@@ -23,9 +23,9 @@ from training.run_lifecycle import (
     start_process,
     step_batches,
 )
-from training.run_metrics import RunMetrics
-from training.run_progress import RunProgress
-from training.style_run import (
+from training.run.metric_hook import RunMetrics
+from training.run.progress import RunProgress
+from training.style.build import (
     build_data,
     build_loss_network,
     build_model,
@@ -37,7 +37,7 @@ from training.style_run import (
     same_network,
     style_transfer_losses,
 )
-from training.style_samples import (
+from training.style.samples import (
     averaged_weights,
     grid_inputs,
     style_images,

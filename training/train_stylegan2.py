@@ -14,10 +14,10 @@ from configs.stylegan2 import StyleGAN2Run
 from ganmod import distributed
 from ganmod.data.seeding import granules_of_step
 from ganmod.stylegan2.model_io import save_stylegan2
-from training.ada_controller import AdaController
-from training.ema import ema_decay, update_ema
-from training.run_folder import BEST_FILE, MODEL_FILE
-from training.run_lifecycle import (
+from training.augment.ada_controller import AdaController
+from training.run.ema import ema_decay, update_ema
+from training.run.folder import BEST_FILE, MODEL_FILE
+from training.run.lifecycle import (
     begin_run,
     end_run,
     open_run,
@@ -26,11 +26,11 @@ from training.run_lifecycle import (
     start_process,
     step_batches,
 )
-from training.run_metrics import RunMetrics
-from training.run_progress import RunProgress
-from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
-from training.stylegan2_samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
-from training.stylegan2_step import (
+from training.run.metric_hook import RunMetrics
+from training.run.progress import RunProgress
+from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
+from training.stylegan2.samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
+from training.stylegan2.step import (
     Augmenter,
     Draws,
     FirstOrder,

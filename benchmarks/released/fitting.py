@@ -15,9 +15,9 @@ from released.crops import PairDrawer
 from released.jobs import time_factor
 from style_transfer import StyleTransferModel
 from style_transfer.residual_host import NOISE_SIDE
-from training.ema import ema_decay, update_ema
-from training.nonfinite import NonFiniteError
-from training.style_run import build_optimizers, same_network, style_transfer_losses
+from training.run.ema import ema_decay, update_ema
+from training.run.nonfinite import NonFiniteError
+from training.style.build import build_optimizers, same_network, style_transfer_losses
 
 REPORT_SECONDS = 10.0
 GRAPH_WARMUP = 3  # steps before a graph is captured: libraries choose their algorithms there

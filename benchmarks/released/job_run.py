@@ -26,8 +26,8 @@ from released.fitting import Fit, fit, losses_of
 from released.inputs import CONTENTS, STYLES, Inputs, feature_path, held_out, read_images, read_inputs
 from released.jobs import MAX_OUTPUT_BYTES, MAX_SHEET_BYTES, MAX_TRAINED, MB, Job
 from style_transfer import StyleTransferModel
-from training.style_run import build_loss_network, build_model, resolve
-from training.style_samples import copy_into
+from training.style.build import build_loss_network, build_model, resolve
+from training.style.samples import copy_into
 
 PROBED = 32  # training pairs whose loss is compared before and after
 CELL = 224  # pixels in the sheet

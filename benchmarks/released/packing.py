@@ -20,7 +20,7 @@ from ganmod.features.vgg import NORMALISED_INDEX, load_features
 from ganmod.io.images import list_images, read_image, resize_short_side
 from released.inputs import CONTENTS, EVALUATION, FEATURES, STYLES, WHEELS, Inputs
 from released.jobs import MB
-from training.style_run import find_images
+from training.style.build import find_images
 
 # Tried in this order, (share of the short side asked for, quality): first quality goes, then size.
 LADDER = [

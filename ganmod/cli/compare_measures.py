@@ -31,7 +31,7 @@ from metrics.image_sets.joined_spaces import JoinedSpaces
 from metrics.image_sets.sources import FileImages, GeneratorImages, ImageSource, labels_of
 from metrics.image_sets.stylized import CroppedImages, StylizedImages, draw_pairs
 from metrics.images.image_watch import ImageWatch
-from training.run_records import RunRecord
+from training.run.records import RunRecord
 
 SPECTRUM_IMAGES = 5000  # real ones, spread evenly
 GRID_ROWS, GRID_COLUMNS = 4, 12

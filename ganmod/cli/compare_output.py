@@ -14,7 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from ganmod.cli.compare_measures import Outcome
-    from training.run_records import RunRecord
+    from training.run.records import RunRecord
 
 CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
 
@@ -64,7 +64,7 @@ def _write_runs(folder: Path, records: Mapping[str, RunRecord]) -> None:
     """What others need to repeat the runs: each one's configuration and a thinned copy of its statistics."""
     import yaml
 
-    from training.run_records import without_folders
+    from training.run.records import without_folders
 
     folder.mkdir(parents=True, exist_ok=True)
     for label, record in records.items():

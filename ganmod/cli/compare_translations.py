@@ -18,7 +18,7 @@ from metrics.compare.runs import MeasuredRun
 from metrics.image_sets.sources import FileImages
 from metrics.images.lpips import load_lpips
 from metrics.translation_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2
-from training.run_records import RunRecord
+from training.run.records import RunRecord
 
 NUM_SOURCES = 100  # of each domain
 MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations

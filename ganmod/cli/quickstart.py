@@ -24,7 +24,7 @@ from metrics.html_report import Cell, Report
 from style_transfer import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style
-from training.run_progress import StoppedBySignal
+from training.run.progress import StoppedBySignal
 from training.train_style import train
 
 PRESET = "style-finetune"

@@ -12,7 +12,7 @@ import click
 from ganmod.cli.image_sets import check_space_name
 
 if TYPE_CHECKING:
-    from training.run_records import RunRecord
+    from training.run.records import RunRecord
 
 
 def named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
@@ -51,7 +51,7 @@ def _run_names(paths: Sequence[Path]) -> list[str]:
 
 def read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
     """The records of all runs; click.UsageError where they are of several recipes."""
-    from training.run_records import read_run
+    from training.run.records import read_run
 
     names = _run_names([path for _, path in paths])
     records = [
@@ -66,7 +66,7 @@ def read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
 
 def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
     """{name: model file}; click.UsageError for a name that stands twice."""
-    from training.run_records import MODEL_FILE
+    from training.run.records import MODEL_FILE
 
     names = _run_names([path for _, path in paths])
     found: dict[str, Path] = {}

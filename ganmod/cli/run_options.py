@@ -164,7 +164,7 @@ def checked_out(
     resolved, lines = describe(config)
     if config.metric.every:
         from ganmod.distributed import chosen_device
-        from training.run_metrics import wanted_metrics
+        from training.run.metric_hook import wanted_metrics
 
         wanted_metrics(config.metric, chosen_device(config.runtime.device))
     click.echo(to_yaml(resolved), nl=False)

@@ -90,7 +90,7 @@ def style(
             changes["loss.network_weights"] = feature_weights
         config = load_run(options.config, changes)
     if (out := checked_out(config, options, _describe_style)) is not None:
-        from training.style_run import resolve
+        from training.style.build import resolve
         from training.train_style import train as train_style
 
         _check_modulation(resolve(config).model.modulation)
@@ -99,7 +99,7 @@ def style(
 
 def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
     """For a dry run."""
-    from training.style_run import build_model, resolve
+    from training.style.build import build_model, resolve
 
     config = resolve(config)
     _check_modulation(config.model.modulation)
@@ -161,7 +161,7 @@ def stylegan2(
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
     """For a dry run; errors as the run itself would raise."""
     from ganmod.distributed import chosen_device
-    from training.stylegan2_run import build_dataset, build_networks, resolve, transfer_weights
+    from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
 
     dataset = build_dataset(config.data, config.runtime.seed)
     height, width = dataset.image_shape[1:]
@@ -217,7 +217,7 @@ def starganv2(
 
 def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
     """For a dry run; errors as the run itself would raise."""
-    from training.starganv2_run import build_dataset, build_networks, build_spec, check_batch
+    from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch
 
     check_batch(config, int(os.environ.get("WORLD_SIZE", 1)))
     dataset = build_dataset(config.data, config.model.img_size, config.runtime.seed)

@@ -12,9 +12,9 @@ from torch import Tensor
 from configs.stylegan2 import Augmentation, StyleGAN2Loss
 from ganmod.data.seeding import draw, draw_granules, granule_normals
 from ganmod.stylegan2 import Discriminator, Generator
-from training.ada_augment import augment
-from training.ada_draw import augment_pipe, draw_augmentation
-from training.diffaugment import diffaugment, draw_diffaugment
+from training.augment.ada_augment import augment
+from training.augment.ada_draw import augment_pipe, draw_augmentation
+from training.augment.diffaugment import diffaugment, draw_diffaugment
 from training.gan_losses import (
     discriminator_loss,
     mix_styles,

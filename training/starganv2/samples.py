@@ -13,8 +13,8 @@ from ganmod.data.domain_images import DomainImages
 from ganmod.io.images import to_uint8
 from ganmod.starganv2 import Generator, StarGANv2
 from metrics.distances.feature_statistics import to_saved_uint8
-from metrics.training_metric import Generate, RealImages
-from training.starganv2_step import SampleMaker
+from training.run.training_metric import Generate, RealImages
+from training.starganv2.step import SampleMaker
 
 GRID_SOURCES = 6
 GRID_STYLES = 6

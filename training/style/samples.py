@@ -12,8 +12,8 @@ from torch import Tensor
 from ganmod.data.crops import Pairs
 from ganmod.io.images import ImageError, to_tensor, to_uint8
 from metrics.distances.feature_statistics import to_saved_uint8
-from metrics.training_metric import Generate, RealImages
 from style_transfer import StyleTransferModel, prepare_style
+from training.run.training_metric import Generate, RealImages
 
 GRID_IMAGES = 6
 GRID_POSITION, METRIC_POSITION = 10**9, 2 * 10**9  # of the stream: far beyond those that training reaches

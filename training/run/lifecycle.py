@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 from configs.schema import AnyRun, to_yaml
 from ganmod import distributed
 from ganmod.machine import peak_memory_mb
-from training.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.loader import StepSampler, step_loader
-from training.nonfinite import NonFiniteGuard
-from training.run_folder import MODEL_FILE, RunFolder
-from training.run_progress import RunProgress, StoppedBySignal
-from training.running_means import RunningMeans
+from training.run.checkpoint import load_latest_checkpoint, save_checkpoint
+from training.run.folder import MODEL_FILE, RunFolder
+from training.run.nonfinite import NonFiniteGuard
+from training.run.progress import RunProgress, StoppedBySignal
+from training.run.running_means import RunningMeans
 
 MAY_CHANGE = ("schedule", "metric", "runtime", "plugins")  # between the parts of one run
 MAY_CHANGE_WITHIN = ("data.cache_mb", "data.num_workers", "model.encoder_weights", "loss.network_weights")

@@ -12,8 +12,8 @@ from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.images import to_uint8
 from ganmod.stylegan2 import Generator
 from metrics.distances.feature_statistics import to_saved_uint8
-from metrics.training_metric import Generate, RealImages
-from training.stylegan2_step import Draws
+from training.run.training_metric import Generate, RealImages
+from training.stylegan2.step import Draws
 
 GRID_SIDE = 8
 

@@ -14,7 +14,7 @@ from ganmod.data.seeding import granule_normals
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Content
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
-from training.starganv2_losses import cycle_loss, diversity_loss, style_reconstruction_loss
+from training.starganv2.losses import cycle_loss, diversity_loss, style_reconstruction_loss
 
 
 class Networks(NamedTuple):

@@ -16,9 +16,9 @@ from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.cache import user_cache_dir
 from metrics.image_sets.distances import needs_features
 from metrics.image_sets.features import SetFeatures, measure_set, random_state_kept, reference_set
-from metrics.training_metric import Generate, MetricHook, RealImages
-from training.run_lifecycle import Run
-from training.run_progress import RunProgress
+from training.run.lifecycle import Run
+from training.run.progress import RunProgress
+from training.run.training_metric import Generate, MetricHook, RealImages
 
 BATCH = 64  # images
 KERNEL = ("kid", "kd")

@@ -14,9 +14,9 @@ from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND
-from training.ada_draw import augment_pipe
-from training.diffaugment import parse_policy
-from training.run_lifecycle import check_share
+from training.augment.ada_draw import augment_pipe
+from training.augment.diffaugment import parse_policy
+from training.run.lifecycle import check_share
 
 
 def build_dataset(data: GanData, seed: int) -> ImageDataset:

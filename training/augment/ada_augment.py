@@ -1,4 +1,4 @@
-"""Applies ADA's augmentations to images; `training.ada_draw` draws their parameters.
+"""Applies ADA's augmentations to images; `training.augment.ada_draw` draws their parameters.
 
 Source: Karras et al. 2020, appendix B. Nothing here is random: images and parameters fix the result, and an
 image's result does not depend on its batch, up to rounding.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from training.ada_draw import AugmentParams
-from training.ada_transforms import band_filter, transform_some, warp
+from training.augment.ada_draw import AugmentParams
+from training.augment.ada_transforms import band_filter, transform_some, warp
 
 
 def augment(images: Tensor, params: AugmentParams) -> Tensor:

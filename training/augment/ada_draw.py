@@ -1,4 +1,4 @@
-"""Draws the parameters of ADA's augmentations; `training.ada_augment` applies them.
+"""Draws the parameters of ADA's augmentations; `training.augment.ada_augment` applies them.
 
 Source: Karras et al., "Training Generative Adversarial Networks with Limited Data" (NeurIPS 2020), section 2
 and appendix B.

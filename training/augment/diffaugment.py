@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.ada_transforms import transform_some
+from training.augment.ada_transforms import transform_some
 
 POLICIES = ("color", "translation", "cutout")
 TRANSLATION = 0.125  # largest shift, in image sizes
@@ -19,7 +19,7 @@ CUTOUT = 0.5  # side of the box, in image sizes
 
 
 class DiffAugmentParams(NamedTuple):
-    """What happens to each of N images. CPU tensors, as `training.ada_draw.AugmentParams`."""
+    """What happens to each of N images. CPU tensors, as `training.augment.ada_draw.AugmentParams`."""
 
     color: Tensor  # [N,3] float64: brightness added, saturation and contrast multiplied
     shift: Tensor  # [N,2] int64: pixels to the right, pixels down

@@ -17,8 +17,8 @@ from ganmod.starganv2 import (
     StarGANv2Spec,
     StyleEncoder,
 )
-from training.run_lifecycle import check_share
-from training.starganv2_step import Networks
+from training.run.lifecycle import check_share
+from training.starganv2.step import Networks
 
 SMALL_BATCH = 8  # below it users of the published code report collapse
 

@@ -1,0 +1,1 @@
+"""What stands around every training loop: folder, checkpoints, progress, metrics."""

@@ -1,0 +1,1 @@
+"""The parts of a StarGAN v2 run."""
