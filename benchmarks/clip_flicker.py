@@ -25,9 +25,9 @@ from ganmod.features.vgg import load_features
 from ganmod.io.images import to_tensor, to_uint8
 from ganmod.machine import describe_machine
 from metrics.images.flicker import measure_flicker
+from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.prepare import prepare_style
 from style_transfer.procedural_styles import builtin_contents, draw_style
-from style_transfer.video import ClipStylizer
 
 PAIRS = (("chelsea", "stripes"), ("coffee", "hatching"), ("astronaut", "brush_strokes"))
 FORMS = {

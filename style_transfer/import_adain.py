@@ -13,7 +13,7 @@ from ganmod.features.vgg import LAYERS, NORMALISED_INDEX, VGG19_WIDTHS, vgg19_fr
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import Conv2d
 from style_transfer.model import StyleTransferModel
-from style_transfer.networks import Decoder
+from style_transfer.networks.modulated import Decoder
 from style_transfer.spec import ModelSpec
 
 # Places of the convolutions in decoder.pth's nn.Sequential, between paddings, ReLUs and upsamplings.

@@ -17,9 +17,16 @@ from ganmod.features.vgg import FeatureError, VGGFeatures, calibration_images, l
 from ganmod.io.images import to_tensor
 from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.modulation import StyleSpec
-from style_transfer.classic import match_style, style_statistics
 from style_transfer.masks import check_mask, fit_masks
-from style_transfer.networks import Decoder, StyleEncoder
+from style_transfer.networks.classic import match_style, style_statistics
+from style_transfer.networks.modulated import Decoder, StyleEncoder
+from style_transfer.networks.residual_host import (
+    ContentEncoder,
+    Origin,
+    ResidualDecoder,
+    StatisticsStyleEncoder,
+)
+from style_transfer.networks.staged_decoder import StagedDecoder
 from style_transfer.prepare import (
     MIN_SIDE,
     Filter,
@@ -32,9 +39,7 @@ from style_transfer.prepare import (
     turn_style,
 )
 from style_transfer.procedural_styles import draw_style_set
-from style_transfer.residual_host import ContentEncoder, Origin, ResidualDecoder, StatisticsStyleEncoder
 from style_transfer.spec import ModelSpec
-from style_transfer.staged_decoder import StagedDecoder
 
 KIND = "style-transfer"
 NUM_DRAWN = 20  # styles, for the calibration

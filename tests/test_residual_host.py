@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ganmod.features.style_losses import mean_std_loss
 from style_transfer.model import StyleTransferModel
-from style_transfer.residual_host import ContentEncoder, StatisticsStyleEncoder
+from style_transfer.networks.residual_host import ContentEncoder, StatisticsStyleEncoder
 
 
 @pytest.fixture

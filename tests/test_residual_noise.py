@@ -7,7 +7,7 @@ import torch
 from tiny_style_model import make
 from torch import nn
 
-from style_transfer.residual_host import NOISE_SIDE, fixed_noise
+from style_transfer.networks.residual_host import NOISE_SIDE, fixed_noise
 
 
 def test_the_noise_is_standard_normal_and_the_same_everywhere() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
 from style_transfer import ModelSpec, StyleTransferModel, load, prepare_style
-from style_transfer.networks import Decoder, StyleEncoder
+from style_transfer.networks.modulated import Decoder, StyleEncoder
 
 
 def images(samples: int = 3, height: int = 48, width: int = 32, seed: int = 1) -> tuple[Tensor, Tensor]:

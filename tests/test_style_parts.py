@@ -18,11 +18,11 @@ from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
 from style_transfer import ControlledStyle, Controls, ModelSpec, StyleTransferModel, build
 from style_transfer.color import luma, match_color, match_luma
 from style_transfer.masks import pooled_mask, style_mask
+from style_transfer.networks.residual_host import StatisticsStyleEncoder
+from style_transfer.piecewise.tiled import stylize_tiled
+from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.prepare import crop_style
 from style_transfer.procedural_styles import draw_style
-from style_transfer.residual_host import StatisticsStyleEncoder
-from style_transfer.tiled import stylize_tiled
-from style_transfer.video import ClipStylizer
 
 STATISTICAL = ("residual", "classic")
 

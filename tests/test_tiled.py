@@ -17,10 +17,10 @@ from ganmod.io.images import center_crop, read_image, resize, to_uint8, write_im
 from ganmod.modulation import AdaIN, StyleSpec, create_modulation, register_modulation, registry
 from ganmod.modulation.statistics import Statistics, instance_norm
 from style_transfer import StyleTransferModel
+from style_transfer.networks.residual_host import ResidualDecoder
+from style_transfer.piecewise.scales import uses_statistics
+from style_transfer.piecewise.tiled import auto_tile, stylize_tiled
 from style_transfer.procedural_styles import builtin_contents, draw_style
-from style_transfer.residual_host import ResidualDecoder
-from style_transfer.scales import uses_statistics
-from style_transfer.tiled import auto_tile, stylize_tiled
 
 OPTIONS: list[tuple[str, Mapping[str, Any]]] = [
     ("adain", {}),
@@ -88,8 +88,8 @@ def test_a_narrower_margin_would_be_seen(monkeypatch: pytest.MonkeyPatch):
     whole = model.apply_params(content, params)
     narrower = [reach - 1 for reach in reaches(model)]
     for name, value in (
-        ("style_transfer.tiled.ENCODER_MARGIN", 24),
-        ("style_transfer.networks.Decoder.reach", lambda self, stage: narrower[stage]),
+        ("style_transfer.piecewise.tiled.ENCODER_MARGIN", 24),
+        ("style_transfer.networks.modulated.Decoder.reach", lambda self, stage: narrower[stage]),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(name, value)

@@ -16,12 +16,12 @@ import style_transfer
 from ganmod.io.clip import Clip
 from ganmod.io.images import read_image, write_image
 from metrics.images.flicker import mean_change
-from style_transfer import clip_conversion
-from style_transfer.clip_conversion import convert_clip
 from style_transfer.controls import ControlledStyle, Controls
+from style_transfer.piecewise import clip_conversion
+from style_transfer.piecewise.clip_conversion import convert_clip
+from style_transfer.piecewise.video import ClipStylizer, blend_weights, change_of, morph
 from style_transfer.prepare import interpolate_params
 from style_transfer.procedural_styles import builtin_contents, draw_style
-from style_transfer.video import ClipStylizer, blend_weights, change_of, morph
 
 RNG = np.random.default_rng(0)
 STYLES = [RNG.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8) for _ in range(2)]

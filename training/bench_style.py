@@ -23,7 +23,7 @@ from ganmod.features.vgg import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibrat
 from ganmod.io.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference
 from style_transfer import ModelSpec, StyleTransferModel, build
-from style_transfer.networks import Decoder
+from style_transfer.networks.modulated import Decoder
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.style.build import Losses, same_network, style_transfer_losses
 

@@ -25,9 +25,9 @@ from ganmod.features.vgg import VGG19_WIDTHS
 from ganmod.io.images import resize
 from ganmod.machine import peak_memory_mb
 from style_transfer import StyleTransferModel
+from style_transfer.piecewise.tiled import stylize_tiled
+from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.procedural_styles import builtin_contents, draw_style
-from style_transfer.tiled import stylize_tiled
-from style_transfer.video import ClipStylizer
 from training.bench_style import random_model
 
 Width = Literal["slim", "full"]

@@ -58,7 +58,7 @@ def stylize(
     import torch
 
     from ganmod.machine import bf16_instructions, describe_machine
-    from style_transfer.tiled import auto_tile, check_tile
+    from style_transfer.piecewise.tiled import auto_tile, check_tile
     from training import bench_stylize
 
     place = torch.device(device)

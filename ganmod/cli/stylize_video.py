@@ -18,9 +18,9 @@ from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.clip import CLIP_SUFFIXES, Clip
 from ganmod.io.images import read_image
 from style_transfer import StyleTransferModel
-from style_transfer.clip_conversion import convert_clip
-from style_transfer.tiled import auto_tile, check_tile, stylize_tiled
-from style_transfer.video import BLEND, SMOOTHING, ClipStylizer, morph
+from style_transfer.piecewise.clip_conversion import convert_clip
+from style_transfer.piecewise.tiled import auto_tile, check_tile, stylize_tiled
+from style_transfer.piecewise.video import BLEND, SMOOTHING, ClipStylizer, morph
 
 FPS, SECONDS = 25.0, 4.0
 AUTO_TILE_FROM = 1024  # pixels of the longer side: below, an image takes little memory anyway

@@ -20,8 +20,8 @@ from ganmod.io.images import list_images
 from ganmod.layers import StaticConv2d
 from ganmod.modulation.functional import match_statistics, mean_std
 from style_transfer import ModelSpec, StyleTransferModel, build, load
+from style_transfer.networks.residual_host import Origin
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
-from style_transfer.residual_host import Origin
 from training.muon import Muon
 
 BUILTIN_STYLES = 60

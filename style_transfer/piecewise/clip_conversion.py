@@ -22,8 +22,8 @@ from torch import Tensor
 from ganmod.io.atomic_write import TEMPORARY_SUFFIX, atomic_write
 from ganmod.io.clip import Clip, ClipFrame, join_segments, write_segment
 from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
+from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.prepare import interpolate_params
-from style_transfer.video import ClipStylizer
 
 SEGMENT_FRAMES = 30
 _INDEX = "index.json"

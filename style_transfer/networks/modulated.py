@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from ganmod.modulation.statistics import Statistics
-from style_transfer.staged_decoder import StagedDecoder, apply_modulated
+from style_transfer.networks.staged_decoder import StagedDecoder, apply_modulated
 
 
 class StyleEncoder(nn.Module):

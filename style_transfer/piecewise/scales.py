@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ganmod.modulation.base import check_modulate_with
 from ganmod.modulation.statistics import Statistics
-from style_transfer.classic import match_style
 from style_transfer.model import StyleTransferModel
+from style_transfer.networks.classic import match_style
 
 _CLASSIC_EPS = 1e-5
 

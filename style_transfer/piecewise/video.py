@@ -20,6 +20,7 @@ from ganmod.io.images import to_uint8
 from ganmod.layers import half_precision
 from ganmod.modulation.statistics import Statistics, mean_variance
 from style_transfer.model import StyleTransferModel
+from style_transfer.piecewise.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
 from style_transfer.prepare import (
     interpolate_params,
     pad_to_multiple,
@@ -27,7 +28,6 @@ from style_transfer.prepare import (
     spread_params,
     to_batch,
 )
-from style_transfer.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
 
 SMOOTHING = 0.8
 BLEND = 0.6

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ganmod.modulation.statistics import Statistics, mean_variance
 from style_transfer.model import StyleTransferModel
+from style_transfer.piecewise.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
 from style_transfer.prepare import from_batch, pad_to_multiple, resize_content, spread_params, to_batch
-from style_transfer.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
 
 CPU_TILE, GPU_TILE = 256, 1024  # pixels: what stays in a cache, and what keeps many cores busy
 UNIT = 8  # pixels: tiles begin at multiples, whole pixels of relu4_1 and of a content encoder's output

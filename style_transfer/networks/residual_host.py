@@ -18,7 +18,7 @@ from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, wid
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from ganmod.modulation.statistics import Statistics, mean_variance, weighted_mean_variance
 from style_transfer.masks import pooled_mask
-from style_transfer.staged_decoder import StagedDecoder, apply_modulated
+from style_transfer.networks.staged_decoder import StagedDecoder, apply_modulated
 
 BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
 NOISE_SIDE = 256  # pixels after which the noise repeats

@@ -1,0 +1,1 @@
+"""Large images in tiles, clips frame by frame."""
