@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from configs.style import StyleLoss
 from ganmod import machine
-from ganmod.cli import bench
-from training import bench_style
-from training.bench_style import Comparison, Iteration, obvious_losses, training_losses
+from ganmod.cli.bench import command as bench
+from ganmod.cli.bench import style as bench_style
+from ganmod.cli.bench.style import Comparison, Iteration, obvious_losses, training_losses
 
 WIDTHS = (4, 8, 8, 16)
 CPU = torch.device("cpu")

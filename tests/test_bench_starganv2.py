@@ -11,10 +11,10 @@ import torch
 from tiny_starganv2 import build, draw
 from torch import Tensor
 
+from ganmod.cli.bench import starganv2 as bench_starganv2
+from ganmod.cli.bench.starganv2 import Iteration, compare_iterations
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.resampled_conv import conv_avg_pool, nearest_conv
-from training import bench_starganv2
-from training.bench_starganv2 import Iteration, compare_iterations
 from training.starganv2.step import FirstOrder, Networks, Samples, generator_phase
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.bench_stylegan2 import VARIANTS, TrainingStep, compare_steps
+from ganmod.cli.bench.stylegan2 import VARIANTS, TrainingStep, compare_steps
 
 SETTINGS = {"schedule.batch_size": 4, "model.channel_max": 8, "model.z_dim": 8, "model.w_dim": 8}
 SETTINGS |= {"augmentation.kind": "none"}

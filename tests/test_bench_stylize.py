@@ -9,9 +9,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from ganmod.cli import bench
-from training import bench_stylize
-from training.bench_stylize import Case, Measured, measure_apart, measure_frames, measure_images
+from ganmod.cli.bench import command as bench
+from ganmod.cli.bench import stylize as bench_stylize
+from ganmod.cli.bench.stylize import Case, Measured, measure_apart, measure_frames, measure_images
 
 
 def test_a_case_is_measured_in_a_process_of_its_own():

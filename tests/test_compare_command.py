@@ -286,9 +286,9 @@ def test_starganv2_models_are_compared_by_their_translations(
 
 def test_style_flag_hands_models_and_options_on(here: Path, tmp_path: Path, ganmod_command, monkeypatch):
     calls: list[Any] = []
-    module = ModuleType("ganmod.cli.compare_style")
+    module = ModuleType("ganmod.cli.compare.style")
     module.compare_style_models = lambda inputs, **options: calls.append((inputs, options))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ganmod.cli.compare_style", module)
+    monkeypatch.setitem(sys.modules, "ganmod.cli.compare.style", module)
     arguments = ["--style", "mine=style.safetensors", "--content", "photos", "--styles", "paintings", "a"]
     arguments += ["--styles", "real", "-o", tmp_path, "--loss-network", "vgg19-slim", "--size", "64"]
     arguments += ["--feature-weights", "w.pth", "--threads", "1", "--pairs", "pairs.json", "--device", "cpu"]

@@ -12,8 +12,8 @@ from stroke_models import grating
 from tiny_style_model import make as tiny_model
 from torch import nn
 
-from ganmod.cli import compare_style
-from ganmod.cli.compare_style import compare_style_models
+from ganmod.cli.compare import style as compare_style
+from ganmod.cli.compare.style import compare_style_models
 from ganmod.features.vgg import FeatureError, VGGFeatures
 from ganmod.io.images import read_image, resize, to_tensor, write_image
 from metrics.compare import style_optima, style_pairs, style_pictures

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganmod.cli.option_checks import check_device
+from ganmod.cli.options.checks import check_device
 from ganmod.devices import find_device
 from ganmod.io.images import write_image
 
@@ -64,7 +64,8 @@ def test_devices_that_are_not_there_are_refused(
 def test_stylize_and_translate_take_what_there_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ganmod_command
 ) -> None:
-    from ganmod.cli import stylize, translate
+    from ganmod.cli import translate
+    from ganmod.cli.style import stylize
 
     for command in (stylize.stylize, translate.translate_command):
         (option,) = (parameter for parameter in command.params if parameter.name == "device")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ganmod.cli.common_options import json_option
+from ganmod.cli.options.shared import json_option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from ganmod.cli.common_options import plugin_option, truncation_options
-from ganmod.cli.generator_options import MODEL, check_cutoff, chosen_label, load_generator
+from ganmod.cli.options.generator import MODEL, check_cutoff, chosen_label, load_generator
+from ganmod.cli.options.shared import plugin_option, truncation_options
 from ganmod.stylegan2.export import ExportFormat, check_export_packages, export_generator
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.common_options import batch_option, device_option, plugin_option, truncation_options
-from ganmod.cli.generator_options import MODEL, Ranges, check_cutoff, chosen_label, load_generator
+from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, chosen_label, load_generator
+from ganmod.cli.options.shared import batch_option, device_option, plugin_option, truncation_options
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.images import IMAGE_SUFFIXES, make_grid, read_image, write_image
 from ganmod.stylegan2 import Generator, NoiseMode

@@ -15,12 +15,12 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "See it work: stylise, train two small models, read a report.",
     ),
     "stylize": (
-        "ganmod.cli.stylize",
+        "ganmod.cli.style.stylize",
         "stylize",
         "Stylise an image, or a folder of contents x a folder of styles.",
     ),
     "optimize": (
-        "ganmod.cli.optimize",
+        "ganmod.cli.style.optimize",
         "optimize",
         "Stylise by optimising the pixels: slow, the quality models are held against.",
     ),
@@ -30,9 +30,9 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "generate",
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
-    "fid": ("ganmod.cli.fid", "fid", "FID, KID, precision and recall of images against real ones."),
+    "fid": ("ganmod.cli.measure.fid", "fid", "FID, KID, precision and recall of images against real ones."),
     "compare": (
-        "ganmod.cli.compare",
+        "ganmod.cli.compare.command",
         "compare",
         "Compare training runs by modulation: a table, curves, samples, report.html.",
     ),
@@ -51,7 +51,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
     "import": ("ganmod.cli.import_model", "import_model", "Convert foreign weights: `ganmod import adain`."),
     "bench": (
-        "ganmod.cli.bench",
+        "ganmod.cli.bench.command",
         "bench",
         "Measure speed against an alternative: `ganmod bench style|stylize|stylegan2`.",
     ),

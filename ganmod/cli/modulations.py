@@ -6,8 +6,8 @@ import json
 
 import click
 
-from ganmod.cli.common_options import json_option, plugin_option
-from ganmod.cli.option_checks import import_plugins
+from ganmod.cli.options.checks import import_plugins
+from ganmod.cli.options.shared import json_option, plugin_option
 from ganmod.modulation import list_modulations, modulation_info
 
 

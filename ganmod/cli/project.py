@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from ganmod.cli.common_options import device_option, plugin_option
-from ganmod.cli.generator_options import MODEL, chosen_label, load_generator
+from ganmod.cli.options.generator import MODEL, chosen_label, load_generator
+from ganmod.cli.options.shared import device_option, plugin_option
 from ganmod.io.images import make_grid, read_image, write_image
 from ganmod.stylegan2.latent_file import save_latents
 from ganmod.stylegan2.projection import Space, fit_target, project

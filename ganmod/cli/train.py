@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from configs.schema import AnyRun, list_presets, load_run, load_starganv2, load_stylegan2
-from ganmod.cli.run_options import RunOptions, checked_out, config_option, run_options
+from ganmod.cli.train_options import RunOptions, checked_out, config_option, run_options
 
 if TYPE_CHECKING:
     from configs.starganv2 import StarGANv2Run

@@ -8,10 +8,10 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from ganmod.cli.common_options import device_option, plugin_option
-from ganmod.cli.generator_options import MODEL, Ranges
-from ganmod.cli.image_pairs import check_out, refuse_inputs, results_names, write_grid
-from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
+from ganmod.cli.options.checks import check_device, import_plugins, refuse_given
+from ganmod.cli.options.generator import MODEL, Ranges
+from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
+from ganmod.cli.options.shared import device_option, plugin_option
 from ganmod.devices import find_device
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.images import read_image, write_image

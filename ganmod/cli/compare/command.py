@@ -9,22 +9,22 @@ from typing import Literal
 
 import click
 
-from ganmod.cli.common_options import (
-    batch_option,
-    device_option,
-    json_option,
-    plugin_option,
-    reference_cache_option,
-)
-from ganmod.cli.image_sets import LIBRARIES, MetricList, check_count, warnings_as_lines
-from ganmod.cli.option_checks import check_device, import_plugins, refuse_given
-from ganmod.cli.run_arguments import (
+from ganmod.cli.measure.image_sets import LIBRARIES, MetricList, check_count, warnings_as_lines
+from ganmod.cli.measure.run_arguments import (
     model_files,
     named_paths,
     one_file,
     picture_folders,
     read_runs,
     weights_of,
+)
+from ganmod.cli.options.checks import check_device, import_plugins, refuse_given
+from ganmod.cli.options.shared import (
+    batch_option,
+    device_option,
+    json_option,
+    plugin_option,
+    reference_cache_option,
 )
 
 PATH = click.Path(exists=True, path_type=Path)
@@ -189,7 +189,7 @@ def compare(
             raise click.UsageError("--style needs --content and --styles: photos, and style images")
         refuse_given(NOT_FOR_STYLE_TABLE, "is for training runs, not for --style")
         import_plugins(plugin)
-        from ganmod.cli.compare_style import compare_style_models
+        from ganmod.cli.compare.style import compare_style_models
         from metrics.compare.style_facts import StyleInputs
 
         inputs = StyleInputs(
@@ -211,9 +211,9 @@ def compare(
     weights = weights_of(features, feature_weights)
 
     from ganmod import distributed
-    from ganmod.cli.compare_measures import Measurement, measure_generators, measure_stylized
-    from ganmod.cli.compare_output import print_comparison, write_all
-    from ganmod.cli.compare_translations import measure_translations
+    from ganmod.cli.compare.measures import Measurement, measure_generators, measure_stylized
+    from ganmod.cli.compare.output import print_comparison, write_all
+    from ganmod.cli.compare.translations import measure_translations
     from ganmod.machine import describe_machine
     from ganmod.process_shares import current_processes
     from metrics.compare.report import make_record

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ganmod.cli import bench_stylize
-from ganmod.cli.common_options import batch_option, timing_options
-from ganmod.cli.option_checks import check_device
+from ganmod.cli.bench import stylize_command as bench_stylize
+from ganmod.cli.options.checks import check_device
+from ganmod.cli.options.shared import batch_option, timing_options
 
 if TYPE_CHECKING:
-    from training.bench_style import Comparison, Progress
+    from ganmod.cli.bench.style import Comparison, Progress
 
 LOSS_TOLERANCE = 0.01
 STYLE_DIMS = {"full": 512, "slim": 128}
@@ -101,10 +101,10 @@ def _run(
     """Measure and print, part by part."""
     import torch
 
+    from ganmod.cli.bench import style as bench_style
     from ganmod.machine import bf16_instructions
     from style_transfer import load
     from style_transfer.model import SHIPPED
-    from training import bench_style
 
     widths, style_dim = bench_style.WIDTHS[width], STYLE_DIMS[width]
     device = torch.device(device_name)
@@ -200,8 +200,8 @@ def stylegan2(
     check_device(device)
     import torch
 
+    from ganmod.cli.bench.stylegan2 import VARIANTS, compare_steps
     from ganmod.machine import bf16_instructions, describe_machine
-    from training.bench_stylegan2 import VARIANTS, compare_steps
 
     names = modulations or ("weight_demod", "adain", "adaconv")
     if config == "stylegan2-auto":
@@ -293,8 +293,8 @@ def starganv2(
     check_device(device)
     import torch
 
+    from ganmod.cli.bench.starganv2 import compare_iterations
     from ganmod.machine import bf16_instructions, describe_machine
-    from training.bench_starganv2 import compare_iterations
 
     names = modulations or ("adain", "weight_demod", "adaconv")
     settings: dict[str, Any] = {

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 import click
 from tqdm import tqdm
 
-from ganmod.cli.common_options import timing_options
-from ganmod.cli.option_checks import check_device
+from ganmod.cli.options.checks import check_device
+from ganmod.cli.options.shared import timing_options
 
 if TYPE_CHECKING:
-    from training.bench_stylize import Measured, Width
+    from ganmod.cli.bench.stylize import Measured, Width
 
 SIZES = (512, 1024, 2048)
 FRAMES = {"512": (512, 512), "1080p": (1080, 1920)}
@@ -57,9 +57,9 @@ def stylize(
     check_device(device)
     import torch
 
+    from ganmod.cli.bench import stylize as bench_stylize
     from ganmod.machine import bf16_instructions, describe_machine
     from style_transfer.piecewise.tiled import auto_tile, check_tile
-    from training import bench_stylize
 
     place = torch.device(device)
     side = tile or auto_tile(place)

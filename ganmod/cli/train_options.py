@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from configs.schema import AnyRun, parse_setting, to_yaml
-from ganmod.cli.common_options import plugin_option
-from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.cli.options.checks import check_device, import_plugins
+from ganmod.cli.options.shared import plugin_option
 
 LENGTH_AND_PLACE = (
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]"),

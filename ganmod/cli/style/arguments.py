@@ -12,8 +12,8 @@ import click
 import numpy as np
 from torch import Tensor
 
-from ganmod.cli.image_pairs import results_names
-from ganmod.cli.style_parts import WHOLE, StylePart
+from ganmod.cli.options.outputs import results_names
+from ganmod.cli.style.parts import WHOLE, StylePart
 from ganmod.io.images import ImageError, read_image
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks

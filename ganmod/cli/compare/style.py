@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.option_checks import check_device
-from ganmod.cli.style_rows import Lpips, Measures, PairImages, make_rows
+from ganmod.cli.compare.style_rows import Lpips, Measures, PairImages, make_rows
+from ganmod.cli.options.checks import check_device
 from ganmod.distributed import chosen_device
 from ganmod.features.vgg import VGGFeatures, load_features
 from ganmod.io.atomic_write import atomic_write

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import click
 import numpy as np
 
-from ganmod.cli.compare_measures import Measurement, Outcome
-from ganmod.cli.image_sets import hash_of_files, progress_bar
-from ganmod.cli.option_checks import import_plugins
+from ganmod.cli.compare.measures import Measurement, Outcome
+from ganmod.cli.measure.image_sets import hash_of_files, progress_bar
+from ganmod.cli.options.checks import import_plugins
 from ganmod.data.domain_images import DomainImages
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, translate

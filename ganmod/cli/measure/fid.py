@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganmod.cli.common_options import (
-    batch_option,
-    device_option,
-    json_option,
-    plugin_option,
-    reference_cache_option,
-)
-from ganmod.cli.image_sets import (
+from ganmod.cli.measure.image_sets import (
     LIBRARIES,
     MetricList,
     check_count,
@@ -27,7 +20,14 @@ from ganmod.cli.image_sets import (
     print_values,
     warnings_as_lines,
 )
-from ganmod.cli.option_checks import check_device, refuse_given
+from ganmod.cli.options.checks import check_device, refuse_given
+from ganmod.cli.options.shared import (
+    batch_option,
+    device_option,
+    json_option,
+    plugin_option,
+    reference_cache_option,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +137,11 @@ def fid(
     between the translations of an image, and the error of styles read off them, as means over domain pairs.
     """
     from ganmod import distributed
-    from ganmod.cli.translation_report import TranslationOptions, is_translation_model, report_translations
+    from ganmod.cli.measure.fid_translation import (
+        TranslationOptions,
+        is_translation_model,
+        report_translations,
+    )
     from ganmod.process_shares import current_processes
     from metrics.features.pretrained import load_feature_space
     from metrics.image_sets.distances import least_images, measure_distances, needs_features
@@ -237,7 +241,7 @@ def _model_source(
     plugin: tuple[str, ...],
 ) -> ImageSource:
     """The images of a model file, with labels as the real ones have them or of one class."""
-    from ganmod.cli.generator_options import chosen_label, load_generator
+    from ganmod.cli.options.generator import chosen_label, load_generator
     from metrics.image_sets.sources import GeneratorImages, labels_of
 
     # In full precision: half of it on a GPU would be another measurement than on a CPU.

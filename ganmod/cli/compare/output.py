@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ganmod.cli.compare_measures import Outcome
+    from ganmod.cli.compare.measures import Outcome
     from training.run.records import RunRecord
 
 CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json

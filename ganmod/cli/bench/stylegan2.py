@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from configs.schema import load_stylegan2
-from training.bench_style import Progress
-from training.peak_memory import in_own_process, peak_since, start_of_peak
+from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
+from ganmod.cli.bench.style import Progress
 from training.stylegan2.build import build_networks, resolve
 from training.stylegan2.step import (
     Augmenter,

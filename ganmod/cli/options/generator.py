@@ -8,7 +8,7 @@ from typing import Any
 import click
 from torch import Tensor
 
-from ganmod.cli.option_checks import check_device, import_plugins
+from ganmod.cli.options.checks import check_device, import_plugins
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.model_io import read_stylegan2
 from ganmod.stylegan2.sampling import class_label, parse_ranges

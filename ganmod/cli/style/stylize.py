@@ -10,13 +10,11 @@ import click
 from tqdm import tqdm
 
 import style_transfer
-from ganmod.cli.common_options import device_option, plugin_option
-from ganmod.cli.image_pairs import check_out, refuse_inputs, results_names, write_grid
-from ganmod.cli.option_checks import check_device, import_plugins
-from ganmod.cli.style_arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
-from ganmod.cli.style_parts import Rectangle, style_part_options, style_parts
-from ganmod.cli.style_sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
-from ganmod.cli.stylize_video import (
+from ganmod.cli.options.checks import check_device, import_plugins
+from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
+from ganmod.cli.options.shared import device_option, plugin_option
+from ganmod.cli.style.arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
+from ganmod.cli.style.clip import (
     ClipOptions,
     by_tiles,
     check_clip_options,
@@ -24,6 +22,8 @@ from ganmod.cli.stylize_video import (
     first_image,
     stylize_clip,
 )
+from ganmod.cli.style.parts import Rectangle, style_part_options, style_parts
+from ganmod.cli.style.sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
 from ganmod.devices import find_device
 from ganmod.io.images import ImageError, write_image
 from style_transfer.controls import Controls, PreserveColor

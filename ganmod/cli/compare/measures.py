@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.cli.generator_options import load_generator
-from ganmod.cli.image_sets import hash_of_files, measured_reference, measured_set
+from ganmod.cli.measure.image_sets import hash_of_files, measured_reference, measured_set
+from ganmod.cli.options.generator import load_generator
 from ganmod.process_shares import Processes
 from metrics.compare.runs import MeasuredRun
 from metrics.features.base import FeatureSpace
@@ -141,7 +141,7 @@ def measure_generators(records: Sequence[RunRecord], how: Measurement) -> Outcom
 def measure_stylized(records: Sequence[RunRecord], how: Measurement) -> Outcome:
     """Style transfer: stylized contents against the style images, both at one size."""
     import style_transfer
-    from ganmod.cli.option_checks import import_plugins
+    from ganmod.cli.options.checks import import_plugins
 
     if how.content is None or not how.styles:
         raise click.UsageError("--content and --styles are missing: images to stylize, and those to match")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganmod.cli.image_sets import check_space_name
+from ganmod.cli.measure.image_sets import check_space_name
 
 if TYPE_CHECKING:
     from training.run.records import RunRecord

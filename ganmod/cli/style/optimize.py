@@ -10,9 +10,9 @@ import click
 import torch
 from tqdm import tqdm
 
-from ganmod.cli.common_options import device_option
-from ganmod.cli.image_pairs import refuse_inputs
-from ganmod.cli.option_checks import check_device
+from ganmod.cli.options.checks import check_device
+from ganmod.cli.options.outputs import refuse_inputs
+from ganmod.cli.options.shared import device_option
 from ganmod.devices import find_device
 from ganmod.features.vgg import load_features
 from ganmod.io.atomic_write import atomic_write

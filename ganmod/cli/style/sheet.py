@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.style_arguments import StylePlan, read_usable
+from ganmod.cli.style.arguments import StylePlan, read_usable
 from ganmod.io.images import ImageError, make_grid, resize_short_side, write_image
 from metrics.html_report import Report
 from style_transfer.controls import Controls

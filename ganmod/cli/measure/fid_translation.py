@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ganmod.cli.image_sets import print_values
-from ganmod.cli.option_checks import import_plugins
+from ganmod.cli.measure.image_sets import print_values
+from ganmod.cli.options.checks import import_plugins
 
 if TYPE_CHECKING:
     import torch

@@ -21,6 +21,7 @@ from typing import Any, Literal, get_args
 import torch
 
 import style_transfer
+from ganmod.cli.bench.style import random_model
 from ganmod.features.vgg import VGG19_WIDTHS
 from ganmod.io.images import resize
 from ganmod.machine import peak_memory_mb
@@ -28,7 +29,6 @@ from style_transfer import StyleTransferModel
 from style_transfer.piecewise.tiled import stylize_tiled
 from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.procedural_styles import builtin_contents, draw_style
-from training.bench_style import random_model
 
 Width = Literal["slim", "full"]
 Form = Literal["whole", "tiled", "clip"]
@@ -114,10 +114,10 @@ def measure(case: Case) -> Measured:
 
 def measure_apart(case: Case) -> Measured:
     """`measure` in a process of its own. RuntimeError with its last words if it fails, as without memory."""
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", "training.bench_stylize", json.dumps(asdict(case))],
+        [sys.executable, "-m", "ganmod.cli.bench.stylize", json.dumps(asdict(case))],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,

@@ -1,0 +1,1 @@
+"""`ganmod bench`: speed against an alternative."""

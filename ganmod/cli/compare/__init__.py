@@ -1,0 +1,1 @@
+"""`ganmod compare`."""

@@ -1,0 +1,1 @@
+"""`ganmod fid`, and what the commands that measure sets of images share."""

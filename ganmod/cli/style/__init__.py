@@ -1,0 +1,1 @@
+"""`ganmod stylize` and `ganmod optimize`."""
