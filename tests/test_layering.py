@@ -1,4 +1,6 @@
-"""If this fails, a package imports another that must not depend on it, or the command line starts slowly."""
+"""If this fails, a package imports another that must not depend on it, modules import each other in a circle,
+a folder has too many of them, or the command line starts slowly.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,19 +16,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Which of our packages each may import. ganmod/cli wires all of them together.
+# Which of our packages each may import: floors from ganmod up to ganmod/cli, and configs, which the upper two
+# read.
 ALLOWED: dict[str, set[str]] = {
     "configs": set(),
     "ganmod": set(),
-    "ganmod/cli": {"style_transfer", "metrics", "training", "configs"},
     "style_transfer": {"ganmod"},
     "metrics": {"ganmod", "style_transfer"},
     "training": {"ganmod", "style_transfer", "metrics", "configs"},
+    "ganmod/cli": {"style_transfer", "metrics", "training", "configs"},
 }
 OURS = {package.split("/")[0] for package in ALLOWED}
 # Files that would say nothing about what they do, or blur the border between packages.
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "misc.py", "common.py"}
 FORBIDDEN_FILES = {"training/style_transfer.py", "training/metrics.py"}
+MAX_MODULES = 12  # of a folder, without __init__.py
 
 
 def sources() -> list[Path]:
@@ -109,6 +114,87 @@ def test_imports_go_in_the_one_direction(path: Path):
 )
 def test_the_check_finds_every_form_of_import(text: str, package: str, module: str, expected: list[str]):
     assert violations(text, package, module) == expected
+
+
+def dotted(path: Path) -> str:
+    """A module's own name; a package's for its __init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph(texts: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
+    """Module -> the modules that it names in imports, wherever they stand.
+
+    texts: {module: (its text, whether it is a package's __init__.py)}. `from package import module` is an
+    import of the module alone.
+    """
+    graph: dict[str, set[str]] = {}
+    for module, (text, is_package) in texts.items():
+        names = {name for _, name in imported_names(ast.parse(text), module + ".__init__" * is_package)}
+        parents = {name.rpartition(".")[0] for name in names & set(texts)}
+        whole = {name.rpartition(".")[0] for name in names - set(texts)}
+        graph[module] = {name for name in names & set(texts) if name not in parents - whole} - {module}
+    return graph
+
+
+def circle_of(graph: dict[str, set[str]]) -> list[str]:
+    """Modules of which each imports the next, and the last the first; empty where there are none."""
+    finished: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module not in finished:
+            for target in sorted(graph[module]):
+                if found := visit(target, [*path, module]):
+                    return found
+            finished.add(module)
+        return []
+
+    return next((found for module in sorted(graph) if (found := visit(module, []))), [])
+
+
+def test_no_module_imports_itself_through_others():
+    texts = {dotted(path): (path.read_text(encoding="utf-8"), path.stem == "__init__") for path in sources()}
+    assert not circle_of(import_graph(texts))
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ({"p.a": "from p import b", "p.b": "def f():\n    from p.a import x"}, ["p.a", "p.b"]),
+        ({"p.a": "import p.b", "p.b": "from . import c", "p.c": "from .a import x"}, ["p.a", "p.b", "p.c"]),
+        ({"p": "from p.a import x", "p.a": "from p import y"}, ["p", "p.a"]),
+        ({"p": "from p.a import x", "p.a": "from p import b", "p.b": ""}, []),
+    ],
+)
+def test_the_check_finds_circles(texts: dict[str, str], expected: list[str]):
+    assert circle_of(import_graph({name: (text, name == "p") for name, text in texts.items()})) == expected
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sources() if package_of(path) != "ganmod/cli"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_only_the_command_line_knows_of_options(path: Path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [line for line, name in imported_names(tree, dotted(path)) if name.split(".")[0] == "click"]
+    found += [line for line, name in imported_names(tree, dotted(path)) if name == "sys.argv"]
+    found += [
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "argv"
+    ]
+    assert not found, f"{path.relative_to(ROOT)} uses click or sys.argv in lines {found}: only ganmod/cli may"
+
+
+def test_no_folder_has_too_many_modules():
+    counts = Counter(
+        path.parent.relative_to(ROOT)
+        for folder in (*OURS, "benchmarks", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    )
+    assert not {str(folder): count for folder, count in counts.items() if count > MAX_MODULES}
 
 
 def test_every_package_exists_and_has_modules():

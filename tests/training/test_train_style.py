@@ -31,7 +31,7 @@ from training.style.build import build_data, build_loss_network, build_model, dr
 from training.style.samples import METRIC_POSITION, style_images, stylized_by_index
 from training.train_style import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BATCH = 2
 
 

@@ -20,7 +20,7 @@ from ganmod.data.files import ImageFiles
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.images import read_image, write_image
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def picture(seed: int, height: int = 8, width: int = 12) -> np.ndarray:

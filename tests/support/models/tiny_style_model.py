@@ -42,3 +42,18 @@ def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> 
     )
     encoder.calibrate(torch.rand(1, 3, 64, 64))
     return build(spec, encoder).eval()
+
+
+def tiny(kind: str) -> StyleTransferModel:
+    """An untrained model, its style encoder calibrated."""
+    if kind != "residual":
+        return make(kind)
+    torch.manual_seed(0)
+    encoder = VGGFeatures(WIDTHS)
+    for conv in encoder.convs.values():
+        nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
+    encoder.calibrate(torch.rand(1, 3, 64, 64))
+    spec = ModelSpec(
+        "tiny", WIDTHS, architecture="residual", style_dim=5, style_image_size=SIZE, width=16, num_blocks=2
+    )
+    return build(spec, encoder).eval()

@@ -19,7 +19,7 @@ from training.stylegan2 import build as stylegan2_run
 from training.stylegan2.build import build_networks, resolve, resolve_precision, transfer_weights
 from training.train_stylegan2 import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BATCH = 8
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import pytest
 
 from metrics.style import table as style_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "readme_figures.py"
 
 

@@ -29,7 +29,7 @@ from training.starganv2.samples import domain_sets, translations_by_index
 from training.starganv2.step import SampleMaker
 from training.train_starganv2 import train
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BATCH = 4
 CPU = torch.device("cpu")
 

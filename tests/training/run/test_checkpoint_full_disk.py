@@ -108,7 +108,7 @@ for limit in (10, 5000, 400_800):
 def test_write_that_the_system_stops_keeps_the_earlier_checkpoint(tmp_path: Path):
     result = subprocess.run(
         [sys.executable, "-c", LIMITED_RUN, str(tmp_path)],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=100,

@@ -21,7 +21,7 @@ from training.run.progress import RunProgress
 from training.run.running_means import RunningMeans
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def progress(*, found: dict | None = None, **changes: object) -> RunProgress:

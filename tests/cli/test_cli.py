@@ -18,7 +18,7 @@ from ganmod.cli.main import COMMANDS
 from ganmod.io.images import read_image, write_image
 from style_transfer import ModelSpec, StyleTransferModel
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from random_vgg19 import save_torchvision
 from safetensors import safe_open
-from test_features import save_torchvision
 
 from ganmod.features.vgg import FeatureError, load_features, weights_digest
 from style_transfer import ModelSpec, StyleTransferModel, load

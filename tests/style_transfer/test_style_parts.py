@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_style_model import SIZE, WIDTHS, make
+from tiny_style_model import SIZE, make, tiny
 from torch import Tensor
 
-from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import ImageError
 from ganmod.modulation.functional import mean_std
 from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
-from style_transfer import ControlledStyle, Controls, ModelSpec, StyleTransferModel, build
+from style_transfer import ControlledStyle, Controls, StyleTransferModel
 from style_transfer.color import luma, match_color, match_luma
 from style_transfer.masks import pooled_mask, style_mask
 from style_transfer.networks.residual_host import StatisticsStyleEncoder
@@ -25,21 +24,6 @@ from style_transfer.prepare import crop_style
 from style_transfer.procedural_styles import draw_style
 
 STATISTICAL = ("residual", "classic")
-
-
-def tiny(kind: str) -> StyleTransferModel:
-    """An untrained model, its style encoder calibrated."""
-    if kind != "residual":
-        return make(kind)
-    torch.manual_seed(0)
-    encoder = VGGFeatures(WIDTHS)
-    for conv in encoder.convs.values():
-        torch.nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
-    encoder.calibrate(torch.rand(1, 3, 64, 64))
-    spec = ModelSpec(
-        "tiny", WIDTHS, architecture="residual", style_dim=5, style_image_size=SIZE, width=16, num_blocks=2
-    )
-    return build(spec, encoder).eval()
 
 
 @pytest.fixture(params=STATISTICAL)

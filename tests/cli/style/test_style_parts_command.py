@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_checks import assert_fails
-from test_style_parts import tiny
-from tiny_style_model import make
+from tiny_style_model import make, tiny
 
 from ganmod.io.images import read_image, write_image
 from style_transfer import ControlledStyle, StyleTransferModel, load

@@ -84,7 +84,7 @@ print((kilobytes("VmHWM") - before) * 1024)
 
 def growth(batches: int) -> int:
     """Bytes by which a fresh process grows while it streams so many batches of 500 x 2048 features."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", STREAM.format(batches=batches)]
     return int(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout)
 

@@ -23,7 +23,7 @@ from ganmod.io.images import to_tensor, write_image
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.style.build import build_loss_network, build_model
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # where scripts find their parts
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # where scripts find their parts
 
 import released_models
 from released import packing

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parent
+SUPPORT = Path(__file__).parent
+ROOT = SUPPORT.parents[1]
 
 
-def run_by(count: int, *arguments: object, folder: Path = TESTS) -> str:
+def run_by(count: int, *arguments: object, folder: Path = SUPPORT) -> str:
     """What `ganmod ARGUMENTS` prints, run by so many processes in `folder`, which is on the path."""
     # The dashes before the arguments: torchrun takes --num for short of one of its own options.
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
@@ -20,7 +21,7 @@ def run_by(count: int, *arguments: object, folder: Path = TESTS) -> str:
         env={
             **os.environ,
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": os.pathsep.join(map(str, (TESTS.parent, TESTS, folder))),
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, SUPPORT, folder))),
         },
         capture_output=True,
         text=True,
