@@ -12,6 +12,7 @@ import torch
 from stylegan2_formulas import discriminate, generate
 
 import ganmod
+from ganmod.io.model_file import read_model_file
 from ganmod.stylegan2 import Discriminator, Generator
 from ganmod.stylegan2.importers.ada import import_stylegan2_ada
 from ganmod.stylegan2.importers.foreign_weights import ImportStyleGAN2Error, channel_limits
@@ -129,7 +130,7 @@ def test_the_model_file_holds_all_three_networks(tmp_path: Path, ganmod_command)
     assert ended.code == 0, ended.err
     assert "16 x 16, 3 classes; parameters: G_ema 0.0" in ended.out
     assert_same_images(ganmod.load(tmp_path / "m.safetensors"), G_ema)
-    tensors = ganmod.model_file.read_model_file(tmp_path / "m.safetensors", expect_kind="stylegan2").tensors
+    tensors = read_model_file(tmp_path / "m.safetensors", expect_kind="stylegan2").tensors
     found = import_stylegan2_ada(path)
     for prefix, network in (("G_ema", found.G_ema), ("G", found.G), ("D", found.D)):
         assert network is not None
@@ -149,7 +150,7 @@ def test_the_generator_alone_can_be_imported(tmp_path: Path, ganmod_command):
     out = tmp_path / "m.safetensors"
     ended = ganmod_command("import", "stylegan2-ada", path, "-o", out, "--generator-only")
     assert ended.code == 0, ended.err
-    tensors = ganmod.model_file.read_model_file(out).tensors
+    tensors = read_model_file(out).tensors
     assert {name.split(".")[0] for name in tensors} == {"G_ema"}
 
 
