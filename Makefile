@@ -1,9 +1,10 @@
-# make quickstart: the whole tour, offline. make test: the test suite. Both make .venv when it is missing.
+# make quickstart: the whole tour, offline. make test: the test suite. make docs: the pages of docs/.
+# All make .venv when it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-all lint
+.PHONY: install quickstart test test-all lint docs
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -28,3 +29,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Offline; a warning is an error.
+docs: install
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html

@@ -1,8 +1,10 @@
 """Stylisation by optimising the pixels (Gatys et al. 2016): slow, and the best that a loss can give.
 
-for step in optimize_pixels(content, style, network, settings=OptimizeSettings(style_weight=10)):
-    print(step.done, step.total, step.style)
-stylized = step.image
+Example::
+
+    for step in optimize_pixels(content, style, network, settings=OptimizeSettings(style_weight=10)):
+        print(step.done, step.total, step.style)
+    stylized = step.image
 """
 
 from __future__ import annotations

@@ -30,6 +30,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True, scope="session")
+def few_drawn_styles() -> Iterator[None]:
+    """A training without data draws 60 styles, which takes longer than most trainings of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.style.build.BUILTIN_STYLES", 8)
+        yield
+
+
 @pytest.fixture
 def ganmod_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -62,12 +62,13 @@ def fit(
     network: VGGFeatures,
     pairs: PairDrawer,
     *,
+    second: VGGFeatures | None = None,
     deadline: float,
     steps: int | None = None,
     graph: bool = True,
     log: Callable[[str], None] = print,
 ) -> Fit:
-    """Train until the deadline (of time.monotonic) or for `steps`; model and network lie on their device.
+    """Train until the deadline (of time.monotonic) or for `steps`; model and networks lie on their device.
 
     On CUDA in bfloat16; graph: with the forward and backward pass as one CUDA graph, or, where it cannot be
     captured, one by one. Raises NonFiniteError where no step between two reports had finite gradients, and
@@ -80,7 +81,7 @@ def fit(
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizers = list(build_optimizers(model, config.optimizer).values())
     gradients = FlatGradients(list(parameters.values()))
-    compute = _gradients(config, model, network, gradients)
+    compute = _gradients(config, model, network, second, gradients)
     content, style = _laid_out(pairs(batch), config)
     captured = _captured(compute, content, style, log) if graph and content.is_cuda else None
     compute = captured or compute
@@ -144,19 +145,28 @@ def fit(
 
 @torch.no_grad()
 def losses_of(
-    config: StyleRun, model: StyleTransferModel, network: VGGFeatures, pairs: tuple[Tensor, Tensor]
+    config: StyleRun,
+    model: StyleTransferModel,
+    network: VGGFeatures,
+    pairs: tuple[Tensor, Tensor],
+    *,
+    second: VGGFeatures | None = None,
 ) -> dict[str, float]:
     """{"total", "content", "style"} of some pairs, in float32, one pair at a time."""
     shared = same_network(model.encoder, network)
     found = [
-        torch.stack(style_transfer_losses(model, network, config.loss, c, s, shared=shared))
+        torch.stack(style_transfer_losses(model, network, config.loss, c, s, second=second, shared=shared))
         for c, s in zip(*(x.split(1) for x in _laid_out(pairs, config)), strict=True)
     ]
     return dict(zip(("total", "content", "style"), torch.stack(found).mean(dim=0).tolist(), strict=True))
 
 
 def _gradients(
-    config: StyleRun, model: StyleTransferModel, network: VGGFeatures, gradients: FlatGradients
+    config: StyleRun,
+    model: StyleTransferModel,
+    network: VGGFeatures,
+    second: VGGFeatures | None,
+    gradients: FlatGradients,
 ) -> Gradients:
     """(contents, styles) -> losses [3]; the gradients are set."""
     shared = same_network(model.encoder, network)
@@ -169,7 +179,7 @@ def _gradients(
             content.device.type, torch.bfloat16, enabled=content.is_cuda, cache_enabled=False
         ):
             terms = style_transfer_losses(
-                model, network, config.loss, content, style, shared=shared, origin=origin
+                model, network, config.loss, content, style, second=second, shared=shared, origin=origin
             )
         terms.total.backward()
         return torch.stack([term.detach().float() for term in terms])

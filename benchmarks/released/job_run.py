@@ -26,7 +26,7 @@ from released.fitting import Fit, fit, losses_of
 from released.inputs import CONTENTS, STYLES, Inputs, feature_path, held_out, read_images, read_inputs
 from released.jobs import MAX_OUTPUT_BYTES, MAX_SHEET_BYTES, MAX_TRAINED, MB, Job
 from style_transfer import StyleTransferModel
-from training.style.build import build_loss_network, build_model, resolve
+from training.style.build import build_loss_network, build_model, build_second_network, resolve
 from training.style.samples import copy_into
 
 PROBED = 32  # training pairs whose loss is compared before and after
@@ -40,6 +40,8 @@ def configure(job: Job, folder: Path, inputs: Inputs, changes: Mapping[str, Any]
         "model.encoder_weights": feature_path(folder, inputs, config.model.encoder),
         "loss.network_weights": feature_path(folder, inputs, config.loss.network),
     }
+    if config.loss.second_network is not None:
+        paths["loss.second_weights"] = feature_path(folder, inputs, config.loss.second_network)
     return load_run(job.preset, {**paths, **job.changes, **changes})
 
 
@@ -70,7 +72,7 @@ def run_job(
     if init is not None:
         config = resolve(config.model_copy(update={"transfer": str(init)}))
     model = build_model(config.model, transfer=config.transfer)
-    network = build_loss_network(config.loss, model)
+    network, second = build_loss_network(config.loss, model), build_second_network(config.loss)
     trained = sum(p.numel() for p in model.trainable().values())
     encoder = sum(x.numel() for x in model.encoder.parameters())
     stored = 2 * (
@@ -83,20 +85,24 @@ def run_job(
         )
     layout = torch.channels_last if config.runtime.channels_last else torch.preserve_format
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
-    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    for features in (network, second):
+        if features is not None:
+            features.to(device, memory_format=layout)  # type: ignore[call-overload]
     torch.backends.cudnn.benchmark = device.type == "cuda"
 
     contents, styles = read_images(folder / CONTENTS), read_images(folder / STYLES)
     pairs = PairDrawer(contents, styles, config.data, seed=config.runtime.seed, device=device)
     probe = pairs(PROBED)
-    before = losses_of(config, model, network, probe)
+    before = losses_of(config, model, network, probe, second=second)
     log(
         f"{time.monotonic() - begin:.0f} s: {trained:,} trained numbers; {len(contents)} contents and "
         f"{len(styles)} styles on {device}; loss before {before['total']:.4f}"
     )
 
     deadline = begin + minutes * 60 - reserve
-    fitted = fit(config, model, network, pairs, deadline=deadline, steps=steps, graph=graph, log=log)
+    fitted = fit(
+        config, model, network, pairs, second=second, deadline=deadline, steps=steps, graph=graph, log=log
+    )
     copy_into(model, fitted.ema)
     model.eval()
     model_file, figures_file, sheet_file = (out / name for name in job.outputs)
@@ -104,7 +110,7 @@ def run_job(
     model.save(model_file, half=True, training=training)
     log(f"{time.monotonic() - begin:.0f} s: {model_file}, {model_file.stat().st_size / MB:.2f} MB")
 
-    after = losses_of(config, model, network, probe)
+    after = losses_of(config, model, network, probe, second=second)
     figures, pictures = evaluate(job, folder, inputs, config, model, network)
     write_small_jpeg(sheet_file, pictures, max_bytes=MAX_SHEET_BYTES)
     record = {

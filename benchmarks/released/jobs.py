@@ -52,7 +52,7 @@ JOBS = {
         Job(
             "style-adaconv-slim",
             "style-adaconv-slim",
-            {**_LARGE_CROPS, "model.encoder": "vgg19-slim", "loss.network": "vgg19-slim"},
+            {**_LARGE_CROPS, "loss.network": "vgg19-slim", "loss.second_network": "vgg19"},
         ),
         # VGG-19 is not stored in the model file: at most 7 M trained numbers in half precision fit 16 MB.
         Job(

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,10 +52,15 @@ class CropStream(Dataset[Tensor]):
             )
         self.images, self.purpose, self.crop, self.short_side = list(images), purpose, crop, short_side
         self.seed, self.flip, self.enlarge = seed, flip, enlarge
+        self.cache_mb = cache_mb
         self.cache_bytes = cache_mb * 2**20
         self.cache: dict[int, np.ndarray] = {}
         self._corrupt = CorruptImages(f"the {purpose} images")
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the decoded images, which a worker process would be sent."""
+        return {**self.__dict__, "cache": {}, "cache_bytes": self.cache_mb * 2**20}
 
     def __getitem__(self, position: int) -> Tensor:
         return to_planes(self.pixels(position))
@@ -123,8 +129,8 @@ class CropStream(Dataset[Tensor]):
         image = read_image(source) if isinstance(source, Path) else source
         if min(image.shape[:2]) > self.short_side:
             image = resize_short_side(image, self.short_side)
-        self.cache_bytes -= image.nbytes
-        if self.cache_bytes > 0:
+        if self.cache_bytes >= image.nbytes:
+            self.cache_bytes -= image.nbytes
             self.cache[index] = image
         return image
 

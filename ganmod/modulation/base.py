@@ -66,7 +66,11 @@ class Modulation(nn.Module):
         return x
 
     def modulate_with(self, x: Tensor, params: Any, statistics: Statistics) -> Tensor:
-        """`modulate` with given statistics instead of x's own: x is a tile, or a frame of a clip."""
+        """`modulate` with given statistics instead of x's own: x is a tile, or a frame of a clip.
+
+        Raises ValueError where `modulate` was overridden and this was not.
+        """
+        check_modulate_with(self)
         return x
 
     def convolve(self, x: Tensor, conv: nn.Module, params: Any) -> Tensor:

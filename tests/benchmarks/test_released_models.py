@@ -47,6 +47,7 @@ CPU = torch.device("cpu")
 TINY = {
     "model.encoder": "ganmod-slim",
     "loss.network": "ganmod-slim",
+    "loss.second_network": "ganmod-slim",
     "model.width": 16,
     "model.num_blocks": 2,
     "model.style_dim": 8,
@@ -358,7 +359,8 @@ def test_a_wheel_of_the_folder_is_found_once_installed(
 def test_every_job_fits_its_limits(job: Any, inputs: Path) -> None:
     config = configure(job, inputs, read_inputs(inputs), {})
     assert (config.data.crop, config.schedule.batch_size) == (256, 8)
-    widths = {"vgg19": (64, 128, 256, 512), "vgg19-slim": (16, 32, 64, 128)}[config.model.encoder]
+    widths = {"vgg19": (64, 128, 256, 512), "ganmod-slim": (16, 32, 64, 128)}[config.model.encoder]
+    assert config.loss.second_network in (None, "vgg19")
     spec = style_transfer.ModelSpec(
         config.model.encoder, widths, **config.model.model_dump(exclude={"encoder", "encoder_weights"})
     )

@@ -33,6 +33,7 @@ from training.train_style import train
 
 ROOT = Path(__file__).parents[2]
 BATCH = 2
+NUM_DRAWN = 8  # styles, of a training without data (conftest.py)
 
 
 def smoke(steps: int, **changes: object) -> StyleRun:
@@ -48,6 +49,16 @@ def smoke(steps: int, **changes: object) -> StyleRun:
             **changes,
         },
     )
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[str]:
+    """Options for a command that shall not draw styles either."""
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        kind = "styles" if i % 2 else "photos"
+        write_image(tmp_path / kind / f"{i}.png", rng.integers(0, 256, (70, 80, 3), dtype=np.uint8))
+    return ["--content", str(tmp_path / "photos"), "--style", str(tmp_path / "styles")]
 
 
 def assert_close(a: dict, b: dict) -> None:
@@ -153,7 +164,7 @@ def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path) -> No
         train(smoke(5, **changes), folder, progress=False)
 
     for line in check_measuring(run, tmp_path, step=BATCH, metrics=("fd",)):
-        assert (line["conditions"]["num_real"], line["conditions"]["num_generated"]) == (60, 6)
+        assert (line["conditions"]["num_real"], line["conditions"]["num_generated"]) == (NUM_DRAWN, 6)
 
 
 @pytest.mark.filterwarnings("ignore:skipped")
@@ -190,8 +201,10 @@ def test_what_is_measured_is_stylized_crops_against_prepared_style_images(tmp_pa
     torch.testing.assert_close(alone.float() / 255, expected, rtol=0, atol=0.51 / 255)
 
 
-def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ganmod", "train", "style", "--config", "style-smoke", "--out"]
+def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(
+    tmp_path: Path, folders: list[str]
+) -> None:
+    command = [sys.executable, "-m", "ganmod", "train", "style", "--config", "style-smoke", *folders, "--out"]
     tiny = ["--set", "data.short_side=64", "--size", "32", "--batch", "2", "--device", "cpu"]
     tiny += ["--set", "schedule.checkpoint_kimg=100", "--set", "schedule.snapshot_kimg=100"]
     tiny += ["--set", "runtime.tensorboard=false", "--set", "schedule.log_kimg=0.002"]
@@ -217,8 +230,8 @@ def test_sigterm_writes_a_checkpoint_exits_3_and_the_same_command_goes_on(tmp_pa
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "run"))
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    options = ["--config", "style-smoke", "--size", "32", "--batch", "4", "--kimg", "0.012"]
+def test_two_processes_equal_one(tmp_path: Path, folders: list[str]) -> None:
+    options = ["--config", "style-smoke", *folders, "--size", "32", "--batch", "4", "--kimg", "0.012"]
     options += ["--device", "cpu", "--set", "data.short_side=64", "--set", "runtime.precision=float64"]
     options += ["--set", "runtime.tensorboard=false", "--metrics", "fd0.005k", "--metric-features", NAME]
     for count, name in ((1, "one"), (2, "two")):

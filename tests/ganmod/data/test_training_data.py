@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,27 @@ def test_item_depends_on_seed_and_position_alone() -> None:
         assert torch.equal(crops[i], forwards[i])
     assert any(not torch.equal(a, stream(images, seed=4)[i]) for i, a in enumerate(forwards))
     assert any(not torch.equal(a, stream(images, purpose="style")[i]) for i, a in enumerate(forwards))
+
+
+def test_an_image_too_large_for_the_cache_leaves_room_for_smaller_ones(tmp_path: Path) -> None:
+    sizes = ((800, 1400), (600, 800), (40, 48))  # 3.4 MB, 1.4 MB, 6 KB
+    for i, (height, width) in enumerate(sizes):
+        write_image(tmp_path / f"{i}.png", np.zeros((height, width, 3), dtype=np.uint8))
+    crops = stream([tmp_path / f"{i}.png" for i in range(3)], short_side=2000, cache_mb=2)
+    for i in range(3):
+        crops.whole(i)
+    assert sorted(crops.cache) == [1, 2]
+    assert crops.cache_bytes == 2 * 2**20 - (600 * 800 + 40 * 48) * 3
+
+
+def test_workers_are_not_sent_the_decoded_images() -> None:
+    crops = stream(flat_images(5))
+    first = crops[3]
+    assert crops.cache
+    sent = pickle.loads(pickle.dumps(crops))
+    assert sent.cache == {}
+    assert sent.cache_bytes == crops.cache_mb * 2**20
+    assert torch.equal(sent[3], first)
 
 
 def test_crops_lie_inside_the_image_and_are_flipped_half_the_time() -> None:

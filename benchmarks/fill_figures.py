@@ -1,7 +1,7 @@
-"""Fill the tables of README.md from results/NAME/comparison.json, or check that both agree.
+"""Fill the tables of README.md and docs/ from results/NAME/comparison.json, or check that they agree.
 
-    python benchmarks/readme_figures.py            # writes README.md
-    python benchmarks/readme_figures.py --check    # exit code 1 where README.md says something else
+    python benchmarks/fill_figures.py            # writes the pages
+    python benchmarks/fill_figures.py --check    # exit code 1 where a page says something else
 
 A table stands between `<!-- figures:NAME -->`, or `<!-- figures:NAME.TABLE -->` where there are several, and
 `<!-- /figures -->`; the text around it is nobody's but its author's.
@@ -48,7 +48,7 @@ TABLES: dict[str, Callable[[Mapping[str, Any], str], str]] = {
 
 
 def filled(text: str, results: Path) -> str:
-    """A README's text with every marked place filled from the results' folder.
+    """A page's text with every marked place filled from the results' folder.
 
     Raises ValueError for a place without results, or with results of a form that has no table here.
     """
@@ -58,7 +58,7 @@ def filled(text: str, results: Path) -> str:
         name, _, table = place.partition(".")
         file = results / name / "comparison.json"
         if not file.is_file():
-            raise ValueError(f"figures:{name} stands in the README, but there is no {file}")
+            raise ValueError(f"figures:{name} stands in the page, but there is no {file}")
         record = json.loads(file.read_text())
         form = record.get("form") if isinstance(record, dict) else None
         if form not in TABLES:
@@ -72,18 +72,19 @@ def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--check", action="store_true", help="change nothing, fail where they differ")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--page", type=Path, action="append", help="[default: README.md and all of docs/]")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     args = parser.parse_args()
-    before = args.readme.read_text()
-    after = filled(before, args.results)
-    if args.check:
+    num_places = 0
+    for page in args.page or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        before = page.read_text()
+        after = filled(before, args.results)
+        num_places += len(PLACE.findall(after))
+        if args.check and before != after:
+            sys.exit(f"{page} differs from {args.results}: run python benchmarks/fill_figures.py")
         if before != after:
-            sys.exit(f"{args.readme} differs from {args.results}: run python benchmarks/readme_figures.py")
-        print("README and results agree")
-        return
-    args.readme.write_text(after)
-    print(f"filled {len(PLACE.findall(after))} places of {args.readme}")
+            page.write_text(after)
+    print(f"{num_places} places {'agree with' if args.check else 'filled from'} {args.results}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""If this fails, what a reader copies out of the README or a page of docs/ does not work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ganmod.modulation import registry
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.fixture(autouse=True)
+def _leave_the_registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+EXAMPLES = {block: page for page in reversed(PAGES) for block in blocks(page, "python")}
+
+
+@pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: f"{EXAMPLES[block].name}: {block[:40]}")
+def test_python_example_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, EXAMPLES[block].name, "exec"), {"__name__": "__main__"})
+
+
+def test_own_modulation_example_is_twelve_lines_and_trains_a_model_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = (b for b in blocks(README, "python") if "@register_modulation" in b)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 12
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {"__name__": "__main__"})
+    import style_transfer
+
+    (model_file,) = tmp_path.rglob("model-latest.safetensors")
+    assert style_transfer.load(model_file).spec.modulation == "half_adain"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_name_existing_options(page: Path) -> None:
+    """Every `ganmod ...` line of a shell block parses: the command exists and so does each --option."""
+    import click
+
+    from ganmod.cli.main import cli
+
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.split("#")[0].split()
+            if words[:1] != ["ganmod"]:
+                continue
+            words = words[1:]
+            command: click.Command = cli
+            while isinstance(command, click.Group) and words:
+                found = command.get_command(click.Context(command), words[0])
+                assert found is not None, line
+                command, words = found, words[1:]
+            known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+            known |= {"--help", "--version"}
+            assert {w for w in words if w.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page} links to {target}, which is missing"
+
+
+def test_the_readme_is_short_and_every_page_is_in_the_index() -> None:
+    assert len(README.read_text().splitlines()) <= 150
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in PAGES[1:]:
+        name = str(page.relative_to(ROOT / "docs").with_suffix(""))
+        assert name == "index" or f"\n{name}\n" in index, f"docs/index.md does not list {name}"
+
+
+def test_the_version_stands_in_one_place_and_the_citation_agrees() -> None:
+    import ganmod
+
+    assert f"\nversion: {ganmod.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {ganmod.__version__}" in (ROOT / "CHANGELOG.md").read_text()
