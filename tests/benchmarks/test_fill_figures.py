@@ -10,9 +10,9 @@ from types import ModuleType
 
 import pytest
 
-from metrics import style_table
+from metrics.style import table as style_table
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "fill_figures.py"
 
 
