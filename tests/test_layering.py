@@ -187,6 +187,14 @@ def test_only_the_command_line_knows_of_options(path: Path):
     assert not found, f"{path.relative_to(ROOT)} uses click or sys.argv in lines {found}: only ganmod/cli may"
 
 
+@pytest.mark.parametrize("loop", ["train_style", "train_stylegan2", "train_starganv2"])
+def test_a_loop_shows_its_step_from_the_gradients_to_the_average(loop: str):
+    text = (ROOT / "training" / f"{loop}.py").read_text(encoding="utf-8")
+    order = (".backward()", "average_gradients(", ".finite(", "optimizer.step()", "update_ema(")
+    places = [text.index(part, text.index("while True:")) for part in order]
+    assert places == sorted(places), dict(zip(order, places, strict=True))
+
+
 def test_no_folder_has_too_many_modules():
     counts = Counter(
         path.parent.relative_to(ROOT)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from configs.starganv2 import StarGANv2Run
+from ganmod import distributed
 from ganmod.data.seeding import granules_of_step
 from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
@@ -25,6 +26,7 @@ from training.run.lifecycle import (
     step_batches,
 )
 from training.run.metric_hook import RunMetrics
+from training.run.nonfinite import gradient_norm
 from training.run.progress import RunProgress
 from training.starganv2.build import (
     build_dataset,
@@ -153,8 +155,10 @@ def train(
                     (losses.sum() / share).backward()
                     total += losses.detach().sum().double()
                     observed.add_each(named(guidance, TERMS[:4]), terms)
-                kind = f"discriminator, {guidance}"
-                run.guard.step(d_optimizer, d_params, {f"{guidance}/D": total}, nimg, kind=kind)
+                distributed.average_gradients(d_params)
+                named_total, kind = {f"{guidance}/D": total}, f"discriminator, {guidance}"
+                if run.guard.finite(gradient_norm(d_params), named_total, nimg, kind=kind):
+                    d_optimizer.step()
 
             # Generator with mapping network and style encoder by latents, then alone by references.
             networks.D.requires_grad_(False)
@@ -171,8 +175,10 @@ def train(
                     (losses.sum() / share).backward()
                     total += losses.detach().sum().double()
                     observed.add_each(named(guidance, TERMS[4:]), g_terms)
-                kind = f"generator, {guidance}"
-                run.guard.step(g_optimizer, g_params, {f"{guidance}/G": total}, nimg, kind=kind)
+                distributed.average_gradients(g_params)
+                named_total, kind = {f"{guidance}/G": total}, f"generator, {guidance}"
+                if run.guard.finite(gradient_norm(g_params), named_total, nimg, kind=kind):
+                    g_optimizer.step()
             networks.style_encoder.requires_grad_(True)
 
             # Averages of the three networks that translate.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.style import StyleRun
+from ganmod import distributed
 from style_transfer import StyleTransferModel
 from training.run.ema import ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
@@ -24,6 +25,7 @@ from training.run.lifecycle import (
     step_batches,
 )
 from training.run.metric_hook import RunMetrics
+from training.run.nonfinite import gradient_norm
 from training.run.progress import RunProgress
 from training.style.build import (
     build_data,
@@ -136,13 +138,18 @@ def train(
                 losses += torch.stack([x.detach().double() for x in terms]) * (len(c) / share)
 
             # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.
+            trained = list(parameters.values())
+            distributed.average_gradients(trained)
+            norm = gradient_norm(trained)
             named = dict(zip(("total", "content", "style"), losses, strict=True))
-            clip_norm = config.optimizer.clip_grad_norm
-            steps = list(optimizers.values())
-            if run.guard.step(
-                steps, list(parameters.values()), named, at.nimg, kind="model", clip_norm=clip_norm
-            ):
-                run.means.add_each(STATISTICS, losses)
+            if run.guard.finite(norm, named, at.nimg, kind="model"):
+                if config.optimizer.clip_grad_norm is not None:
+                    torch.nn.utils.clip_grads_with_norm_(trained, config.optimizer.clip_grad_norm, norm)
+                for optimizer in optimizers.values():
+                    optimizer.step()
+            observed = run.means.empty()
+            observed.add_each(STATISTICS, losses)
+            run.means.add_all(observed)
             decay = ema_decay(
                 batch, at.nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
             )

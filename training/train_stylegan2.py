@@ -27,6 +27,7 @@ from training.run.lifecycle import (
     step_batches,
 )
 from training.run.metric_hook import RunMetrics
+from training.run.nonfinite import gradient_norm
 from training.run.progress import RunProgress
 from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
 from training.stylegan2.samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
@@ -169,9 +170,10 @@ def train(
                 w_sum += ws.sum(dim=0)
                 observed.add("loss/G", losses)
             w_mean = distributed.average(w_sum / share)
-            if run.guard.step(
-                g_optimizer, g_params, {"loss/G": observed.total("loss/G")}, nimg, kind="generator"
-            ):
+            distributed.average_gradients(g_params)
+            total = {"loss/G": observed.total("loss/G")}
+            if run.guard.finite(gradient_norm(g_params), total, nimg, kind="generator"):
+                g_optimizer.step()
                 G.mapping.update_w_avg(w_mean[None])
             if loss.pl_weight > 0 and step % loss.pl_interval == 0:
                 g_optimizer.zero_grad(set_to_none=True)
@@ -184,10 +186,12 @@ def train(
                         (penalties.sum() * weight).backward()
                         length_sum += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))])
                         observed.add("loss/path_length", penalties)
-                total = distributed.average(length_sum)
-                penalty = {"loss/path_length": observed.total("loss/path_length")}
-                if run.guard.step(g_optimizer, g_params, penalty, nimg, kind="path length"):
-                    pl_mean.lerp_(total[0] / total[1], loss.pl_decay)
+                length_sum = distributed.average(length_sum)
+                distributed.average_gradients(g_params)
+                total = {"loss/path_length": observed.total("loss/path_length")}
+                if run.guard.finite(gradient_norm(g_params), total, nimg, kind="path length"):
+                    g_optimizer.step()
+                    pl_mean.lerp_(length_sum[0] / length_sum[1], loss.pl_decay)
 
             # Discriminator: adversarial loss, every r1_interval steps R1.
             D.requires_grad_(True)
@@ -202,9 +206,10 @@ def train(
                 observed.add("loss/D", losses)
                 observed.add("logits/real", real)
                 observed.add("logits/fake", fake)
-            run.guard.step(
-                d_optimizer, d_params, {"loss/D": observed.total("loss/D")}, nimg, kind="discriminator"
-            )
+            distributed.average_gradients(d_params)
+            total = {"loss/D": observed.total("loss/D")}
+            if run.guard.finite(gradient_norm(d_params), total, nimg, kind="discriminator"):
+                d_optimizer.step()
             if gamma > 0 and step % loss.r1_interval == 0:
                 d_optimizer.zero_grad(set_to_none=True)
                 for part, rows in parts:
@@ -212,7 +217,10 @@ def train(
                     penalties = r1_phase(D, draws, augmenter, part, *reals)
                     (penalties.sum() * (gamma / 2 * loss.r1_interval / share)).backward()
                     observed.add("loss/r1", penalties)
-                run.guard.step(d_optimizer, d_params, {"loss/r1": observed.total("loss/r1")}, nimg, kind="R1")
+                distributed.average_gradients(d_params)
+                total = {"loss/r1": observed.total("loss/r1")}
+                if run.guard.finite(gradient_norm(d_params), total, nimg, kind="R1"):
+                    d_optimizer.step()
 
             # Average of the generator, augmentation strength.
             decay = ema_decay(batch, nimg, half_life_kimg=half_life, rampup=schedule.ema_rampup)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,11 @@ class NonFiniteError(RuntimeError):
     """Losses or gradients were not finite for too many steps in a row."""
 
 
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Of all gradients together; those that are None count as 0."""
+    return torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
 class NonFiniteGuard:
     """Decides, alike on every process, whether a step is taken; counts those that are not."""
 
@@ -24,12 +29,13 @@ class NonFiniteGuard:
         self.total = 0
         self.in_a_row: dict[str, int] = {}
 
-    def check(self, norm: Tensor, losses: Mapping[str, Tensor], nimg: int, *, kind: str) -> bool:
-        """Whether the gradient's norm and the losses by name, all averaged over processes, are finite.
+    def finite(self, norm: Tensor, losses: Mapping[str, Tensor], nimg: int, *, kind: str) -> bool:
+        """Whether the averaged gradient's norm, and the losses by name once averaged, are finite.
 
         kind: which optimizer step, in the message and for counting. Raises NonFiniteError after `limit`.
         """
-        terms = [name for name, loss in losses.items() if not bool(torch.isfinite(loss).all())]
+        averaged = {name: distributed.average(loss.clone()) for name, loss in losses.items()}
+        terms = [name for name, loss in averaged.items() if not bool(torch.isfinite(loss).all())]
         if bool(torch.isfinite(norm)) and not terms:
             self.in_a_row[kind] = 0
             return True
@@ -43,31 +49,6 @@ class NonFiniteGuard:
                 "intact: lower the learning rate, or set runtime.precision to float32, and run again"
             )
         return False
-
-    def step(
-        self,
-        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
-        parameters: Sequence[nn.Parameter],
-        losses: Mapping[str, Tensor],
-        nimg: int,
-        *,
-        kind: str,
-        clip_norm: float | None = None,
-    ) -> bool:
-        """Average the gradients and the losses over processes and, if all are finite, step: True.
-
-        clip_norm: the gradient's norm is brought down to it.
-        """
-        distributed.average_gradients(parameters)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        averaged = {name: distributed.average(loss.clone()) for name, loss in losses.items()}
-        taken = self.check(norm, averaged, nimg, kind=kind)
-        if taken:
-            if clip_norm is not None:
-                torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-            for one in [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else optimizer:
-                one.step()
-        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
