@@ -1,0 +1,72 @@
+"""If this fails, files that people keep from an earlier release no longer load, or mean something else.
+
+support/older_files holds one tiny untrained model of each kind and one configuration of each recipe, written
+by commit ddbec53, and in expected.safetensors what that commit's code made of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.testing import assert_close
+
+import ganmod
+import style_transfer
+from configs import schema
+from ganmod.starganv2 import load_starganv2
+from ganmod.stylegan2.latent_file import load_latents
+
+FILES = Path(__file__).parent / "support" / "older_files"
+MODULATIONS = ("adaconv", "adain", "weight_demod")
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Tensor]:
+    return load_file(FILES / "expected.safetensors")
+
+
+@pytest.mark.parametrize("kind", [*MODULATIONS, "classic"])
+def test_style_models_give_the_same_picture(kind: str, expected: dict[str, Tensor]) -> None:
+    model = style_transfer.load(FILES / f"style-{kind}.safetensors")
+    picture = model.stylize(expected["content"], expected["style"])
+    assert_close(picture, expected[f"style-{kind}"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_stylegan2_gives_the_same_images(modulation: str, expected: dict[str, Tensor]) -> None:
+    G = ganmod.load(FILES / f"stylegan2-{modulation}.safetensors")
+    with torch.no_grad():
+        images = G(expected[f"z-{modulation}"], noise_mode="const")
+    assert_close(images, expected[f"stylegan2-{modulation}"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("modulation", MODULATIONS)
+def test_starganv2_gives_the_same_images(modulation: str, expected: dict[str, Tensor]) -> None:
+    model = load_starganv2(FILES / f"starganv2-{modulation}.safetensors")
+    name, domain = f"starganv2-{modulation}", torch.tensor([1])
+    img, z = expected[f"{name}.img"], expected[f"{name}.z"]
+    with torch.no_grad():
+        by_latent = model.G(img, model.mapping(z, domain))
+        by_reference = model.G(img, model.style_encoder(img, domain))
+    assert_close(by_latent, expected[f"{name}.latent"], rtol=0, atol=1e-5)
+    assert_close(by_reference, expected[f"{name}.reference"], rtol=0, atol=1e-5)
+
+
+def test_latents_are_the_same(expected: dict[str, Tensor]) -> None:
+    G = ganmod.load(FILES / "stylegan2-adain.safetensors")
+    assert torch.equal(load_latents(FILES / "latents.safetensors", G).ws, expected["latents"])
+
+
+@pytest.mark.parametrize("recipe", ["style", "stylegan2", "starganv2"])
+def test_configurations_keep_their_values(recipe: str) -> None:
+    load = {"style": schema.load_run}.get(recipe) or getattr(schema, f"load_{recipe}")
+    text = (FILES / f"{recipe}.yaml").read_text()
+    loaded = yaml.safe_load(schema.to_yaml(load(str(FILES / f"{recipe}.yaml"), {})))
+    for section, values in yaml.safe_load(text).items():
+        for key, value in values.items() if isinstance(values, dict) else []:
+            assert loaded[section][key] == value, f"{section}.{key}"
