@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metrics.compare.report import FORM, statements, to_markdown
-from metrics.style import table as style_table
+from metrics.compare.report import FORM, shown_table, statements
+from metrics.style.table import FORM as STYLE_FORM
+from metrics.table import Table
 
 ROOT = Path(__file__).parent.parent
 PLACE = re.compile(r"(<!-- figures:([\w.-]+) -->\n)(.*?)(<!-- /figures -->)", re.DOTALL)
@@ -28,7 +29,7 @@ LEFT_OUT = ("non-finite steps", "power / real")  # they stand in the JSON
 def comparison_table(record: Mapping[str, Any], table: str) -> str:
     """The table of a `ganmod compare`, without empty columns, and what its marks mean."""
     marks = [line for line in statements(record) if line.startswith("[")]
-    text = to_markdown(record, drop_empty=True, leave_out=LEFT_OUT)
+    text = shown_table(record, drop_empty=True, leave_out=LEFT_OUT).to_markdown()
     return "\n".join([text, *(f"\n{line}" for line in marks)])
 
 
@@ -36,14 +37,13 @@ def style_tables(record: Mapping[str, Any], table: str) -> str:
     """A table of a `ganmod compare --style`: losses or responses."""
     if table not in record["tables"]:
         raise ValueError(f"no table {table!r}: expected one of {', '.join(record['tables'])}")
-    found = record["tables"][table]
-    return style_table.to_markdown(found["columns"], found["lines"])
+    return Table.from_json(record["tables"][table]).to_markdown()
 
 
 # By the record's form.
 TABLES: dict[str, Callable[[Mapping[str, Any], str], str]] = {
     FORM: comparison_table,
-    style_table.FORM: style_tables,
+    STYLE_FORM: style_tables,
 }
 
 

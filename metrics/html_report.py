@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ganmod.io.atomic_write import atomic_write
-
-Cell = str | int | float | None
+from ganmod.io.atomic_write import atomic_write_text
+from metrics.table import Table
 
 # The chart's coordinates, in units of its viewBox: the plot's box and what lies around it.
 CHART_WIDTH, CHART_HEIGHT = 760, 340
@@ -91,25 +90,9 @@ class Report:
         tag = f'<img src="{source}" width="{width}" height="{height}" alt="{escape(caption)}">'
         self._figure(tag, caption)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str = "") -> None:
-        """A table; floats get four digits, None an empty cell. ValueError for a row of another length."""
-        for i, row in enumerate(rows):
-            if len(row) != len(columns):
-                raise ValueError(
-                    f"row {i} has {len(row)} cells for {len(columns)} columns: one for each is expected"
-                )
-        # A column of numbers, its heading included, is aligned at the right.
-        numeric = [any(_is_number(row[i]) for row in rows) for i in range(len(columns))]
-        heads = "".join(_cell("th", column, number) for column, number in zip(columns, numeric, strict=True))
-        lines = [
-            "<tr>"
-            + "".join(_cell("td", value, number) for value, number in zip(row, numeric, strict=True))
-            + "</tr>"
-            for row in rows
-        ]
-        body = "\n".join(lines)
-        table = f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-        self._figure(f'<div class="scroll">{table}</div>', caption)
+    def table(self, table: Table, caption: str = "") -> None:
+        """A table, wider ones with a bar to scroll."""
+        self._figure(f'<div class="scroll">{table.to_html()}</div>', caption)
 
     def curves(
         self,
@@ -140,16 +123,12 @@ class Report:
 
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all; its folder is made when missing."""
-        data = self.html().encode("utf-8", errors="replace")  # a lone surrogate, from an odd file name
-        atomic_write(path, lambda temporary: _write(temporary, data))
+        text = self.html().encode("utf-8", errors="replace").decode()  # a lone surrogate, from an odd name
+        atomic_write_text(path, text)
 
     def _figure(self, content: str, caption: str) -> None:
         text = f"\n<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._parts.append(f"<figure>\n{content}{text}\n</figure>")
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _encode(image: np.ndarray, lossless: bool) -> tuple[str, bytes]:
@@ -162,16 +141,6 @@ def _encode(image: np.ndarray, lossless: bool) -> tuple[str, bytes]:
     if lossless or png.tell() <= jpeg.tell():
         return "png", png.getvalue()
     return "jpeg", jpeg.getvalue()
-
-
-def _is_number(value: Cell) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
-def _cell(tag: str, value: Cell, number: bool) -> str:
-    text = "" if value is None else f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-    attribute = ' class="number"' if number else ""
-    return f"<{tag}{attribute}>{escape(text)}</{tag}>"
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:

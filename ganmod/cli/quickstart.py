@@ -20,7 +20,8 @@ from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import make_grid, read_image, resize_short_side, to_tensor, write_image
 from ganmod.machine import describe_machine
-from metrics.html_report import Cell, Report
+from metrics.html_report import Report
+from metrics.table import Table
 from style_transfer import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style
@@ -237,10 +238,9 @@ def add_training(
     report.figure(grid, "before: the shipped model; after: its weights averaged over the last steps.")
     for what, values in (("content loss", tuned.content_loss), ("style loss", tuned.style_loss)):
         report.curves({"training": thinned(tuned.seconds, values)}, "seconds of training", what)
-    rows: list[list[Cell]] = [[name, content, style_term] for name, (content, style_term) in losses.items()]
+    rows = [(name, content, style_term) for name, (content, style_term) in losses.items()]
     report.table(
-        ["Model", "Content loss", "Style loss"],
-        rows,
+        Table(["Model", "Content loss", "Style loss"], rows),
         f"Means over the pictures above, in the features of the model's own encoder. {len(tuned.seconds)} "
         f"steps, {float(tuned.seconds[-1]) / len(tuned.seconds):.3g} s each.",
     )

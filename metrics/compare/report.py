@@ -5,16 +5,14 @@ All is made from the record that comparison.json holds, see `make_record`.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ganmod.io.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write_text
 from ganmod.io.small_jpeg import write_small_jpeg
 from metrics.compare.runs import (
     DEVIATIONS_FOR_A_WINNER,
@@ -26,7 +24,8 @@ from metrics.compare.runs import (
     table_record,
 )
 from metrics.distances.frechet import shown_distance
-from metrics.html_report import Cell, Report
+from metrics.html_report import Report
+from metrics.table import Best, Cell, Table
 
 SINGLE = ("1 draw", "1 seed")  # in place of a deviation
 FORM = "ganmod compare 1"
@@ -36,10 +35,6 @@ METRICS_ABREAST = 2  # in a table of the page
 Column = tuple[str, list[Cell]]
 
 Lines = list[dict[str, Any]]
-
-
-class _Best(str):
-    """The cell of a winner, which Markdown shows bold; a row's name may end like one."""
 
 
 class Logs(NamedTuple):
@@ -121,27 +116,30 @@ def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Colu
     return costs, metrics, bands
 
 
-def to_markdown(record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()) -> str:
-    """The table in Markdown, best values bold.
+def shown_table(
+    record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()
+) -> Table:
+    """The table as it is shown: figures rounded, best values marked.
 
-    drop_empty: without columns that have no value in any row, deviations of single draws or seeds among them.
-    leave_out: ends of columns' names.
+    Args:
+        record: see `make_record`.
+        drop_empty: without columns that have no value in any row, deviations of single draws or seeds among
+            them.
+        leave_out: ends of the headings of columns to leave out.
     """
     costs, metrics, bands = table_parts(record)
-    table = [*costs, *(column for columns in metrics for column in columns), *bands]
-    table = [(name, cells) for name, cells in table if not name.endswith(tuple(leave_out))]
-    if drop_empty:
-        empty = (None, *SINGLE)
-        table = [(name, cells) for name, cells in table if any(cell not in empty for cell in cells)]
-    names, rows = _by_rows(table)
-    lines = [f"| {' | '.join(names)} |", "|---|" + "---:|" * (len(names) - 1)]
-    lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
-    return "\n".join(lines)
+    table = _table([*costs, *(column for columns in metrics for column in columns), *bands])
+
+    def keep(heading: str, cells: Sequence[Cell]) -> bool:
+        empty = drop_empty and all(cell in (None, *SINGLE) for cell in cells)
+        return not (empty or heading.endswith(tuple(leave_out)))
+
+    return table.select(keep)
 
 
-def to_csv(record: Mapping[str, Any]) -> str:
-    """One line per row of the table, every figure in full."""
-    plain = []
+def figures_table(record: Mapping[str, Any]) -> Table:
+    """One row per row of the table, every figure in full."""
+    figures = []
     for row in record["rows"]:
         line = {key: row[key] for key in ("row", "modulation")}
         line |= {"options": json.dumps(row["options"]), "num_training_seeds": len(row["runs"])}
@@ -153,12 +151,8 @@ def to_csv(record: Mapping[str, Any]) -> str:
             line[f"{metric}, sd over sampling draws"] = value["sd_over_draws"]
             line[f"{metric}, sd over training seeds"] = value["sd_over_training_seeds"]
         line |= {f"{band} power / real": value for band, value in row["power_to_real"].items()}
-        plain.append(line | {"differs": "; ".join(row["differs"])})
-    text = StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for line in plain for key in line)))
-    writer.writeheader()
-    writer.writerows(plain)
-    return text.getvalue()
+        figures.append(line | {"differs": "; ".join(row["differs"])})
+    return Table.from_records(figures)
 
 
 def statements(record: Mapping[str, Any]) -> list[str]:
@@ -215,9 +209,9 @@ def write_comparison(
     """
     below = "\n".join(f"- {line}" for line in statements(record))
     stated = "\n".join(f"- {name}: {value}" for name, value in stated_facts(record))
-    _write(out / "comparison.json", (json.dumps(record, indent=1) + "\n").encode())
-    _write(out / "table.md", f"{to_markdown(record)}\n\n{below}\n\n{stated}\n".encode())
-    _write(out / "table.csv", to_csv(record).encode())
+    atomic_write_text(out / "comparison.json", json.dumps(record, indent=1) + "\n")
+    atomic_write_text(out / "table.md", f"{shown_table(record).to_markdown()}\n\n{below}\n\n{stated}\n")
+    atomic_write_text(out / "table.csv", figures_table(record).to_csv())
     write_small_jpeg(out / "samples.jpg", sheet)
     report = Report(title)
     report.paragraph(
@@ -227,14 +221,14 @@ def write_comparison(
     costs, metrics, bands = table_parts(record)
     for i in range(0, len(metrics), METRICS_ABREAST):
         measured = [column for columns in metrics[i : i + METRICS_ABREAST] for column in columns]
-        report.table(*_by_rows([costs[0], *measured]))
-    report.table(*_by_rows(costs))
+        report.table(_table([costs[0], *measured]))
+    report.table(_table(costs))
     if bands:
-        report.table(*_by_rows([costs[0], *bands]))
+        report.table(_table([costs[0], *bands]))
     for line in statements(record):
         report.paragraph(line)
     report.heading("What the figures depend on")
-    report.table(["", ""], stated_facts(record))
+    report.table(Table(["", ""], stated_facts(record)))
     report.heading("Samples")
     report.figure(sheet, "Equal places, equal inputs: each column shows what the runs make of one of them.")
     add_curves(report, logs)
@@ -299,24 +293,16 @@ def _mark(row: Mapping[str, Any], marks: Mapping[str, int]) -> str:
 
 def _mean(metric: str, value: float, best: bool) -> Cell:
     shown = shown_distance(value) if metric.startswith(DISTANCES) else value
-    return _Best(f"{shown:.4g} (best)") if best else shown
+    return Best(f"{shown:.4g}") if best else shown
 
 
 def _deviation(value: float | None, instead: str) -> Cell:
     return instead if value is None else float(f"{value:.2g}")
 
 
-def _by_rows(table: Sequence[Column]) -> tuple[list[str], list[list[Cell]]]:
-    """Columns -> (their names, the rows)."""
-    return [name for name, _ in table], [list(row) for row in zip(*(c for _, c in table), strict=True)]
-
-
-def _markdown_cell(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, _Best):
-        return f"**{cell.removesuffix(' (best)')}**"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
+def _table(columns: Sequence[Column]) -> Table:
+    """Columns of equal length -> the table."""
+    return Table([name for name, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
 
 
 def _rounded(value: float | None) -> float | int | None:
@@ -331,10 +317,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_plain, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _write(path: Path, data: bytes) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    atomic_write(path, write)

@@ -13,6 +13,7 @@ from metrics.style import table as style_table
 from metrics.style.responses import ResponseRow
 from metrics.style.rotation import TurnedStyle
 from metrics.style.table import StyleRow
+from metrics.table import Table
 
 Differences = Mapping[str, Mapping[str, tuple[float, float]]]
 
@@ -64,13 +65,13 @@ class Comparison:
             }
             for style in self.turned
         ]
-        cells = {
-            "losses": style_table.table_cells(self.rows),
-            "responses": style_responses.response_cells(self.responses),
+        shown = {
+            "losses": style_table.loss_table(self.rows),
+            "responses": style_responses.response_table(self.responses),
         }
         return {
             "form": style_table.FORM,
-            "tables": {name: {"columns": c, "lines": lines} for name, (c, lines) in cells.items()},
+            "tables": {name: table.to_json() for name, table in shown.items()},
             "rows": style_table.to_json(self.rows),
             "responses": style_responses.to_json(self.responses),
             "differences (mean, standard error)": self.differences,
@@ -82,9 +83,8 @@ class Comparison:
     def to_csv(self) -> str:
         """One line per model, both tables side by side."""
         responses = {row.model: style_responses.plain(row) for row in self.responses}
-        return style_table.to_csv(
-            [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
-        )
+        records = [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
+        return Table.from_records(records).to_csv()
 
 
 def tables(comparison: Comparison) -> str:
@@ -97,11 +97,11 @@ def tables(comparison: Comparison) -> str:
     lines = [
         f"Style turned and mixed: {directed} styles with a direction, {len(comparison.turned) - directed} "
         f"without, {len(pairs.rotation_contents)} contents; distances of directions in degrees.",
-        style_table.to_markdown(*style_responses.response_cells(comparison.responses)),
+        style_responses.response_table(comparison.responses).to_markdown(),
         *_difference_lines(comparison.differences),
         f"{len(pairs.contents)} contents x {len(pairs.styles)} styles at {facts['size']} px, losses in "
         f"{facts['loss_network']['name']}, standard errors in brackets; {cost}.",
-        style_table.to_markdown(*style_table.table_cells(comparison.rows)),
+        style_table.loss_table(comparison.rows).to_markdown(),
     ]
     lines[-1:-1] = _notes(facts)
     if "lpips" not in comparison.rows[0].means:
@@ -114,13 +114,16 @@ def style_comparison_report(comparison: Comparison) -> Report:
     facts = comparison.facts
     report = Report("Style transfer compared")
     report.heading("Losses, likeness and cost")
-    columns, cells = style_table.table_cells(comparison.rows)
-    report.table(columns, cells, "Means over all pairs, standard errors in brackets.")
+    report.table(
+        style_table.loss_table(comparison.rows), "Means over all pairs, standard errors in brackets."
+    )
     for text in (*_notes(facts), EXPLANATIONS[0]):
         report.paragraph(text)
     report.heading("Do strokes turn with the style?")
-    columns, cells = style_responses.response_cells(comparison.responses)
-    report.table(columns, cells, "Means over styles and contents; distances of directions in degrees.")
+    report.table(
+        style_responses.response_table(comparison.responses),
+        "Means over styles and contents; distances of directions in degrees.",
+    )
     for text in EXPLANATIONS[1:3]:
         report.paragraph(text)
     _by_style(report, comparison)
@@ -130,7 +133,7 @@ def style_comparison_report(comparison: Comparison) -> Report:
     report.paragraph(EXPLANATIONS[3])
     report.heading("What was measured")
     models = [[name, entry["file"], entry["sha256"]] for name, entry in facts["models"].items()]
-    report.table(["model", "file", "SHA-256"], models)
+    report.table(Table(["model", "file", "SHA-256"], models))
     pairs = comparison.pairs
     report.paragraph(
         f"Contents ({len(pairs.contents)}, short side {facts['size']} px): {', '.join(pairs.contents)}"
@@ -176,7 +179,9 @@ def _by_style(report: Report, comparison: Comparison) -> None:
         means = [f"{sum(values) / len(values):.2f}" for values in of_style]
         lines.append([style.name, style.strength, style.coherence, *means])
     columns = ["style", "strength", "coherence", *(row.model for row in measured)]
-    report.table(columns, lines, "Rotation response by style; strength and coherence are the style's own.")
+    report.table(
+        Table(columns, lines), "Rotation response by style; strength and coherence are the style's own."
+    )
 
 
 def _difference_lines(differences: Differences) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from metrics.style.interpolation import InterpolationScore
 from metrics.style.rotation import RotationScore
 from metrics.style.table import standard_error
+from metrics.table import Table
 
 # What is summed up, with the heading of its column.
 RESPONSES = {
@@ -87,8 +88,8 @@ def response_difference(first: ResponseRow, second: ResponseRow, name: str) -> t
     return statistics.fmean(i[2] for i in differences), standard_error(differences)
 
 
-def response_cells(rows: Sequence[ResponseRow]) -> tuple[list[str], list[list[str]]]:
-    """(headings, cells of each row) to be shown: mean (standard error); distances in degrees."""
+def response_table(rows: Sequence[ResponseRow]) -> Table:
+    """What is shown of the rows: mean (standard error); distances in degrees."""
     names = [name for name in RESPONSES if any(name in row.means for row in rows)]
     lines = []
     for row in rows:
@@ -100,7 +101,7 @@ def response_cells(rows: Sequence[ResponseRow]) -> tuple[list[str], list[list[st
             )
             cells.append(shown)
         lines.append(cells)
-    return ["model", *(RESPONSES[name] for name in names)], lines
+    return Table(["model", *(RESPONSES[name] for name in names)], lines)
 
 
 def plain(row: ResponseRow) -> dict[str, float]:

@@ -6,8 +6,6 @@ an advantage: say so beside the table.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 import time
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from metrics.style.pair_scores import MEASURES, Contestant, PairScores, StyleModel
+from metrics.table import Table
 
 FORM = "ganmod compare --style 1"  # of its comparison.json
 TIMED_SIZES = (256, 512, 1024)
@@ -165,8 +164,8 @@ def standard_error(values: Sequence[tuple[int, int, float]]) -> float:
     return math.sqrt(variance)
 
 
-def table_cells(rows: Sequence[StyleRow]) -> tuple[list[str], list[list[str]]]:
-    """(headings, cells of each row) to be shown: mean (standard error), seconds, parameters in millions."""
+def loss_table(rows: Sequence[StyleRow]) -> Table:
+    """What is shown of the rows: mean (standard error), seconds, parameters in millions."""
     measures = [name for name in MEASURES if rows and name in rows[0].means]
     sizes = sorted({size for row in rows for size in row.seconds})
     gaps = any(row.gap is not None for row in rows)
@@ -189,24 +188,7 @@ def table_cells(rows: Sequence[StyleRow]) -> tuple[list[str], list[list[str]]]:
             for count in (row.trained_parameters, row.all_parameters)
         ]
         lines.append(cells)
-    return [*columns, "s/style", "trained params", "with encoder"], lines
-
-
-def to_markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, numbers at the right."""
-    heads = [f"| {' | '.join(columns)} |", "|---|" + "---:|" * (len(columns) - 1)]
-    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in lines]
-    return "\n".join(heads + [f"| {' | '.join(cells)} |" for cells in escaped])
-
-
-def to_csv(lines: Sequence[Mapping[str, object]]) -> str:
-    """Lines of {column: value} as CSV; the columns are those of the longest line, and others stay empty."""
-    text = io.StringIO()
-    longest = max(range(len(lines)), key=lambda i: len(lines[i]))
-    writer = csv.DictWriter(text, list(lines[longest]), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return Table([*columns, "s/style", "trained params", "with encoder"], lines)
 
 
 def plain(row: StyleRow) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from metrics.style import table as style_table
+from metrics.style.table import FORM as STYLE_FORM
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "fill_figures.py"
@@ -82,7 +82,7 @@ def test_places_without_usable_results_are_named(script, tmp_path):
 def test_tables_of_style_models_are_those_of_the_command(script, tmp_path):
     table = {"columns": ["model", "style loss"], "lines": [["a|b", "0.1 (0.0)"]]}
     (tmp_path / "style").mkdir()
-    record = {"form": style_table.FORM, "tables": {"losses": table, "responses": table}}
+    record = {"form": STYLE_FORM, "tables": {"losses": table, "responses": table}}
     (tmp_path / "style" / "comparison.json").write_text(json.dumps(record))
     markdown = "| model | style loss |\n|---|---:|\n| a\\|b | 0.1 (0.0) |"
     text = script.filled("<!-- figures:style.losses -->\n<!-- /figures -->", tmp_path)

@@ -47,7 +47,7 @@ def write_all(
 
 def print_comparison(record: Mapping[str, Any], out: Path, as_json: bool) -> None:
     """JSON; or what must be said, what the figures depend on, and the table, last."""
-    from metrics.compare.report import stated_facts, statements, to_markdown
+    from metrics.compare.report import shown_table, stated_facts, statements
 
     if as_json:
         click.echo(json.dumps(record, indent=1))
@@ -57,7 +57,7 @@ def print_comparison(record: Mapping[str, Any], out: Path, as_json: bool) -> Non
     for name, value in stated_facts(record):
         click.echo(f"{name}: {value}")
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, samples.jpg\n")
-    click.echo(to_markdown(record))
+    click.echo(shown_table(record).to_markdown())
 
 
 def _write_runs(folder: Path, records: Mapping[str, RunRecord]) -> None:

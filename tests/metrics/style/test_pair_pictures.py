@@ -9,7 +9,7 @@ from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import center_crop, resize, to_tensor, write_image
 from metrics.style.pair_pictures import PairPictures, picture_name
 from metrics.style.pair_scores import Contestant, score_pairs, score_results
-from metrics.style.table import make_row, plain, table_cells
+from metrics.style.table import loss_table, make_row, plain
 
 CONTENTS, STYLES = ("set/a.jpg", "b.png"), ("x.y.png", "z.jpeg")
 
@@ -101,7 +101,7 @@ def test_pictures_of_the_unchanged_contents_score_as_the_model_that_changes_noth
 
     # In the table nothing is known of what made them but the name.
     row = make_row(rows, scores, {}, None)
-    _, (cells,) = table_cells([row])
+    (cells,) = loss_table([row]).rows
     assert cells[0] == "other"
     assert cells[-3:] == ["", "", ""]
     assert not [name for name in plain(row) if "param" in name or "seconds" in name]

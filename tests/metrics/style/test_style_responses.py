@@ -5,7 +5,7 @@ import json
 import pytest
 
 from metrics.style.interpolation import WEIGHTS, InterpolationScore
-from metrics.style.responses import make_response_row, plain, response_cells, response_difference, to_json
+from metrics.style.responses import make_response_row, plain, response_difference, response_table, to_json
 from metrics.style.rotation import RotationScore
 
 
@@ -38,8 +38,9 @@ def test_means_and_standard_errors_are_those_of_the_scores():
 def test_what_was_not_measured_has_no_column():
     found = make_response_row("a", [rotation(0, 0, 0.5, lpips_range=None)], [], [])
     assert "lpips_range" not in found.means
-    assert response_cells([found])[0][-1] == "to t + 90"
-    columns, cells = response_cells([found, row("b")])
+    assert response_table([found]).columns[-1] == "to t + 90"
+    table = response_table([found, row("b")])
+    columns, cells = table.columns, table.rows
     assert len(columns) == len(cells[0]) == len(cells[1])
     assert cells[0][columns.index("monotone")] == ""
     assert cells[1][columns.index("monotone")] == "0.50 (0.50)"
