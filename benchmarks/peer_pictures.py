@@ -31,8 +31,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
-from metrics.compare.style_pairs import ImageNames, choose_pairs, read_pairs
-from metrics.compare.style_pictures import content_tensor
+from metrics.compare.style.pairs import ImageNames, choose_pairs, read_pairs
+from metrics.compare.style.pictures import content_tensor
 from metrics.style.pair_pictures import pair_files
 from style_transfer.prepare import prepare_style
 

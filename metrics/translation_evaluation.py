@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from ganmod.data.domain_images import DomainImages
 from ganmod.data.seeding import draw
+from ganmod.io.images import ImageError
 from ganmod.process_shares import ONE_PROCESS, Processes
 from ganmod.starganv2 import StarGANv2
 from metrics.distances.frechet import GaussianStatistics
 from metrics.features.base import FeatureSpace
+from metrics.image_sets.cache import STATISTICS, cached
 from metrics.image_sets.distances import cautions
 from metrics.image_sets.features import measure_set
 from metrics.images.lpips import LpipsDistance
@@ -48,6 +51,7 @@ def evaluate_starganv2(
     done: Callable[[int], object] = lambda num_images: None,
     cautioned: Callable[[str], object] = lambda sentence: None,
     real_statistics: RealStatistics | None = None,
+    cache_dir: Path | None = None,
 ) -> dict[str, float]:
     """{"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}.
 
@@ -60,6 +64,7 @@ def evaluate_starganv2(
     number of images that this process will measure, and after each batch with its number. cautioned: called
     with each sentence that a reader has to know about these numbers of images. real_statistics: those of
     the real images, taken from here if it has them, else measured and added, for models of the same data.
+    cache_dir: folder in which these are kept from one call to the next, None keeps none.
     Raises ValueError for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`,
     and as `DomainImages` does.
     """
@@ -84,21 +89,22 @@ def evaluate_starganv2(
 
     num_translations = sum(share(len(sources[source])) for source, _ in pairs) * num_outputs * len(modes)
     known = {} if real_statistics is None else real_statistics
-    place = (space.name, networks.spec.img_size)
-    planned(num_translations + (0 if place in known else sum(map(share, real_images.counts.values()))))
-    if place not in known:
-        known[place] = {
-            name: measure_set(
-                functools.partial(_loaded, real_images, name),
-                real_images.counts[name],
+    key = (space.name, networks.spec.img_size)
+    planned(num_translations + (0 if key in known else sum(map(share, real_images.counts.values()))))
+    if key not in known:
+        known[key] = {
+            name: _real_statistics(
+                real_images,
+                name,
                 space,
                 batch_size=batch_size,
                 processes=processes,
                 done=done,
-            ).gaussian
+                cache_dir=cache_dir,
+            )
             for name in names
         }
-    real = known[place]
+    real = known[key]
     fewest = min(map(len, sources.values())) * num_outputs, min(one.count for one in real.values())
     for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
         cautioned(f"{space.name}, per pair of domains: {sentence}")
@@ -126,6 +132,53 @@ def evaluate_starganv2(
         values = summarize_pairs(measured, real, space, lpips_name=lpips_name)
         found |= {f"{mode}/{name}": value for name, value in values.items()}
     return found
+
+
+def _real_statistics(
+    images: DomainImages,
+    domain: str,
+    space: FeatureSpace,
+    *,
+    batch_size: int,
+    processes: Processes,
+    done: Callable[[int], object],
+    cache_dir: Path | None,
+) -> GaussianStatistics:
+    """Statistics of the images of a domain, from the cache where it holds them."""
+    count = images.counts[domain]
+    measured = False
+
+    def measure() -> GaussianStatistics:
+        nonlocal measured
+        measured = True
+        load = functools.partial(_loaded, images, domain)
+        return measure_set(load, count, space, batch_size=batch_size, processes=processes, done=done).gaussian
+
+    if cache_dir is None or space.fingerprint is None:
+        return measure()
+    statistics = cached(
+        STATISTICS,
+        measure,
+        space,
+        content_hash=_content_hash(images, domain),
+        cache_dir=cache_dir,
+        processes=processes,
+    )
+    if not measured:
+        done(sum(map(len, processes.batches(count, batch_size))))
+    return statistics
+
+
+def _content_hash(images: DomainImages, domain: str) -> str:
+    """SHA-256 over the files of a domain in order, and the size that they are resized to."""
+    digest = hashlib.sha256(f"domain resized to {images.img_size}".encode())
+    for name in images.names[images.domains.index(domain)]:
+        try:
+            data = images.files.read_bytes(name)
+        except ImageError as error:  # reported by whoever needs the image
+            data = str(error).encode()
+        digest.update(f"{len(data)} ".encode() + data)
+    return digest.hexdigest()
 
 
 class _Translator:

@@ -60,9 +60,9 @@ def test_commands_name_existing_options(page: Path) -> None:
             words = words[1:]
             command: click.Command = cli
             while isinstance(command, click.Group) and words:
-                found = command.get_command(click.Context(command), words[0])
+                _, found, words = command.resolve_command(click.Context(command), words)
                 assert found is not None, line
-                command, words = found, words[1:]
+                command = found
             known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
             known |= {"--help", "--version"}
             assert {w for w in words if w.startswith("--")} <= known, line

@@ -200,12 +200,12 @@ def write_comparison(
     logs: Mapping[str, Logs],
     *,
     title: str,
-    command: str,
+    command: str | None = None,
 ) -> None:
     """comparison.json, table.md, table.csv, samples.jpg and report.html into `out`, which is made.
 
     sheet: uint8 [H,W,3], see `metrics.compare.sample_sheet`. logs: {name: what that run wrote while
-    training}. command: how to make the report again, for people.
+    training}. command: the line that makes the report again, stated where it is given.
     """
     below = "\n".join(f"- {line}" for line in statements(record))
     stated = "\n".join(f"- {name}: {value}" for name, value in stated_facts(record))
@@ -232,8 +232,9 @@ def write_comparison(
     report.heading("Samples")
     report.figure(sheet, "Equal places, equal inputs: each column shows what the runs make of one of them.")
     add_curves(report, logs)
-    report.heading("Made by")
-    report.code(command)
+    if command is not None:
+        report.heading("Made by")
+        report.code(command)
     report.write(out / "report.html")
 
 

@@ -8,6 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 TOLERANCE = 0.02  # by which kimg, or seconds, of two runs may differ
@@ -41,6 +42,22 @@ class RunFacts:
     seconds: float | None = None
     peak_memory_mb: float | None = None
     nonfinite_steps: float | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A trained run as its files tell it, see `training.run.records.read_run`.
+
+    facts: what the comparison must know of it. model: its model file. stats, metrics: the lines of
+    stats.jsonl and metrics.jsonl up to the model's image count. config: as config.yaml has it, None for a
+    model file alone.
+    """
+
+    facts: RunFacts
+    model: Path
+    stats: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    config: dict[str, Any] | None
 
 
 @dataclass(frozen=True)

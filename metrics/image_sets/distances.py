@@ -49,6 +49,14 @@ def least_images(metrics: Sequence[str]) -> int:
     return max(needed[metric] for metric in metrics)
 
 
+def check_num_images(num: int | None, metrics: Sequence[str]) -> None:
+    """Raise ValueError for fewer images than `least_images`; None is any number."""
+    if num is not None and num < least_images(metrics):
+        raise ValueError(
+            f"num {num}: {', '.join(metrics)} need at least {least_images(metrics)} images of a set"
+        )
+
+
 class PreparedReal(NamedTuple):
     """What of a real set is the same against every generated one: half of a distance's work, done once."""
 

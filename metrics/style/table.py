@@ -73,12 +73,13 @@ def time_models(
     sizes: Sequence[int] = TIMED_SIZES,
     repeats: int = 5,
     num_threads: int = 1,
+    done: Callable[[], object] = lambda: None,
 ) -> dict[str, tuple[dict[int, float], float]]:
     """{name: ({size: seconds per image}, seconds per style)}: medians of `repeats`, one warm-up aside.
 
     The models take turns in every round, so that load from elsewhere falls on all of them. One thread of a
     CPU is timed by its own clock, which stands still while others run. style: [1,3,H,W], on the device to be
-    timed.
+    timed. done: called after each round, the warm-up's included.
     """
     clock = time.process_time if style.device.type == "cpu" and num_threads == 1 else time.perf_counter
     jobs: dict[tuple[str, int], Callable[[], object]] = {}
@@ -99,6 +100,7 @@ def time_models(
                     torch.cuda.synchronize(style.device)
                 if i:
                     taken[job].append(clock() - begin)
+            done()
     median = {job: statistics.median(seconds) for job, seconds in taken.items()}
     return {c.name: ({size: median[c.name, size] for size in sizes}, median[c.name, 0]) for c in contestants}
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -27,6 +25,7 @@ from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starg
 from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
 from metrics.image_sets.sources import GeneratorImages
 from metrics.images.spectrum import band_powers, power_spectrum
+from metrics.progress import no_progress
 from training.style.build import build_model
 
 SPACE = """
@@ -177,10 +176,10 @@ def test_model_files_alone_say_what_nobody_knows(here: Path, tmp_path: Path, gan
     assert "| adaconv |" in (tmp_path / "r" / "table.md").read_text()
 
 
-def test_a_collapsed_generator_is_told(here: Path, tmp_path: Path, ganmod_command):
+def test_a_collapsed_generator_is_noted(here: Path, tmp_path: Path, ganmod_command):
     G = tiny_generator()
     for name, parameter in G.named_parameters():
-        if name.endswith(("noise_strength", "affine.weight")) or ".predictor." in name:
+        if name.endswith(("noise_strength", "affine.weight")):
             torch.nn.init.zeros_(parameter)
     for parameter in G.mapping.parameters():
         torch.nn.init.zeros_(parameter)
@@ -219,15 +218,18 @@ def test_style_runs_are_measured_against_the_style_images(here: Path, tmp_path: 
             "--num 3: fid, pr need at least 4 images",
         ),
         ("a style.safetensors --data real", 2, "no common measure: a stylegan2, style style"),
-        ("style.safetensors", 2, "--content and --styles are missing"),
+        ("style.safetensors", 2, "--content is missing: images to stylize"),
+        ("style.safetensors --content photos", 2, "--styles is missing: style images"),
         ("a --data real --metrics fdi", 2, "unknown metric 'fdi', did you mean 'fid'?"),
         ("a --data real --features squeezenet", 2, "did you mean 'squeezenet1_1'"),
         ("a --data real --feature-weights other=x", 2, "expected NAME=FILE"),
-        ("a --data real --pairs list.json", 2, "--pairs is for --style"),
-        ("a --style --content photos", 2, "--style needs --content and --styles"),
-        ("a --style --content photos --styles photos", 2, "--features is for training runs, not for --style"),
+        ("a --data real --pairs list.json", 2, "--pairs is an option of `ganmod compare style`"),
+        ("a --data real --nonsense", 2, "--nonsense"),
+        ("style --style a", 2, "--styles"),
+        ("style a --content photos --styles photos", 2, "--features is an option of `ganmod compare runs`"),
         ("a --data real --size 64", 2, "--size is not for runs of StyleGAN2"),
         ("style.safetensors --data real", 2, "--data is not for runs of Style transfer"),
+        ("a --data real --trunc -1", 2, "--trunc is -1.0, expected 0 or more"),
         ("a copy --data real", 2, "a, copy are equal down to training seed 0"),
         ("a --data real --features compared_colours:broken", 1, "hold NaN or infinity"),
         ("photos --data real", 1, "photos holds no config.yaml"),
@@ -284,20 +286,37 @@ def test_starganv2_models_are_compared_by_their_translations(
     assert (tmp_path / "out" / "samples.jpg").stat().st_size > 1000
 
 
-def test_style_flag_hands_models_and_options_on(here: Path, tmp_path: Path, ganmod_command, monkeypatch):
-    calls: list[Any] = []
-    module = ModuleType("ganmod.cli.compare.style")
-    module.compare_style_models = lambda inputs, **options: calls.append((inputs, options))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "ganmod.cli.compare.style", module)
-    arguments = ["--style", "mine=style.safetensors", "--content", "photos", "--styles", "paintings", "a"]
-    arguments += ["--styles", "real", "-o", tmp_path, "--loss-network", "vgg19-slim", "--size", "64"]
-    arguments += ["--feature-weights", "w.pth", "--threads", "1", "--pairs", "pairs.json", "--device", "cpu"]
-    arguments += ["--pictures", "peer=photos", "--optimised", "pixels", "--optima", "optima.json"]
-    ended = ganmod_command("compare", *arguments)
-    assert ended.code == 0, ended.err
-    ((inputs, options),) = calls
-    assert asdict(inputs) == {
-        "models": {"mine": Path("style.safetensors"), "a": Path("a/model-latest.safetensors")},
+STYLE_ARGUMENTS = (
+    *("mine=style.safetensors", "--content", "photos", "--styles", "paintings", "a", "--styles", "real"),
+    *("--loss-network", "vgg19-slim", "--size", "64", "--feature-weights", "w.pth", "--threads", "1"),
+    *("--device", "cpu", "--pictures", "peer=photos", "--optimised", "pixels", "--optima", "optima.json"),
+)
+
+
+@pytest.fixture
+def style_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any, Any]]:
+    """What `ganmod compare style` hands to the library: models, protocol, command; nothing is measured."""
+    calls: list[tuple[Any, Any, Any]] = []
+
+    class Stopped(ValueError):
+        pass
+
+    def record(models: Any, protocol: Any, *, command: str) -> None:
+        calls.append((models, protocol, command))
+        raise Stopped("nothing is measured here")
+
+    monkeypatch.setattr("metrics.compare.style.comparison.compare_style_models", record)
+    monkeypatch.setattr("metrics.compare.compare_style_models", record, raising=False)
+    return calls
+
+
+def test_style_models_and_options_are_handed_on(here: Path, tmp_path: Path, ganmod_command, style_calls):
+    ended = ganmod_command("compare", "style", *STYLE_ARGUMENTS, "-o", tmp_path)
+    assert "nothing is measured here" in ended.err
+    ((models, protocol, command),) = style_calls
+    assert models == {"mine": Path("style.safetensors"), "a": Path("a/model-latest.safetensors")}
+    usual = {"pairs": None, "device": torch.device("cpu"), "progress": protocol.progress}
+    assert {f.name: getattr(protocol, f.name) for f in fields(protocol)} == usual | {
         "content": Path("photos"),
         "styles": (Path("paintings"), Path("real")),
         "loss_network": "vgg19-slim",
@@ -308,10 +327,54 @@ def test_style_flag_hands_models_and_options_on(here: Path, tmp_path: Path, ganm
         "optimised": Path("pixels"),
         "optima": Path("optima.json"),
     }
-    assert options == {
-        "out": tmp_path,
-        "device": "cpu",
-        "threads": 1,
-        "pairs": Path("pairs.json"),
-        "as_json": False,
-    }
+    # The line to repeat it names files and folders only.
+    assert command == (
+        "ganmod compare style --name mine=style.safetensors --name a=model-latest.safetensors --pictures "
+        "peer=photos --content photos --styles paintings --styles real --loss-network vgg19-slim "
+        "--feature-weights w.pth --optimised pixels --optima optima.json --size 64 --threads 1 --pairs "
+        "pairs.json -o report"
+    )
+
+
+def test_the_former_spelling_of_compare_style_works_and_says_so(
+    here: Path, tmp_path: Path, ganmod_command, style_calls
+):
+    for arguments in (["--style", *STYLE_ARGUMENTS], [*STYLE_ARGUMENTS, "--style"]):
+        ended = ganmod_command("compare", *arguments, "-o", tmp_path)
+        assert ended.err.splitlines()[0] == ("`ganmod compare --style` is now spelled `ganmod compare style`")
+    ended = ganmod_command("compare", "style", *STYLE_ARGUMENTS, "-o", tmp_path)
+    assert "is now spelled" not in ended.err
+    first, second, new = ((models, replace(p, progress=no_progress)) for models, p, _ in style_calls)
+    assert first == second == new
+
+
+def test_the_list_of_pairs_is_written_once_and_the_tables_are_printed(
+    here: Path, tmp_path: Path, ganmod_command, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("metrics.compare.style.pairs.DRAWN_STYLES", ("dots",))
+    arguments = ["compare", "style", "--pictures", "peer=peer", "--content", "photos", "--styles"]
+    arguments += ["paintings", "--size", 32, "--pairs", tmp_path / "list.json", "--threads", 1]
+    for photo in range(3):
+        for style in range(6):
+            write_image(here / "peer" / f"{photo}--{style}.png", picture(photo, height=32, width=32))
+    ended = ganmod_command(*arguments, "-o", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    assert ended.out == (tmp_path / "out" / "table.md").read_text()
+    pairs = (tmp_path / "list.json").read_text()
+    assert pairs == (tmp_path / "out" / "pairs.json").read_text()
+    ended = ganmod_command(*arguments, "-o", tmp_path / "again", "--json")
+    assert json.loads(ended.out) == json.loads((tmp_path / "again" / "comparison.json").read_text())
+    assert (tmp_path / "again" / "pairs.json").read_text() == pairs
+
+
+def test_runs_is_the_subcommand_of_a_bare_comparison(here: Path, tmp_path: Path, ganmod_command):
+    """And the page states the line that was typed."""
+    arguments = ("--data", "real", "a", *FEATURES)
+    bare = ganmod_command("compare", *arguments, "-o", tmp_path / "bare")
+    named = ganmod_command("compare", "runs", *arguments, "-o", tmp_path / "named")
+    assert (bare.code, named.code) == (0, 0), bare.err + named.err
+    assert bare.out.replace("bare", "named") == named.out
+    assert "ganmod compare --data real a --features" in (tmp_path / "bare" / "report.html").read_text()
+    helped = ganmod_command("compare", "--help").out
+    assert "--allow-differences" in helped
+    assert "ganmod compare style" in helped

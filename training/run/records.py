@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from configs.schema import ConfigError, load_run, load_starganv2, load_stylegan2
 from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
-from metrics.compare.runs import RunFacts
+from metrics.compare.runs import RunFacts, RunRecord
 from style_transfer import ModelSpec
 
 CONFIG_FILE, MODEL_FILE = "config.yaml", "model-latest.safetensors"
@@ -53,21 +53,6 @@ FREE_KEYS = (
     "runtime.tensorboard",
 )
 PATH_KEYS = ("data.path", "data.content", "data.style", "data.exclude", "loss.network_weights", "transfer")
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run: what the comparison must know of it, its model file, what it logged, its configuration.
-
-    stats, metrics: the lines of stats.jsonl and metrics.jsonl up to the model's image count. config: as
-    config.yaml has it, None for a model file alone.
-    """
-
-    facts: RunFacts
-    model: Path
-    stats: list[dict[str, Any]]
-    metrics: list[dict[str, Any]]
-    config: dict[str, Any] | None
 
 
 def read_run(path: str | Path, *, title: str | None = None, name: str | None = None) -> RunRecord:
@@ -140,15 +125,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[prefix + key] = value
     return found
-
-
-def without_folders(value: Any) -> Any:
-    """A configuration with file names instead of absolute paths, which belong to one machine."""
-    if isinstance(value, dict):
-        return {key: without_folders(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_folders(item) for item in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def _read_config(file: Path, recipe: str) -> dict[str, Any]:

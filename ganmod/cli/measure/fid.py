@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganmod.cli.measure.image_sets import (
+from ganmod.cli.measure.options import (
     LIBRARIES,
     MetricList,
     check_count,
     check_space_name,
-    hash_of_files,
-    measured_reference,
-    measured_set,
     print_values,
+    terminal_progress,
     warnings_as_lines,
 )
 from ganmod.cli.options.checks import check_device, refuse_given
@@ -142,9 +140,11 @@ def fid(
         is_translation_model,
         report_translations,
     )
+    from ganmod.io.user_cache import user_cache_dir
     from ganmod.process_shares import current_processes
     from metrics.features.pretrained import load_feature_space
     from metrics.image_sets.distances import least_images, measure_distances, needs_features
+    from metrics.image_sets.meter import SetMeter
     from metrics.image_sets.sources import FileImages
 
     check_space_name(features)
@@ -162,6 +162,7 @@ def fid(
         check_count(num, metrics)
     if translates and (metrics != ("fid",) or which is not None or truncation_psi != 1):
         raise click.UsageError("--metrics, --class and --trunc are not for a StarGAN v2 model")
+    cache_dir = user_cache_dir() if reference_cache else None
     rank, _, place = distributed.start(device)
     try:
         if translates:
@@ -186,6 +187,7 @@ def fid(
                     processes=processes,
                     plugin=plugin,
                     as_json=as_json,
+                    cache_dir=cache_dir,
                 )
             return
         reference = FileImages(real, at_least=least_images(metrics))
@@ -199,19 +201,22 @@ def fid(
             source = FileImages(generated, num=num, seed=seed, at_least=least_images(metrics))
         space = load_feature_space(features, feature_weights, device=place)
         processes = current_processes(place)
-        keep = needs_features(metrics)
+        meter = SetMeter(
+            keep=needs_features(metrics),
+            batch_size=batch,
+            processes=processes,
+            cache_dir=cache_dir,
+            progress=terminal_progress(rank),
+        )
         with warnings_as_lines():
-            kept = reference_cache and space.fingerprint is not None
-            found_real = measured_reference(
+            cached = cache_dir is not None and space.fingerprint is not None
+            found_real = meter.measure_reference(
                 reference,
                 space,
-                processes,
-                keep=keep,
-                batch=batch,
                 title="B",
-                content_hash=hash_of_files(reference, processes, title="B") if kept else None,
+                content_hash=meter.content_hash(reference, title="B") if cached else None,
             )
-            found = measured_set(source, space, processes, keep=keep, batch=batch, title="A")
+            found = meter.measure(source, space, title="A")
         if rank == 0:
             values = measure_distances(found, found_real, metrics, space, seed=seed)
             _report(values, source, reference, found, found_real, metrics, space, seed, as_json)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from tqdm import tqdm
 
-from ganmod.cli.measure.image_sets import print_values
+from ganmod.cli.measure.options import print_values, terminal_progress
 from ganmod.cli.options.checks import import_plugins
 
 if TYPE_CHECKING:
@@ -79,6 +76,7 @@ def report_translations(
     processes: Processes,
     plugin: tuple[str, ...],
     as_json: bool,
+    cache_dir: Path | None,
 ) -> None:
     """Measure a model's translations of the images in `data`; the first process prints."""
     from ganmod.starganv2 import load_starganv2
@@ -92,11 +90,7 @@ def report_translations(
     space = load_feature_space(name, options.feature_weights, device=device)
     lpips = _lpips(options)
     notes: list[str] = []
-    with _bar(processes) as bar:
-
-        def planned(count: int) -> None:
-            bar.reset(count)
-
+    with terminal_progress(processes.rank)(0, "translations") as bar:
         values = evaluate_starganv2(
             networks,
             data,
@@ -109,9 +103,10 @@ def report_translations(
             batch_size=options.batch,
             device=device,
             processes=processes,
-            planned=planned,
+            planned=bar.reset,
             done=bar.update,
             cautioned=notes.append,
+            cache_dir=cache_dir,
         )
     if processes.rank:
         return
@@ -178,13 +173,3 @@ def _notes(options: TranslationOptions, lpips: LpipsDistance | None, *, filtered
     if filtered:
         notes.append("published figures of a model with the high-pass filter use masks of a face network")
     return notes
-
-
-@contextmanager
-def _bar(processes: Processes) -> Iterator[Any]:
-    """Of the first process alone; silent where the output is no terminal."""
-    bar = tqdm(desc="translations", unit="img", disable=None if processes.rank == 0 else True)
-    try:
-        yield bar
-    finally:
-        bar.close()

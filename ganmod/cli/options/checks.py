@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 
 import click
 from click.core import ParameterSource
@@ -38,6 +39,21 @@ def check_device(name: str) -> None:
         find_device(name)
     except ValueError as error:
         raise click.UsageError(f"--{error}") from error
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """ValueErrors of the library, about what the user gave, as click.UsageError.
+
+    Where a message begins with the name of a parameter of the running command, its option stands instead.
+    """
+    try:
+        yield
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        context = click.get_current_context(silent=True)
+        options = {} if context is None else {p.name: p.opts[0] for p in context.command.params}
+        raise click.UsageError(f"{options.get(name, name)} {rest}") from error
 
 
 def refuse_given(names: Collection[str], reason: str) -> None:

@@ -36,7 +36,7 @@ def batch_option(default: int, help: str = "Images at a time.") -> Option[Any]:
 
 def truncation_options(help: str) -> Option[Any]:
     """--trunc and --cutoff of a generator."""
-    return _together(
+    return together(
         click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help=help),
         click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only."),
     )
@@ -44,7 +44,7 @@ def truncation_options(help: str) -> Option[Any]:
 
 def timing_options(repeats: int) -> Option[Any]:
     """What every benchmark has: --repeats, --threads, --device and --json."""
-    return _together(
+    return together(
         click.option(
             "--repeats",
             type=click.IntRange(1),
@@ -60,7 +60,7 @@ def timing_options(repeats: int) -> Option[Any]:
     )
 
 
-def _together(*options: Option[Any]) -> Option[Any]:
+def together(*options: Option[Any]) -> Option[Any]:
     """Options as one decorator, listed in this order."""
 
     def decorate(command: Command) -> Command:

@@ -5,7 +5,7 @@ import json
 import pytest
 from small_images import folder_of
 
-from metrics.compare.style_pairs import DRAWN_STYLES, ImageNames, choose_pairs, read_pairs, spread, to_json
+from metrics.compare.style.pairs import DRAWN_STYLES, ImageNames, choose_pairs, read_pairs, spread, to_json
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
-"""What a comparison of style-transfer models found: its tables, its JSON and CSV, the text of its report."""
+"""The result of a comparison of style-transfer models: its tables, JSON and CSV, its report."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from metrics.compare import style_pairs
+from ganmod.io.atomic_write import atomic_write_text
+from metrics.compare.style.exhibits import Exhibits
+from metrics.compare.style.pairs import StylePairs, to_json
 from metrics.html_report import Report
 from metrics.style import responses as style_responses
 from metrics.style import table as style_table
@@ -43,16 +47,39 @@ EXPLANATIONS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All that was measured. rows end with the unchanged content, responses also with the style itself; rows
-    of pictures have no responses."""
+class StyleComparison:
+    """Style-transfer models compared.
+
+    rows end with the unchanged content, responses also with the style itself; rows of pictures have no
+    responses. differences: pair by pair, of each row from the first. turned: the styles that were turned.
+    pairs: the images. facts: what the figures depend on. exhibits: what the report's pictures are drawn from.
+    """
 
     rows: Sequence[StyleRow]
     responses: Sequence[ResponseRow]
     differences: Differences
     turned: Sequence[TurnedStyle]
-    pairs: style_pairs.StylePairs
+    pairs: StylePairs
     facts: Mapping[str, Any]
+    exhibits: Exhibits
+
+    @property
+    def table(self) -> Table:
+        """Losses, likeness and cost, one row per model."""
+        return style_table.loss_table(self.rows)
+
+    @property
+    def response_table(self) -> Table:
+        """What the strokes of each model do when the style is turned or mixed."""
+        return style_responses.response_table(self.responses)
+
+    @property
+    def figures(self) -> Table:
+        """One row per model, both tables side by side, every figure in full."""
+        responses = {row.model: style_responses.plain(row) for row in self.responses}
+        return Table.from_records(
+            [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for json.dumps."""
@@ -65,10 +92,7 @@ class Comparison:
             }
             for style in self.turned
         ]
-        shown = {
-            "losses": style_table.loss_table(self.rows),
-            "responses": style_responses.response_table(self.responses),
-        }
+        shown = {"losses": self.table, "responses": self.response_table}
         return {
             "form": style_table.FORM,
             "tables": {name: table.to_json() for name, table in shown.items()},
@@ -76,18 +100,29 @@ class Comparison:
             "responses": style_responses.to_json(self.responses),
             "differences (mean, standard error)": self.differences,
             "turned_styles": turned,
-            "pairs": style_pairs.to_json(self.pairs),
+            "pairs": to_json(self.pairs),
             **self.facts,
         }
 
-    def to_csv(self) -> str:
-        """One line per model, both tables side by side."""
-        responses = {row.model: style_responses.plain(row) for row in self.responses}
-        records = [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
-        return Table.from_records(records).to_csv()
+    def write(self, out: str | Path) -> None:
+        """Write a folder: comparison.json, pairs.json, table.md, table.csv, report.html, and pictures of
+        bundled photos (comparison.jpg, rotation.jpg).
+        """
+        out = Path(out)
+        # The figures first: they took the time.
+        atomic_write_text(out / "comparison.json", json.dumps(self.to_json()) + "\n")
+        atomic_write_text(out / "pairs.json", json.dumps(to_json(self.pairs), indent=1) + "\n")
+        atomic_write_text(out / "table.md", tables(self) + "\n")
+        atomic_write_text(out / "table.csv", self.figures.to_csv())
+        report = style_comparison_report(self)
+        report.heading("Pictures")
+        for picture, caption in self.exhibits.figures():
+            report.figure(picture, caption)
+        report.write(out / "report.html")
+        self.exhibits.write_free(out)
 
 
-def tables(comparison: Comparison) -> str:
+def tables(comparison: StyleComparison) -> str:
     """Both tables in Markdown with what they were made of, the main one last."""
     facts, pairs = comparison.facts, comparison.pairs
     directed = sum(style.has_direction for style in comparison.turned)
@@ -97,11 +132,11 @@ def tables(comparison: Comparison) -> str:
     lines = [
         f"Style turned and mixed: {directed} styles with a direction, {len(comparison.turned) - directed} "
         f"without, {len(pairs.rotation_contents)} contents; distances of directions in degrees.",
-        style_responses.response_table(comparison.responses).to_markdown(),
+        comparison.response_table.to_markdown(),
         *_difference_lines(comparison.differences),
         f"{len(pairs.contents)} contents x {len(pairs.styles)} styles at {facts['size']} px, losses in "
         f"{facts['loss_network']['name']}, standard errors in brackets; {cost}.",
-        style_table.loss_table(comparison.rows).to_markdown(),
+        comparison.table.to_markdown(),
     ]
     lines[-1:-1] = _notes(facts)
     if "lpips" not in comparison.rows[0].means:
@@ -109,19 +144,17 @@ def tables(comparison: Comparison) -> str:
     return "\n\n".join(lines)
 
 
-def style_comparison_report(comparison: Comparison) -> Report:
+def style_comparison_report(comparison: StyleComparison) -> Report:
     """The report up to its pictures: tables, what they mean, what they were made of."""
     facts = comparison.facts
     report = Report("Style transfer compared")
     report.heading("Losses, likeness and cost")
-    report.table(
-        style_table.loss_table(comparison.rows), "Means over all pairs, standard errors in brackets."
-    )
+    report.table(comparison.table, "Means over all pairs, standard errors in brackets.")
     for text in (*_notes(facts), EXPLANATIONS[0]):
         report.paragraph(text)
     report.heading("Do strokes turn with the style?")
     report.table(
-        style_responses.response_table(comparison.responses),
+        comparison.response_table,
         "Means over styles and contents; distances of directions in degrees.",
     )
     for text in EXPLANATIONS[1:3]:
@@ -132,7 +165,7 @@ def style_comparison_report(comparison: Comparison) -> Report:
         report.paragraph(line)
     report.paragraph(EXPLANATIONS[3])
     report.heading("What was measured")
-    models = [[name, entry["file"], entry["sha256"]] for name, entry in facts["models"].items()]
+    models = [(name, entry["file"], entry["sha256"]) for name, entry in facts["models"].items()]
     report.table(Table(["model", "file", "SHA-256"], models))
     pairs = comparison.pairs
     report.paragraph(
@@ -143,7 +176,8 @@ def style_comparison_report(comparison: Comparison) -> Report:
     measured = ("loss_network", "lpips", "rotation", "pictures", "optima", "timing", "hardware", "versions")
     rest = {key: facts[key] for key in measured if facts[key]}
     report.code("\n".join(f"{key}: {value}" for key, value in rest.items()))
-    report.code(facts["command"])
+    if facts["command"]:
+        report.code(facts["command"])
     return report
 
 
@@ -167,7 +201,7 @@ def _notes(facts: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _by_style(report: Report, comparison: Comparison) -> None:
+def _by_style(report: Report, comparison: StyleComparison) -> None:
     """The rotation response of every style, one column per model."""
     directed = [style for style in comparison.turned if style.has_direction]
     measured = [row for row in comparison.responses if row.rotation]

@@ -1,9 +1,9 @@
-"""If this fails, `ganmod compare --style` leaves a figure, a picture or the list of images out."""
+"""If this fails, a comparison of style models leaves a figure, a picture or the list of images out."""
 
+import contextlib
 import json
 import re
 
-import click
 import numpy as np
 import pytest
 import torch
@@ -12,25 +12,26 @@ from stroke_models import grating
 from tiny_style_model import make as tiny_model
 from torch import nn
 
-from ganmod.cli.compare import style as compare_style
-from ganmod.cli.compare.style import compare_style_models
 from ganmod.features.vgg import FeatureError, VGGFeatures
 from ganmod.io.images import read_image, resize, to_tensor, write_image
-from metrics.compare import style_optima, style_pairs, style_pictures
-from metrics.compare.style_entries import model_entry
-from metrics.compare.style_facts import StyleInputs
+from metrics.compare import StyleProtocol, compare_style_models
+from metrics.compare.style import comparison as style_comparison
+from metrics.compare.style import optima as style_optima
+from metrics.compare.style import pairs as style_pairs
+from metrics.compare.style.entries import model_entry
+from metrics.compare.style.pictures import content_tensor
 from metrics.images.lattice import measure_lattice
 from metrics.images.structure import flat_mask, luma
 from metrics.style import table as style_table
 from metrics.style.pair_scores import to_array
-from style_transfer import ModelSpec, build, prepare_style
+from style_transfer import ModelSpec, build, load, prepare_style
 from style_transfer.optimize import OptimizeSettings
 
 WIDTHS = (4, 4, 6, 8)
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """Two untrained models, two photos, a style with a direction and one without; little is drawn."""
     for i, name in enumerate(("adain", "weight_demod")):
         torch.manual_seed(i)
@@ -52,25 +53,19 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def compare(place, *names, out="out", **changes):
-    options = {
-        "content": place / "photos",
-        "styles": (place / "styles",),
-        "loss_network": "ganmod-slim",
-        "feature_weights": None,
-        "lpips_weights": None,
-        "size": 64,
-    }
-    how = {"device": "cpu", "threads": 1, "pairs": None, "as_json": False}
-    how |= {name: changes.pop(name) for name in list(changes) if name in how}
-    models = {name: place / f"{name}.safetensors" for name in names}
-    compare_style_models(StyleInputs(models, **options | changes), out=place / out, **how)
-    return json.loads((place / out / "comparison.json").read_text())
+def compare(folder, *names, out="out", **changes):
+    """The record of a comparison of the folder's models, which is written into out."""
+    options = {"content": folder / "photos", "styles": [folder / "styles"], "size": 64, **changes}
+    models = {name: folder / f"{name}.safetensors" for name in names}
+    comparison = compare_style_models(models, StyleProtocol(**options), command="repeat this")
+    comparison.write(folder / out)
+    record = json.loads((folder / out / "comparison.json").read_text())
+    assert json.loads(json.dumps(comparison.to_json())) == record
+    return record
 
 
-def test_everything_is_written_and_a_list_repeats_it(place, capsys):
-    record = compare(place, "adain", "weight_demod", pairs=place / "list.json")
-    shown = capsys.readouterr().out
+def test_everything_is_written_and_a_list_repeats_it(folder):
+    record = compare(folder, "adain", "weight_demod")
     names = ["adain", "weight_demod", "(content unchanged)"]
     assert [row["model"] for row in record["rows"]] == names
     assert [row["model"] for row in record["responses"]] == [*names, "(style itself)"]
@@ -96,40 +91,36 @@ def test_everything_is_written_and_a_list_repeats_it(place, capsys):
     assert difference[0] == "weight_demod - adain"
     assert {"style_loss", "patch_swd", "rotation_response"} <= difference[1].keys()
 
-    # The line to repeat it names files and folders only, and the list that was not there was made.
-    assert str(place) not in record["command"]
-    assert "--name adain=adain.safetensors" in record["command"]
-    assert (place / "list.json").read_text() == (place / "out" / "pairs.json").read_text()
-
     # The table is last, and LPIPS is said to be missing.
+    shown = (folder / "out" / "table.md").read_text()
     assert shown.splitlines()[-1].startswith("| (content unchanged) | 0.000 (0.000)")
     assert "--lpips-weights" in shown
-    assert (place / "out" / "table.md").read_text() == shown
-    assert (place / "out" / "table.csv").read_text().count("\n") == 4
-    html = (place / "out" / "report.html").read_text()
+    assert (folder / "out" / "table.csv").read_text().count("\n") == 4
+    html = (folder / "out" / "report.html").read_text()
     assert "http" not in re.sub(r"base64,[^\"]*", "", html)
+    assert "repeat this" in html
     assert html.count("<img") == 3  # pairs; the stripes turned, and mixed
-    assert read_image(place / "out" / "comparison.jpg").std() > 0
-    assert not (place / "out" / "rotation.jpg").exists()  # nothing was drawn that has a direction
+    assert read_image(folder / "out" / "comparison.jpg").std() > 0
+    assert not (folder / "out" / "rotation.jpg").exists()  # nothing was drawn that has a direction
 
-    again = compare(place, "weight_demod", out="again", pairs=place / "list.json", as_json=True)
-    assert json.loads(capsys.readouterr().out) == again
+    pairs = style_pairs.read_pairs(folder / "out" / "pairs.json")
+    again = compare(folder, "weight_demod", out="again", pairs=pairs)
     assert again["pairs"] == record["pairs"]
     np.testing.assert_allclose(again["rows"][0]["pairs"], record["rows"][1]["pairs"], atol=2e-4)
 
 
-def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_models(place, monkeypatch):
-    monkeypatch.setattr(compare_style, "SETTINGS", OptimizeSettings(steps=4, sizes=1, lr=0.05))
+def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_models(folder, monkeypatch):
+    monkeypatch.setattr(style_comparison, "SETTINGS", OptimizeSettings(steps=4, sizes=1, lr=0.05))
     for photo in ("a", "b"):
-        image = read_image(place / "photos" / f"{photo}.png")
+        image = read_image(folder / "photos" / f"{photo}.png")
         for style in ("noise", "stripes"):
-            write_image(place / "peer" / f"{photo}--{style}.png", image)
+            write_image(folder / "peer" / f"{photo}--{style}.png", image)
     given = {
-        "pictures": {"peer": place / "peer"},
-        "optimised": place / "pixels",
-        "optima": place / "optima.json",
+        "pictures": {"peer": folder / "peer"},
+        "optimised": folder / "pixels",
+        "optima": folder / "optima.json",
     }
-    record = compare(place, "adain", **given)
+    record = compare(folder, "adain", **given)
     rows = {row["model"]: row for row in record["rows"]}
     assert list(rows) == ["adain", "peer", "optimised", "(content unchanged)"]
     assert [row["model"] for row in record["responses"]] == [
@@ -144,7 +135,7 @@ def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_mode
     assert not {"seconds_256", "style_seconds", "all_parameters"} & rows["peer"].keys()
 
     # Gaps, from the losses in the two files.
-    optima = json.loads((place / "optima.json").read_text())
+    optima = json.loads((folder / "optima.json").read_text())
     assert [pair[:2] for pair in optima["pairs"]] == [
         ["a.png", "noise.png"],
         ["b.png", "noise.png"],
@@ -164,40 +155,75 @@ def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_mode
     assert record["optima"]["settings"]["steps"] == 4
     columns = record["tables"]["losses"]["columns"]
     assert columns[columns.index("patch-SWD to style") + 1 :][:2] == ["gap", "lattice"]
-    photos = [style_pictures.content_tensor(read_image(place / f"photos/{name}.png"), 64) for name in "ab"]
-    styles = [place / "styles/noise.png", place / "styles/stripes.png"]
+    photos = [content_tensor(read_image(folder / f"photos/{name}.png"), 64) for name in "ab"]
+    styles = [folder / "styles/noise.png", folder / "styles/stripes.png"]
     styles = [prepare_style(to_tensor(read_image(file))[None], 64) for file in styles]
     images = [[to_array(photo), to_array(style)] for style in styles for photo in photos]
     lumas = [[luma(image) for image in pair] for pair in images]
     masks = [flat_mask(photo) for photo, _ in images]
     expected = measure_lattice([p for p, _ in lumas], [s for _, s in lumas], masks).share
     assert rows["(content unchanged)"]["lattice"] == pytest.approx(expected, rel=1e-6)
-    assert "--optima optima.json" in record["command"]
-    assert "--pictures peer=peer" in record["command"]
 
     # What is there is not made again; without a model there is a table, too.
     monkeypatch.setattr(style_optima, "PixelOptimizer", None)
-    again = compare(place, out="again", **given)
+    again = compare(folder, out="again", **given)
     assert again["rows"] == record["rows"][1:]
     with pytest.raises(ValueError, match=r"expected \{'network_sha256'.*'size': 72.*name another folder"):
-        compare(place, "adain", size=72, optimised=place / "pixels")
+        compare(folder, "adain", size=72, optimised=folder / "pixels")
     with pytest.raises(ValueError, match=r"no made_with\.json"):
-        compare(place, "adain", optimised=place / "peer")
-    with pytest.raises(click.UsageError, match="two rows are named 'adain'"):
-        compare(place, "adain", pictures={"adain": place / "peer"})
-    (place / "peer" / "b--noise.png").unlink()
+        compare(folder, "adain", optimised=folder / "peer")
+    with pytest.raises(ValueError, match="two rows are named 'adain'"):
+        compare(folder, "adain", pictures={"adain": folder / "peer"})
+    (folder / "peer" / "b--noise.png").unlink()
     with pytest.raises(ValueError, match="peer: 1 of 4 pictures are missing"):
-        compare(place, "adain", pictures=given["pictures"])
+        compare(folder, "adain", pictures=given["pictures"])
 
 
-def test_a_picture_of_another_size_is_resized_and_the_table_says_so(place, capsys):
+def test_a_picture_of_another_size_is_resized_and_the_table_says_so(folder):
     for photo in ("a", "b"):
         for style in ("noise", "stripes"):
-            image = read_image(place / "photos" / f"{photo}.png")
-            write_image(place / "peer" / f"{photo}--{style}.png", resize(image, (128, 144)))
-    record = compare(place, pictures={"peer": place / "peer"})
+            image = read_image(folder / "photos" / f"{photo}.png")
+            write_image(folder / "peer" / f"{photo}--{style}.png", resize(image, (128, 144)))
+    record = compare(folder, pictures={"peer": folder / "peer"})
     assert record["pictures"] == {"peer": {"folder": "peer", "cropped": 0, "resized": 4}}
-    assert "peer: not all pictures have the content's size, 4 were resized to it" in capsys.readouterr().out
+    assert (
+        "peer: not all pictures have the content's size, 4 were resized to it"
+        in (folder / "out" / "table.md").read_text()
+    )
+
+
+def test_loaded_models_and_their_files_give_the_same_figures(folder):
+    file = folder / "adain.safetensors"
+    protocol = StyleProtocol(folder / "photos", [folder / "styles"], size=64)
+    comparison = compare_style_models({"file": file, "loaded": load(file)}, protocol)
+    by_file, loaded, _ = comparison.rows
+    assert by_file.means == loaded.means
+    assert comparison.to_json()["models"]["loaded"] == {"file": None, "sha256": None}
+    assert comparison.table.columns[:2] == ["model", "content loss"]
+    assert [row[0] for row in comparison.table.rows] == ["file", "loaded", "(content unchanged)"]
+    assert comparison.figures.rows[0][2] == by_file.means["content_loss"]
+
+
+def test_progress_counts_every_step(folder):
+    steps: dict[str, list[int]] = {}
+
+    class Bar:
+        total = None
+
+        def __init__(self, total, title):
+            self.title = title
+            steps[title] = [total, 0]
+
+        def update(self, n=1):
+            steps[self.title][1] += n
+
+    progress = lambda total, title: contextlib.nullcontext(Bar(total, title))  # noqa: E731
+    protocol = StyleProtocol(folder / "photos", [folder / "styles"], size=64, progress=progress)
+    compare_style_models({"adain": folder / "adain.safetensors"}, protocol)
+    timing = steps.pop("time of each model in turn")
+    assert timing[0] > 1  # timed by the fixture, without a step
+    assert {"adain", "adain, turned", "turn the styles"} < steps.keys()
+    assert all(total == done for total, done in steps.values())
 
 
 def test_a_model_of_whole_styles_sees_them_at_the_size_of_the_losses():
@@ -213,15 +239,13 @@ def test_a_model_of_whole_styles_sees_them_at_the_size_of_the_losses():
     assert squares(square).shape == (1, 3, 64, 64)  # its style_image_size
 
 
-def test_wrong_use_is_told_before_any_work(place):
-    with pytest.raises(click.UsageError, match="no model is given"):
-        compare(place)
-    with pytest.raises(click.UsageError, match="--size 27: expected 32"):
-        compare(place, "adain", size=27)
-    with pytest.raises(click.UsageError, match="is a file"):
-        compare(place, "adain", out="adain.safetensors")
+def test_wrong_use_is_refused_before_any_work(folder):
+    with pytest.raises(ValueError, match="no model is given"):
+        compare(folder)
+    with pytest.raises(ValueError, match="size 27: expected 32"):
+        compare(folder, "adain", size=27)
     with pytest.raises(FeatureError, match="--feature-weights"):
-        compare(place, "adain", loss_network="vgg19-slim")
+        compare(folder, "adain", loss_network="vgg19-slim")
     with pytest.raises(ValueError, match="does not exist"):
-        compare(place, "adain", content=place / "nowhere")
-    assert not (place / "out").exists()
+        compare(folder, "adain", content=folder / "nowhere")
+    assert not (folder / "out").exists()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metrics.compare.style_pictures import Interpolate
+from metrics.compare.style.pictures import Interpolate
 from metrics.style.pair_scores import Contestant
 from style_transfer import StyleTransferModel, prepare_style
 from style_transfer.prepare import interpolate_params

@@ -1,4 +1,4 @@
-"""The runs and weights that `ganmod compare` is given: NAME=PATH in its forms, names for people."""
+"""Arguments and options that the comparisons share: runs, pictures and weights as NAME=PATH."""
 
 from __future__ import annotations
 
@@ -9,10 +9,43 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganmod.cli.measure.image_sets import check_space_name
+from ganmod.cli.measure.options import check_space_name
+from ganmod.cli.options.shared import Command, device_option, json_option, plugin_option, together
 
 if TYPE_CHECKING:
-    from training.run.records import RunRecord
+    from metrics.compare import RunRecord
+
+PATH = click.Path(exists=True, path_type=Path)
+FILE = click.Path(path_type=Path)
+COMMAND_LINE = "ganmod compare"  # key of the line that was typed, in the context's meta
+
+
+def comparison_options(command: Command) -> Command:
+    """RUN..., --name, --content, --styles, --out, --size, --device, --json and --plugin."""
+    return together(
+        click.argument("runs", metavar="RUN...", nargs=-1),
+        click.option("--name", "named", multiple=True, metavar="NAME=RUN", help="A run, and its row's name."),
+        click.option("--content", type=PATH, help="Photos to stylize: a folder."),
+        click.option("--styles", type=PATH, multiple=True, help="Style images, likewise; may be repeated."),
+        click.option(
+            "-o",
+            "--out",
+            required=True,
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder to write.",
+        ),
+        click.option(
+            "--size", type=click.IntRange(16), default=256, show_default=True, help="Of stylized images."
+        ),
+        device_option(),
+        json_option,
+        plugin_option,
+    )(command)
+
+
+def current_command_line() -> str:
+    """The line that called the running comparison."""
+    return click.get_current_context().meta[COMMAND_LINE]
 
 
 def named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
@@ -50,18 +83,11 @@ def _run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
-    """The records of all runs; click.UsageError where they are of several recipes."""
+    """The records of all runs. Raises ValueError as `read_run` does."""
     from training.run.records import read_run
 
     names = _run_names([path for _, path in paths])
-    records = [
-        read_run(path, title=title, name=name) for (title, path), name in zip(paths, names, strict=True)
-    ]
-    recipes = {record.facts.name: record.facts.recipe for record in records}
-    if len(set(recipes.values())) > 1:
-        each = ", ".join(f"{name} {recipe}" for name, recipe in recipes.items())
-        raise click.UsageError(f"runs of several recipes have no common measure: {each}; compare them apart")
-    return records
+    return [read_run(path, title=title, name=name) for (title, path), name in zip(paths, names, strict=True)]
 
 
 def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
@@ -111,9 +137,9 @@ def weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]
 
 
 def one_file(given: Sequence[str]) -> Path | None:
-    """The weights of --style's one network, if given; click.UsageError for several."""
+    """The weights of the one loss network, if given; click.UsageError for several."""
     if len(given) > 1:
-        raise click.UsageError("--feature-weights: --style takes one file, that of --loss-network")
+        raise click.UsageError("--feature-weights: expected one file, that of --loss-network")
     if not given:
         return None
     _, equals, file = given[0].partition("=")

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ganmod.features.vgg import VGGFeatures
-from ganmod.io.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write_text
 from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
+from metrics.progress import Progress, no_progress
 from metrics.style.amortisation import network_digest
 from metrics.style.pair_pictures import pair_files, picture_name
 from style_transfer.optimize import OptimizeSettings, PixelOptimizer
@@ -38,12 +38,13 @@ class PixelOptima:
         size: int,
         settings: OptimizeSettings,
         folder: Path | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         """contents: [1,3,H,W] in [0,1]. styles: [1,3,h,w] in [0,1]. size: in pixels. folder: where
         pictures are kept, and taken from. Raises ValueError for a folder whose pictures were made otherwise.
         """
         self.contents, self.styles, self.network, self.settings = contents, styles, network, settings
-        self.folder = folder
+        self.folder, self.progress = folder, progress
         self.made_with: dict[str, Any] = {
             "network_sha256": network_digest(network),
             "size": size,
@@ -62,7 +63,7 @@ class PixelOptima:
             if picture.shape[:2] != like.shape[2:]:
                 raise ValueError(
                     f"{file} is {picture.shape[0]} x {picture.shape[1]} pixels, expected {like.shape[2]} x "
-                    f"{like.shape[3]} of {content}: remove it, and it is made anew"
+                    f"{like.shape[3]} of {content}: remove it, and it is made again"
                 )
         else:
             picture = self._optimised(content, style)
@@ -75,11 +76,10 @@ class PixelOptima:
             # Tensors made in inference mode take part in no gradient: copies do.
             images = (self.contents[content].clone(), self.styles[style].clone())
             run = PixelOptimizer(*images, self.network, self.settings)
-            with tqdm(total=run.total, desc=picture_name(content, style), leave=False, disable=None) as bar:
+            with self.progress(run.total, picture_name(content, style)) as bar:
                 for step in run:
-                    bar.total = step.total
+                    bar.total = step.total  # it goes on while the loss falls
                     bar.update()
-                    bar.set_postfix(content=f"{step.content:.3f}", style=f"{step.style:.3f}")
             return to_uint8(run.pixels.detach()[0])
 
 
@@ -103,7 +103,4 @@ def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
             "or measure them with --pictures"
         )
 
-    def write(temporary: Path) -> None:
-        temporary.write_text(json.dumps(made_with, indent=1) + "\n", encoding="utf-8")
-
-    atomic_write(file, write)
+    atomic_write_text(file, json.dumps(made_with, indent=1) + "\n")

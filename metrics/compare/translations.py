@@ -1,73 +1,73 @@
-"""What `ganmod compare` measures of StarGAN v2 runs: translations between all domains, by both guidances."""
+"""StarGAN v2 runs compared: translations between all domains, by latents and by references."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
-import click
 import numpy as np
 
-from ganmod.cli.compare.measures import Measurement, Outcome
-from ganmod.cli.measure.image_sets import hash_of_files, progress_bar
-from ganmod.cli.options.checks import import_plugins
 from ganmod.data.domain_images import DomainImages
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, translate
-from metrics.compare.runs import MeasuredRun
+from metrics.compare.protocol import Outcome, RunProtocol
+from metrics.compare.runs import MeasuredRun, RunRecord
 from metrics.image_sets.sources import FileImages
 from metrics.images.lpips import load_lpips
 from metrics.translation_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2
-from training.run.records import RunRecord
 
 NUM_SOURCES = 100  # of each domain
 MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations
 GRID_SOURCES, GRID_REFERENCES = 6, 6
 
 
-def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outcome:
-    """StarGAN v2: the same sources and references for all; a draw has other sources, references, latents."""
-    if how.data is None:
-        raise click.UsageError("--data is missing: real images, in a sub-folder per domain")
-    if how.metrics != ("fid",) or how.truncation_psi != 1:
-        raise click.UsageError("--metrics and --trunc are not for runs of StarGAN v2")
-    import_plugins(how.plugin)
-    num = how.num or NUM_SOURCES
-    files = FileImages(how.data, at_least=2)
-    content = hash_of_files(files, how.processes, title="real images")
-    described = files.conditions() | {"path": how.data.name, "content_sha256": content}
+def measure_translations(records: Sequence[RunRecord], protocol: RunProtocol) -> Outcome:
+    """Each run's translations of protocol.data against its real images, over all processes.
+
+    Sources and references are the same for all runs; a draw has other sources, references and latents.
+    """
+    assert protocol.data is not None  # see RunProtocol.check
+    num = NUM_SOURCES if protocol.num is None else protocol.num
+    files = FileImages(protocol.data, at_least=2)
+    content_hash = protocol.meter.content_hash(files, title="real images")
+    real_conditions = files.conditions() | {
+        "path": Path(protocol.data).name,
+        "content_sha256": content_hash,
+    }
     files.close()
-    lpips = None if how.lpips_weights is None else load_lpips(how.lpips_weights)
+    lpips = None if protocol.lpips_weights is None else load_lpips(protocol.lpips_weights)
     runs, pictures, header, translated = [], {}, None, 0
     cautions: dict[str, None] = {}  # each once
     real: RealStatistics = {}
     for record in records:
         networks = load_starganv2(record.model)
         draws = []
-        for draw in range(how.draws):
+        for draw in range(protocol.draws):
             values: dict[str, float] = {}
-            for number, space in enumerate(how.spaces):
+            for number, space in enumerate(protocol.spaces):
                 title = f"{record.facts.name}, draw {draw + 1}, {space.name}"
-                with progress_bar(0, title, how.processes) as bar:
+                with protocol.progress(0, title) as bar:
                     values |= evaluate_starganv2(
                         networks,
-                        how.data,
+                        protocol.data,
                         space,
                         lpips=None if number else lpips,
                         num_sources=num,
-                        seed=how.seed + draw,
-                        batch_size=min(how.batch, MAX_SOURCES),
-                        device=how.device,
-                        processes=how.processes,
+                        seed=protocol.seed + draw,
+                        batch_size=min(protocol.batch_size, MAX_SOURCES),
+                        device=protocol.device,
+                        processes=protocol.processes,
                         planned=bar.reset,
                         done=bar.update,
                         cautioned=cautions.setdefault,
                         real_statistics=real,
+                        cache_dir=protocol.cache_dir,
                     )
             draws.append(values)
-        images = DomainImages(how.data, img_size=networks.spec.img_size, crop_prob=0, mirror=False)
+        images = DomainImages(protocol.data, img_size=networks.spec.img_size, crop_prob=0, mirror=False)
         per_domain = [min(count, num) for count in images.counts.values()]
-        translated = sum(per_domain) * (len(per_domain) - 1) * NUM_OUTPUTS * len(MODES) * how.draws
+        translated = sum(per_domain) * (len(per_domain) - 1) * NUM_OUTPUTS * len(MODES) * protocol.draws
         count = sum(p.numel() for p in networks.G.parameters())
         runs.append(MeasuredRun(record.facts, count, draws, num_images=translated))
         header, pictures[record.facts.name] = _sheet(networks, images)
@@ -75,12 +75,12 @@ def measure_translations(records: Sequence[RunRecord], how: Measurement) -> Outc
         "generator": "averaged (EMA) weights, float32",
         "parameters": "of the generator, without mapping network and style encoder",
         "translations": f"{NUM_OUTPUTS} of each of {num} sources per domain (or all), into all others",
-        "sampling_seeds": [how.seed + draw for draw in range(how.draws)],
-        "num_draws": how.draws,
+        "sampling_seeds": [protocol.seed + draw for draw in range(protocol.draws)],
+        "num_draws": protocol.draws,
         "values": "means over ordered pairs of domains; those of single pairs are in comparison.json",
         "lpips": "left out" if lpips is None else f"v0.1, {lpips.network}, over the translations of a source",
-        "real_images": described,
-        "spaces": {space.name: space.fingerprint or "no fingerprint" for space in how.spaces},
+        "real_images": real_conditions,
+        "spaces": {space.name: space.fingerprint or "no fingerprint" for space in protocol.spaces},
         "feature_precision": "float32, distances in float64",
     }
     notes = [*cautions, "the real images are the sources and references: held-out ones tell more"]

@@ -1,0 +1,92 @@
+"""What the commands that measure images share: their options, bars and warnings."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+from tqdm import tqdm
+
+from ganmod.cli.options.checks import usage_errors
+
+if TYPE_CHECKING:
+    from metrics.progress import Progress
+
+LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
+
+
+class MetricList(click.ParamType):
+    """ "fid,pr" -> ("fid", "pr")."""
+
+    name = "metrics"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        from metrics.image_sets.distances import parse_metrics
+
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_metrics(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def print_values(values: Mapping[str, float]) -> None:
+    """A line for each value, distances as `shown_distance` has them; a name may be KIND/METRIC/PAIR."""
+    from metrics.distances.frechet import shown_distance
+
+    width = max(map(len, values)) + 2
+    for name, value in values.items():
+        is_distance = any(part.startswith(("fid", "fd_")) for part in name.split("/"))
+        click.echo(f"{name:{width}}{shown_distance(value) if is_distance else value:.6g}")
+
+
+def check_count(num: int | None, metrics: tuple[str, ...]) -> None:
+    """click.UsageError for a --num that is too small for --metrics."""
+    from metrics.image_sets.distances import check_num_images
+
+    with usage_errors():
+        check_num_images(num, metrics)
+
+
+def check_space_name(name: str) -> None:
+    """click.UsageError, with the nearest name, unless --features may be `name`."""
+    from metrics.features.pretrained import NAMES
+
+    if name not in NAMES and ":" not in name:
+        near = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f", did you mean {near[0]!r}" if near else ""
+        raise click.UsageError(
+            f"--features: unknown space {name!r}{hint}? Expected one of {', '.join(NAMES)}, or "
+            "module:callable"
+        )
+
+
+def terminal_progress(rank: int) -> Progress:
+    """Bars of the first process alone; silent where the output is no terminal."""
+
+    def bar(total: int, title: str) -> tqdm:
+        # leave=None: a bar inside another one goes when it is done.
+        return tqdm(total=total, desc=title, unit="img", leave=None, disable=None if rank == 0 else True)
+
+    return bar
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Python warnings as one line each, above the progress bars."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        tqdm.write(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield

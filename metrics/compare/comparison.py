@@ -1,0 +1,175 @@
+"""Training runs compared: measured alike, grouped into rows, written as a table and a report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ganmod.io.atomic_write import atomic_write_text
+from ganmod.machine import describe_machine
+from metrics.compare.generators import measure_generators
+from metrics.compare.protocol import RECIPES, Outcome, RunProtocol
+from metrics.compare.report import Logs, figures_table, make_record, shown_table, write_comparison
+from metrics.compare.runs import (
+    SPENT,
+    Equal,
+    RunRecord,
+    differences,
+    grouped,
+    row_names,
+    rows_of,
+    unknowns,
+)
+from metrics.compare.sample_sheet import sample_sheet
+from metrics.compare.stylized import measure_stylized
+from metrics.compare.translations import measure_translations
+from metrics.table import Table
+
+LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
+CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
+
+MEASURE: dict[str, Callable[[Sequence[RunRecord], RunProtocol], Outcome]] = {
+    "stylegan2": measure_generators,
+    "starganv2": measure_translations,
+    "style": measure_stylized,
+}
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Runs compared.
+
+    record: all that was found as plain values, what comparison.json holds. outcome: the figures and samples
+    behind it. runs: what was compared. command: the line that made it, which the report states.
+    """
+
+    record: Mapping[str, Any]
+    outcome: Outcome
+    runs: Sequence[RunRecord]
+    command: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """One row per kind of run, figures rounded, winners marked."""
+        return shown_table(self.record)
+
+    @property
+    def figures(self) -> Table:
+        """The rows with every figure in full."""
+        return figures_table(self.record)
+
+    def write(self, out: str | Path) -> None:
+        """Write comparison.json, table.md, table.csv, samples.jpg, report.html and runs/ into a folder.
+
+        Of each row the first run's samples are shown, and all runs' curves. runs/ holds what others need to
+        repeat the runs: each one's configuration, and a thinned copy of its statistics.
+        """
+        out = Path(out)
+        labels, samples = {}, {}
+        for row in rows_of(self.outcome.runs):
+            samples[row.name] = self.outcome.pictures[row.runs[0].facts.name]
+            for facts in (run.facts for run in row.runs):
+                which = facts.name if facts.seed is None else f"seed {facts.seed}"
+                labels[facts.name] = f"{row.name}, {which}" if len(row.runs) > 1 else row.name
+        labelled = {labels[run.facts.name]: run for run in self.runs}
+        write_comparison(
+            out,
+            self.record,
+            sample_sheet(samples, self.outcome.header),
+            {label: Logs(run.stats, run.metrics) for label, run in labelled.items()},
+            title=f"{RECIPES[self.record['recipe']]}: modulations compared",
+            command=self.command,
+        )
+        for label, run in labelled.items():
+            _write_run(out / "runs", label, run)
+
+
+def compare_runs(
+    runs: Sequence[RunRecord],
+    protocol: RunProtocol,
+    *,
+    equal: Equal = "kimg",
+    allow_differences: bool = False,
+    command: str | None = None,
+) -> RunComparison:
+    """Measure training runs of one recipe and compare them by modulation.
+
+    Args:
+        runs: see `training.run.records.read_run`; modulations that their models use must be registered.
+        protocol: how to measure. Under several processes all of them call this, and all get the result.
+        equal: what the runs must have spent equally, within 2 %: kimg, or seconds of training.
+        allow_differences: mark rows that differ in what must be equal, instead of refusing them.
+        command: the line that asks for this, for the report.
+
+    Raises:
+        ValueError: see `check_runs` and `RunProtocol.check`; for images that cannot be read or measured.
+    """
+    check_runs(runs, equal=equal, allow_differences=allow_differences)
+    recipe = runs[0].facts.recipe
+    protocol.check(recipe)
+    facts = [run.facts for run in runs]
+    outcome = MEASURE[recipe](runs, protocol)
+    record = make_record(
+        outcome.runs,
+        differences(facts, equal=equal),
+        unknowns(facts, equal=equal),
+        equal=equal,
+        conditions=outcome.conditions,
+        notes=outcome.notes,
+        machine=describe_machine(protocol.device),
+        versions={name: version(name) for name in LIBRARIES},
+    )
+    return RunComparison(record, outcome, runs, command)
+
+
+def check_runs(runs: Sequence[RunRecord], *, equal: Equal = "kimg", allow_differences: bool = False) -> None:
+    """Raise ValueError unless runs may share a table.
+
+    They must be of one recipe, no two may be the same training, a title must not name two kinds of run, and
+    what must be equal has to be so, unless differences are allowed.
+    """
+    if not runs:
+        raise ValueError("no run is given: name one run folder or model file at least")
+    recipes = {run.facts.name: run.facts.recipe for run in runs}
+    if len(set(recipes.values())) > 1:
+        each = ", ".join(f"{name} {recipe}" for name, recipe in recipes.items())
+        raise ValueError(f"runs of several recipes have no common measure: {each}; compare them apart")
+    facts = [run.facts for run in runs]
+    row_names(grouped(facts))
+    differing = differences(facts, equal=equal)
+    if differing and not allow_differences:
+        lines = [
+            f"  {what}: " + ", ".join(f"{run} {value}" for run, value in values.items())
+            for what, values in differing.items()
+        ]
+        raise ValueError(
+            "the runs differ in what must be equal:\n"
+            + "\n".join(lines)
+            + "\nTrain them alike, or compare them as they are, marked, with --allow-differences"
+            + (" (equal time instead of kimg: --equal time)" if SPENT["kimg"] in differing else "")
+        )
+
+
+def without_folders(value: Any) -> Any:
+    """A configuration with file names instead of absolute paths, which belong to one machine."""
+    if isinstance(value, dict):
+        return {key: without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def _write_run(folder: Path, label: str, run: RunRecord) -> None:
+    name = re.sub(r"[^0-9A-Za-z._-]+", "_", label)
+    if run.config is not None:
+        text = yaml.safe_dump(without_folders(run.config), sort_keys=False)
+        atomic_write_text(folder / f"{name}.yaml", text)
+    curves = {"stats": run.stats[:: max(len(run.stats) // CURVE_POINTS, 1)], "metrics": run.metrics}
+    atomic_write_text(folder / f"{name}.json", json.dumps(curves) + "\n")

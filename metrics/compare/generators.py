@@ -1,0 +1,68 @@
+"""StyleGAN2 runs compared: samples of equal seeds against all images of the data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ganmod.stylegan2.model_io import read_stylegan2
+from metrics.compare.distances import (
+    measure_real,
+    measure_real_bands,
+    measure_run,
+    space_cautions,
+    stated_conditions,
+    to_arrays,
+)
+from metrics.compare.protocol import Outcome, RunProtocol
+from metrics.compare.runs import RunRecord
+from metrics.image_sets.distances import least_images
+from metrics.image_sets.sources import FileImages, GeneratorImages, labels_of
+
+NUM_IMAGES = 5000  # per draw
+GRID_ROWS, GRID_COLUMNS = 4, 12
+
+
+def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> Outcome:
+    """Distances of each run's samples to the real images of protocol.data, over all processes."""
+    assert protocol.data is not None  # see RunProtocol.check
+    num = NUM_IMAGES if protocol.num is None else protocol.num
+    first_seeds = [protocol.seed + draw * num for draw in range(protocol.draws)]
+    files = FileImages(protocol.data, at_least=least_images(protocol.metrics))
+    real = measure_real(files, [protocol.data], protocol)
+    runs, pictures, notes = [], {}, list(real.notes)
+    bands_of: dict[tuple[int, int], dict[str, float] | None] = {}
+    for record in records:
+        # In full precision: half of it on a GPU would be another measurement than on a CPU.
+        G = read_stylegan2(record.model, half_precision=False).G.to(protocol.device)
+        labels = labels_of(protocol.data, c_dim=G.c_dim) if G.c_dim else None
+        draws = [
+            GeneratorImages(G, num, first_seed=seed, truncation_psi=protocol.truncation_psi, labels=labels)
+            for seed in first_seeds
+        ]
+        size = G.img_resolution
+        if size not in bands_of:
+            bands_of[size] = measure_real_bands(files, size, protocol)
+        if bands_of[size] is None:
+            height, width = files.first_size
+            notes.append(
+                f"{record.facts.name}: its images are {size[1]}x{size[0]}, the first real one is "
+                f"{width}x{height}: a reference of the training resolution is expected"
+            )
+        count = sum(p.numel() for p in G.parameters())
+        runs.append(measure_run(record, draws, real, protocol, parameters=count, real_bands=bands_of[size]))
+        grid = to_arrays(draws[0].load(torch.arange(GRID_ROWS * GRID_COLUMNS)))
+        pictures[record.facts.name] = [
+            grid[i * GRID_COLUMNS : (i + 1) * GRID_COLUMNS] for i in range(GRID_ROWS)
+        ]
+    files.close()
+    conditions = {
+        "generator": "averaged (EMA) weights, float32, random noise of the seed, rounded to 8 bits",
+        "truncation_psi": protocol.truncation_psi,
+        "images_per_draw": num,
+        "sampling_seeds": [f"{seed}-{seed + num - 1}" for seed in first_seeds],
+        "labels": "drawn from the real images' where the model is conditional",
+    }
+    notes += space_cautions(real, protocol, num)
+    return Outcome(runs, pictures, None, conditions | stated_conditions(real, protocol, num), notes)

@@ -1,0 +1,110 @@
+"""The images that style-transfer models are compared on, as all losses see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ganmod.io.images import read_image, to_tensor
+from metrics.compare.style.pairs import ImageNames, StylePairs, choose_pairs
+from metrics.compare.style.pictures import content_tensor
+from metrics.compare.style.protocol import StyleProtocol
+from metrics.style.rotation import TurnedStyle, turn_style
+from style_transfer import prepare_style
+from style_transfer.procedural_styles import draw_style
+
+DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged
+
+
+@dataclass(frozen=True)
+class PairImages:
+    """The images of a list by their names, [1,3,H,W] in [0,1] each: contents with sides that are multiples of
+    8, styles square.
+    """
+
+    contents: dict[str, Tensor]
+    styles: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ListedImages:
+    """A list of images, read.
+
+    pairs: their names. pair_images: contents and styles of the pairs. style_files: the styles' files by name.
+    rotation_contents: [1,3,H,W] in [0,1], those that turned styles are given to.
+    """
+
+    pairs: StylePairs
+    pair_images: PairImages
+    style_files: dict[str, Path]
+    rotation_contents: list[Tensor]
+
+
+@dataclass(frozen=True)
+class TurnedStyles:
+    """The styles whose strokes are turned: drawn ones, and image files."""
+
+    drawn: list[TurnedStyle]
+    files: list[TurnedStyle]
+
+    @property
+    def directed(self) -> list[TurnedStyle]:
+        """Those whose strokes have a direction, so that turning them can be seen."""
+        return [style for style in (*self.drawn, *self.files) if style.has_direction]
+
+    @property
+    def undirected(self) -> list[TurnedStyle]:
+        """Those whose strokes have none."""
+        return [style for style in (*self.drawn, *self.files) if not style.has_direction]
+
+
+def read_images(protocol: StyleProtocol) -> ListedImages:
+    """The images of protocol.pairs, or of pairs that are chosen here.
+
+    Raises ValueError for a folder without images, and an image of the list that is in no folder.
+    """
+    content_names = ImageNames([Path(protocol.content)])
+    style_names = ImageNames([Path(folder) for folder in protocol.styles])
+    pairs = protocol.pairs or choose_pairs(content_names, style_names)
+    style_files = dict(zip(pairs.styles, style_names.find(pairs.styles), strict=True))
+    content_files = dict(zip(pairs.contents, content_names.find(pairs.contents), strict=True))
+    return ListedImages(
+        pairs=pairs,
+        pair_images=PairImages(
+            {name: _content(path, protocol) for name, path in content_files.items()},
+            {
+                name: prepare_style(to_tensor(read_image(path))[None], protocol.size).to(protocol.device)
+                for name, path in style_files.items()
+            },
+        ),
+        style_files=style_files,
+        rotation_contents=[_content(path, protocol) for path in content_names.find(pairs.rotation_contents)],
+    )
+
+
+def turn_styles(pairs: StylePairs, protocol: StyleProtocol) -> tuple[StylePairs, TurnedStyles]:
+    """The list with the rotation styles named, and the styles turned.
+
+    Where the list names no rotation styles, they are those of its styles that have a direction.
+    """
+    size = protocol.size
+    drawn = [
+        turn_style(f"{name} {seed}" if seed else name, draw_style(name, DRAWN_SIZE, seed), size=size)
+        for name, seed in pairs.drawn_styles
+    ]
+    names = pairs.styles if pairs.rotation_styles is None else pairs.rotation_styles
+    paths = ImageNames([Path(folder) for folder in protocol.styles]).find(names)
+    files = []
+    with protocol.progress(len(names), "turn the styles") as bar:
+        for name, path in zip(names, paths, strict=True):
+            style = turn_style(name, read_image(path), size=size)
+            if style.has_direction or pairs.rotation_styles is not None:
+                files.append(style)
+            bar.update()
+    return replace(pairs, rotation_styles=tuple(style.name for style in files)), TurnedStyles(drawn, files)
+
+
+def _content(path: Path, protocol: StyleProtocol) -> Tensor:
+    return content_tensor(read_image(path), protocol.size).to(protocol.device)
