@@ -34,7 +34,7 @@ def comparison_table(record: Mapping[str, Any], table: str) -> str:
 
 
 def style_tables(record: Mapping[str, Any], table: str) -> str:
-    """A table of a `ganmod compare --style`: losses or responses."""
+    """A table of a `ganmod compare style`: losses or responses."""
     if table not in record["tables"]:
         raise ValueError(f"no table {table!r}: expected one of {', '.join(record['tables'])}")
     return Table.from_json(record["tables"][table]).to_markdown()

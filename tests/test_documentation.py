@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from run_folders import run_folder
+from small_images import folder_of
+from tiny_style_model import make as tiny_style_model
 
 from ganmod.modulation import registry
 
@@ -19,6 +22,19 @@ def _leave_the_registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
+@pytest.fixture
+def example_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that examples read, small, and comparisons without what takes them minutes."""
+    folder_of(tmp_path / "photos", ["a.png", "b.png"], height=32, width=40)
+    folder_of(tmp_path / "paintings", ["a.png", "b.png"], height=48, width=48)
+    tiny_style_model("adain").save(tmp_path / "mine.safetensors")
+    run_folder(tmp_path / "runs" / "gan", **{"model.modulation": "adaconv"})
+    run_folder(tmp_path / "runs" / "other")
+    monkeypatch.setattr("metrics.compare.style.pairs.DRAWN_STYLES", ("dots",))
+    monkeypatch.setattr("metrics.style.table.TIMED_SIZES", (32,))
+    return tmp_path
+
+
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
@@ -27,8 +43,8 @@ EXAMPLES = {block: page for page in reversed(PAGES) for block in blocks(page, "p
 
 
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: f"{EXAMPLES[block].name}: {block[:40]}")
-def test_python_example_runs(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_python_example_runs(block: str, example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(example_folder)
     exec(compile(block, EXAMPLES[block].name, "exec"), {"__name__": "__main__"})
 
 

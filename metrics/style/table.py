@@ -70,7 +70,7 @@ def time_models(
     contestants: Sequence[Contestant],
     style: Tensor,
     *,
-    sizes: Sequence[int] = TIMED_SIZES,
+    sizes: Sequence[int] | None = None,
     repeats: int = 5,
     num_threads: int = 1,
     done: Callable[[], object] = lambda: None,
@@ -79,8 +79,10 @@ def time_models(
 
     The models take turns in every round, so that load from elsewhere falls on all of them. One thread of a
     CPU is timed by its own clock, which stands still while others run. style: [1,3,H,W], on the device to be
-    timed. done: called after each round, the warm-up's included.
+    timed. sizes: sides of square images, None for TIMED_SIZES. done: called after each round, the warm-up's
+    included.
     """
+    sizes = TIMED_SIZES if sizes is None else sizes
     clock = time.process_time if style.device.type == "cpu" and num_threads == 1 else time.perf_counter
     jobs: dict[tuple[str, int], Callable[[], object]] = {}
     for c in contestants:
