@@ -286,6 +286,28 @@ def test_starganv2_models_are_compared_by_their_translations(
     assert (tmp_path / "out" / "samples.jpg").stat().st_size > 1000
 
 
+@pytest.mark.parametrize("command", ["compare", "fid"])
+def test_the_reference_cache_serves_starganv2_too(
+    here: Path, tmp_path: Path, ganmod_command, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setenv("GANMOD_CACHE", str(tmp_path / "cache"))
+    for domain, count in {"cat": 3, "dog": 4}.items():
+        folder_of(tmp_path / "faces" / domain, [f"{i}.png" for i in range(count)], height=32, width=32)
+    networks = (build(kind, 0).float() for kind in (StarGenerator, MappingNetwork, StyleEncoder))
+    save_starganv2(tmp_path / "model.safetensors", StarGANv2(*networks))
+    options = [tmp_path / "model.safetensors", "--features", "compared_colours:colours", "--num", 2, "--json"]
+    if command == "compare":
+        options += ["--data", tmp_path / "faces", "--draws", 1, "-o", tmp_path / "out"]
+    else:
+        options += [tmp_path / "faces"]
+    plain = ganmod_command(command, *options, "--no-reference-cache")
+    assert plain.code == 0, plain.err
+    assert not (tmp_path / "cache").exists()
+    measured, cached = (ganmod_command(command, *options).out for _ in range(2))
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # a file per domain
+    assert plain.out == measured == cached
+
+
 STYLE_ARGUMENTS = (
     *("mine=style.safetensors", "--content", "photos", "--styles", "paintings", "a", "--styles", "real"),
     *("--loss-network", "vgg19-slim", "--size", "64", "--feature-weights", "w.pth", "--threads", "1"),

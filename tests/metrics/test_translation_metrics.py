@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,44 @@ def test_batch_size_and_processes_change_nothing(model: StarGANv2, data: Path):
         thread.join()
     for rank in range(2):
         assert found[rank] == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_statistics_of_real_images_are_kept_between_calls(model: StarGANv2, data: Path, tmp_path: Path):
+    """By domain, under the content and size of its images; the progress is complete either way."""
+    seen: list[int] = []
+
+    class Counting(Colours):
+        def __call__(self, images: Tensor) -> Tensor:
+            seen.append(len(images))
+            return super().__call__(images)
+
+    def counted(folder: Path) -> tuple[dict[str, float], int]:
+        seen.clear()
+        planned: list[int] = []
+        done: list[int] = []
+        values = evaluate_starganv2(
+            model,
+            folder,
+            Counting(),
+            num_outputs=OUTPUTS,
+            modes=["latent"],
+            planned=planned.append,
+            done=done.append,
+            cache_dir=tmp_path / "cache",
+        )
+        assert sum(done) == sum(planned)
+        return values, sum(seen)
+
+    real, translated = sum(COUNTS.values()), 2 * sum(COUNTS.values()) * OUTPUTS
+    first, count = counted(data)
+    assert count == real + translated
+    assert len(list((tmp_path / "cache").iterdir())) == len(COUNTS)
+    second, count = counted(data)
+    assert (second, count) == (first, translated)
+    other = shutil.copytree(data, tmp_path / "other")
+    write_image(sorted((other / "cat").iterdir())[0], picture(99, height=16, width=16))
+    _, count = counted(other)
+    assert count == COUNTS["cat"] + translated
 
 
 def test_the_seed_decides_and_sources_can_be_fewer(model: StarGANv2, data: Path):

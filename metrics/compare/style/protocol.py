@@ -67,6 +67,8 @@ class StyleProtocol:
         names = [*models, *self.pictures, *([OPTIMISED] if self.optimised else [])]
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rows are named {doubled[0]!r}: give each its own name")
+        if isinstance(self.styles, str | Path):
+            raise ValueError(f"styles is one path, expected a list of folders: [{str(self.styles)!r}]")
         if self.size < MIN_SIZE:
             raise ValueError(
                 f"size {self.size}: expected {MIN_SIZE} pixels or more; strokes of smaller images have no "

@@ -244,6 +244,8 @@ def test_wrong_use_is_refused_before_any_work(folder):
         compare(folder)
     with pytest.raises(ValueError, match="size 27: expected 32"):
         compare(folder, "adain", size=27)
+    with pytest.raises(ValueError, match=r"styles is one path, expected a list of folders: \['"):
+        compare(folder, "adain", styles=str(folder / "styles"))
     with pytest.raises(FeatureError, match="--feature-weights"):
         compare(folder, "adain", loss_network="vgg19-slim")
     with pytest.raises(ValueError, match="does not exist"):

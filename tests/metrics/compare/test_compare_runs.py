@@ -1,0 +1,118 @@
+"""If this fails, runs are compared from Python otherwise than by the command, or wrong input is measured."""
+
+from __future__ import annotations
+
+import csv
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from run_folders import run_folder
+from small_images import picture
+from torch import Tensor
+
+from ganmod.io.images import write_image
+from metrics.compare import RunProtocol, RunRecord, check_runs, compare_runs
+from metrics.features.base import CallableSpace
+from training.run.records import read_run
+
+
+def colours(images: Tensor) -> Tensor:
+    x = images.float() / 255
+    return torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for i in range(8):
+        write_image(tmp_path / "real" / f"{i}.png", picture(i, height=16, width=24))
+    return tmp_path / "real"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[RunRecord]:
+    first = run_folder(tmp_path / "a")
+    return [read_run(first), read_run(run_folder(tmp_path / "c", **{"model.modulation": "adaconv"}))]
+
+
+def protocol(folder: Path, **changes: Any) -> RunProtocol:
+    spaces = [CallableSpace("colours", colours, device="cpu")]
+    return RunProtocol(**{"spaces": spaces, "data": folder, "num": 8, "draws": 2, **changes})
+
+
+def test_the_table_the_files_and_the_json_are_of_one_record(runs, data: Path, tmp_path: Path):
+    comparison = compare_runs(runs, protocol(data), command="this line")
+    assert [row[0] for row in comparison.table.rows] == ["adain", "adaconv"]
+    comparison.write(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == comparison.record
+    means = [row["metrics"]["fd_colours"]["mean"] for row in comparison.record["rows"]]
+    lines = list(csv.DictReader((tmp_path / "out" / "table.csv").open()))
+    assert [float(line["fd_colours"]) for line in lines] == means
+    assert "this line" in (tmp_path / "out" / "report.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "out" / "runs").iterdir()) == [
+        "adaconv.json",
+        "adaconv.yaml",
+        "adain.json",
+        "adain.yaml",
+    ]
+    compare_runs(runs, protocol(data)).write(tmp_path / "silent")
+    assert "Made by" not in (tmp_path / "silent" / "report.html").read_text()
+
+
+def test_progress_is_handed_in_and_counts_images(runs, data: Path):
+    counts: dict[str, list[int]] = {}
+
+    class Bar:
+        total = None
+
+        def __init__(self, total: int, title: str) -> None:
+            self.count = counts[title] = [total, 0]
+
+        def update(self, n: int = 1) -> None:
+            self.count[1] += n
+
+        def reset(self, total: int) -> None:
+            self.count[0] = total
+
+    compare_runs(runs, protocol(data, progress=lambda total, title: nullcontext(Bar(total, title))))
+    assert counts == {
+        "real images, hash": [8, 8],
+        "real images, colours": [8, 8],
+        **{f"{name}, draw {draw}": [8, 8] for name in "ac" for draw in (1, 2)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "message"),
+    [
+        ("stylegan2", {"data": None}, "data is missing: real images"),
+        ("starganv2", {"data": None}, "data is missing: real images"),
+        ("style", {"data": None}, "content is missing: images to stylize"),
+        ("style", {"data": None, "content": "photos"}, "styles is missing: style images"),
+        ("style", {}, "data is not for runs of Style transfer"),
+        ("stylegan2", {"size": 64}, "size is not for runs of StyleGAN2"),
+        ("stylegan2", {"lpips_weights": "file"}, "lpips_weights is not for runs of StyleGAN2"),
+        ("stylegan2", {"truncation_psi": -0.5}, "truncation_psi is -0.5, expected 0 or more"),
+        ("starganv2", {"truncation_psi": 0.5}, "truncation_psi is not for runs of StarGAN v2"),
+        ("starganv2", {"metrics": ("fid", "kid")}, "metrics are fid, kid"),
+        ("stylegan2", {"metrics": ("pr",), "num": 3}, "num 3: pr need at least 4 images"),
+    ],
+)
+def test_a_recipe_refuses_what_it_does_not_read(data: Path, recipe: str, changes: Any, message: str):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        protocol(data, **changes).check(recipe)
+
+
+def test_unlike_runs_are_refused_unless_they_are_marked(runs, data: Path, tmp_path: Path):
+    wide = read_run(run_folder(tmp_path / "wide", **{"schedule.batch_size": 8}))
+    with pytest.raises(ValueError, match=r"schedule\.batch_size: a 4, c 4, wide 8"):
+        compare_runs([*runs, wide], protocol(data))
+    comparison = compare_runs([*runs, wide], protocol(data, draws=1), allow_differences=True)
+    assert comparison.record["differences"] == {"schedule.batch_size": {"a": 4, "c": 4, "wide": 8}}
+    with pytest.raises(ValueError, match="no run is given"):
+        check_runs([])
+    with pytest.raises(ValueError, match="equal down to training seed 0"):
+        check_runs([runs[0], read_run(run_folder(tmp_path / "copy"))])
