@@ -24,6 +24,8 @@ Run = TypeVar("Run", bound=Strict)
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message names the key and the fix."""
 
+    exit_code = 2
+
 
 def list_presets() -> list[str]:
     """Names that --config accepts."""

@@ -1,7 +1,6 @@
 """Measures and the one report writer.
 
-Names are loaded on first use. `metrics.frechet_distance` takes means and covariances; the function of that
-name in `metrics.distances.frechet` takes `GaussianStatistics`, which know their number of images.
+Names are loaded on first use.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metrics.distances.feature_statistics import FeatureStatistics as FeatureStats
-    from metrics.distances.frechet import frechet_distance_of_moments as frechet_distance
+    from metrics.distances.frechet import frechet_distance
     from metrics.distances.kernel import kid
     from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
     from metrics.images.similarity import psnr, ssim
@@ -29,7 +28,7 @@ __all__ = [
 _HOMES = {
     "FeatureStats": ("metrics.distances.feature_statistics", "FeatureStatistics"),
     "density_and_coverage": ("metrics.distances.precision_recall", "density_and_coverage"),
-    "frechet_distance": ("metrics.distances.frechet", "frechet_distance_of_moments"),
+    "frechet_distance": ("metrics.distances.frechet", "frechet_distance"),
     "kid": ("metrics.distances.kernel", "kid"),
     "precision_and_recall": ("metrics.distances.precision_recall", "precision_and_recall"),
     "psnr": ("metrics.images.similarity", "psnr"),

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.distances.feature_statistics import FeatureStatistics, to_saved_uint8
-from metrics.distances.frechet import GaussianStatistics, covariance_root, frechet_distance
+from metrics.distances.frechet import GaussianStatistics, covariance_root, frechet_distance_of_statistics
 from metrics.features.base import FeatureSpace, metric_name
 
 Pair = tuple[int, int]  # source and target domain
@@ -121,7 +121,7 @@ def summarize_pairs(
     rows: dict[str, dict[str, float]] = {metric_name(space.name): {}, lpips_name: {}, "style_error": {}}
     for (source, target), pair in measured.items():
         name = f"{source}2{target}"
-        distance = frechet_distance(pair.gaussian, real[target], second_root=roots[target])
+        distance = frechet_distance_of_statistics(pair.gaussian, real[target], second_root=roots[target])
         rows[metric_name(space.name)][name] = distance
         rows["style_error"][name] = pair.style_error
         if pair.lpips is not None:

@@ -8,6 +8,8 @@ import sys
 
 import click
 
+FAILED, STOPPED = 1, 3  # exit codes; 2 is wrong usage
+
 COMMANDS = {  # name: (module, attribute, one line for --help)
     "quickstart": (
         "ganmod.cli.quickstart",
@@ -34,7 +36,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "compare": (
         "ganmod.cli.compare.command",
         "compare",
-        "Compare training runs by modulation: a table, curves, samples, report.html.",
+        "Compare training runs by modulation, or models: `ganmod compare runs|style`.",
     ),
     "translate": (
         "ganmod.cli.translate",
@@ -49,11 +51,15 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "export": ("ganmod.cli.export", "export", "Write a trained generator as ONNX or torch.export file."),
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
-    "import": ("ganmod.cli.import_model", "import_model", "Convert foreign weights: `ganmod import adain`."),
+    "import": (
+        "ganmod.cli.import_model",
+        "import_model",
+        "Convert foreign weights: `ganmod import adain|stylegan2-ada|stylegan2-rosinality|starganv2`.",
+    ),
     "bench": (
         "ganmod.cli.bench.command",
         "bench",
-        "Measure speed against an alternative: `ganmod bench style|stylize|stylegan2`.",
+        "Measure speed against an alternative: `ganmod bench style|stylize|stylegan2|starganv2`.",
     ),
 }
 
@@ -85,7 +91,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can mend are one message, not a traceback (GANMOD_DEBUG=1
+    """Run the command line; errors that a user can repair are one message, not a traceback (GANMOD_DEBUG=1
     shows it).
     """
     try:
@@ -95,18 +101,24 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
-        sys.exit(3)
+        sys.exit(STOPPED)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except Exception as error:
-        if type(error).__name__ == "StoppedBySignal":  # named, not imported: training needs torch
-            click.echo(str(error), err=True)
-            sys.exit(3)
-        expected = (ValueError, OSError) if not os.environ.get("GANMOD_DEBUG") else ()
-        if isinstance(error, expected) or type(error).__name__ in ("CheckpointError", "NonFiniteError"):
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(2 if type(error).__name__ == "ConfigError" else 1)
-        raise
+        code = _exit_code(error)
+        if code is None or (os.environ.get("GANMOD_DEBUG") and code != STOPPED):
+            raise
+        click.echo(str(error) if code == STOPPED else f"Error: {error}", err=True)
+        sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """The exit code of an error that is one message to the user; None for a fault of the program.
+
+    Errors state theirs as `exit_code`, so that none of their modules, which may need torch, is imported here.
+    """
+    code = getattr(error, "exit_code", None)
+    return FAILED if code is None and isinstance(error, ValueError | OSError) else code
 
 
 if __name__ == "__main__":

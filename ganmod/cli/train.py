@@ -52,9 +52,12 @@ def train() -> None:
     help="Loss network: vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim, or model: the model's own encoder.",
 )
 @click.option(
+    "--network-weights",
     "--feature-weights",
+    "network_weights",
     type=click.Path(exists=True),
-    help="Weights of vgg19 or vgg19-slim, where one is used.",
+    help="Weights of the encoder and the loss network, where they are vgg19 or vgg19-slim; not those of the "
+    "metric's network, --metric-weights.",
 )
 @click.option("--size", type=int, help="Side of the training crops in pixels.")
 @run_options(precisions=("float32", "bfloat16", "float64"))
@@ -66,7 +69,7 @@ def style(
     transfer: str | None,
     encoder: str | None,
     loss_network: str | None,
-    feature_weights: str | None,
+    network_weights: str | None,
     size: int | None,
 ) -> None:
     """Train a style-transfer model on folders of content and style images."""
@@ -83,11 +86,11 @@ def style(
         }
     )
     config = load_run(options.config, changes)
-    if feature_weights is not None:
+    if network_weights is not None:
         if config.transfer is None and config.model.encoder != "ganmod-slim":
-            changes["model.encoder_weights"] = feature_weights
+            changes["model.encoder_weights"] = network_weights
         if config.loss.network not in ("ganmod-slim", "model"):
-            changes["loss.network_weights"] = feature_weights
+            changes["loss.network_weights"] = network_weights
         config = load_run(options.config, changes)
     if (out := checked_out(config, options, _describe_style)) is not None:
         from training.style.build import resolve

@@ -125,7 +125,7 @@ def run_options(
             *weights,
             "metric_weights",
             type=click.Path(exists=True),
-            help="Weights of the metric's feature network.",
+            help="Weights of --metric-features, or of Inception where it is the only space measured in.",
         ),
         *OTHERS,
     )

@@ -91,7 +91,7 @@ def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Colu
         ("G parameters (M)", [round(row["parameters"] / 1e6, 2) for row in rows]),
         ("kimg", [_rounded(row["kimg"]) for row in rows]),
         ("s/kimg", [_rounded(row["seconds_per_kimg"]) for row in rows]),
-        ("peak memory (MB)", [_rounded(row["peak_memory_mb"]) for row in rows]),
+        ("peak memory (MiB)", [_rounded(row["peak_memory_mb"]) for row in rows]),
         ("non-finite steps", [_rounded(row["nonfinite_steps"]) for row in rows]),
     ]
     metrics = []
@@ -240,7 +240,7 @@ def write_comparison(
 
 def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
     """Charts of what the runs logged: metrics over images and over time, losses and speed over images."""
-    kinds = [("metrics", ("fid", "fd_", "kid")), ("stats", ("loss/",))]
+    kinds = [("metrics", ("fid", "fd_", "kid", "kd_")), ("stats", ("loss/",))]
     charts: list[tuple[str, str, str]] = []
     for attribute, prefixes in kinds:
         lines = [line for log in logs.values() for line in getattr(log, attribute)]
@@ -267,9 +267,9 @@ def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
 
 
 def shown_metrics(record: Mapping[str, Any]) -> list[str]:
-    """Metrics that get columns: kid_std, and those of a pair of domains, are in comparison.json only."""
+    """Metrics that get columns; deviations of kernel distances and single pairs of domains do not."""
     names = dict.fromkeys(metric for row in record["rows"] for metric in row["metrics"])
-    return [name for name in names if not name.startswith("kid_std") and name.count("/") < 2]
+    return [name for name in names if not name.startswith(("kid_std", "kd_std")) and name.count("/") < 2]
 
 
 def _caption(key: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> str:

@@ -15,7 +15,7 @@ TOLERANCE = 0.02  # by which kimg, or seconds, of two runs may differ
 SEEDS_FOR_A_WINNER = 3
 DEVIATIONS_FOR_A_WINNER = 2.0
 HIGHER_IS_BETTER = ("precision", "recall", "coverage")
-LOWER_IS_BETTER = ("fid", "fd", "kid", "lpips", "style")
+LOWER_IS_BETTER = ("fid", "fd", "kid", "kd", "lpips", "style")
 
 Equal = Literal["kimg", "time"]
 SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of training"}
@@ -226,7 +226,7 @@ def better(metric: str) -> Literal["lower", "higher"] | None:
     """Which values of a metric are better; None where neither: density's best is 1, kid_std is no merit."""
     guidance, _, rest = metric.partition("/")  # "latent/fd_squeezenet1_1" of translations, or a plain name
     name = (rest or guidance).split("_")[0]
-    if (rest or guidance).startswith("kid_std"):
+    if (rest or guidance).startswith(("kid_std", "kd_std")):
         return None
     if rest and name == "lpips":
         return "higher"  # how far apart the translations of an image are

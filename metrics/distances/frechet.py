@@ -46,7 +46,7 @@ class GaussianStatistics:
         return self.mean.size
 
 
-def frechet_distance(
+def frechet_distance_of_statistics(
     first: GaussianStatistics, second: GaussianStatistics, *, second_root: np.ndarray | None = None
 ) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)): 0 for equal statistics, in squared feature units.
@@ -95,13 +95,12 @@ def shown_distance(distance: float) -> float:
     return max(0.0, distance)
 
 
-def frechet_distance_of_moments(
-    mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray
-) -> float:
-    """`frechet_distance` of means [D] and covariances [D,D], as other libraries take it.
+def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray) -> float:
+    """The Frechet distance of two Gaussians, by means [D] and covariances [D,D], as other libraries take it.
 
-    Raises ValueError for wrong shapes, NaN or infinity, and different dimensions.
+    See `frechet_distance_of_statistics`. Raises ValueError for wrong shapes, NaN or infinity, and different
+    dimensions.
     """
-    return frechet_distance(
+    return frechet_distance_of_statistics(
         GaussianStatistics(mu1, sigma1, MIN_COUNT), GaussianStatistics(mu2, sigma2, MIN_COUNT)
     )

@@ -96,12 +96,26 @@ class CallableSpace:
 
 
 def metric_name(space_name: str, metric: str = "fd") -> str:
-    """The name of a measure in a space: fd_squeezenet1_1, kid_squeezenet1_1. Only Inception's bear no suffix,
-    and only its Frechet distance is called fid: published figures are meant by these.
+    """The name of a measure in a space: fd_squeezenet1_1, kd_squeezenet1_1, precision_squeezenet1_1.
+
+    Only Inception's have no suffix, and only its distances are called fid and kid: published figures are
+    meant by these.
+
+    Args:
+        space_name: see `FeatureSpace`.
+        metric: fd and kd, kd_std for the Frechet and the kernel distance, precision, recall, ...
     """
     if space_name == "inception":
-        return "fid" if metric == "fd" else metric
+        return {"fd": "fid", "kd": "kid", "kd_std": "kid_std"}.get(metric, metric)
     return metric + "_" + "".join(c if c.isalnum() else "_" for c in space_name)
+
+
+def current_metric_name(name: str) -> str:
+    """A measure's name as `metric_name` gives it: kd_SPACE for kid_SPACE of earlier versions."""
+    for former, current in (("kid_std_", "kd_std_"), ("kid_", "kd_")):
+        if name.startswith(former) and name != "kid_std":
+            return current + name.removeprefix(former)
+    return name
 
 
 def resize_to_unit(images: Tensor, size: int) -> Tensor:

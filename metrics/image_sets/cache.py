@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ganmod.io.atomic_write import atomic_write
-from ganmod.io.user_cache import user_cache_dir as user_cache_dir
 from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.distances.frechet import GaussianStatistics
 from metrics.features.base import FeatureSpace

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.distances.frechet import covariance_root, frechet_distance
+from metrics.distances.frechet import covariance_root, frechet_distance_of_statistics
 from metrics.distances.kernel import kid
 from metrics.distances.precision_recall import density_and_coverage, neighbour_distances, precision_and_recall
 from metrics.features.base import FeatureSpace, metric_name
@@ -93,12 +93,12 @@ def measure_distances(
     pair = _on_device([generated, real], metrics, space)
     known = prepare_real(real, metrics, space) if prepared is None else prepared
     if "fid" in metrics:
-        distance = frechet_distance(generated.gaussian, real.gaussian, second_root=known.root)
+        distance = frechet_distance_of_statistics(generated.gaussian, real.gaussian, second_root=known.root)
         found[metric_name(space.name)] = distance
     if "kid" in metrics:
         mean, std = kid(*pair, subsets=KID_SUBSETS, subset_size=KID_SUBSET_SIZE, seed=seed)
-        found[metric_name(space.name, "kid")] = mean
-        found[metric_name(space.name, "kid_std")] = std
+        found[metric_name(space.name, "kd")] = mean
+        found[metric_name(space.name, "kd_std")] = std
     if "pr" in metrics:
         shares = precision_and_recall(*pair, k=PR_NEIGHBOURS, real_distances=known.distances[PR_NEIGHBOURS])
         found |= {metric_name(space.name, name): value for name, value in shares._asdict().items()}

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import yaml
 
 import style_transfer
-from configs.schema import load_run
+from configs.schema import ConfigError, StyleRun, load_run
 from ganmod import list_modulations
 from ganmod.cli.main import COMMANDS
 from ganmod.io.images import read_image, write_image
 from style_transfer import ModelSpec, StyleTransferModel
+from training.run.checkpoint import CheckpointError
+from training.run.nonfinite import NonFiniteError
+from training.run.progress import StoppedBySignal
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +77,60 @@ def test_every_command_of_the_help_exists(name: str, ganmod_command) -> None:
     ended = ganmod_command(name, "--help")
     assert ended.code == 0
     assert f"ganmod {name} " in ended.out.splitlines()[0]
+
+
+def test_the_help_names_all_subcommands() -> None:
+    for name, (module, attribute, line) in COMMANDS.items():
+        command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, click.Group):
+            assert not [sub for sub in command.commands if sub not in line], f"{name}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError, 1),
+        (OSError, 1),
+        (CheckpointError, 1),
+        (NonFiniteError, 1),
+        (ConfigError, 2),
+        (StoppedBySignal, 3),
+    ],
+)
+def test_errors_for_the_user_are_one_message(error, code, monkeypatch, ganmod_command) -> None:
+    @click.command()
+    def modulations() -> None:
+        raise error("a message")
+
+    monkeypatch.setattr("ganmod.cli.modulations.modulations", modulations)
+    ended = ganmod_command("modulations")
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err == ("a message\n" if code == 3 else "Error: a message\n")
+    monkeypatch.setenv("GANMOD_DEBUG", "1")
+    with contextlib.nullcontext() if code == 3 else pytest.raises(error):
+        ganmod_command("modulations")
+
+
+def test_a_fault_of_the_program_is_a_traceback(monkeypatch, ganmod_command) -> None:
+    monkeypatch.setattr("ganmod.cli.modulations.modulations", click.Command("m", callback=lambda: 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        ganmod_command("modulations")
+
+
+@pytest.mark.parametrize("option", ["--network-weights", "--feature-weights"])
+def test_weights_of_a_style_models_networks_are_not_the_metrics(
+    option, tmp_path, monkeypatch, ganmod_command
+) -> None:
+    (tmp_path / "vgg.pth").touch()
+    (tmp_path / "space.pth").touch()
+    configs: list[StyleRun] = []
+    monkeypatch.setattr("ganmod.cli.train.checked_out", lambda config, *_: configs.append(config))
+    given = ["--encoder", "vgg19", "--loss-network", "vgg19", option, tmp_path / "vgg.pth"]
+    ended = ganmod_command("train", "style", *given, "--metric-weights", tmp_path / "space.pth")
+    assert ended.code == 0, ended.err
+    (config,) = configs
+    weights = config.model.encoder_weights, config.loss.network_weights, config.metric.feature_weights
+    assert [Path(str(path)).name for path in weights] == ["vgg.pth", "vgg.pth", "space.pth"]
 
 
 def test_exit_codes_0_1_2(tmp_path: Path, ganmod_command) -> None:

@@ -105,9 +105,9 @@ def test_rows_hold_what_fid_prints_of_the_same_seeds(here: Path, tmp_path: Path,
                 ended = ganmod_command("fid", *arguments, *metrics, *FEATURES[:2], "--json")
                 expected = json.loads(ended.out)["metrics"]
                 own = {name: value["draws"][number][draw] for name, value in row["metrics"].items()}
-                kid = [name for name in own if name.startswith("kid")]  # its subsets have other seeds there
-                assert {k: v for k, v in own.items() if k not in kid} == pytest.approx(
-                    {k: v for k, v in expected.items() if k not in kid}, abs=1e-6
+                kernel = [name for name in own if name.startswith("kd")]  # subsets of other seeds there
+                assert {k: v for k, v in own.items() if k not in kernel} == pytest.approx(
+                    {k: v for k, v in expected.items() if k not in kernel}, abs=1e-6
                 )
     assert found["conditions"]["sampling_seeds"] == ["0-11", "12-23"]
     assert found["conditions"]["truncation_psi"] == 0.7

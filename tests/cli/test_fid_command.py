@@ -21,7 +21,7 @@ from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.sampling import seed_latents, seed_noise
 from metrics.distances.feature_statistics import to_saved_uint8
-from metrics.distances.frechet import GaussianStatistics, frechet_distance
+from metrics.distances.frechet import GaussianStatistics, frechet_distance_of_statistics
 from metrics.distances.kernel import kid
 from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
 from metrics.features import inception
@@ -85,7 +85,7 @@ def distance(first: torch.Tensor, second: torch.Tensor) -> float:
         GaussianStatistics(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False), len(x))
         for x in (first, second)
     ]
-    return frechet_distance(*statistics)
+    return frechet_distance_of_statistics(*statistics)
 
 
 def measured(ganmod_command: Any, *arguments: object) -> dict[str, Any]:
@@ -99,18 +99,18 @@ def test_all_metrics_of_two_folders_equal_the_functions(here: Path, ganmod_comma
     found = measured(ganmod_command, "a", "b", "--metrics", "fid,kid,pr,dc", "--batch", 5)["metrics"]
     assert set(found) == {
         f"{name}_own_colours_colours"
-        for name in ("fd", "kid", "kid_std", "precision", "recall", "density", "coverage")
+        for name in ("fd", "kd", "kd_std", "precision", "recall", "density", "coverage")
     }
     values = {name.removesuffix("_own_colours_colours"): value for name, value in found.items()}
     assert values["fd"] == pytest.approx(distance(a, b), abs=1e-6)
-    assert values["kid"] == pytest.approx(kid(a, b).mean, abs=1e-6)
+    assert values["kd"] == pytest.approx(kid(a, b).mean, abs=1e-6)
     assert (values["precision"], values["recall"]) == pytest.approx(precision_and_recall(a, b))
     assert (values["density"], values["coverage"]) == pytest.approx(density_and_coverage(a, b))
     same = measured(ganmod_command, "a", "a")["metrics"]["fd_own_colours_colours"]
     assert abs(same) < 1e-6
     zipped = measured(ganmod_command, "a", "b.zip", "--metrics", "kid,fid")["metrics"]
     assert zipped["fd_own_colours_colours"] == pytest.approx(values["fd"], abs=1e-9)
-    assert zipped["kid_own_colours_colours"] == pytest.approx(values["kid"], abs=1e-9)
+    assert zipped["kd_own_colours_colours"] == pytest.approx(values["kd"], abs=1e-9)
 
 
 def test_a_models_images_are_those_of_their_seeds_with_random_noise(here: Path, ganmod_command):

@@ -23,7 +23,7 @@ from ganmod.io.images import write_image
 from ganmod.process_shares import Processes
 from ganmod.starganv2 import Generator, MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
 from metrics import translation_evaluation as starganv2_evaluation
-from metrics.distances.frechet import GaussianStatistics, frechet_distance
+from metrics.distances.frechet import GaussianStatistics, frechet_distance_of_statistics
 from metrics.translation import measure_pair, output_latents, output_references
 from metrics.translation_evaluation import evaluate_starganv2
 
@@ -113,7 +113,9 @@ def written_out(model: StarGANv2, data: Path, mode: str, seed: int) -> dict[str,
             spreads += [np.mean([(a - b).abs().mean().item() for a, b in pairs])]
         pair = f"{domains[s]}2{domains[t]}"
         real = gaussian(Colours()(references))
-        found[f"{mode}/fd_colours/{pair}"] = frechet_distance(gaussian(torch.cat(features)), real)
+        found[f"{mode}/fd_colours/{pair}"] = frechet_distance_of_statistics(
+            gaussian(torch.cat(features)), real
+        )
         found[f"{mode}/style_error/{pair}"] = float(np.mean(errors))
         found[f"{mode}/lpips_squeeze/{pair}"] = float(np.mean(spreads))
     for name in ("fd_colours", "style_error", "lpips_squeeze"):

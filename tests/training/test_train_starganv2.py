@@ -102,7 +102,7 @@ def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, image
         train(tiny(images, 5, **changes), folder, progress=False)
 
     for line in check_measuring(run, tmp_path, step=BATCH, metrics=("fd", "kd")):
-        for name in ("fd_colour_space_colour_features", "kid_colour_space_colour_features"):
+        for name in ("fd_colour_space_colour_features", "kd_colour_space_colour_features"):
             assert line[name] == pytest.approx((line[f"{name}/cat"] + line[f"{name}/dog"]) / 2)
         conditions = line["conditions"]
         assert (conditions["num_real"], conditions["num_generated"]) == (8, 12)

@@ -84,7 +84,7 @@ def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, image
         train(tiny(images, 5, **{"data.mirror": False, **changes}), folder, progress=False)
 
     lines = check_measuring(run, tmp_path, step=BATCH, metrics=("fd", "kd0.004k"))
-    names = ("fd_colour_space_colour_features", "kid_colour_space_colour_features")
+    names = ("fd_colour_space_colour_features", "kd_colour_space_colour_features")
     for i, line in enumerate(lines):  # of different numbers of samples: a line each
         assert names[i % 2] in line
         assert names[1 - i % 2] not in line

@@ -23,6 +23,8 @@ _MAX_DEPTH = 64
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written or read; the message names the file, the reason and the way out."""
 
+    exit_code = 1
+
 
 class _DamagedError(Exception):
     """A file is no sound checkpoint; the message is the reason."""

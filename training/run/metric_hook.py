@@ -10,10 +10,10 @@ import torch
 from tqdm import tqdm
 
 from configs.sections import TrainingMetric, parse_metric
+from ganmod.io.user_cache import user_cache_dir
 from ganmod.process_shares import current_processes
-from metrics.features.base import FeatureSpace
+from metrics.features.base import FeatureSpace, current_metric_name
 from metrics.features.pretrained import load_feature_space
-from metrics.image_sets.cache import user_cache_dir
 from metrics.image_sets.distances import needs_features
 from metrics.image_sets.features import SetFeatures, measure_set, random_state_kept, reference_set
 from training.run.lifecycle import Run
@@ -91,7 +91,10 @@ class RunMetrics:
             for caution in hook.cautions:
                 run.folder.log(f"{hook.name}: {caution}")
         found = run.found or {}
-        same = found.get("best_of") == self._conditions()
+        best_of = found.get("best_of")
+        if best_of is not None:
+            best_of = best_of | {"metric": current_metric_name(best_of["metric"])}
+        same = best_of == self._conditions()
         self.best: float = found["best"] if same and self.hooks else math.inf
 
     def due(self, at: RunProgress) -> bool:

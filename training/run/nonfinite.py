@@ -14,6 +14,8 @@ from ganmod import distributed
 class NonFiniteError(RuntimeError):
     """Losses or gradients were not finite for too many steps in a row."""
 
+    exit_code = 1
+
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Of all gradients together; those that are None count as 0."""

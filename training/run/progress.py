@@ -19,6 +19,8 @@ from ganmod import distributed
 class StoppedBySignal(Exception):
     """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
 
+    exit_code = 3
+
 
 def every(kimg: float, batch_size: int, step: int) -> bool:
     """Whether what is due every `kimg` thousand images is due before this step."""

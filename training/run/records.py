@@ -15,6 +15,7 @@ from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
 from metrics.compare.runs import RunFacts, RunRecord
+from metrics.features.base import current_metric_name
 from style_transfer import ModelSpec
 
 CONFIG_FILE, MODEL_FILE = "config.yaml", "model-latest.safetensors"
@@ -79,7 +80,8 @@ def read_run(path: str | Path, *, title: str | None = None, name: str | None = N
     training = file.config.get("training") or {}
     nimg = training.get("nimg")
     stats = read_lines(folder / "stats.jsonl", nimg) if has_config else []
-    metrics = read_lines(folder / "metrics.jsonl", nimg) if has_config else []
+    logged = read_lines(folder / "metrics.jsonl", nimg) if has_config else []
+    metrics = [{current_metric_name(key): value for key, value in line.items()} for line in logged]
     last: dict[str, Any] = stats[-1] if stats else {}
     nimg, seconds = nimg or last.get("nimg"), training.get("seconds") or last.get("seconds")
     networks = _networks(file, model)

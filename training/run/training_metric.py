@@ -62,7 +62,7 @@ class MetricHook:
             )
         self.space, self.real, self.num_images, self.batch_size = space, dict(real), num_images, batch_size
         self.measures, self.seed, self.processes = tuple(measures), seed, processes
-        self.name = metric_name(space.name, "kid" if self.measures[0] == "kid" else "fd")
+        self.name = metric_name(space.name, "kd" if self.measures[0] == "kid" else "fd")
         self._prepared = {name: prepare_real(found, measures, space) for name, found in self.real.items()}
 
     @property

@@ -131,7 +131,7 @@ def test_a_winner_needs_three_seeds_and_two_deviations(first, second, metric, ex
 
 
 def test_which_way_is_better():
-    names = ["fid", "fd_x", "kid_x", "kid_std_x", "precision", "coverage_x", "density"]
+    names = ["fid", "fd_x", "kd_x", "kd_std_x", "precision", "coverage_x", "density"]
     assert [better(name) for name in names] == ["lower", "lower", "lower", None, "higher", "higher", None]
 
 

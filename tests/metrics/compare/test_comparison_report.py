@@ -49,9 +49,9 @@ def test_markdown_tells_the_spreads_apart_and_marks_the_best():
     assert [row["sd over 2 sampling draws"] for row in rows] == ["0.35", "0.35"]  # 0.5 / sqrt 2
     assert [row["sd over training seeds"] for row in rows] == ["1", "1"]
     assert [row["s/kimg"] for row in rows] == ["10", "10"]
-    assert rows[0]["peak memory (MB)"] == ""
+    assert rows[0]["peak memory (MiB)"] == ""
     short = shown_table(record(three_seeds()), drop_empty=True, leave_out=["s/kimg"]).columns
-    assert not {"peak memory (MB)", "s/kimg"} & set(short)
+    assert not {"peak memory (MiB)", "s/kimg"} & set(short)
 
 
 def test_only_figures_are_bold():

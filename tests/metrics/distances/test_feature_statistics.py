@@ -12,10 +12,11 @@ from colour_space import colour_features, colour_space
 from torch import Tensor
 
 from ganmod.io.images import to_uint8
+from ganmod.io.user_cache import user_cache_dir
 from ganmod.process_shares import Processes, current_processes
 from metrics.distances.feature_statistics import FeatureStatistics, to_saved_uint8
 from metrics.distances.frechet import GaussianStatistics
-from metrics.image_sets.cache import STATISTICS, cache_path, cached, user_cache_dir
+from metrics.image_sets.cache import STATISTICS, cache_path, cached
 from metrics.image_sets.features import SetFeatures, measure_generator, reference_set
 from training.run.training_metric import MetricHook
 

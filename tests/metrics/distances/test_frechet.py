@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from metrics.distances.frechet import GaussianStatistics, covariance_root, frechet_distance, shown_distance
+from metrics.distances.frechet import (
+    GaussianStatistics,
+    covariance_root,
+    frechet_distance_of_statistics,
+    shown_distance,
+)
 
 DIM = 6
 
@@ -27,7 +32,9 @@ def rotation(seed: int, dim: int = DIM) -> np.ndarray:
 def test_equal_covariances_leave_the_squared_shift():
     shift = np.array([3.0, -4.0, 0, 0, 0, 12])
     covariance = random_covariance(0)
-    distance = frechet_distance(gaussian(np.zeros(DIM), covariance), gaussian(shift, covariance))
+    distance = frechet_distance_of_statistics(
+        gaussian(np.zeros(DIM), covariance), gaussian(shift, covariance)
+    )
     assert distance == pytest.approx(169, abs=1e-10)
 
 
@@ -37,7 +44,7 @@ def test_one_dimension():
         gaussian(np.array([1.0]), np.array([[4.0]])),
         gaussian(np.array([3.0]), np.array([[25.0]])),
     )
-    assert frechet_distance(first, second) == pytest.approx(4 + 9, abs=1e-12)
+    assert frechet_distance_of_statistics(first, second) == pytest.approx(4 + 9, abs=1e-12)
 
 
 def test_diagonal_and_other_commuting_covariances():
@@ -47,7 +54,8 @@ def test_diagonal_and_other_commuting_covariances():
     for basis in (np.eye(DIM), rotation(1)):
         first = gaussian(np.zeros(DIM), basis * a @ basis.T)
         second = gaussian(np.zeros(DIM), basis * b @ basis.T)
-        assert frechet_distance(first, second) == pytest.approx(expected, abs=1e-6)  # 1e-12 without the zeros
+        distance = frechet_distance_of_statistics(first, second)
+        assert distance == pytest.approx(expected, abs=1e-6)  # 1e-12 without the zeros
 
 
 def test_agrees_with_the_matrix_square_root():
@@ -57,25 +65,25 @@ def test_agrees_with_the_matrix_square_root():
         m1, m2 = rng.normal(size=(2, DIM))
         expected = ((m1 - m2) ** 2).sum() + np.trace(s1 + s2 - 2 * scipy.linalg.sqrtm(s1 @ s2).real)
         first, second = gaussian(m1, s1), gaussian(m2, s2)
-        assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-10)
-        assert frechet_distance(first, second, second_root=covariance_root(second)) == pytest.approx(
-            expected, rel=1e-10
-        )
+        assert frechet_distance_of_statistics(first, second) == pytest.approx(expected, rel=1e-10)
+        assert frechet_distance_of_statistics(
+            first, second, second_root=covariance_root(second)
+        ) == pytest.approx(expected, rel=1e-10)
 
 
 def test_is_symmetric_and_does_not_depend_on_the_basis():
     first, second = (gaussian(np.arange(DIM) * k, random_covariance(k)) for k in (1, 2))
-    distance = frechet_distance(first, second)
-    assert frechet_distance(second, first) == pytest.approx(distance, rel=1e-12)
+    distance = frechet_distance_of_statistics(first, second)
+    assert frechet_distance_of_statistics(second, first) == pytest.approx(distance, rel=1e-12)
     q = rotation(3)
     turned = [gaussian(q @ g.mean, q @ g.covariance @ q.T) for g in (first, second)]
-    assert frechet_distance(*turned) == pytest.approx(distance, rel=1e-10)
+    assert frechet_distance_of_statistics(*turned) == pytest.approx(distance, rel=1e-10)
 
 
 def test_rank_one_covariances():
     """S1 = u u', S2 = v v': the trace of the root is |u . v|."""
     u, v = np.random.default_rng(4).normal(size=(2, 40))
-    distance = frechet_distance(
+    distance = frechet_distance_of_statistics(
         gaussian(np.zeros(40), np.outer(u, u)), gaussian(np.zeros(40), np.outer(v, v))
     )
     assert distance == pytest.approx(u @ u + v @ v - 2 * abs(u @ v), rel=1e-5)
@@ -85,9 +93,9 @@ def test_rank_one_covariances():
 def test_equal_sets_are_at_zero_even_when_singular(count: int):
     x = np.random.default_rng(5).normal(size=(count, 50))
     statistics = gaussian(x.mean(0), np.cov(x, rowvar=False), count)
-    assert abs(frechet_distance(statistics, statistics)) < (1e-10 if count > 50 else 1e-5)
+    assert abs(frechet_distance_of_statistics(statistics, statistics)) < (1e-10 if count > 50 else 1e-5)
     zero = gaussian(np.zeros(3), np.zeros((3, 3)))
-    assert frechet_distance(zero, zero) == 0
+    assert frechet_distance_of_statistics(zero, zero) == 0
 
 
 def test_only_shown_values_are_clamped():
@@ -107,13 +115,13 @@ def test_broken_statistics_are_refused():
     with pytest.raises(ValueError, match=r"mean \[2\] and covariance \[3, 3\], expected \[D\] and \[D, D\]"):
         gaussian(np.zeros(2), np.eye(3))
     with pytest.raises(ValueError, match=r"2 and 3 features: take both in the same feature space"):
-        frechet_distance(gaussian(np.zeros(2), np.eye(2)), gaussian(np.zeros(3), np.eye(3)))
+        frechet_distance_of_statistics(gaussian(np.zeros(2), np.eye(2)), gaussian(np.zeros(3), np.eye(3)))
     two = gaussian(np.zeros(2), np.eye(2))
     with pytest.raises(ValueError, match=r"second_root is \[3, 3\], expected \[2, 2\]"):
-        frechet_distance(two, two, second_root=np.eye(3))
+        frechet_distance_of_statistics(two, two, second_root=np.eye(3))
     huge = gaussian(np.full(2, 1e200), np.eye(2))
     with pytest.raises(ValueError, match="too large for float64"), np.errstate(over="ignore"):
-        frechet_distance(huge, gaussian(np.zeros(2), np.eye(2)))
+        frechet_distance_of_statistics(huge, gaussian(np.zeros(2), np.eye(2)))
 
 
 def test_float32_statistics_are_widened():

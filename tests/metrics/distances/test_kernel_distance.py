@@ -12,7 +12,7 @@ from torch import Tensor
 
 import metrics
 from metrics.distances.frechet import GaussianStatistics
-from metrics.distances.frechet import frechet_distance as distance_of_statistics
+from metrics.distances.frechet import frechet_distance_of_statistics as distance_of_statistics
 from metrics.distances.kernel import KernelDistance, kid, squared_mmd
 
 

@@ -21,7 +21,13 @@ from ganmod.features.weights_file import WeightsFile
 from ganmod.io.model_file import ModelFileError
 from ganmod.io.restricted_unpickle import UnsafePickleError
 from metrics.features import pretrained as feature_spaces
-from metrics.features.base import NetworkSpace, imagenet_normalized, metric_name, resize_to_unit
+from metrics.features.base import (
+    NetworkSpace,
+    current_metric_name,
+    imagenet_normalized,
+    metric_name,
+    resize_to_unit,
+)
 from metrics.features.cifar_resnet import CifarResNet, cifar_resnet_from_state
 from metrics.features.pretrained import NAMES, load_feature_space
 
@@ -336,8 +342,17 @@ def test_what_is_wrong_with_a_users_own_is_said(plugin: str):
 
 
 def test_only_inceptions_distance_is_named_fid():
-    assert (metric_name("inception"), metric_name("inception", "kid")) == ("fid", "kid")
+    named = [metric_name("inception", metric) for metric in ("fd", "kd", "kd_std", "precision")]
+    assert named == ["fid", "kid", "kid_std", "precision"]
     others = [name for name in NAMES if name != "inception"]
-    assert not any("fid" in metric_name(name) for name in [*others, "mine:inception"])
-    assert metric_name("dinov2", "kid") == "kid_dinov2"
+    for name in [*others, "mine:inception"]:
+        assert metric_name(name).startswith("fd_")
+        assert metric_name(name, "kd").startswith("kd_")
     assert metric_name("dinov2", "precision") == "precision_dinov2"
+
+
+def test_former_names_of_kernel_distances_are_read():
+    former = ["kid", "kid_std", "kid_dinov2", "kid_std_dinov2", "fd_dinov2", "seconds"]
+    assert [current_metric_name(name) for name in former] == [
+        *("kid", "kid_std", "kd_dinov2", "kd_std_dinov2", "fd_dinov2", "seconds"),
+    ]

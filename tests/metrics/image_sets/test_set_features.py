@@ -14,7 +14,7 @@ from colour_space import colour_features, colour_space
 from torch import Tensor
 
 from ganmod.process_shares import Processes
-from metrics.distances.frechet import frechet_distance
+from metrics.distances.frechet import frechet_distance_of_statistics
 from metrics.distances.kernel import kid
 from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
 from metrics.features.base import CallableSpace
@@ -146,9 +146,9 @@ def test_each_metric_is_the_function_of_its_name():
     precision, recall = precision_and_recall(*pair)
     density, coverage = density_and_coverage(*pair)
     assert found == {
-        "fd_test_colours": frechet_distance(generated.gaussian, real.gaussian),
-        "kid_test_colours": mean,
-        "kid_std_test_colours": std,
+        "fd_test_colours": frechet_distance_of_statistics(generated.gaussian, real.gaussian),
+        "kd_test_colours": mean,
+        "kd_std_test_colours": std,
         "precision_test_colours": precision,
         "recall_test_colours": recall,
         "density_test_colours": density,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,15 @@ def test_what_is_no_run_is_named(tmp_path: Path):
     (other / "config.yaml").write_text("recipe: style\n")
     with pytest.raises(ConfigError, match="of recipe 'style'"):
         read_run(other)
+
+
+def test_measures_of_an_older_version_have_their_present_names(tmp_path: Path):
+    folder = run_folder(tmp_path / "old")
+    lines = [{"nimg": 1000, "kid_squeezenet1_1": 0.5, "kid": 0.25, "fd_squeezenet1_1": 3.0}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_run(folder).metrics == [
+        {"nimg": 1000, "kd_squeezenet1_1": 0.5, "kid": 0.25, "fd_squeezenet1_1": 3.0}
+    ]
 
 
 def test_lines_that_were_cut_by_a_kill_are_left_out(tmp_path: Path):

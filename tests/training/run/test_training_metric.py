@@ -13,7 +13,7 @@ from small_inception import write_inception
 from torch import Tensor
 
 from configs.sections import TrainingMetric, parse_metric
-from metrics.distances.frechet import GaussianStatistics, frechet_distance
+from metrics.distances.frechet import GaussianStatistics, frechet_distance_of_statistics
 from metrics.distances.kernel import kid
 from metrics.features import inception
 from metrics.image_sets.features import SetFeatures, measure_generator, measure_set
@@ -47,7 +47,7 @@ def test_the_hook_measures_the_distance_and_leaves_the_random_state_alone():
     assert torch.equal(torch.rand(3), expected_next)
     assert seen == [8, 8, 8, 6]
     fake = measure_generator(generate, 30, colour_space())
-    expected = frechet_distance(fake.gaussian, real.gaussian)
+    expected = frechet_distance_of_statistics(fake.gaussian, real.gaussian)
     assert found == {"fd_test_colours": pytest.approx(expected, abs=1e-12)}
     assert hook({"": generate_with_noise}) == hook({"": generate_with_noise})  # whatever was drawn in between
     assert hook.conditions == {
@@ -74,12 +74,14 @@ def test_several_sets_give_their_mean_and_each_one():
         fake = measure_set(lambda i, first=first: list(generate(i + first)), 12, colour_space(), keep=True)
         assert fake.features is not None
         assert real[name].features is not None
-        expected[f"fd_test_colours/{name}"] = frechet_distance(fake.gaussian, real[name].gaussian)
-        expected[f"kid_test_colours/{name}"] = kid(fake.features, real[name].features).mean
-    for metric in ("fd_test_colours", "kid_test_colours"):
+        expected[f"fd_test_colours/{name}"] = frechet_distance_of_statistics(
+            fake.gaussian, real[name].gaussian
+        )
+        expected[f"kd_test_colours/{name}"] = kid(fake.features, real[name].features).mean
+    for metric in ("fd_test_colours", "kd_test_colours"):
         expected[metric] = (expected[f"{metric}/cat"] + expected[f"{metric}/dog"]) / 2
     assert {key: found[key] for key in expected} == pytest.approx(expected, abs=1e-12)
-    assert hook.name == "kid_test_colours"
+    assert hook.name == "kd_test_colours"
     conditions = hook.conditions
     assert (conditions["sets"], conditions["num_real"], conditions["num_generated"]) == ("cat, dog", 65, 24)
     with pytest.raises(ValueError, match=r"got generators of \['cat'\], expected of \['cat', 'dog'\]"):
