@@ -19,7 +19,7 @@ class Bar(Protocol):
         """The work starts over, with this number of items."""
 
 
-# (number of items, title) -> a bar to be entered; 0 items: the number is told later by `reset`.
+# (number of items, title) -> a bar to be entered; 0 items: `reset` gives the number later.
 Progress = Callable[[int, str], AbstractContextManager[Bar]]
 
 

@@ -2,7 +2,7 @@
 
 For every ordered pair of domains, each image of the source domain is translated into several styles of the
 target domain: the Frechet distance of all these to real images of the target, the LPIPS distance between the
-translations of one image (diversity), and how well a translation's style can be told from it. Nothing of an
+translations of one image (diversity), and how well a translation's style can be read off it. Nothing of an
 image is kept. The styles belong to (seed, pair, image, output), so that neither the batch size nor the number
 of processes matters.
 """

@@ -109,7 +109,7 @@ def evaluate_starganv2(
     for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
         cautioned(f"{space.name}, per pair of domains: {sentence}")
     translator = _Translator(networks, images, num_outputs, seed, device)
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     for mode in modes:
         if mode == "reference":
             translator.encode_references(batch_size, processes)
@@ -130,8 +130,8 @@ def evaluate_starganv2(
         }
         lpips_name = "lpips" if lpips is None else f"lpips_{lpips.network}"
         values = summarize_pairs(measured, real, space, lpips_name=lpips_name)
-        found |= {f"{mode}/{name}": value for name, value in values.items()}
-    return found
+        results |= {f"{mode}/{name}": value for name, value in values.items()}
+    return results
 
 
 def _real_statistics(

@@ -22,7 +22,7 @@ from metrics.compare.runs import (
     Equal,
     RunRecord,
     differences,
-    grouped,
+    group_runs,
     row_names,
     rows_of,
     unknowns,
@@ -142,7 +142,7 @@ def check_runs(runs: Sequence[RunRecord], *, equal: Equal = "kimg", allow_differ
         each = ", ".join(f"{name} {recipe}" for name, recipe in recipes.items())
         raise ValueError(f"runs of several recipes have no common measure: {each}; compare them apart")
     facts = [run.facts for run in runs]
-    row_names(grouped(facts))
+    row_names(group_runs(facts))
     differing = differences(facts, equal=equal)
     if differing and not allow_differences:
         lines = [

@@ -57,10 +57,10 @@ def make_record(
 ) -> dict[str, Any]:
     """The comparison as plain values. Raises ValueError for a figure that is not finite."""
     rows, winners = table_record(runs, differing)
-    said = list(notes)
+    all_notes = list(notes)
     for row, total in zip(rows, _totals(rows, runs), strict=True):
         if row["num_repeated"]:
-            said.append(
+            all_notes.append(
                 f"{row['row']}: {row['num_repeated']:,} of {total:,} samples equal another to the bit, and "
                 "count as fewer: a collapsed model, or seeds that do not reach it"
             )
@@ -73,7 +73,7 @@ def make_record(
         "differences": {key: dict(values) for key, values in differing.items()},
         "not_known": {key: list(names) for key, names in unknown.items()},
         "conditions": dict(conditions),
-        "notes": said,
+        "notes": all_notes,
         "machine": dict(machine),
         "versions": dict(versions),
     }
@@ -96,13 +96,13 @@ def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Colu
     ]
     metrics = []
     for metric in shown_metrics(record):
-        found = [row["metrics"][metric] for row in rows]
+        spreads = [row["metrics"][metric] for row in rows]
         best = record["winners"].get(metric)
         means = [_mean(metric, row["metrics"][metric]["mean"], row["row"] == best) for row in rows]
-        num_draws = max(len(draws) for value in found for draws in value["draws"])
+        num_draws = max(len(draws) for value in spreads for draws in value["draws"])
         direction = better(metric)
-        over_draws = [_deviation(value["sd_over_draws"], SINGLE[0]) for value in found]
-        over_seeds = [_deviation(value["sd_over_training_seeds"], SINGLE[1]) for value in found]
+        over_draws = [_deviation(value["sd_over_draws"], SINGLE[0]) for value in spreads]
+        over_seeds = [_deviation(value["sd_over_training_seeds"], SINGLE[1]) for value in spreads]
         columns: list[Column] = [
             (f"{metric}, {direction} is better" if direction else metric, means),
             (f"sd over {num_draws} sampling draws", over_draws),
@@ -156,41 +156,41 @@ def figures_table(record: Mapping[str, Any]) -> Table:
 
 
 def statements(record: Mapping[str, Any]) -> list[str]:
-    """What must be said under the table: differences by their marks, notes, how a winner is found."""
-    said = []
+    """The sentences under the table: differences by their marks, notes, how a winner is found."""
+    lines = []
     for number, (what, values) in enumerate(record["differences"].items()):
         each = ", ".join(f"{run} {_plain(value)}" for run, value in values.items())
-        said.append(f"[{number + 1}] differs: {what}: {each}")
+        lines.append(f"[{number + 1}] differs: {what}: {each}")
     for what, names in record["not_known"].items():
-        said.append(f"not known, so not compared: {what} of {', '.join(names)}")
-    said += record["notes"]
+        lines.append(f"not known, so not compared: {what} of {', '.join(names)}")
+    lines += record["notes"]
     spent = "kimg" if record["equal"] == "kimg" else "seconds of training"
-    said.append(f"Compared at equal {spent} (within {TOLERANCE:.0%}).")
-    said.append(
-        "The two deviations: over sampling draws, one model sampled anew; over training seeds, trained anew. "
-        "Only the second says whether one modulation is better."
+    lines.append(f"Compared at equal {spent} (within {TOLERANCE:.0%}).")
+    lines.append(
+        "The two deviations: over sampling draws, one model sampled again; over training seeds, trained "
+        "again. Only the second says whether one modulation is better."
     )
     fair = [row for row in record["rows"] if not row["differs"]] or record["rows"]
     fewest = min(len(row["runs"]) for row in fair)
     if len(fair) < 2:
-        said.append("No winner is marked: all rows but one differ in what must be equal.")
+        lines.append("No winner is marked: all rows but one differ in what must be equal.")
     elif fewest < SEEDS_FOR_A_WINNER:
-        said.append(
+        lines.append(
             f"No winner is marked: a row has {fewest} training seed{'s' if fewest > 1 else ''}, and "
             f"{SEEDS_FOR_A_WINNER} in each are needed."
         )
     else:
-        said.append(
+        lines.append(
             f"Bold: ahead of every other row by more than {DEVIATIONS_FOR_A_WINNER:g} standard deviations of "
             "the difference of two single trainings; rows that differ neither win nor lose."
         )
-    return said
+    return lines
 
 
 def stated_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(what, value) of all that the figures depend on."""
-    found = {**record["conditions"], "hardware": record["machine"], "versions": record["versions"]}
-    return [(name.replace("_", " "), _plain(value)) for name, value in found.items() if value is not None]
+    facts = {**record["conditions"], "hardware": record["machine"], "versions": record["versions"]}
+    return [(name.replace("_", " "), _plain(value)) for name, value in facts.items() if value is not None]
 
 
 def write_comparison(
@@ -273,13 +273,13 @@ def shown_metrics(record: Mapping[str, Any]) -> list[str]:
 
 
 def _caption(key: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> str:
-    found = {
+    conditions = {
         json.dumps(line.get("conditions"), sort_keys=True) for log in logs.values() for line in log.metrics
     }
-    said = f"{key} over {over}"
-    if attribute == "metrics" and len(found) > 1:
-        return f"{said}: the runs measured it under other conditions, so that curves are not comparable"
-    return said
+    caption = f"{key} over {over}"
+    if attribute == "metrics" and len(conditions) > 1:
+        return f"{caption}: the runs measured it under other conditions, so that curves are not comparable"
+    return caption
 
 
 def _totals(rows: Sequence[Mapping[str, Any]], runs: Sequence[MeasuredRun]) -> list[int]:

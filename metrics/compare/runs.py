@@ -1,4 +1,4 @@
-"""The comparison of training runs: rows of equal runs, two spreads told apart, and what must be equal."""
+"""The comparison of training runs: rows of equal runs, two kinds of spread, and what must be equal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of train
 class RunFacts:
     """One trained model, before anything is measured of it; None where nothing says it.
 
-    name: of the run, for people. title: of its row, where the user gave one. seed: of the training.
+    name: of the run, as it is shown. title: of its row, where the user gave one. seed: of the training.
     options: {key: value} of the modulation and of how it gets its style, which is what is compared. settings:
     {dotted key: value} of the network and its training, which must be equal, without the seed and all that
     leaves the result alone. kimg, seconds: of training behind this model. nonfinite_steps: those left out.
@@ -98,34 +98,34 @@ def differences(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str,
 
     Settings are compared where they are known. equal: whether kimg or seconds must agree within TOLERANCE.
     """
-    found: dict[str, dict[str, Any]] = {}
+    differing: dict[str, dict[str, Any]] = {}
     for key in sorted({key for run in runs for key in run.settings}):
         values = {run.name: run.settings[key] for run in runs if key in run.settings}
         if len({_text(value) for value in values.values()}) > 1:
-            found[key] = values
+            differing[key] = values
     spent = {run.name: _spent(run, equal) for run in runs if _spent(run, equal) is not None}
     amounts = [amount for amount in spent.values() if amount is not None]
     if amounts and not _close(max(amounts), min(amounts)):
-        found[SPENT[equal]] = spent
-    return found
+        differing[SPENT[equal]] = spent
+    return differing
 
 
 def unknowns(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str, list[str]]:
     """{what: runs} of what some runs state and others do not, so that nobody can say whether it is equal."""
-    found: dict[str, list[str]] = {}
+    unknown: dict[str, list[str]] = {}
     keys = sorted({key.split(".")[0] for run in runs for key in run.settings})
     for section in keys:
         without = [r.name for r in runs if not any(key.split(".")[0] == section for key in r.settings)]
         if without:
-            found[f"settings of {section}"] = without
+            unknown[f"settings of {section}"] = without
     if without := [run.name for run in runs if _spent(run, equal) is None]:
-        found[SPENT[equal]] = without
+        unknown[SPENT[equal]] = without
     if without := [run.name for run in runs if run.seed is None]:
-        found["training seed"] = without
-    return found
+        unknown["training seed"] = without
+    return unknown
 
 
-def grouped(runs: Sequence[RunFacts]) -> list[list[RunFacts]]:
+def group_runs(runs: Sequence[RunFacts]) -> list[list[RunFacts]]:
     """Runs that are equal but for their seed, in the order of their first ones.
 
     Other titles stay apart; so do runs of unknown seed without a title, which may be one training twice.
@@ -163,12 +163,12 @@ def row_names(groups: Sequence[Sequence[RunFacts]]) -> list[str]:
     for group in groups:
         run = group[0]
         same = [g[0] for g in groups if g[0].modulation == run.modulation and g[0].title is None]
-        own = [
+        distinctions = [
             f"{key.rsplit('.', 1)[-1]} {value}"
             for key, value in {**run.options, **run.settings}.items()
             if any(_differs({**other.options, **other.settings}, key, value) for other in same)
         ]
-        names.append(run.title or run.modulation + (f" ({', '.join(own)})" if own else ""))
+        names.append(run.title or run.modulation + (f" ({', '.join(distinctions)})" if distinctions else ""))
     repeated = {name for name, count in Counter(names).items() if count > 1}
     return [
         f"{name}, {group[0].name}" if name in repeated else name
@@ -177,8 +177,8 @@ def row_names(groups: Sequence[Sequence[RunFacts]]) -> list[str]:
 
 
 def rows_of(runs: Sequence[MeasuredRun]) -> list[Row]:
-    """The rows of the table, see `grouped` and `row_names`."""
-    groups = grouped([run.facts for run in runs])
+    """The rows of the table, see `group_runs` and `row_names`."""
+    groups = group_runs([run.facts for run in runs])
     by_name = {run.facts.name: run for run in runs}
     if len(by_name) < len(runs):
         raise ValueError(f"runs share names: {[run.facts.name for run in runs]}, give each its own")
@@ -188,9 +188,9 @@ def rows_of(runs: Sequence[MeasuredRun]) -> list[Row]:
     ]
 
 
-def marked(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def odd_runs(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """{run: what} of runs that leave the value which most runs have; in a tie, that of the first run."""
-    found: dict[str, list[str]] = {}
+    marks: dict[str, list[str]] = {}
     for what, values in differing.items():
         if what in SPENT.values():
             base = _most_common_amount(list(values.values()))
@@ -200,8 +200,8 @@ def marked(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
             usual = counts.most_common(1)[0][0]  # equal counts keep the order of first sight
             out = [run for run, value in values.items() if _text(value) != usual]
         for run in out:
-            found.setdefault(run, []).append(what)
-    return found
+            marks.setdefault(run, []).append(what)
+    return marks
 
 
 def spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
@@ -210,11 +210,11 @@ def spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
     Raises ValueError for a value that is not finite: a failed measurement is no figure.
     """
     values = [[draw[metric] for draw in run.draws] for run in runs]
-    for run, own in zip(runs, values, strict=True):
-        if not all(math.isfinite(value) for value in own):
-            raise ValueError(f"{run.facts.name}: {metric} is {own}: the measurement failed")
-    means = [statistics.fmean(own) for own in values]
-    variances = [statistics.variance(own) for own in values if len(own) > 1]
+    for run, draws in zip(runs, values, strict=True):
+        if not all(math.isfinite(value) for value in draws):
+            raise ValueError(f"{run.facts.name}: {metric} is {draws}: the measurement failed")
+    means = [statistics.fmean(draws) for draws in values]
+    variances = [statistics.variance(draws) for draws in values if len(draws) > 1]
     return Spread(
         statistics.fmean(means),
         math.sqrt(statistics.fmean(variances)) if variances else None,
@@ -262,7 +262,7 @@ def table_record(
     differing: `differences`, of which rows carry the names in "differs"; such rows neither win nor lose.
     """
     rows = rows_of(runs)
-    odd = marked(differing)
+    odd = odd_runs(differing)
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.draws[0]))
     plain = []
     for row in rows:

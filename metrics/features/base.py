@@ -91,8 +91,8 @@ class CallableSpace:
         """uint8 RGB [N,3,H,W] -> float32 [N,dim]; ValueError when the function returns anything else."""
         check_uint8(images)
         with torch.autocast(self.device.type, enabled=False):
-            found = self.function(images.to(self.device))
-        return _checked_features(found, len(images), self.dim, self.name).float()
+            output = self.function(images.to(self.device))
+        return _checked_features(output, len(images), self.dim, self.name).float()
 
 
 def metric_name(space_name: str, metric: str = "fd") -> str:
@@ -142,15 +142,15 @@ def check_uint8(images: Tensor, *, source: str = "images") -> None:
         )
 
 
-def _checked_features(found: object, num_images: int, dim: int | None, name: str) -> Tensor:
+def _checked_features(output: object, num_images: int, dim: int | None, name: str) -> Tensor:
     shape = f"[{num_images}, {'dim' if dim is None else dim}]"
     if (
-        not isinstance(found, Tensor)
-        or found.ndim != 2
-        or len(found) != num_images
-        or dim not in (None, found.shape[1])
-        or not found.is_floating_point()
+        not isinstance(output, Tensor)
+        or output.ndim != 2
+        or len(output) != num_images
+        or dim not in (None, output.shape[1])
+        or not output.is_floating_point()
     ):
-        got = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        got = f"{output.dtype} {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise ValueError(f"feature space {name} returned {got}, expected a float tensor {shape}")
-    return found
+    return output

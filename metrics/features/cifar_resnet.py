@@ -65,11 +65,11 @@ class CifarResNet(nn.Module):
 
     def stages(self, x: Tensor) -> dict[str, Tensor]:
         """ImageNet-normalised RGB [N,3,32,32] -> [N,16,32,32], [N,32,16,16] and [N,64,8,8] by name."""
-        found = {}
+        maps = {}
         x = F.relu(self.bn1(self.conv1(x)))
         for name, stage in (("layer1", self.layer1), ("layer2", self.layer2), ("layer3", self.layer3)):
-            found[name] = x = stage(x)
-        return found
+            maps[name] = x = stage(x)
+        return maps
 
     def forward(self, x: Tensor) -> Tensor:
         """ImageNet-normalised RGB [N,3,32,32] -> class scores [N,10]."""

@@ -118,7 +118,7 @@ def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED)
     given = path if path is not None else os.environ.get(ENVIRONMENT) or None
     cached = user_cache_dir() / expected.name
     candidates = [cached] if given is None else [Path(given)]
-    candidates = [place / expected.name if place.is_dir() else place for place in candidates]
+    candidates = [path / expected.name if path.is_dir() else path for path in candidates]
     for file in candidates:
         if file.is_file():
             return file

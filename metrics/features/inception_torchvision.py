@@ -1,7 +1,7 @@
 """torchvision's Inception-v3 and its features, as StarGAN v2's published FID takes them.
 
-Another network than FID's own, trained on ImageNet anew: its distances compare with those of the StarGAN v2
-paper and its followers only.
+Another network than FID's, trained on ImageNet separately: its distances compare with those of the
+StarGAN v2 paper and its followers only.
 """
 
 from __future__ import annotations

@@ -61,12 +61,12 @@ class SqueezeNetFeatures(nn.Module):
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """RGB [N,3,H,W] in [0,1] -> the maps before each pooling and at the end."""
         x = imagenet_normalized(x)
-        found = {}
+        maps = {}
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.MaxPool2d):
-                found[f"before {i}"] = x
+                maps[f"before {i}"] = x
             x = layer(x)
-        return found | {"last": x}
+        return maps | {"last": x}
 
 
 class CifarResNetFeatures(nn.Module):
@@ -234,9 +234,9 @@ def load_perceptual_maps(
     network = load_feature_space(name, path, device=device).network  # type: ignore[attr-defined]
 
     def maps(x: Tensor) -> dict[str, Tensor]:
-        found = network.maps(x)
+        maps = network.maps(x)
         return {
-            k: v * (v.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-10).rsqrt() for k, v in found.items()
+            k: v * (v.square().mean(dim=(1, 2, 3), keepdim=True) + 1e-10).rsqrt() for k, v in maps.items()
         }
 
     return maps

@@ -60,31 +60,31 @@ def cached(
         return compute()
     key = _key(space, content_hash)
     path = cache_path(space, content_hash, cache_dir, kind=kind.ending)
-    found = _read(path, key, lambda arrays: kind.read(arrays, space.dim)) if processes.rank == 0 else None
+    result = _read(path, key, lambda arrays: kind.read(arrays, space.dim)) if processes.rank == 0 else None
     if processes.count > 1:
-        shared = _shared(None if found is None else kind.arrays(found), processes)
-        found = None if shared is None else kind.read(shared, space.dim)
-    if found is None:
-        found = compute()
+        shared = _shared(None if result is None else kind.arrays(result), processes)
+        result = None if shared is None else kind.read(shared, space.dim)
+    if result is None:
+        result = compute()
         if processes.rank == 0:
-            _write_or_warn(path, key, kind.arrays(found))
-    return found
+            _write_or_warn(path, key, kind.arrays(result))
+    return result
 
 
 def _statistics_of(arrays: Mapping[str, np.ndarray], dim: int) -> GaussianStatistics:
-    found = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
-    if found.dim != dim:
-        raise ValueError(f"it has {found.dim} features, expected {dim}")
-    return found
+    statistics = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
+    if statistics.dim != dim:
+        raise ValueError(f"it has {statistics.dim} features, expected {dim}")
+    return statistics
 
 
 def _features_of(arrays: Mapping[str, np.ndarray], dim: int) -> Tensor:
-    found = arrays["features"]
-    if found.dtype != np.float32 or found.shape != (len(found), dim) or not len(found):
-        raise ValueError(f"it has features {found.dtype} {list(found.shape)}, expected [N, {dim}]")
-    if not np.isfinite(found).all():
+    features = arrays["features"]
+    if features.dtype != np.float32 or features.shape != (len(features), dim) or not len(features):
+        raise ValueError(f"it has features {features.dtype} {list(features.shape)}, expected [N, {dim}]")
+    if not np.isfinite(features).all():
         raise ValueError("it has NaN or infinity")
-    return torch.from_numpy(found)
+    return torch.from_numpy(features)
 
 
 STATISTICS: Kind[GaussianStatistics] = Kind(
@@ -98,7 +98,7 @@ FEATURES: Kind[Tensor] = Kind(
 
 
 def cache_path(space: FeatureSpace, content_hash: str, cache_dir: str | Path, *, kind: str = "") -> Path:
-    """The file of these statistics: the space's name, for people, and a hash of all that decides them.
+    """The file of these statistics: the space's name, and a hash of all that decides them.
 
     kind: "features" for the file of the features themselves.
     """
@@ -148,6 +148,6 @@ def _shared(arrays: Arrays | None, processes: Processes) -> Arrays | None:
     text = processes.total(text if len(text) else torch.zeros(length, dtype=torch.int64))
     result: Arrays = {}
     for name, dtype, shape in json.loads(bytes(text.tolist())):
-        own = np.zeros(shape, np.dtype(dtype)) if arrays is None else arrays[name]
-        result[name] = processes.total(torch.from_numpy(np.ascontiguousarray(own)).reshape(shape)).numpy()
+        array = np.zeros(shape, np.dtype(dtype)) if arrays is None else arrays[name]
+        result[name] = processes.total(torch.from_numpy(np.ascontiguousarray(array)).reshape(shape)).numpy()
     return result

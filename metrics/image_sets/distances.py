@@ -89,37 +89,37 @@ def measure_distances(
     prepared: `prepare_real` of real and these metrics. Frechet distances may be negative by rounding. Raises
     ValueError where a measure needs features that were not kept, and as the measures do.
     """
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     pair = _on_device([generated, real], metrics, space)
     known = prepare_real(real, metrics, space) if prepared is None else prepared
     if "fid" in metrics:
         distance = frechet_distance_of_statistics(generated.gaussian, real.gaussian, second_root=known.root)
-        found[metric_name(space.name)] = distance
+        values[metric_name(space.name)] = distance
     if "kid" in metrics:
         mean, std = kid(*pair, subsets=KID_SUBSETS, subset_size=KID_SUBSET_SIZE, seed=seed)
-        found[metric_name(space.name, "kd")] = mean
-        found[metric_name(space.name, "kd_std")] = std
+        values[metric_name(space.name, "kd")] = mean
+        values[metric_name(space.name, "kd_std")] = std
     if "pr" in metrics:
         shares = precision_and_recall(*pair, k=PR_NEIGHBOURS, real_distances=known.distances[PR_NEIGHBOURS])
-        found |= {metric_name(space.name, name): value for name, value in shares._asdict().items()}
+        values |= {metric_name(space.name, name): value for name, value in shares._asdict().items()}
     if "dc" in metrics:
         balls = density_and_coverage(*pair, k=DC_NEIGHBOURS, real_distances=known.distances[DC_NEIGHBOURS])
-        found |= {metric_name(space.name, name): value for name, value in balls._asdict().items()}
-    return found
+        values |= {metric_name(space.name, name): value for name, value in balls._asdict().items()}
+    return values
 
 
 def _on_device(sets: Sequence[SetFeatures], metrics: Sequence[str], space: FeatureSpace) -> list[Tensor]:
     """The features of sets on the space's device; empty ones where no metric needs them."""
-    found = []
+    on_device = []
     for features in (one.features for one in sets):
         if features is None and needs_features(metrics):
             raise ValueError(f"the features were not kept, but {', '.join(metrics)} needs them: keep=True")
-        found.append(torch.empty(0) if features is None else features.to(space.device))
-    return found
+        on_device.append(torch.empty(0) if features is None else features.to(space.device))
+    return on_device
 
 
 def settings(metrics: Sequence[str], num_generated: int, num_real: int, *, seed: int) -> dict[str, str]:
-    """How each of `metrics` was computed, for people: what two values must share to be compared."""
+    """How each of `metrics` was computed, human-readable: what two values must share to be compared."""
     size = min(KID_SUBSET_SIZE, num_generated, num_real)
     whole = size == num_generated == num_real
     parts = "both sets whole" if whole else f"{KID_SUBSETS} subsets of {size}, seed {seed}"
@@ -139,17 +139,17 @@ def cautions(
 
     kid: whether it can be asked for instead.
     """
-    found = []
+    sentences = []
     way_out = "compare it at equal numbers of images only" + (", or use kid" if kid else "")
     fewest = min(num_generated, num_real)
     if "fid" in metrics and fewest <= dim:
-        found.append(
+        sentences.append(
             f"{fewest:,} images for {dim:,} features: the covariance is singular, the Frechet distance far "
             f"too large; {way_out}"
         )
     elif "fid" in metrics and fewest < FEW_IMAGES:
-        found.append(
+        sentences.append(
             f"{fewest:,} images: the Frechet distance is biased upwards, by more than models differ; "
             f"{way_out}"
         )
-    return found
+    return sentences

@@ -120,18 +120,18 @@ def _seed(seed: int, index: int) -> None:
 
 def features_of(images: Sequence[Tensor], space: FeatureSpace) -> Tensor:
     """Features float32 [N,D] of N > 0 images, uint8 RGB [3,H,W], whatever their sizes; each size at once."""
-    found: Tensor | None = None
+    all_features: Tensor | None = None
     shapes = [tuple(image.shape) for image in images]
     for shape in dict.fromkeys(shapes):
         where = [i for i, other in enumerate(shapes) if other == shape]
         batch = torch.stack([images[i] for i in where])
         check_uint8(batch)
         features = space(batch)
-        if found is None:
-            found = features.new_empty(len(images), space.dim)
-        found[where] = features
-    assert found is not None
-    return found
+        if all_features is None:
+            all_features = features.new_empty(len(images), space.dim)
+        all_features[where] = features
+    assert all_features is not None
+    return all_features
 
 
 def reference_set(

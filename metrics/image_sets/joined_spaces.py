@@ -32,15 +32,17 @@ class JoinedSpaces:
         """uint8 RGB [N,3,H,W] -> float32 [N,dim]."""
         return torch.cat([space(images) for space in self.spaces], dim=1)
 
-    def split(self, found: SetFeatures) -> list[SetFeatures]:
+    def split(self, joined: SetFeatures) -> list[SetFeatures]:
         """What was measured in the joined space -> the same of each space."""
         parts, start = [], 0
         for space in self.spaces:
-            own = slice(start, start + space.dim)
+            columns = slice(start, start + space.dim)
             gaussian = GaussianStatistics(
-                found.gaussian.mean[own], found.gaussian.covariance[own, own], found.gaussian.count
+                joined.gaussian.mean[columns],
+                joined.gaussian.covariance[columns, columns],
+                joined.gaussian.count,
             )
-            features = None if found.features is None else found.features[:, own].contiguous()
+            features = None if joined.features is None else joined.features[:, columns].contiguous()
             parts.append(SetFeatures(gaussian, features))
             start += space.dim
         return parts

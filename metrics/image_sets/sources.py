@@ -77,11 +77,11 @@ class FileImages:
         """See ImageSource."""
         names = [self.names[i] for i in indices.tolist()]
         encoded = [self._bytes(name) for name in names]  # a zip is read by one thread
-        found = list(self._pool.map(self._decoded, encoded, names))
-        for name, image in zip(names, found, strict=True):
+        images = list(self._pool.map(self._decoded, encoded, names))
+        for name, image in zip(names, images, strict=True):
             if isinstance(image, ImageError):
                 self._corrupt.add(name, image)
-        return [None if isinstance(image, ImageError) else image for image in found]
+        return [None if isinstance(image, ImageError) else image for image in images]
 
     def content_hash(self, done: Callable[[], object] = lambda: None) -> str:
         """SHA-256 over the encoded images in order; done is called once per image."""
@@ -195,13 +195,13 @@ def labels_of(path: str | Path, *, c_dim: int) -> Tensor:
     Raises ValueError where it has none, or others than a model of c_dim takes.
     """
     files = ImageFiles(path)
-    found = find_labels(files)
+    labels = find_labels(files)
     files.close()
-    if found is None or found.c_dim != c_dim:
-        has = "no labels" if found is None else f"labels of {found.c_dim}"
+    if labels is None or labels.c_dim != c_dim:
+        has = "no labels" if labels is None else f"labels of {labels.c_dim}"
         raise ValueError(
             f"the model is conditional with c_dim {c_dim}, but {path} has {has}, from which its labels would "
             "be drawn: choose one class with --class, or give the data set that it was trained on"
         )
-    values = torch.from_numpy(found.values)
+    values = torch.from_numpy(labels.values)
     return values.float() if values.ndim == 2 else torch.nn.functional.one_hot(values, c_dim).float()

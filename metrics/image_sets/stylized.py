@@ -67,16 +67,16 @@ class CroppedImages:
     def _cropped(self, index: int) -> Tensor | None:
         if index in self._cache:
             return self._cache[index]
-        part, own = self._places[index]
-        (image,) = part.load(torch.tensor([own]))
+        part, index_in_part = self._places[index]
+        (image,) = part.load(torch.tensor([index_in_part]))
         if image is None:
             return None
         pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
         cropped = center_crop(resize_short_side(pixels, self.size), self.size)
-        found = torch.from_numpy(np.ascontiguousarray(cropped.transpose(2, 0, 1)))
+        tensor = torch.from_numpy(np.ascontiguousarray(cropped.transpose(2, 0, 1)))
         if len(self._cache) < self._cache_size:
-            self._cache[index] = found
-        return found
+            self._cache[index] = tensor
+        return tensor
 
 
 class StylizedImages:

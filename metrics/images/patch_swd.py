@@ -26,11 +26,11 @@ def match_histogram(values: np.ndarray, target: np.ndarray) -> np.ndarray:
     """
     if not values.size or not target.size:
         raise ValueError(f"got {values.size} values and {target.size} targets, expected some of both")
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     quantile = (np.cumsum(counts) - counts / 2) / values.size  # of the middle of each grey level's ranks
     ordered = np.sort(target, axis=None).astype(np.float64)
     matched = np.interp(quantile * target.size - 0.5, np.arange(target.size), ordered)
-    return matched[place].reshape(values.shape)
+    return matched[inverse].reshape(values.shape)
 
 
 class PatchTarget:
@@ -117,9 +117,9 @@ def _resampled(ascending: np.ndarray, count: int) -> np.ndarray:
     size = ascending.shape[1]
     if size == count:
         return ascending
-    place = (np.arange(count) + 0.5) * size / count - 0.5
-    below = np.floor(place).astype(int)
-    share = (place - below).astype(ascending.dtype)
+    position = (np.arange(count) + 0.5) * size / count - 0.5
+    below = np.floor(position).astype(int)
+    share = (position - below).astype(ascending.dtype)
     above = np.minimum(below + 1, size - 1)
     return (1 - share) * ascending[:, below] + share * ascending[:, above]
 

@@ -44,10 +44,10 @@ def power_spectrum(batches: Iterable[Tensor]) -> Tensor:
     batches: uint8 RGB [N,3,H,W] -> float64 [H,W]; entry [u,v] is the power at u/H and v/W cycles per pixel
     down and across, in units of (grey levels / 255)^2. Raises ValueError for no images.
     """
-    found = SpectrumSum()
+    spectra = SpectrumSum()
     for images in batches:
-        found.update(images)
-    return found.mean((1, 1) if found.total is None else (found.total.shape[0], found.total.shape[1]))
+        spectra.update(images)
+    return spectra.mean((1, 1) if spectra.total is None else (spectra.total.shape[0], spectra.total.shape[1]))
 
 
 def band_powers(spectrum: Tensor) -> dict[str, float]:

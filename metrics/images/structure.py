@@ -70,8 +70,8 @@ def orientation_histogram(
     A field that is zero everywhere gives equal shares.
     """
     weight = np.abs(field) * (1.0 if mask is None else _fit_mask(mask, field.shape))
-    place = (np.angle(field) / (2 * math.pi) % 1 * bins).astype(int) % bins
-    counts = np.bincount(place.ravel(), weights=weight.ravel(), minlength=bins)
+    bin_of = (np.angle(field) / (2 * math.pi) % 1 * bins).astype(int) % bins
+    counts = np.bincount(bin_of.ravel(), weights=weight.ravel(), minlength=bins)
     return counts / counts.sum() if counts.sum() > 0 else np.full(bins, 1 / bins)
 
 

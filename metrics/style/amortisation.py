@@ -1,9 +1,9 @@
 """The amortisation gap: how much more than optimised pixels a model's result costs, in one loss.
 
-A model answers at once for every pair of images what an optimisation of the pixels finds for each pair anew.
+A model answers at once for every pair of images what an optimisation of the pixels finds for each alone.
 Its gap on a pair is content loss + 3 * style loss (mean and deviation, `ganmod.features.style_losses`) of its
 result, divided by that of the optimum in the same network: 1 is as good. The optima take minutes each, so
-their losses are kept in a JSON file, and found once.
+their losses are kept in a JSON file, and measured once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures
-from ganmod.io.atomic_write import atomic_write
+from ganmod.io.atomic_write import atomic_write_text
 from metrics.style.table import standard_error
 
 FORM = "ganmod optima 1"  # of the JSON file
@@ -83,27 +83,27 @@ def network_digest(network: VGGFeatures) -> str:
 @torch.inference_mode()
 def measure_losses(result: Tensor, content: Tensor, style: Tensor, network: VGGFeatures) -> PairLosses:
     """Losses of a result [1,3,H,W], clamped to [0,1], for a content of its size and a style of any."""
-    found = network.normalized(result.clamp(0, 1))
+    features = network.normalized(result.clamp(0, 1))
     return PairLosses(
-        float(content_loss(found, network.normalized(content))),
-        float(mean_std_loss(found, network.normalized(style))),
+        float(content_loss(features, network.normalized(content))),
+        float(mean_std_loss(features, network.normalized(style))),
     )
 
 
 def read_optima(path: Path) -> Optima:
     """The file of `measure_optima`. Raises ValueError, with what to do, for one that is no such file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["form"] != FORM or found["style_weight"] != STYLE_WEIGHT:
-            raise ValueError(f"form {found['form']!r}, style weight {found['style_weight']}")
-        losses = {(c, s): PairLosses(float(a), float(b)) for c, s, a, b in found["pairs"]}
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["form"] != FORM or values["style_weight"] != STYLE_WEIGHT:
+            raise ValueError(f"form {values['form']!r}, style weight {values['style_weight']}")
+        losses = {(c, s): PairLosses(float(a), float(b)) for c, s, a, b in values["pairs"]}
         if not all(math.isfinite(pair.total) and pair.total > 0 for pair in losses.values()):
             raise ValueError("a loss is not a positive number")
-        return Optima(str(found["network_sha256"]), int(found["size"]), dict(found["settings"]), losses)
+        return Optima(str(values["network_sha256"]), int(values["size"]), dict(values["settings"]), losses)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} does not hold the losses of optima ({type(error).__name__}: {error}): expected JSON of "
-            f"form {FORM!r}; name another file, which is written anew"
+            f"form {FORM!r}; name another file, which is then written"
         ) from error
 
 
@@ -138,7 +138,8 @@ def measure_optima(
                     optimise(content, style), contents[content], styles[style], network
                 )
                 if file is not None:
-                    _write(file, Optima(made.network, size, made.settings, losses))
+                    kept = Optima(made.network, size, made.settings, losses)
+                    atomic_write_text(file, json.dumps(kept.to_json(), indent=1) + "\n")
             done()
     wanted = {(c, s): losses[c, s] for s in styles for c in contents}
     return Optima(made.network, size, made.settings, wanted)
@@ -171,18 +172,11 @@ def gap_images(names: Sequence[str]) -> list[str]:
     return list(names[:: max(len(names) // NUM_IMAGES, 1)][:NUM_IMAGES])
 
 
-def _check_alike(file: Path, found: Optima, wanted: Optima) -> None:
+def _check_alike(file: Path, former: Optima, wanted: Optima) -> None:
     for what in ("network", "size", "settings"):
-        before, now = getattr(found, what), getattr(wanted, what)
+        before, now = getattr(former, what), getattr(wanted, what)
         if before != now:
             raise ValueError(
                 f"{file} holds optima of another {what}: {before}, expected {now}; measure as it says, or "
-                "name another file, which is written anew"
+                "name another file, which is then written"
             )
-
-
-def _write(path: Path, optima: Optima) -> None:
-    def write(temporary: Path) -> None:
-        temporary.write_text(json.dumps(optima.to_json(), indent=1) + "\n", encoding="utf-8")
-
-    atomic_write(path, write)

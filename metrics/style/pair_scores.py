@@ -137,12 +137,12 @@ def score_results(
         style_target, patches = loss_network.normalized(style), PatchTarget(to_array(style))
         for c, content in enumerate(contents):
             image = result(c, s).clamp(0, 1)
-            found, array = loss_network.normalized(image), to_array(image)
+            features, array = loss_network.normalized(image), to_array(image)
             values = {
-                "content_loss": float(content_loss(found, content_targets[c])),
-                "style_loss": float(mean_std_loss(found, style_target)),
-                "gram_loss": float(gram_loss(found, style_target)),
-                "shifted_gram": float(shifted_gram_loss(found, style_target)),
+                "content_loss": float(content_loss(features, content_targets[c])),
+                "style_loss": float(mean_std_loss(features, style_target)),
+                "gram_loss": float(gram_loss(features, style_target)),
+                "shifted_gram": float(shifted_gram_loss(features, style_target)),
             }
             if not math.isfinite(sum(values.values())):  # before what NaN pixels would only confuse
                 raise ValueError(f"{name}: content {c} with style {s} gives {values}: look at that image")

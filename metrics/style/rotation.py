@@ -128,7 +128,7 @@ def measure_strokes(grey: np.ndarray, *, mask: np.ndarray | None = None, window:
     return Strokes(orientation_moment(field, mask), orientation_histogram(field, mask=mask))
 
 
-def turn_style(
+def rotate_style_image(
     name: str,
     image: np.ndarray,
     *,
@@ -187,7 +187,7 @@ def score_rotation(
     masks = [flat_mask(to_array(x)) for x in contents]
     scores = []
     for s, style in enumerate(styles):
-        found: list[list[Strokes]] = [[] for _ in contents]
+        strokes: list[list[Strokes]] = [[] for _ in contents]
         distances: list[list[float]] = [[] for _ in contents]
         grey_levels = luma(style.images[0])
         for image in style.images:
@@ -195,11 +195,11 @@ def score_rotation(
             for c, content in enumerate(contents):
                 result = contestant.model.decode(features[c], params).clamp(0, 1)
                 grey = match_histogram(luma(to_array(result)), grey_levels)
-                found[c].append(measure_strokes(grey, mask=masks[c], window=window))
+                strokes[c].append(measure_strokes(grey, mask=masks[c], window=window))
                 if lpips is not None:
                     distances[c].append(float(lpips(content, result)))
                 done()
-        scores += [_score(s, c, style, found[c], distances[c]) for c in range(len(contents))]
+        scores += [_score(s, c, style, strokes[c], distances[c]) for c in range(len(contents))]
     return scores
 
 
@@ -236,27 +236,29 @@ def _predict(contestant: Contestant, image: np.ndarray, like: Tensor) -> object:
 
 
 def _score(
-    index: int, content: int, style: TurnedStyle, found: Sequence[Strokes], distances: Sequence[float]
+    index: int, content: int, style: TurnedStyle, strokes: Sequence[Strokes], distances: Sequence[float]
 ) -> RotationScore:
-    response = rotation_response([i.moment for i in found], style.degrees)
-    count, own = len(found), [i.histogram for i in style.strokes]
+    response = rotation_response([i.moment for i in strokes], style.degrees)
+    along = [i.histogram for i in style.strokes]
+    count = len(strokes)
+    across = along[count // 2 :] + along[: count // 2]  # half of 180 degrees further
     return RotationScore(
         style=index,
         content=content,
         response=response.response,
         follows=response.follows,
         stays=response.stays,
-        strength=float(np.mean([abs(i.moment) for i in found])),
-        emd_turned=_mean_emd(found, own),
-        emd_unturned=_mean_emd(found, own[:1] * count),
-        emd_across=_mean_emd(found, own[count // 2 :] + own[: count // 2]),  # half of 180 degrees further
+        strength=float(np.mean([abs(i.moment) for i in strokes])),
+        emd_turned=_mean_emd(strokes, along),
+        emd_unturned=_mean_emd(strokes, along[:1] * count),
+        emd_across=_mean_emd(strokes, across),
         lpips=float(np.mean(distances)) if distances else None,
         lpips_range=max(distances) - min(distances) if distances else None,
     )
 
 
-def _mean_emd(found: Sequence[Strokes], histograms: Sequence[np.ndarray]) -> float:
-    return float(np.mean([circular_emd(i.histogram, h) for i, h in zip(found, histograms, strict=True)]))
+def _mean_emd(strokes: Sequence[Strokes], histograms: Sequence[np.ndarray]) -> float:
+    return float(np.mean([circular_emd(i.histogram, h) for i, h in zip(strokes, histograms, strict=True)]))
 
 
 def _check_angles(degrees: Sequence[float]) -> None:

@@ -50,7 +50,7 @@ def current_command_line() -> str:
 
 def named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
     """(name of the row or None, path) of every run; click.UsageError for one that is missing or doubled."""
-    found: dict[Path, str | None] = {}
+    titles: dict[Path, str | None] = {}
     for text in (*runs, *named):
         title, equals, rest = text.partition("=")
         path = Path(text)
@@ -62,12 +62,12 @@ def named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | N
             raise click.UsageError(f"--name {text}: expected NAME=RUN")
         if not path.exists():
             raise click.UsageError(f"run {path} does not exist: give a run folder or a model file")
-        if path in found and (text not in named or found[path] is not None):
+        if path in titles and (text not in named or titles[path] is not None):
             raise click.UsageError(f"run {path} is given twice")
-        found[path] = title or None
-    if not found:
+        titles[path] = title or None
+    if not titles:
         raise click.UsageError("no run is given: name one run folder or model file at least")
-    return [(title, path) for path, title in found.items()]
+    return [(title, path) for path, title in titles.items()]
 
 
 def _run_names(paths: Sequence[Path]) -> list[str]:
@@ -95,25 +95,25 @@ def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
     from training.run.records import MODEL_FILE
 
     names = _run_names([path for _, path in paths])
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for (title, path), name in zip(paths, names, strict=True):
-        if (title or name) in found:
+        if (title or name) in files:
             raise click.UsageError(f"two models are named {title or name!r}: give each its own NAME=MODEL")
-        found[title or name] = path / MODEL_FILE if path.is_dir() else path
-    return found
+        files[title or name] = path / MODEL_FILE if path.is_dir() else path
+    return files
 
 
 def picture_folders(given: Sequence[str]) -> dict[str, Path]:
     """NAME=DIR of every folder -> {name: folder}; click.UsageError for another form, and for a name twice."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")
         if not (name and equals and Path(folder).is_dir()):
             raise click.UsageError(f"--pictures {text}: expected NAME=DIR, where DIR is a folder of pictures")
-        if name in found:
+        if name in folders:
             raise click.UsageError(f"--pictures {text}: two folders are named {name!r}")
-        found[name] = Path(folder)
-    return found
+        folders[name] = Path(folder)
+    return folders
 
 
 def weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]:
@@ -122,18 +122,18 @@ def weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]
         check_space_name(name)
     if len(set(features)) < len(features):
         raise click.UsageError(f"--features names a space twice: {', '.join(features)}")
-    found: dict[str, Path] = {}
+    weights: dict[str, Path] = {}
     for text in given:
         name, equals, file = text.partition("=")
         if equals and name in features:
-            found[name] = Path(file)
+            weights[name] = Path(file)
         elif len(features) == 1 and (not equals or Path(text).exists()):
-            found[features[0]] = Path(text)
+            weights[features[0]] = Path(text)
         else:
             raise click.UsageError(
                 f"--feature-weights {text}: expected NAME=FILE, where NAME is one of {', '.join(features)}"
             )
-    return found
+    return weights
 
 
 def one_file(given: Sequence[str]) -> Path | None:

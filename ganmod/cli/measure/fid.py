@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ganmod.cli.measure.options import (
-    LIBRARIES,
+    NUM_GENERATED,
     MetricList,
     check_count,
     check_space_name,
-    print_values,
-    terminal_progress,
     warnings_as_lines,
 )
-from ganmod.cli.options.checks import check_device, refuse_given
+from ganmod.cli.options.checks import check_device, import_plugins, refuse_given
 from ganmod.cli.options.shared import (
     batch_option,
     device_option,
@@ -27,14 +22,6 @@ from ganmod.cli.options.shared import (
     reference_cache_option,
 )
 
-if TYPE_CHECKING:
-    import torch
-
-    from metrics.features.base import FeatureSpace
-    from metrics.image_sets.features import SetFeatures
-    from metrics.image_sets.sources import FileImages, ImageSource
-
-NUM_GENERATED = 50_000
 MAX_SOURCES = 8  # source images at a time of a StarGAN v2 model, each of which has several translations
 MODEL_SUFFIX = ".safetensors"
 
@@ -135,6 +122,7 @@ def fid(
     between the translations of an image, and the error of styles read off them, as means over domain pairs.
     """
     from ganmod import distributed
+    from ganmod.cli.measure.fid_sets import SetOptions, report_sets
     from ganmod.cli.measure.fid_translation import (
         TranslationOptions,
         is_translation_model,
@@ -142,10 +130,6 @@ def fid(
     )
     from ganmod.io.user_cache import user_cache_dir
     from ganmod.process_shares import current_processes
-    from metrics.features.pretrained import load_feature_space
-    from metrics.image_sets.distances import least_images, measure_distances, needs_features
-    from metrics.image_sets.meter import SetMeter
-    from metrics.image_sets.sources import FileImages
 
     check_space_name(features)
     if device != "auto":
@@ -162,66 +146,44 @@ def fid(
         check_count(num, metrics)
     if translates and (metrics != ("fid",) or which is not None or truncation_psi != 1):
         raise click.UsageError("--metrics, --class and --trunc are not for a StarGAN v2 model")
+    if not is_model and (which is not None or truncation_psi != 1):
+        raise click.UsageError("--class and --trunc are for a model file as A")
+    import_plugins(plugin)
     cache_dir = user_cache_dir() if reference_cache else None
-    rank, _, place = distributed.start(device)
+    _, _, torch_device = distributed.start(device)
     try:
-        if translates:
-            options = TranslationOptions(
-                protocol,
-                training_images,
-                features,
-                feature_weights,
-                lpips_weights,
-                num,
-                outputs,
-                seed,
-                min(batch, MAX_SOURCES),
-            )
-            processes = current_processes(place)
-            with warnings_as_lines():
-                report_translations(
-                    generated,
-                    real,
-                    options,
-                    device=place,
-                    processes=processes,
-                    plugin=plugin,
-                    as_json=as_json,
-                    cache_dir=cache_dir,
-                )
-            return
-        reference = FileImages(real, at_least=least_images(metrics))
-        if is_model:
-            source = _model_source(
-                generated, real, place, num=num, seed=seed, psi=truncation_psi, which=which, plugin=plugin
-            )
-        else:
-            if which is not None or truncation_psi != 1:
-                raise click.UsageError("--class and --trunc are for a model file as A")
-            source = FileImages(generated, num=num, seed=seed, at_least=least_images(metrics))
-        space = load_feature_space(features, feature_weights, device=place)
-        processes = current_processes(place)
-        meter = SetMeter(
-            keep=needs_features(metrics),
-            batch_size=batch,
-            processes=processes,
-            cache_dir=cache_dir,
-            progress=terminal_progress(rank),
-        )
+        processes = current_processes(torch_device)
         with warnings_as_lines():
-            cached = cache_dir is not None and space.fingerprint is not None
-            found_real = meter.measure_reference(
-                reference,
-                space,
-                title="B",
-                content_hash=meter.content_hash(reference, title="B") if cached else None,
-            )
-            found = meter.measure(source, space, title="A")
-        if rank == 0:
-            values = measure_distances(found, found_real, metrics, space, seed=seed)
-            _report(values, source, reference, found, found_real, metrics, space, seed, as_json)
-        source.close()
-        reference.close()
+            if translates:
+                translation = TranslationOptions(
+                    protocol=protocol,
+                    training_images=training_images,
+                    features=features,
+                    feature_weights=feature_weights,
+                    lpips_weights=lpips_weights,
+                    num_sources=num,
+                    num_outputs=outputs,
+                    seed=seed,
+                    batch=min(batch, MAX_SOURCES),
+                    cache_dir=cache_dir,
+                    as_json=as_json,
+                )
+                report_translations(generated, real, translation, device=torch_device, processes=processes)
+            else:
+                sets = SetOptions(
+                    is_model=is_model,
+                    metrics=metrics,
+                    features=features,
+                    feature_weights=feature_weights,
+                    num=num,
+                    seed=seed,
+                    truncation_psi=truncation_psi,
+                    which=which,
+                    batch=batch,
+                    cache_dir=cache_dir,
+                    as_json=as_json,
+                )
+                report_sets(generated, real, sets, device=torch_device, processes=processes)
     finally:
         distributed.stop()
 
@@ -232,83 +194,3 @@ def _latest_model(path: Path) -> Path:
 
     model = path / MODEL_FILE
     return model if (path / CONFIG_FILE).is_file() and model.is_file() else path
-
-
-def _model_source(
-    model: Path,
-    real: Path,
-    device: torch.device,
-    *,
-    num: int | None,
-    seed: int,
-    psi: float,
-    which: str | None,
-    plugin: tuple[str, ...],
-) -> ImageSource:
-    """The images of a model file, with labels as the real ones have them or of one class."""
-    from ganmod.cli.options.generator import chosen_label, load_generator
-    from metrics.image_sets.sources import GeneratorImages, labels_of
-
-    # In full precision: half of it on a GPU would be another measurement than on a CPU.
-    G, class_names = load_generator(model, plugin=plugin, device="cpu")
-    labels = None
-    if which is not None:
-        labels = chosen_label(which, G, class_names)
-    elif G.c_dim:
-        labels = labels_of(real, c_dim=G.c_dim)
-    count = NUM_GENERATED if num is None else num
-    return GeneratorImages(
-        G.to(device), count, first_seed=seed, truncation_psi=psi, labels=labels, name=str(model)
-    )
-
-
-def _report(
-    values: dict[str, float],
-    source: ImageSource,
-    reference: FileImages,
-    found: SetFeatures,
-    found_real: SetFeatures,
-    metrics: tuple[str, ...],
-    space: FeatureSpace,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Print values and all that they depend on: a table, or JSON."""
-    from metrics.image_sets.distances import cautions, settings
-
-    sides = {"A": source.conditions(), "B": reference.conditions()}
-    counts = {"A": found.count, "B": found_real.count}
-    notes = cautions(metrics, found.count, found_real.count, space.dim)
-    for side, conditions in sides.items():
-        if lossy := conditions.get("num_lossy_files"):
-            notes.append(
-                f"{side}: {lossy:,} of {conditions['num_files']:,} files have a lossy format such as JPEG, "
-                "which alone moves these figures: use PNG for both"
-            )
-        if skipped := conditions.get("num_files", counts[side]) - counts[side]:
-            notes.append(f"{side}: {skipped:,} unreadable images were left out")
-    if source.first_size != reference.first_size:
-        first = [sides[side]["first_size"] for side in "AB"]
-        notes.append(f"the first images of A and B are {first[0]} and {first[1]}: compare equal resolutions")
-    used = settings(metrics, found.count, found_real.count, seed=seed)
-    if as_json:
-        report = {
-            "metrics": values,
-            "num_images": counts,
-            "features": space.fingerprint or space.name,
-            "settings": used,
-            "images": sides,
-            "versions": {name: version(name) for name in LIBRARIES},
-            "warnings": notes,
-        }
-        click.echo(json.dumps(report, indent=1))
-        return
-    print_values(values)
-    for side, conditions in sides.items():
-        facts = ", ".join(f"{key} {value}" for key, value in conditions.items() if value is not None)
-        click.echo(f"{side}: {counts[side]:,} images; {facts}")
-    click.echo(f"features: {space.fingerprint or space.name + ' (no fingerprint)'}")
-    for line in used.values():
-        click.echo(line)
-    for note in notes:
-        click.echo(f"note: {note}")

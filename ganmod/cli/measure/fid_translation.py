@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ganmod.cli.measure.options import print_values, terminal_progress
-from ganmod.cli.options.checks import import_plugins
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +42,8 @@ class TranslationOptions:
     num_outputs: int
     seed: int
     batch: int
+    cache_dir: Path | None
+    as_json: bool
 
     def check(self) -> None:
         """click.UsageError for the protocol without what it needs."""
@@ -74,9 +75,6 @@ def report_translations(
     *,
     device: torch.device,
     processes: Processes,
-    plugin: tuple[str, ...],
-    as_json: bool,
-    cache_dir: Path | None,
 ) -> None:
     """Measure a model's translations of the images in `data`; the first process prints."""
     from ganmod.starganv2 import load_starganv2
@@ -84,7 +82,6 @@ def report_translations(
     from metrics.translation_evaluation import evaluate_starganv2
 
     options.check()
-    import_plugins(plugin)
     networks = load_starganv2(model)
     name = PUBLISHED_SPACE if options.protocol else options.features
     space = load_feature_space(name, options.feature_weights, device=device)
@@ -106,13 +103,13 @@ def report_translations(
             planned=bar.reset,
             done=bar.update,
             cautioned=notes.append,
-            cache_dir=cache_dir,
+            cache_dir=options.cache_dir,
         )
     if processes.rank:
         return
     conditions = _conditions(model, data, options, space, lpips, networks.spec.img_size)
     notes += _notes(options, lpips, filtered=networks.spec.w_hpf > 0)
-    if as_json:
+    if options.as_json:
         report = {
             "metrics": values,
             "settings": conditions,
@@ -146,7 +143,7 @@ def _conditions(
     lpips: LpipsDistance | None,
     size: int,
 ) -> dict[str, str]:
-    """All that two values must share to be compared, for people."""
+    """All that two values must share to be compared, human-readable."""
     sources = (
         "all" if options.num_sources is None else f"{options.num_sources} drawn from seed {options.seed}"
     )

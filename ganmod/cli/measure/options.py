@@ -17,6 +17,7 @@ from ganmod.cli.options.checks import usage_errors
 if TYPE_CHECKING:
     from metrics.progress import Progress
 
+NUM_GENERATED = 50_000  # images of a model by default
 LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
 
 

@@ -11,7 +11,7 @@ from ganmod.io.images import read_image, to_tensor
 from metrics.compare.style.pairs import ImageNames, StylePairs, choose_pairs
 from metrics.compare.style.pictures import content_tensor
 from metrics.compare.style.protocol import StyleProtocol
-from metrics.style.rotation import TurnedStyle, turn_style
+from metrics.style.rotation import TurnedStyle, rotate_style_image
 from style_transfer import prepare_style
 from style_transfer.procedural_styles import draw_style
 
@@ -91,7 +91,7 @@ def turn_styles(pairs: StylePairs, protocol: StyleProtocol) -> tuple[StylePairs,
     """
     size = protocol.size
     drawn = [
-        turn_style(f"{name} {seed}" if seed else name, draw_style(name, DRAWN_SIZE, seed), size=size)
+        rotate_style_image(f"{name} {seed}" if seed else name, draw_style(name, DRAWN_SIZE, seed), size=size)
         for name, seed in pairs.drawn_styles
     ]
     names = pairs.styles if pairs.rotation_styles is None else pairs.rotation_styles
@@ -99,7 +99,7 @@ def turn_styles(pairs: StylePairs, protocol: StyleProtocol) -> tuple[StylePairs,
     files = []
     with protocol.progress(len(names), "turn the styles") as bar:
         for name, path in zip(names, paths, strict=True):
-            style = turn_style(name, read_image(path), size=size)
+            style = rotate_style_image(name, read_image(path), size=size)
             if style.has_direction or pairs.rotation_styles is not None:
                 files.append(style)
             bar.update()

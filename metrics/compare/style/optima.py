@@ -88,12 +88,12 @@ def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
     file = folder / MADE_WITH
     if file.exists():
         try:
-            found = json.loads(file.read_text(encoding="utf-8"))
+            former = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file} is no JSON ({error}): name another folder for the optima") from error
-        if found != json.loads(json.dumps(made_with)):
+        if former != json.loads(json.dumps(made_with)):
             raise ValueError(
-                f"the optima in {folder} were made with {found}, expected {dict(made_with)}: name another "
+                f"the optima in {folder} were made with {former}, expected {dict(made_with)}: name another "
                 "folder"
             )
         return

@@ -81,15 +81,15 @@ def choose_pairs(contents: ImageNames, styles: ImageNames) -> StylePairs:
     return complete({"contents": spread(contents.by_folder[0], NUM_CONTENTS), "styles": chosen})
 
 
-def complete(found: Mapping[str, Any]) -> StylePairs:
+def complete(names: Mapping[str, Any]) -> StylePairs:
     """A list that may name contents and styles only -> StylePairs with the rest chosen."""
-    drawn = found.get("drawn_styles", [(name, 0) for name in DRAWN_STYLES])
-    rotation_styles = found.get("rotation_styles")
+    drawn = names.get("drawn_styles", [(name, 0) for name in DRAWN_STYLES])
+    rotation_styles = names.get("rotation_styles")
     return StylePairs(
-        contents=tuple(found["contents"]),
-        styles=tuple(found["styles"]),
+        contents=tuple(names["contents"]),
+        styles=tuple(names["styles"]),
         rotation_contents=tuple(
-            found.get("rotation_contents") or spread(found["contents"], NUM_ROTATION_CONTENTS)
+            names.get("rotation_contents") or spread(names["contents"], NUM_ROTATION_CONTENTS)
         ),
         rotation_styles=None if rotation_styles is None else tuple(rotation_styles),
         drawn_styles=tuple((name, seed) for name, seed in drawn),
@@ -102,8 +102,8 @@ def read_pairs(path: Path) -> StylePairs:
     Raises ValueError, naming the file, when it is no such list.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        pairs = complete(found)
+        names = json.loads(path.read_text(encoding="utf-8"))
+        pairs = complete(names)
         lists = (pairs.contents, pairs.styles, pairs.rotation_contents, pairs.rotation_styles or ())
         if not all(isinstance(name, str) for names in lists for name in names):
             raise TypeError("a name is no string")

@@ -27,14 +27,14 @@ def content_tensor(image: np.ndarray, size: int) -> Tensor:
 
 
 @torch.inference_mode()
-def stylized(contestant: Contestant, content: Tensor, params: Any) -> np.ndarray:
+def stylize(contestant: Contestant, content: Tensor, params: Any) -> np.ndarray:
     """[1,3,H,W] in [0,1] -> uint8 [H,W,3]."""
     result = contestant.model.decode(contestant.model.encode(content), params)
     return to_uint8(result[0].float().clamp(0, 1).cpu())
 
 
 @torch.inference_mode()
-def predicted(contestant: Contestant, style: np.ndarray, like: Tensor) -> Any:
+def predict(contestant: Contestant, style: np.ndarray, like: Tensor) -> Any:
     """Parameters of a style, uint8 [H,W,3], on the device of `like`."""
     return contestant.model.predict(contestant.prepare_style(to_tensor(style)[None].to(like.device)))
 
@@ -54,11 +54,11 @@ def pair_picture(
     cell = (PAIR_CELL, PAIR_CELL)
     rows: list[list[np.ndarray | None]] = [[None, *(_square(style, PAIR_CELL) for style in styles.values())]]
     labels = ["style"]
-    params = [[predicted(c, style, contents[0]) for style in styles.values()] for c in contestants]
+    params = [[predict(c, style, contents[0]) for style in styles.values()] for c in contestants]
     for c, content in enumerate(contents):
         shown: np.ndarray | None = _square(to_uint8(content[0].cpu()), PAIR_CELL)
         results = {
-            contestant.name: [stylized(contestant, content, p) for p in params[i]]
+            contestant.name: [stylize(contestant, content, p) for p in params[i]]
             for i, contestant in enumerate(contestants)
         }
         results |= {name: [read(c, s) for s in range(len(styles))] for name, read in (others or {}).items()}
@@ -81,7 +81,7 @@ def rotation_picture(
         rows.append([None, *(_square(image, STRIP_CELL) for image in style.images)])
         labels.append("style")
         for contestant in contestants:
-            results = [stylized(contestant, content, predicted(contestant, i, content)) for i in style.images]
+            results = [stylize(contestant, content, predict(contestant, i, content)) for i in style.images]
             rows.append([shown, *(_square(i, STRIP_CELL) for i in results)])
             labels.append(contestant.name)
             shown = None  # once, at the first model
@@ -97,10 +97,10 @@ def interpolation_picture(
     edge: list[np.ndarray | None] = [_square(i, PAIR_CELL) for i in ends]
     rows = [[edge[0], *[None] * (len(WEIGHTS) - 2), edge[1]]]
     for contestant, interpolate in models:
-        first, last = (predicted(contestant, i, content) for i in ends)
+        first, last = (predict(contestant, i, content) for i in ends)
         with torch.inference_mode():
             mixed = [interpolate(first, last, weight) for weight in WEIGHTS]
-        rows.append([_square(stylized(contestant, content, p), PAIR_CELL) for p in mixed])
+        rows.append([_square(stylize(contestant, content, p), PAIR_CELL) for p in mixed])
     return make_grid(
         rows,
         column_labels=[f"weight {weight:g}" for weight in WEIGHTS],

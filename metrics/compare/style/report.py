@@ -184,11 +184,11 @@ def style_comparison_report(comparison: StyleComparison) -> Report:
 def _notes(facts: Mapping[str, Any]) -> list[str]:
     """What must be known of pictures that were not the content's size, and of the gaps."""
     lines = []
-    for name, found in facts["pictures"].items():
+    for name, sizes in facts["pictures"].items():
         changes = [
-            f"{found[what]} were {how}"
-            for what, how in (("cropped", "cropped to it"), ("resized", "resized to it (bicubic)"))
-            if found[what]
+            f"{sizes[what]} were {change}"
+            for what, change in (("cropped", "cropped to it"), ("resized", "resized to it (bicubic)"))
+            if sizes[what]
         ]
         if changes:
             lines.append(f"{name}: not all pictures have the content's size, {' and '.join(changes)}.")

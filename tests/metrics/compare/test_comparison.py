@@ -10,8 +10,8 @@ from measured_runs import SETTINGS, facts, measured
 from metrics.compare.runs import (
     better,
     differences,
-    grouped,
-    marked,
+    group_runs,
+    odd_runs,
     row_names,
     rows_of,
     spread,
@@ -30,7 +30,7 @@ def test_runs_share_a_row_when_only_their_seed_differs():
         facts("own", title="mine", seed=3),
         facts("n", "adaconv", options={"modulation_options": {"normalize": "none"}}),
     ]
-    groups = grouped(runs)
+    groups = group_runs(runs)
     assert [[run.name for run in group] for group in groups] == [
         ["a0", "a1"],
         ["c"],
@@ -46,13 +46,13 @@ def test_runs_share_a_row_when_only_their_seed_differs():
 
 def test_one_training_given_twice_is_no_two_seeds():
     with pytest.raises(ValueError, match="a, b are equal down to training seed 0"):
-        grouped([facts("a"), facts("b")])
+        group_runs([facts("a"), facts("b")])
     unknown = [facts("a", seed=None), facts("b", seed=None)]
-    assert len(grouped(unknown)) == 2
-    assert row_names(grouped(unknown)) == ["adain, a", "adain, b"]
-    assert len(grouped([facts("a", seed=None, title="t"), facts("b", seed=None, title="t")])) == 1
+    assert len(group_runs(unknown)) == 2
+    assert row_names(group_runs(unknown)) == ["adain, a", "adain, b"]
+    assert len(group_runs([facts("a", seed=None, title="t"), facts("b", seed=None, title="t")])) == 1
     with pytest.raises(ValueError, match="'t' names runs that differ"):
-        row_names(grouped([facts("a", title="t"), facts("b", "adaconv", title="t")]))
+        row_names(group_runs([facts("a", title="t"), facts("b", "adaconv", title="t")]))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_marked_are_those_that_leave_the_usual_value():
         "tie": {"a": 1, "b": 2},
         "kimg of training": {"a": 50.0, "b": 100.0, "c": 101.0},
     }
-    assert marked(differing) == {"b": ["batch", "tie"], "a": ["kimg of training"]}
+    assert odd_runs(differing) == {"b": ["batch", "tie"], "a": ["kimg of training"]}
 
 
 def test_the_two_spreads():

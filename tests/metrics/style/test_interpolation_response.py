@@ -6,14 +6,14 @@ import torch
 from stroke_models import Copies, Draws, Ignores, contestant, grating, smooth_content
 
 from metrics.style.interpolation import WEIGHTS, interpolation_response, score_interpolation
-from metrics.style.rotation import Strokes, turn_style
+from metrics.style.rotation import Strokes, rotate_style_image
 
 SIZE = 128
 
 
 @pytest.fixture(scope="module")
 def stripes():
-    return turn_style("stripes", grating(22, size=256), size=SIZE)
+    return rotate_style_image("stripes", grating(22, size=256), size=SIZE)
 
 
 def score(model, style, interpolate):

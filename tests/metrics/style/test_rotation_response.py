@@ -12,10 +12,10 @@ from metrics.images.structure import luma
 from metrics.style.rotation import (
     ANGLES,
     measure_strokes,
+    rotate_style_image,
     rotation_response,
     score_rotation,
     score_structure,
-    turn_style,
     turned_crop,
 )
 from style_transfer.procedural_styles import draw_style
@@ -25,7 +25,7 @@ SIZE = 128
 
 @pytest.fixture(scope="module")
 def stripes():
-    return turn_style("stripes", grating(22, size=256), size=SIZE)
+    return rotate_style_image("stripes", grating(22, size=256), size=SIZE)
 
 
 @pytest.mark.parametrize("degrees", [0, 15, 30, 47, 90, 133, 165])
@@ -114,13 +114,13 @@ def test_only_styles_of_one_direction_pass_the_gate(stripes):
     assert stripes.has_direction
     assert (stripes.strength, stripes.coherence) == pytest.approx((1, 1), abs=0.02)
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    assert not turn_style("noise", noise, size=SIZE).has_direction
-    assert not turn_style("circles", draw_style("circles_and_squares", 256), size=SIZE).has_direction
-    assert turn_style("hatching", draw_style("hatching", 256), size=SIZE).has_direction
+    assert not rotate_style_image("noise", noise, size=SIZE).has_direction
+    assert not rotate_style_image("circles", draw_style("circles_and_squares", 256), size=SIZE).has_direction
+    assert rotate_style_image("hatching", draw_style("hatching", 256), size=SIZE).has_direction
 
 
 def test_shapes_without_direction_are_told_by_their_patches():
-    circles = turn_style("circles", draw_style("circles_and_squares", 256), size=SIZE)
+    circles = rotate_style_image("circles", draw_style("circles_and_squares", 256), size=SIZE)
     content = smooth_content(SIZE)
     (copied,) = score_structure(contestant(Copies()), [content], [circles])
     (ignored,) = score_structure(contestant(Ignores()), [content], [circles])
@@ -147,6 +147,6 @@ def test_angles_that_leave_the_parts_mixed_are_refused():
     with pytest.raises(ValueError, match="3 moments and 12 angles"):
         rotation_response([1j] * 3, ANGLES)
     with pytest.raises(ValueError, match="even number"):
-        turn_style("stripes", grating(0), degrees=[0, 60, 120])
+        rotate_style_image("stripes", grating(0), degrees=[0, 60, 120])
     with pytest.raises(ValueError, match="to turn it"):
         turned_crop(np.zeros((4, 4, 3), np.uint8), 30)
