@@ -2,7 +2,7 @@
 
 project = "ganmod"
 copyright = "the ganmod authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "ganmod"
