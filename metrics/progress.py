@@ -15,11 +15,8 @@ class Bar(Protocol):
     def update(self, n: int = 1) -> object:
         """n more items are done."""
 
-    def reset(self, total: int) -> object:
-        """The work starts over, with this number of items."""
 
-
-# (number of items, title) -> a bar to be entered; 0 items: `reset` gives the number later.
+# (number of items, title) -> a bar to be entered.
 Progress = Callable[[int, str], AbstractContextManager[Bar]]
 
 
@@ -27,9 +24,6 @@ class _Silent:
     total: float | None = None
 
     def update(self, n: int = 1) -> None:
-        pass
-
-    def reset(self, total: int) -> None:
         pass
 
 

@@ -23,6 +23,7 @@ from metrics.image_sets.cache import STATISTICS, cached
 from metrics.image_sets.distances import cautions
 from metrics.image_sets.features import measure_set
 from metrics.images.lpips import LpipsDistance
+from metrics.progress import Progress, no_progress
 from metrics.translation import measure_pair, output_latents, output_references, summarize_pairs
 
 RealStatistics = dict[tuple[str, int], dict[str, GaussianStatistics]]  # (space, image size): {domain: ...}
@@ -47,26 +48,42 @@ def evaluate_starganv2(
     batch_size: int = 8,
     device: str | torch.device = "cpu",
     processes: Processes = ONE_PROCESS,
-    planned: Callable[[int], object] = lambda num_images: None,
-    done: Callable[[int], object] = lambda num_images: None,
+    progress: Progress = no_progress,
+    title: str = "translations",
     cautioned: Callable[[str], object] = lambda sentence: None,
     real_statistics: RealStatistics | None = None,
     cache_dir: Path | None = None,
 ) -> dict[str, float]:
-    """{"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}.
+    """Measure translations between all domains by latents and by references.
 
-    For each mode: the Frechet distance of the translations to the target's real images in `space`, LPIPS
-    diversity over the num_outputs translations of an image (lpips_squeeze or lpips_alex; with `lpips`), and
-    the style reconstruction error (style_error), see `measure_pair`. data: source images and references, a
-    folder or a zip with a sub-folder per domain. real_data: the real images, None for those of `data`; the
-    published protocol takes the training images. num_sources: so many of each domain, drawn from `seed`;
-    None: all. Images are resized as in training. batch_size: of sources. planned, done: called with the
-    number of images that this process will measure, and after each batch with its number. cautioned: called
-    with each sentence that a reader has to know about these numbers of images. real_statistics: those of
-    the real images, taken from here if it has them, else measured and added, for models of the same data.
-    cache_dir: folder in which these are kept from one call to the next, None keeps none.
-    Raises ValueError for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`,
-    and as `DomainImages` does.
+    Returns {"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}:
+    for each mode the Frechet distance of the translations to the target's real images in `space`, LPIPS
+    diversity over the translations of an image (lpips_squeeze or lpips_alex; with `lpips`), and the style
+    reconstruction error (style_error), see `measure_pair`. Images are resized as in training.
+
+    Args:
+        networks: the model.
+        data: source images and references, a folder or a zip with a sub-folder per domain.
+        space: where distances are measured.
+        real_data: the real images, None for those of `data`; as published, the training images.
+        lpips: measures diversity, None leaves it out.
+        num_outputs: translations of each source.
+        num_sources: so many of each domain, drawn from `seed`; None: all.
+        seed: of sources, latents and references.
+        modes: where styles come from, some of MODES.
+        batch_size: sources at a time.
+        device: where the networks run.
+        processes: those that share the images; all of them call this.
+        progress: shows the images that this process measures.
+        title: of the progress.
+        cautioned: called with each sentence that a reader has to know about these numbers of images.
+        real_statistics: those of the real images, taken from here if it has them, otherwise added; hand one
+            in for several models of the same data.
+        cache_dir: folder in which these are kept from one call to the next, None keeps none.
+
+    Raises:
+        ValueError: for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`;
+            as `DomainImages` does.
     """
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise ValueError(f"unknown mode {unknown[0]!r}: expected some of {', '.join(MODES)}")
@@ -80,57 +97,57 @@ def evaluate_starganv2(
         network.to(device)
     images = _domain_images(data, networks)
     real_images = images if real_data is None else _domain_images(real_data, networks)
-    sources = {name: _chosen(count, num_sources, name, seed) for name, count in images.counts.items()}
-    names = networks.spec.domains
-    pairs = list(itertools.permutations(names, 2))
+    sources = {name: _choose(count, num_sources, name, seed) for name, count in images.counts.items()}
+    pairs = list(itertools.permutations(networks.spec.domains, 2))
 
     def share(count: int) -> int:
         return sum(map(len, processes.batches(count, batch_size)))
 
-    num_translations = sum(share(len(sources[source])) for source, _ in pairs) * num_outputs * len(modes)
+    num_images = sum(share(len(sources[source])) for source, _ in pairs) * num_outputs * len(modes)
     known = {} if real_statistics is None else real_statistics
     key = (space.name, networks.spec.img_size)
-    planned(num_translations + (0 if key in known else sum(map(share, real_images.counts.values()))))
     if key not in known:
-        known[key] = {
-            name: _real_statistics(
-                real_images,
-                name,
-                space,
-                batch_size=batch_size,
-                processes=processes,
-                done=done,
-                cache_dir=cache_dir,
-            )
-            for name in names
-        }
-    real = known[key]
-    fewest = min(map(len, sources.values())) * num_outputs, min(one.count for one in real.values())
-    for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
-        cautioned(f"{space.name}, per pair of domains: {sentence}")
-    translator = _Translator(networks, images, num_outputs, seed, device)
+        num_images += sum(map(share, real_images.counts.values()))
     results: dict[str, float] = {}
-    for mode in modes:
-        if mode == "reference":
-            translator.encode_references(batch_size, processes)
-        measured = {
-            (source, target): measure_pair(
-                functools.partial(translator.load, source, sources[source]),
-                len(sources[source]),
-                functools.partial(translator.codes, mode, source, target),
-                translator.translate,
-                functools.partial(translator.encode, target),
-                space,
-                diversity=None if lpips is None else lpips.diversity,
-                batch_size=batch_size,
-                processes=processes,
-                done=done,
-            )
-            for source, target in pairs
-        }
-        lpips_name = "lpips" if lpips is None else f"lpips_{lpips.network}"
-        values = summarize_pairs(measured, real, space, lpips_name=lpips_name)
-        results |= {f"{mode}/{name}": value for name, value in values.items()}
+    with progress(num_images, title) as bar:
+        if key not in known:
+            known[key] = {
+                name: _real_statistics(
+                    real_images,
+                    name,
+                    space,
+                    batch_size=batch_size,
+                    processes=processes,
+                    done=bar.update,
+                    cache_dir=cache_dir,
+                )
+                for name in networks.spec.domains
+            }
+        fewest = min(map(len, sources.values())) * num_outputs, min(one.count for one in known[key].values())
+        for sentence in cautions(("fid",), *fewest, space.dim, kid=False):
+            cautioned(f"{space.name}, per pair of domains: {sentence}")
+        translator = _Translator(networks, images, num_outputs, seed, device)
+        for mode in modes:
+            if mode == "reference":
+                translator.encode_references(batch_size, processes)
+            measured = {
+                (source, target): measure_pair(
+                    functools.partial(translator.load, source, sources[source]),
+                    len(sources[source]),
+                    functools.partial(translator.codes, mode, source, target),
+                    translator.translate,
+                    functools.partial(translator.encode, target),
+                    space,
+                    diversity=None if lpips is None else lpips.diversity,
+                    batch_size=batch_size,
+                    processes=processes,
+                    done=bar.update,
+                )
+                for source, target in pairs
+            }
+            lpips_name = "lpips" if lpips is None else f"lpips_{lpips.network}"
+            values = summarize_pairs(measured, known[key], space, lpips_name=lpips_name)
+            results |= {f"{mode}/{name}": value for name, value in values.items()}
     return results
 
 
@@ -151,7 +168,7 @@ def _real_statistics(
     def measure() -> GaussianStatistics:
         nonlocal measured
         measured = True
-        load = functools.partial(_loaded, images, domain)
+        load = functools.partial(_load, images, domain)
         return measure_set(load, count, space, batch_size=batch_size, processes=processes, done=done).gaussian
 
     if cache_dir is None or space.fingerprint is None:
@@ -193,7 +210,7 @@ class _Translator:
 
     def load(self, domain: str, chosen: Tensor, indices: Tensor) -> Tensor:
         """Indices [n] into the chosen images of a domain -> [n,3,S,S] in [-1,1]."""
-        pixels = torch.stack(_loaded(self.images, domain, chosen[indices])).to(self.device)
+        pixels = torch.stack(_load(self.images, domain, chosen[indices])).to(self.device)
         return pixels.float() / 127.5 - 1
 
     def translate(self, sources: Tensor, codes: Tensor) -> Tensor:
@@ -244,13 +261,13 @@ def _domain_images(path: str | Path, networks: StarGANv2) -> DomainImages:
     return images
 
 
-def _loaded(images: DomainImages, domain: str, indices: Tensor) -> list[Tensor]:
+def _load(images: DomainImages, domain: str, indices: Tensor) -> list[Tensor]:
     """uint8 [3,S,S] each."""
     number = images.domains.index(domain)
     return [images.image(number, index) for index in indices.tolist()]
 
 
-def _chosen(count: int, wanted: int | None, domain: str, seed: int) -> Tensor:
+def _choose(count: int, wanted: int | None, domain: str, seed: int) -> Tensor:
     """Which of a domain's images are translated, int64 [n]."""
     if wanted is None or wanted >= count:
         return torch.arange(count)

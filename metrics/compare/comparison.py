@@ -30,9 +30,9 @@ from metrics.compare.runs import (
 from metrics.compare.sample_sheet import sample_sheet
 from metrics.compare.stylized import measure_stylized
 from metrics.compare.translations import measure_translations
+from metrics.image_sets.distances import LIBRARIES
 from metrics.table import Table
 
-LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
 CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
 
 MEASURE: dict[str, Callable[[Sequence[RunRecord], RunProtocol], Outcome]] = {

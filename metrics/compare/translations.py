@@ -47,23 +47,22 @@ def measure_translations(records: Sequence[RunRecord], protocol: RunProtocol) ->
             values: dict[str, float] = {}
             for number, space in enumerate(protocol.spaces):
                 title = f"{record.facts.name}, draw {draw + 1}, {space.name}"
-                with protocol.progress(0, title) as bar:
-                    values |= evaluate_starganv2(
-                        networks,
-                        protocol.data,
-                        space,
-                        lpips=None if number else lpips,
-                        num_sources=num,
-                        seed=protocol.seed + draw,
-                        batch_size=min(protocol.batch_size, MAX_SOURCES),
-                        device=protocol.device,
-                        processes=protocol.processes,
-                        planned=bar.reset,
-                        done=bar.update,
-                        cautioned=cautions.setdefault,
-                        real_statistics=real,
-                        cache_dir=protocol.cache_dir,
-                    )
+                values |= evaluate_starganv2(
+                    networks,
+                    protocol.data,
+                    space,
+                    lpips=None if number else lpips,
+                    num_sources=num,
+                    seed=protocol.seed + draw,
+                    batch_size=min(protocol.batch_size, MAX_SOURCES),
+                    device=protocol.device,
+                    processes=protocol.processes,
+                    progress=protocol.progress,
+                    title=title,
+                    cautioned=cautions.setdefault,
+                    real_statistics=real,
+                    cache_dir=protocol.cache_dir,
+                )
             draws.append(values)
         images = DomainImages(protocol.data, img_size=networks.spec.img_size, crop_prob=0, mirror=False)
         per_domain = [min(count, num) for count in images.counts.values()]

@@ -17,6 +17,7 @@ from metrics.features.base import FeatureSpace, metric_name
 from metrics.image_sets.features import SetFeatures
 
 METRICS = ("fid", "kid", "pr", "dc")
+LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")  # whose versions figures depend on
 PR_NEIGHBOURS, DC_NEIGHBOURS = 3, 5
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 FEW_IMAGES = 5000  # below, KID tells two models apart better than a Frechet distance does

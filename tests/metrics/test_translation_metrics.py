@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from counted_progress import CountedProgress
 from PIL import Image
 from small_images import picture
 from tiny_starganv2 import tiny_spec
@@ -131,16 +132,15 @@ def evaluate(model: StarGANv2, data: Path, **options: Any) -> dict[str, float]:
 
 
 def test_measures_are_the_protocol_written_out(model: StarGANv2, data: Path):
-    planned: list[int] = []
-    done: list[int] = []
-    found = evaluate(model, data, planned=planned.append, done=done.append)
+    progress = CountedProgress()
+    found = evaluate(model, data, progress=progress)
     expected = written_out(model, data, "latent", 3) | written_out(model, data, "reference", 3)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
         assert value > 1e-4  # the tolerance means something
-    assert planned == [12 + 2 * 12 * 2 * OUTPUTS]
-    assert sum(done) == planned[0]
+    num_images = 12 + 2 * 12 * 2 * OUTPUTS
+    assert progress.counts == {"translations": (num_images, num_images)}
 
 
 def test_batch_size_and_processes_change_nothing(model: StarGANv2, data: Path):
@@ -184,19 +184,18 @@ def test_statistics_of_real_images_are_kept_between_calls(model: StarGANv2, data
 
     def counted(folder: Path) -> tuple[dict[str, float], int]:
         seen.clear()
-        planned: list[int] = []
-        done: list[int] = []
+        progress = CountedProgress()
         values = evaluate_starganv2(
             model,
             folder,
             Counting(),
             num_outputs=OUTPUTS,
             modes=["latent"],
-            planned=planned.append,
-            done=done.append,
+            progress=progress,
             cache_dir=tmp_path / "cache",
         )
-        assert sum(done) == sum(planned)
+        ((announced, done),) = progress.counts.values()
+        assert announced == done
         return values, sum(seen)
 
     real, translated = sum(COUNTS.values()), 2 * sum(COUNTS.values()) * OUTPUTS

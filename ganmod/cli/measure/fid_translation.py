@@ -87,24 +87,22 @@ def report_translations(
     space = load_feature_space(name, options.feature_weights, device=device)
     lpips = _lpips(options)
     notes: list[str] = []
-    with terminal_progress(processes.rank)(0, "translations") as bar:
-        values = evaluate_starganv2(
-            networks,
-            data,
-            space,
-            real_data=options.training_images,
-            lpips=lpips,
-            num_outputs=options.num_outputs,
-            num_sources=options.num_sources,
-            seed=options.seed,
-            batch_size=options.batch,
-            device=device,
-            processes=processes,
-            planned=bar.reset,
-            done=bar.update,
-            cautioned=notes.append,
-            cache_dir=options.cache_dir,
-        )
+    values = evaluate_starganv2(
+        networks,
+        data,
+        space,
+        real_data=options.training_images,
+        lpips=lpips,
+        num_outputs=options.num_outputs,
+        num_sources=options.num_sources,
+        seed=options.seed,
+        batch_size=options.batch,
+        device=device,
+        processes=processes,
+        progress=terminal_progress(processes.rank),
+        cautioned=notes.append,
+        cache_dir=options.cache_dir,
+    )
     if processes.rank:
         return
     conditions = _conditions(model, data, options, space, lpips, networks.spec.img_size)

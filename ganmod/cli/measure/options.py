@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from metrics.progress import Progress
 
 NUM_GENERATED = 50_000  # images of a model by default
-LIBRARIES = ("ganmod", "torch", "numpy", "pillow", "clean-fid")
 
 
 class MetricList(click.ParamType):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from counted_progress import CountedProgress
 from run_folders import run_folder
 from small_images import picture
 from torch import Tensor
@@ -63,25 +63,12 @@ def test_the_table_the_files_and_the_json_are_of_one_record(runs, data: Path, tm
 
 
 def test_progress_is_handed_in_and_counts_images(runs, data: Path):
-    counts: dict[str, list[int]] = {}
-
-    class Bar:
-        total = None
-
-        def __init__(self, total: int, title: str) -> None:
-            self.count = counts[title] = [total, 0]
-
-        def update(self, n: int = 1) -> None:
-            self.count[1] += n
-
-        def reset(self, total: int) -> None:
-            self.count[0] = total
-
-    compare_runs(runs, protocol(data, progress=lambda total, title: nullcontext(Bar(total, title))))
-    assert counts == {
-        "real images, hash": [8, 8],
-        "real images, colours": [8, 8],
-        **{f"{name}, draw {draw}": [8, 8] for name in "ac" for draw in (1, 2)},
+    progress = CountedProgress()
+    compare_runs(runs, protocol(data, progress=progress))
+    assert progress.counts == {
+        "real images, hash": (8, 8),
+        "real images, colours": (8, 8),
+        **{f"{name}, draw {draw}": (8, 8) for name in "ac" for draw in (1, 2)},
     }
 
 

@@ -1,12 +1,12 @@
 """If this fails, a comparison of style models leaves a figure, a picture or the list of images out."""
 
-import contextlib
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from counted_progress import CountedProgress
 from small_images import folder_of
 from stroke_models import grating
 from tiny_style_model import make as tiny_model
@@ -205,25 +205,12 @@ def test_loaded_models_and_their_files_give_the_same_figures(folder):
 
 
 def test_progress_counts_every_step(folder):
-    steps: dict[str, list[int]] = {}
-
-    class Bar:
-        total = None
-
-        def __init__(self, total, title):
-            self.title = title
-            steps[title] = [total, 0]
-
-        def update(self, n=1):
-            steps[self.title][1] += n
-
-    progress = lambda total, title: contextlib.nullcontext(Bar(total, title))  # noqa: E731
+    progress = CountedProgress()
     protocol = StyleProtocol(folder / "photos", [folder / "styles"], size=64, progress=progress)
     compare_style_models({"adain": folder / "adain.safetensors"}, protocol)
-    timing = steps.pop("time of each model in turn")
-    assert timing[0] > 1  # timed by the fixture, without a step
-    assert {"adain", "adain, turned", "turn the styles"} < steps.keys()
-    assert all(total == done for total, done in steps.values())
+    del progress.bars["time of each model in turn"]  # the fixture's timing has no steps
+    assert {"adain", "adain, turned", "turn the styles"} < progress.bars.keys()
+    assert all(announced == done for announced, done in progress.counts.values())
 
 
 def test_a_model_of_whole_styles_sees_them_at_the_size_of_the_losses():
