@@ -65,6 +65,10 @@ class RunComparison:
         """The rows with every figure in full."""
         return figures_table(self.record)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for json.dumps: the record."""
+        return dict(self.record)
+
     def write(self, out: str | Path) -> None:
         """Write comparison.json, table.md, table.csv, samples.jpg, report.html and runs/ into a folder.
 
@@ -114,6 +118,8 @@ def compare_runs(
     check_runs(runs, equal=equal, allow_differences=allow_differences)
     recipe = runs[0].facts.recipe
     protocol.check(recipe)
+    if not protocol.spaces:
+        raise ValueError("spaces is empty, expected one feature space or more: see load_feature_space")
     facts = [run.facts for run in runs]
     outcome = MEASURE[recipe](runs, protocol)
     record = make_record(

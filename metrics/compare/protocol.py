@@ -18,8 +18,6 @@ from metrics.image_sets.meter import SetMeter
 from metrics.progress import Progress, no_progress
 
 RECIPES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}  # with titles
-
-
 CPU = torch.device("cpu")
 
 

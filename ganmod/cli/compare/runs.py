@@ -168,7 +168,7 @@ def _print(comparison: RunComparison, out: Path, as_json: bool) -> None:
     from metrics.compare.report import stated_facts, statements
 
     if as_json:
-        click.echo(json.dumps(comparison.record, indent=1))
+        click.echo(json.dumps(comparison.to_json(), indent=1))
         return
     for line in statements(comparison.record):
         click.echo(line)

@@ -88,7 +88,6 @@ def style_command(
     from ganmod.io.atomic_write import atomic_write_text
     from metrics.compare import StyleProtocol, compare_style_models
     from metrics.compare.style.pairs import read_pairs, to_json
-    from metrics.compare.style.report import tables
 
     models = model_files(paths)
     protocol = StyleProtocol(
@@ -119,7 +118,7 @@ def style_command(
         atomic_write_text(pairs_file, json.dumps(to_json(comparison.pairs), indent=1) + "\n")
     comparison.write(out)
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, pairs.json", err=True)
-    click.echo(json.dumps(comparison.to_json()) if as_json else tables(comparison))
+    click.echo(json.dumps(comparison.to_json()) if as_json else comparison.to_markdown())
 
 
 def _repeating_command(models: Mapping[str, Path], protocol: StyleProtocol, *, threads: int) -> str:

@@ -104,6 +104,27 @@ class StyleComparison:
             **self.facts,
         }
 
+    def to_markdown(self) -> str:
+        """Both tables with what they were made of, the main one last."""
+        facts, pairs = self.facts, self.pairs
+        directed = sum(style.has_direction for style in self.turned)
+        cost = f"{facts['timing']['threads']} thread(s), {facts['hardware']['processor']}"
+        if facts["hardware"]["device"] != "cpu":
+            cost = facts["hardware"]["device"]
+        lines = [
+            f"Style turned and mixed: {directed} styles with a direction, {len(self.turned) - directed} "
+            f"without, {len(pairs.rotation_contents)} contents; distances of directions in degrees.",
+            self.response_table.to_markdown(),
+            *_difference_lines(self.differences),
+            f"{len(pairs.contents)} contents x {len(pairs.styles)} styles at {facts['size']} px, losses in "
+            f"{facts['loss_network']['name']}, standard errors in brackets; {cost}.",
+            self.table.to_markdown(),
+        ]
+        lines[-1:-1] = _notes(facts)
+        if "lpips" not in self.rows[0].means:
+            lines.insert(-1, "LPIPS was not measured: its weights are given with --lpips-weights.")
+        return "\n\n".join(lines)
+
     def write(self, out: str | Path) -> None:
         """Write a folder: comparison.json, pairs.json, table.md, table.csv, report.html, and pictures of
         bundled photos (comparison.jpg, rotation.jpg).
@@ -112,7 +133,7 @@ class StyleComparison:
         # The figures first: they took the time.
         atomic_write_text(out / "comparison.json", json.dumps(self.to_json()) + "\n")
         atomic_write_text(out / "pairs.json", json.dumps(to_json(self.pairs), indent=1) + "\n")
-        atomic_write_text(out / "table.md", tables(self) + "\n")
+        atomic_write_text(out / "table.md", self.to_markdown() + "\n")
         atomic_write_text(out / "table.csv", self.figures.to_csv())
         report = style_comparison_report(self)
         report.heading("Pictures")
@@ -120,28 +141,6 @@ class StyleComparison:
             report.figure(picture, caption)
         report.write(out / "report.html")
         self.exhibits.write_free(out)
-
-
-def tables(comparison: StyleComparison) -> str:
-    """Both tables in Markdown with what they were made of, the main one last."""
-    facts, pairs = comparison.facts, comparison.pairs
-    directed = sum(style.has_direction for style in comparison.turned)
-    cost = f"{facts['timing']['threads']} thread(s), {facts['hardware']['processor']}"
-    if facts["hardware"]["device"] != "cpu":
-        cost = facts["hardware"]["device"]
-    lines = [
-        f"Style turned and mixed: {directed} styles with a direction, {len(comparison.turned) - directed} "
-        f"without, {len(pairs.rotation_contents)} contents; distances of directions in degrees.",
-        comparison.response_table.to_markdown(),
-        *_difference_lines(comparison.differences),
-        f"{len(pairs.contents)} contents x {len(pairs.styles)} styles at {facts['size']} px, losses in "
-        f"{facts['loss_network']['name']}, standard errors in brackets; {cost}.",
-        comparison.table.to_markdown(),
-    ]
-    lines[-1:-1] = _notes(facts)
-    if "lpips" not in comparison.rows[0].means:
-        lines.insert(-1, "LPIPS was not measured: its weights are given with --lpips-weights.")
-    return "\n\n".join(lines)
 
 
 def style_comparison_report(comparison: StyleComparison) -> Report:

@@ -99,6 +99,8 @@ def test_unlike_runs_are_refused_unless_they_are_marked(runs, data: Path, tmp_pa
         compare_runs([*runs, wide], protocol(data))
     comparison = compare_runs([*runs, wide], protocol(data, draws=1), allow_differences=True)
     assert comparison.record["differences"] == {"schedule.batch_size": {"a": 4, "c": 4, "wide": 8}}
+    with pytest.raises(ValueError, match="spaces is empty, expected one feature space or more"):
+        compare_runs(runs, protocol(data, spaces=()))
     with pytest.raises(ValueError, match="no run is given"):
         check_runs([])
     with pytest.raises(ValueError, match="equal down to training seed 0"):
