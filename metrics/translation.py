@@ -77,12 +77,21 @@ def measure_pair(
 ) -> PairMeasures:
     """Translate source images 0..num_sources-1 into K styles each, over all processes, and measure.
 
-    load: indices int64 [n] -> images [n,3,S,S] in [-1,1]. codes_of: indices -> style codes [n,K,D].
-    translate: images, codes -> [n,K,3,S,S] in about [-1,1]. encode: images [m,3,S,S] -> their style codes in
-    the target domain [m,D]. diversity: images [n,K,3,S,S] in about [0,1] -> mean LPIPS distance of all pairs
-    of the K [n], see `LpipsDistance.diversity`; it sees them unrounded, as the published code has it, while
-    features are taken of what a file would hold. batch_size: source images at a time. done: called after each
-    batch of this process with its number of translations. Raises ValueError for translations with NaN.
+    Args:
+        load: indices int64 [n] -> images [n,3,S,S] in [-1,1].
+        num_sources: source images.
+        codes_of: indices -> style codes [n,K,D].
+        translate: images, codes -> [n,K,3,S,S] in about [-1,1].
+        encode: images [m,3,S,S] -> their style codes in the target domain [m,D].
+        space: where distances are measured, of what a file would hold.
+        diversity: images [n,K,3,S,S] in about [0,1] -> mean LPIPS distance of all pairs of the K [n], see
+            `LpipsDistance.diversity`; it sees them unrounded, as the published code has it.
+        batch_size: source images at a time.
+        processes: those that share the sources.
+        done: called after each batch of this process with its number of translations.
+
+    Raises:
+        ValueError: for translations with NaN.
     """
     statistics = FeatureStatistics(space.dim)
     sums = torch.zeros(3, dtype=torch.float64)  # style error, LPIPS, source images

@@ -202,10 +202,15 @@ def write_comparison(
     title: str,
     command: str | None = None,
 ) -> None:
-    """comparison.json, table.md, table.csv, samples.jpg and report.html into `out`, which is made.
+    """Write comparison.json, table.md, table.csv, samples.jpg and report.html into `out`, which is made.
 
-    sheet: uint8 [H,W,3], see `metrics.compare.sample_sheet`. logs: {name: what that run wrote while
-    training}. command: the line that makes the report again, stated where it is given.
+    Args:
+        out: the folder.
+        record: see `make_record`.
+        sheet: uint8 [H,W,3], see `metrics.compare.sample_sheet`.
+        logs: {name: what that run wrote while training}.
+        title: of the page.
+        command: the line that makes the report again, stated where it is given.
     """
     below = "\n".join(f"- {line}" for line in statements(record))
     stated = "\n".join(f"- {name}: {value}" for name, value in stated_facts(record))

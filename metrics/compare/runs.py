@@ -25,10 +25,19 @@ SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of train
 class RunFacts:
     """One trained model, before anything is measured of it; None where nothing says it.
 
-    name: of the run, as it is shown. title: of its row, where the user gave one. seed: of the training.
-    options: {key: value} of the modulation and of how it gets its style, which is what is compared. settings:
-    {dotted key: value} of the network and its training, which must be equal, without the seed and all that
-    leaves the result alone. kimg, seconds: of training behind this model. nonfinite_steps: those left out.
+    Args:
+        name: of the run, as it is shown.
+        recipe: stylegan2, starganv2 or style.
+        modulation: its name.
+        options: {key: value} of the modulation and of how it gets its style, which is what is compared.
+        settings: {dotted key: value} of the network and its training, which must be equal, without the seed
+            and all that leaves the result alone.
+        title: of its row, where the user gave one.
+        seed: of the training.
+        kimg: thousands of images of training behind this model.
+        seconds: of training behind this model.
+        peak_memory_mb: most memory at once while training, MiB.
+        nonfinite_steps: steps that were left out.
     """
 
     name: str
@@ -48,9 +57,12 @@ class RunFacts:
 class RunRecord:
     """A trained run as its files tell it, see `training.run.records.read_run`.
 
-    facts: what the comparison must know of it. model: its model file. stats, metrics: the lines of
-    stats.jsonl and metrics.jsonl up to the model's image count. config: as config.yaml has it, None for a
-    model file alone.
+    Args:
+        facts: what the comparison must know of it.
+        model: its model file.
+        stats: the lines of stats.jsonl up to the model's image count.
+        metrics: the lines of metrics.jsonl likewise.
+        config: as config.yaml has it, None for a model file alone.
     """
 
     facts: RunFacts
@@ -62,10 +74,16 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """What was measured of a run: one {metric: value} per disjoint draw of samples.
+    """What was measured of a run.
 
-    num_repeated: images that equal an earlier one, over all draws; None: not counted. power_to_real: {band:
-    mean power of the samples over that of the real images}, empty where it was not measured.
+    Args:
+        facts: what is known of it.
+        parameters: their number.
+        draws: one {metric: value} per disjoint draw of samples.
+        num_images: over all draws.
+        num_repeated: images that equal an earlier one, over all draws; None: not counted.
+        power_to_real: {band: mean power of the samples over that of the real images}, empty where it was not
+            measured.
     """
 
     facts: RunFacts
@@ -77,8 +95,10 @@ class MeasuredRun:
 
 
 class Spread(NamedTuple):
-    """A metric of one row. sd_over_draws: of a run's draws, pooled over its runs; sd_over_training_seeds: of
-    the runs' means; None where one value has no deviation.
+    """A metric of one row; None where one value has no deviation.
+
+    mean: over the runs. sd_over_draws: of a run's draws, pooled over its runs. sd_over_training_seeds: of the
+    runs' means.
     """
 
     mean: float

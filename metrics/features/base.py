@@ -17,8 +17,10 @@ _CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations
 
 
 class FeatureSpace(Protocol):
-    """What metrics need. `fingerprint` names the weights and all that is done to an image; None where that is
-    unknown, so that nothing measured in the space may be kept for later.
+    """What metrics need of a feature space.
+
+    fingerprint names the weights and all that is done to an image; None where that is unknown, so that
+    nothing measured in the space may be kept for later.
     """
 
     name: str
@@ -74,7 +76,9 @@ class CallableSpace:
     def __init__(
         self, name: str, function: Callable[[Tensor], Tensor], *, device: str | torch.device
     ) -> None:
-        """`dim` is the function's attribute of that name, or found by calling it on two grey 64 px images;
+        """Take a function of uint8 RGB [N,3,H,W] that returns floats [N,dim].
+
+        `dim` is the function's attribute of that name, or measured by calling it on two grey 64 px images;
         `fingerprint` is its attribute, or None.
         """
         self.name, self.function, self.device = name, function, torch.device(device)

@@ -49,10 +49,19 @@ def cached(
 ) -> Found:
     """What was measured of the images behind content_hash in a space: from cache_dir, or computed and kept.
 
-    kind: STATISTICS or FEATURES. content_hash: changes whenever the images, their number or their preparation
-    does. A space without a fingerprint is not cached. Under several processes all call this, the first one
-    reads and writes, and `compute` runs on all or none. A damaged file is reported by a warning and replaced;
-    a folder that cannot be written to is reported, too. Raises ValueError for an empty hash.
+    A space without a fingerprint is not cached. A damaged file is reported by a warning and replaced; a
+    folder that cannot be written to is reported, too.
+
+    Args:
+        kind: STATISTICS or FEATURES.
+        compute: measures; under several processes it runs on all or none.
+        space: where features are taken.
+        content_hash: changes whenever the images, their number or their preparation does.
+        cache_dir: the folder.
+        processes: all of them call this, the first one reads and writes.
+
+    Raises:
+        ValueError: for an empty hash.
     """
     if not content_hash:
         raise ValueError("content_hash is empty, expected a hash of the images and of their preparation")

@@ -86,9 +86,19 @@ def measure_distances(
 ) -> dict[str, float]:
     """{name: value} of METRICS: fid, kid and kid_std, precision and recall (pr), density and coverage (dc).
 
-    In spaces other than Inception's the names carry the space: see `metric_name`. seed: of KID's subsets.
-    prepared: `prepare_real` of real and these metrics. Frechet distances may be negative by rounding. Raises
-    ValueError where a measure needs features that were not kept, and as the measures do.
+    In spaces other than Inception's the names are others: see `metric_name`. Frechet distances may be
+    negative by rounding.
+
+    Args:
+        generated: measured in `space`.
+        real: likewise.
+        metrics: some of METRICS.
+        space: of the features.
+        seed: of the kernel distance's subsets.
+        prepared: `prepare_real` of `real` and these metrics.
+
+    Raises:
+        ValueError: where a measure needs features that were not kept, and as the measures do.
     """
     values: dict[str, float] = {}
     pair = _on_device([generated, real], metrics, space)

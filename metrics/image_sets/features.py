@@ -21,8 +21,10 @@ ROWS_AT_A_TIME = 4096
 
 @dataclass(frozen=True, eq=False)
 class SetFeatures:
-    """gaussian: mean, covariance and number of images. features: float32 [N,D] on the CPU in the order of
-    the images, or None where they were not kept.
+    """What was measured of a set of images.
+
+    gaussian: mean, covariance and number of images. features: float32 [N,D] on the CPU in the order of the
+    images, or None where they were not kept.
     """
 
     gaussian: GaussianStatistics
@@ -44,13 +46,22 @@ def measure_set(
     processes: Processes = ONE_PROCESS,
     done: Callable[[int], object] = lambda num_images: None,
 ) -> SetFeatures:
-    """Features of images 0..num_images-1 over all processes, the same on each, which all of them call.
+    """Features of images 0..num_images-1 over all processes, the same on each.
 
-    load: global indices, int64 [n] on the CPU -> n images, uint8 RGB [3,H,W] of any size, None for one that
-    cannot be read: it is left out. keep: features, too, not only mean and covariance; 50,000 of Inception's
-    take 410 MB. Batches, and the order of what is kept, are the same for any number of processes.
-    done: called after each batch of this process with its number of images. Raises ValueError for images
-    that are no uint8 RGB, features that are not finite, and fewer than 2 images.
+    Batches, and the order of what is kept, are the same for any number of processes.
+
+    Args:
+        load: global indices, int64 [n] on the CPU -> n images, uint8 RGB [3,H,W] of any size, None for one
+            that cannot be read: it is left out.
+        num_images: of the set.
+        space: where features are taken.
+        keep: keep the features, too, not only mean and covariance; 50,000 of Inception's take 410 MB.
+        batch_size: images at a time.
+        processes: those that share the images; all of them call this.
+        done: called after each batch of this process with its number of images.
+
+    Raises:
+        ValueError: for images that are no uint8 RGB, features that are not finite, and fewer than 2 images.
     """
     device = torch.device("cpu") if space.device.type == "mps" else space.device  # no float64 there
     statistics = FeatureStatistics(space.dim, device=device)
@@ -83,9 +94,19 @@ def measure_generator(
 ) -> SetFeatures:
     """`measure_set` of the images that a network makes, which may depend on their index alone.
 
-    generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; `to_saved_uint8` makes those from a
-    network's output. Before each call torch's random state is seeded by (seed, first index), and put back in
-    the end: what generate draws from it is the same in every measurement, and training does not notice.
+    Before each call torch's random state is seeded by (seed, first index), and put back in the end: what
+    `generate` draws from it is the same in every measurement, and training does not notice.
+
+    Args:
+        generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; `to_saved_uint8` makes those
+            from a network's output.
+        num_images: 2 or more.
+        space: where features are taken.
+        keep: see `measure_set`, also for the rest.
+        batch_size: images at a time.
+        seed: of torch's random state.
+        processes: those that share the images.
+        done: called after each batch.
     """
     if num_images < 2 or batch_size < 1:
         raise ValueError(f"got num_images {num_images} and batch_size {batch_size}, expected 2 and 1 or more")
@@ -145,7 +166,13 @@ def reference_set(
 ) -> SetFeatures:
     """What `measure` returns, from cache_dir where it was kept by an earlier call, see `cached`.
 
-    measure: `measure_set` of the reference with this `keep`; it runs on all processes or none.
+    Args:
+        measure: `measure_set` of the reference with this `keep`; it runs on all processes or none.
+        space: where features are taken.
+        content_hash: changes whenever the images, their number or their preparation does.
+        cache_dir: the folder.
+        keep: features, too.
+        processes: those that share the images.
     """
     measured: list[SetFeatures] = []
 

@@ -54,9 +54,17 @@ class FileImages:
         at_least: int = 2,
         max_corrupt: int = MAX_CORRUPT_FILES,
     ) -> None:
-        """num: so many of them, drawn from `seed`; None: all. A corrupt file is left out with one warning,
-        however often it is loaded; more than max_corrupt of them raise ImageError. Raises ValueError for
-        fewer than `at_least`.
+        """List the images; a corrupt file is left out with one warning, however often it is loaded.
+
+        Args:
+            path: a folder or a zip.
+            num: so many of them, drawn from `seed`; None: all.
+            seed: of the drawing.
+            at_least: how many images are needed.
+            max_corrupt: more corrupt files than this raise ImageError.
+
+        Raises:
+            ValueError: for fewer images than at_least.
         """
         self.files = ImageFiles(path)
         self.names = self.files.names
@@ -139,10 +147,19 @@ class GeneratorImages:
         labels: Tensor | None = None,
         name: str = "",
     ) -> None:
-        """labels: float32 [L,c_dim] for a conditional model, of which each image draws one.
+        """Images 0..num_images-1 of a generator.
 
-        Raises ValueError for labels that a model lacks or does not take, and images of other than 1 or 3
-        channels.
+        Args:
+            G: the generator, in eval mode.
+            num_images: how many.
+            first_seed: seed of image 0.
+            truncation_psi: 1 truncates nothing.
+            labels: float32 [L,c_dim] for a conditional model, of which each image draws one.
+            name: of the model, stated in the conditions.
+
+        Raises:
+            ValueError: for labels that a model lacks or does not take, and images of other than 1 or 3
+                channels.
         """
         if (labels is None) != (G.c_dim == 0) or (labels is not None and labels.shape[1] != G.c_dim):
             got = "no labels" if labels is None else f"labels {list(labels.shape)}"

@@ -23,9 +23,16 @@ class CroppedImages:
     def __init__(
         self, paths: Sequence[str | Path], *, size: int, at_least: int = 1, cache_mb: int = 256
     ) -> None:
-        """size: side of the square, pixels. cache_mb: how many MiB of decoded images are kept.
+        """List the images of all paths.
 
-        Raises ValueError for fewer images than at_least.
+        Args:
+            paths: folders or zips.
+            size: side of the square, pixels.
+            at_least: how many images are needed.
+            cache_mb: how many MiB of decoded images are kept.
+
+        Raises:
+            ValueError: for fewer images than at_least.
         """
         self.parts = [FileImages(path, at_least=1) for path in paths]
         self.size, self.first_size = size, (size, size)

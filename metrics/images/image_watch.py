@@ -48,7 +48,8 @@ class ImageWatch:
         return len(seen) - len(seen.unique())
 
     def band_powers(self, size: tuple[int, int], processes: Processes = ONE_PROCESS) -> dict[str, float]:
-        """`spectrum.band_powers` of the images of height and width `size`, over all processes; ValueError
-        when there was none.
+        """`spectrum.band_powers` of the images of height and width `size`, over all processes.
+
+        Raises ValueError when there was none.
         """
         return band_powers(self._sums.get(size, SpectrumSum()).mean(size, processes))

@@ -1,10 +1,9 @@
-"""The lattice that a network leaves in smooth regions whatever the style: lines of fixed directions and
-periods.
+"""The lattice that a network leaves in smooth regions whatever the style: lines of fixed directions.
 
 Spectra of small windows, of the results' smooth regions and of the styles, each divided ring by ring by its
 mean, so that only directions count, not how coarse or strong a texture is. What the mean over many results
-has beyond the mean over their styles stands at the same directions and periods under all of them: the
-network's own.
+has beyond the mean over their styles stands at the same directions and periods under all of them: it is the
+network's.
 """
 
 from __future__ import annotations
@@ -21,9 +20,10 @@ SMOOTH = 0.75  # share of a window that must lie in the smooth region
 
 @dataclass(frozen=True)
 class Lattice:
-    """share: of the energy at periods from SHORTEST to LONGEST, what lies in excess of the styles'
-    directions, 0 to 1. peak: (rows, columns) in cycles per pixel of the largest excess; spectrum: the excess
-    [W, W/2+1].
+    """The energy of a lattice in smooth regions.
+
+    share: of the energy at periods from SHORTEST to LONGEST, what lies in excess of the styles' directions, 0
+    to 1. peak: (rows, columns) in cycles per pixel of the largest excess. spectrum: the excess [W, W/2+1].
     """
 
     share: float
@@ -99,8 +99,12 @@ class LatticeMeter:
 def measure_lattice(
     results: Sequence[np.ndarray], styles: Sequence[np.ndarray], masks: Sequence[np.ndarray]
 ) -> Lattice:
-    """results, styles: luma [H,W] in [0,1], pair by pair; masks: the smooth regions, bool, of the results'
-    sizes.
+    """The lattice of pairs of a result and its style.
+
+    Args:
+        results: luma [H,W] in [0,1].
+        styles: luma [h,w] in [0,1], as many.
+        masks: the smooth regions, bool [H,W], of the results' sizes.
     """
     if not len(results) == len(styles) == len(masks) > 0:
         raise ValueError(

@@ -108,11 +108,16 @@ class LpipsDistance(nn.Module):
 
 
 def load_lpips(path: str | Path, *, network: Backbone = "squeeze") -> LpipsDistance:
-    """LPIPS with the backbone stored at `path`: torchvision's squeezenet1_1-b8a52dc0.pth, for `alex` its
-    alexnet-owt-7be5be79.pth, or the state dict of the `features` alone.
+    """LPIPS with the backbone stored at `path`.
 
-    Raises LpipsError that names the file when it is missing or holds another network, and that says how to
-    install `lpips` when the package is missing.
+    Args:
+        path: torchvision's squeezenet1_1-b8a52dc0.pth, for `alex` its alexnet-owt-7be5be79.pth, or the state
+            dict of the `features` alone.
+        network: squeeze or alex.
+
+    Raises:
+        LpipsError: names the file when it is missing or holds another network, and says how to install
+            `lpips` when the package is missing.
     """
     path = Path(path)
     title, file = _BACKBONES[network]

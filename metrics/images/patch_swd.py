@@ -44,8 +44,16 @@ class PatchTarget:
         max_patches: int | None = MAX_PATCHES,
         seed: int = 0,
     ) -> None:
-        """image: as for `luma`. Scales are 1, 1/2, 1/4 ...; max_patches of each are drawn at random, None
-        takes all. Raises ValueError when the smallest scale holds no patch.
+        """The patches of one image at scales 1, 1/2, 1/4 ...
+
+        Args:
+            image: as for `luma`.
+            num_scales: how many.
+            max_patches: of each scale so many are drawn at random, None takes all.
+            seed: of the drawing.
+
+        Raises:
+            ValueError: when the smallest scale holds no patch.
         """
         self.grey = luma(image)
         self.num_scales, self.max_patches, self.seed = num_scales, max_patches, seed

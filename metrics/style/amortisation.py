@@ -44,11 +44,13 @@ class PairLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class Optima:
-    """Losses of optimised pixels, {(content, style): losses} by the names of the images, and how they came
-    about.
+    """Losses of optimised pixels, and how they came about.
 
-    network: `network_digest` of what the losses are measured in. size: pixels, short side of the contents and
-    side of the styles. settings: of the optimisation, plain values.
+    Args:
+        network: `network_digest` of what the losses are measured in.
+        size: pixels, short side of the contents and side of the styles.
+        settings: of the optimisation, plain values.
+        losses: {(content, style): losses} by the names of the images.
     """
 
     network: str
@@ -70,8 +72,9 @@ class Optima:
 
 
 def network_digest(network: VGGFeatures) -> str:
-    """SHA-256 of a network's weights: names, types, shapes, bytes. Not of its RMS, which follow from them but
-    for the rounding of the machine at hand.
+    """SHA-256 of a network's weights: names, types, shapes, bytes.
+
+    Not of its RMS, which follow from them but for the rounding of the machine at hand.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(network.named_parameters()):
@@ -120,10 +123,19 @@ def measure_optima(
 ) -> Optima:
     """The losses of the optimum of every content with every style, by the images' names.
 
-    contents: [1,3,H,W] in [0,1], sides multiples of 8. styles: [1,3,h,w] in [0,1]. optimise: their names ->
-    the optimum, of the content's size. size, settings: kept with the losses. file: JSON where these are kept:
-    pairs that it holds are not optimised again, and it is written after each other one. done: called after
-    each pair. Raises ValueError for a file of another network, size or other settings.
+    Args:
+        contents: {name: [1,3,H,W] in [0,1]}, sides multiples of 8.
+        styles: {name: [1,3,h,w] in [0,1]}.
+        network: of the losses.
+        optimise: names of a content and a style -> the optimum, of the content's size.
+        size: kept with the losses.
+        settings: kept with the losses.
+        file: JSON where these are kept: pairs that it holds are not optimised again, and it is written after
+            each other one.
+        done: called after each pair.
+
+    Raises:
+        ValueError: for a file of another network, size or other settings.
     """
     made = Optima(network_digest(network), size, dict(settings), {})
     losses: dict[tuple[str, str], PairLosses] = {}

@@ -121,13 +121,22 @@ def score_results(
     lattice: LatticeMeter | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> list[PairScores]:
-    """Score the result of every content (index) with every style (index), an image of the content's size;
-    style by style.
+    """Score the result of every content with every style, style by style.
 
-    contents: [1,3,H,W] in [0,1], sides multiples of 8; sizes may differ. styles: [1,3,h,w] in [0,1]. lpips:
-    two images [1,3,H,W] -> [1], here content and result; None leaves it out. lattice: takes every result.
-    Results are clamped to [0,1] first. done: called after each. Raises ValueError, with `name`, when a score
-    is not finite.
+    Results are clamped to [0,1] first.
+
+    Args:
+        name: of what is scored, for errors.
+        result: index of a content, index of a style -> an image [1,3,H,W] of the content's size.
+        contents: [1,3,H,W] in [0,1], sides multiples of 8; sizes may differ.
+        styles: [1,3,h,w] in [0,1].
+        loss_network: of the losses.
+        lpips: two images [1,3,H,W], here content and result -> [1]; None leaves it out.
+        lattice: takes every result.
+        done: called after each.
+
+    Raises:
+        ValueError: when a score is not finite.
     """
     content_targets = [loss_network.normalized(x) for x in contents]
     content_arrays = [to_array(x) for x in contents]

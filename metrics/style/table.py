@@ -78,9 +78,15 @@ def time_models(
     """{name: ({size: seconds per image}, seconds per style)}: medians of `repeats`, one warm-up aside.
 
     The models take turns in every round, so that load from elsewhere falls on all of them. One thread of a
-    CPU is timed by its own clock, which stands still while others run. style: [1,3,H,W], on the device to be
-    timed. sizes: sides of square images, None for TIMED_SIZES. done: called after each round, the warm-up's
-    included.
+    CPU is timed by its own clock, which stands still while others run.
+
+    Args:
+        contestants: the models.
+        style: [1,3,H,W], on the device to be timed.
+        sizes: sides of square images, None for TIMED_SIZES.
+        repeats: timed runs of each.
+        num_threads: of torch.
+        done: called after each round, the warm-up's included.
     """
     sizes = TIMED_SIZES if sizes is None else sizes
     clock = time.process_time if style.device.type == "cpu" and num_threads == 1 else time.perf_counter

@@ -20,8 +20,9 @@ DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should
 
 @dataclass(frozen=True)
 class PairImages:
-    """The images of a list by their names, [1,3,H,W] in [0,1] each: contents with sides that are multiples of
-    8, styles square.
+    """The images of a list by their names, [1,3,H,W] in [0,1] each.
+
+    contents have sides that are multiples of 8, styles are square.
     """
 
     contents: dict[str, Tensor]

@@ -25,9 +25,7 @@ MADE_WITH = "made_with.json"  # in a folder of optima
 
 
 class PixelOptima:
-    """The optimum of a content and a style, by their names; pictures of 8 bits per channel, as a folder holds
-    them.
-    """
+    """The optimum of a content and a style, by their names: pictures of 8 bits per channel."""
 
     def __init__(
         self,
@@ -40,8 +38,19 @@ class PixelOptima:
         folder: Path | None = None,
         progress: Progress = no_progress,
     ) -> None:
-        """contents: [1,3,H,W] in [0,1]. styles: [1,3,h,w] in [0,1]. size: in pixels. folder: where
-        pictures are kept, and taken from. Raises ValueError for a folder whose pictures were made otherwise.
+        """Nothing is optimised yet.
+
+        Args:
+            contents: {name: [1,3,H,W] in [0,1]}.
+            styles: {name: [1,3,h,w] in [0,1]}.
+            network: of the losses.
+            size: of the images, pixels.
+            settings: of the optimisation.
+            folder: where pictures are kept, and taken from.
+            progress: shows the steps of each optimisation.
+
+        Raises:
+            ValueError: for a folder whose pictures were made otherwise.
         """
         self.contents, self.styles, self.network, self.settings = contents, styles, network, settings
         self.folder, self.progress = folder, progress

@@ -126,8 +126,9 @@ class StyleComparison:
         return "\n\n".join(lines)
 
     def write(self, out: str | Path) -> None:
-        """Write a folder: comparison.json, pairs.json, table.md, table.csv, report.html, and pictures of
-        bundled photos (comparison.jpg, rotation.jpg).
+        """Write comparison.json, pairs.json, table.md, table.csv, report.html and pictures into a folder.
+
+        The pictures, comparison.jpg and rotation.jpg, are of photos that anyone may publish.
         """
         out = Path(out)
         # The figures first: they took the time.
