@@ -52,6 +52,7 @@ from ganmod.io.images import center_crop, make_grid, resize_short_side
 from ganmod.io.small_jpeg import write_small_jpeg
 from metrics.images.spectrum import power_spectrum
 from metrics.images.structure import luma
+from metrics.table import Table
 from style_transfer import ControlledStyle, StyleTransferModel, load
 from style_transfer.mixing import NUM_SCALES
 from style_transfer.procedural_styles import PROCEDURAL_STYLES, builtin_contents, draw_style
@@ -178,18 +179,15 @@ def picture(model: StyleTransferModel, size: int) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def to_markdown(found: dict[str, dict[str, float]]) -> str:
-    """One row per case."""
-    lines = [
-        "| scales | power, stripes' band | position | power, dots' band | position |",
-        "|---|---:|---:|---:|---:|",
+def mix_table(rows: dict[str, dict[str, float]]) -> Table:
+    """One row per case: power per frequency in each band, and its position."""
+    bands = ("stripes", "dots")
+    columns = [heading for band in bands for heading in (f"power, {band}' band", "position")]
+    cells = [
+        [case, *(x for band in bands for x in (f"{row[band]:.3f}", f"{row[f'{band}_position']:.2f}"))]
+        for case, row in rows.items()
     ]
-    for case, row in found.items():
-        cells = [
-            f"{row[band]:.3f} | {row[f'{band}_position']:.2f}" for band in ("stripes", "dots")
-        ]  # power per frequency
-        lines.append(f"| {case} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return Table(["scales", *columns], cells)
 
 
 def main() -> None:
@@ -220,7 +218,7 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / "mix_scales.json").write_text(json.dumps(record, indent=1) + "\n")
         print(f"wrote {args.out / 'mix_scales.json'}", file=sys.stderr)
-    print(to_markdown(found))
+    print(mix_table(found).to_markdown())
     print("mean frequency of a change, scales 1 to 4: " + ", ".join(f"{f:.3f}" for f in swaps.values()))
 
 
