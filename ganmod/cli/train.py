@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from configs.schema import AnyRun, list_presets, load_run, load_starganv2, load_stylegan2
+from configs.schema import (
+    AnyRun,
+    list_presets,
+    load_starganv2_config,
+    load_style_config,
+    load_stylegan2_config,
+)
 from ganmod.cli.train_options import RunOptions, checked_out, config_option, run_options
 
 if TYPE_CHECKING:
@@ -82,13 +88,13 @@ def style(
             "data.crop": size,
         }
     )
-    config = load_run(options.config, changes)
+    config = load_style_config(options.config, changes)
     if feature_weights is not None:
         if config.transfer is None and config.model.encoder != "ganmod-slim":
             changes["model.encoder_weights"] = feature_weights
         if config.loss.network not in ("ganmod-slim", "model"):
             changes["loss.network_weights"] = feature_weights
-        config = load_run(options.config, changes)
+        config = load_style_config(options.config, changes)
     if (out := checked_out(config, options, _describe_style)) is not None:
         from training.style.build import resolve
         from training.train_style import train as train_style
@@ -149,7 +155,7 @@ def stylegan2(
             "freeze_d": freeze_d,
         }
     )
-    config = load_stylegan2(options.config, changes)
+    config = load_stylegan2_config(options.config, changes)
     if not config.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip of images of one size")
     if (out := checked_out(config, options, _describe_stylegan2)) is not None:
@@ -206,7 +212,7 @@ def starganv2(
             "loss.diversity_weight": diversity,
         }
     )
-    config = load_starganv2(options.config, changes)
+    config = load_starganv2_config(options.config, changes)
     if not config.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip with one sub-folder per domain")
     if (out := checked_out(config, options, _describe_starganv2)) is not None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import style_transfer
-from configs.schema import load_run
+from configs.schema import load_style_config
 from ganmod import list_modulations
 from ganmod.cli.main import COMMANDS
 from ganmod.io.images import read_image, write_image
@@ -197,7 +197,7 @@ def test_dry_run_prints_a_configuration_that_can_be_read_back(
     assert ended.code == 0
     file = tmp_path / "run.yaml"
     file.write_text(ended.out)
-    config = load_run(str(file), {})
+    config = load_style_config(str(file), {})
     assert config.model_dump(mode="json") == yaml.safe_load(ended.out)
     if "--modulation" in arguments:
         assert (config.model.modulation, config.schedule.batch_size, config.schedule.minutes) == (

@@ -15,7 +15,7 @@ from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 import ganmod
-from configs.schema import StarGANv2Run, load_starganv2, to_yaml
+from configs.schema import StarGANv2Run, load_starganv2_config, to_yaml
 from ganmod.data.domain_images import DomainImages
 from ganmod.io.model_file import ModelFileError
 from ganmod.starganv2 import StarGANv2
@@ -51,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(images: Path, steps: int, **changes: object) -> StarGANv2Run:
     """Everything on: crops, flips, all losses, a diversity weight that reaches 0 after 30 steps."""
-    return load_starganv2(
+    return load_starganv2_config(
         "starganv2-smoke",
         {
             "data.path": str(images),
@@ -199,7 +199,7 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
 
 
 def test_the_average_has_the_published_decay() -> None:
-    schedule = load_starganv2("starganv2-afhq", {}).schedule
+    schedule = load_starganv2_config("starganv2-afhq", {}).schedule
     half_life = schedule.ema_half_life_kimg
     assert ema_decay(8, 8, half_life_kimg=half_life, rampup=schedule.ema_rampup) == pytest.approx(
         0.999, abs=1e-7

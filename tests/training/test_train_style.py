@@ -19,7 +19,7 @@ from colour_space import NAME
 from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, read_lines, short_schedule
 
-from configs.schema import StyleRun, load_run
+from configs.schema import StyleRun, load_style_config
 from configs.style import StyleSchedule
 from ganmod.io.images import read_image, write_image
 from style_transfer import load, prepare_style
@@ -38,7 +38,7 @@ NUM_DRAWN = 8  # styles, of a training without data (conftest.py)
 
 def smoke(steps: int, **changes: object) -> StyleRun:
     """A run of a few tiny steps; checkpoints only where it ends."""
-    return load_run(
+    return load_style_config(
         "style-smoke",
         {
             "model.style_dim": 8,
@@ -139,7 +139,7 @@ def test_the_shipped_model_is_a_start_and_its_encoder_a_loss_network(tmp_path: P
         tmp_path / "style.png", np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     )
     changes = {"data.style": [str(tmp_path / "style.png")], "data.crop": 32, "data.short_side": 64}
-    config = resolve(load_run("style-finetune", {**changes, **short_schedule(2, BATCH)}))
+    config = resolve(load_style_config("style-finetune", {**changes, **short_schedule(2, BATCH)}))
     model = build_model(config.model, transfer=config.transfer)
     assert build_loss_network(config.loss, model) is model.encoder
     trained = load(train(config, tmp_path / "run", progress=False))

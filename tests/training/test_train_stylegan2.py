@@ -12,7 +12,7 @@ from PIL import Image
 from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
-from configs.schema import StyleGAN2Run, load_stylegan2, to_yaml
+from configs.schema import StyleGAN2Run, load_stylegan2_config, to_yaml
 from training import train_stylegan2
 from training.run.nonfinite import NonFiniteError
 from training.stylegan2 import build as stylegan2_run
@@ -39,7 +39,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(images: Path, steps: int, **changes: object) -> StyleGAN2Run:
     """Everything on: labels, flips, ADA, style mixing, path length every 4 and R1 every 16 steps."""
-    return load_stylegan2(
+    return load_stylegan2_config(
         "stylegan2-smoke",
         {
             "data.path": str(images),
@@ -241,7 +241,12 @@ def test_transfer_takes_a_mapping_network_whole_or_not_at_all(tmp_path: Path, im
 
 def test_a_transfer_begins_as_the_published_one_does() -> None:
     plain, given = (
-        resolve(load_stylegan2("stylegan2-auto", {"transfer": "m.safetensors", **changes}), (32, 32), 1, CPU)
+        resolve(
+            load_stylegan2_config("stylegan2-auto", {"transfer": "m.safetensors", **changes}),
+            (32, 32),
+            1,
+            CPU,
+        )
         for changes in ({}, {"augmentation.ada_kimg": 500, "schedule.ema_rampup": 0.05})
     )
     assert (plain.augmentation.ada_kimg, plain.schedule.ema_rampup) == (100, None)
@@ -260,7 +265,7 @@ def test_a_transfer_begins_as_the_published_one_does() -> None:
 def test_presets_have_the_published_number_of_parameters(
     preset: str, size: int, c_dim: int, expected: tuple[float, float]
 ) -> None:
-    config = resolve(load_stylegan2(preset, {}), (size, size), 1, CPU)
+    config = resolve(load_stylegan2_config(preset, {}), (size, size), 1, CPU)
     with torch.device("meta"):
         networks = build_networks(config, (size, size), c_dim)
     assert tuple(round(sum(p.numel() for p in n.parameters()) / 1e6, 2) for n in networks) == expected
@@ -286,7 +291,7 @@ def test_what_cannot_train_is_refused_before_the_first_step(
 
 
 def test_auto_follows_the_published_table() -> None:
-    auto = load_stylegan2("stylegan2-auto", {})
+    auto = load_stylegan2_config("stylegan2-auto", {})
     small, large = resolve(auto, (32, 32), 1, CPU), resolve(auto, (256, 256), 1, CPU)
     assert (small.schedule.batch_size, large.schedule.batch_size) == (32, 16)
     assert small.loss.r1_gamma == pytest.approx(0.0064)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import load_stylegan2
+from configs.schema import load_stylegan2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
 from ganmod.cli.bench.style import Progress
 from training.stylegan2.build import build_networks, resolve
@@ -83,7 +83,7 @@ class TrainingStep:
         settings: dict[str, Any],
         device: torch.device,
     ) -> None:
-        config = load_stylegan2(
+        config = load_stylegan2_config(
             preset,
             {**settings, "model.modulation": modulation, "runtime.precision": variant.precision},
         )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import load_run, load_starganv2, load_stylegan2
+from configs.schema import load_starganv2_config, load_style_config, load_stylegan2_config
 from ganmod.machine import peak_memory_mb
 from training.run import progress as run_progress
 from training.run.lifecycle import check_same_run, check_share
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 
 def progress(*, found: dict | None = None, **changes: object) -> RunProgress:
     """Batches of 4, 40 images in all."""
-    config = load_run("style-smoke", {"schedule.total_kimg": 0.04, **changes})
+    config = load_style_config("style-smoke", {"schedule.total_kimg": 0.04, **changes})
     return RunProgress(config.schedule, CPU, batch=4, found=found, shown=False)
 
 
@@ -108,9 +108,9 @@ def test_a_batch_that_does_not_divide_says_what_would(
     ],
 )
 def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
-    saved = load_stylegan2("stylegan2-auto", {"data.path": "faces"}).model_dump(mode="json")
+    saved = load_stylegan2_config("stylegan2-auto", {"data.path": "faces"}).model_dump(mode="json")
     changes = {"data.path": "faces"} | changes
-    check_same_run(saved, load_stylegan2("stylegan2-auto", changes))
+    check_same_run(saved, load_stylegan2_config("stylegan2-auto", changes))
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
     ],
 )
 def test_what_makes_another_run_is_named(key: str, value: object) -> None:
-    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match=f"holds a run with {key} = .*, this command says {value!r}"):
-        check_same_run(saved, load_stylegan2("stylegan2-auto", {key: value}))
+        check_same_run(saved, load_stylegan2_config("stylegan2-auto", {key: value}))
 
 
 def test_a_folder_of_another_recipe_is_said_to_be_one() -> None:
-    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match="a run with recipe = 'stylegan2', this command says 'starganv2'"):
-        check_same_run(saved, load_starganv2("starganv2-smoke", {}))
+        check_same_run(saved, load_starganv2_config("starganv2-smoke", {}))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")
