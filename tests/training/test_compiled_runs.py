@@ -76,7 +76,7 @@ def test_a_compiled_run_is_the_run(
         warnings.simplefilter("ignore")  # the compiler warns about itself
         for compiled in (False, True):
             config = load(preset, common | {"runtime.compile": compiled})
-            train(config, tmp_path / str(compiled), progress=False)
+            train(config, tmp_path / str(compiled), show_progress=False)
     plain, compiled_state = (flat(final_state(tmp_path / str(c))) for c in (False, True))
     tensors = {k: v for k, v in plain.items() if isinstance(v, torch.Tensor) and not k.startswith("/sums")}
     assert len(tensors) > 10

@@ -212,7 +212,7 @@ class Iteration:
         self.half_dtype = torch.bfloat16 if form == "bfloat16" else None
         layout = torch.contiguous_format if form == OBVIOUS else torch.channels_last
         torch.manual_seed(0)
-        self.networks = build_networks(build_spec(config, DOMAINS))
+        self.networks = build_networks(build_spec(config.model, DOMAINS))
         for network in self.networks:
             network.to(device, dtype).to(memory_format=layout)
         self.g_optimizer, self.d_optimizer = build_optimizers(self.networks, config.optimizer)
