@@ -32,7 +32,7 @@ def list_presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_run(source: str, changes: Mapping[str, Any]) -> StyleRun:
+def load_style_config(source: str, changes: Mapping[str, Any]) -> StyleRun:
     """A style-transfer run from a preset's name or a YAML file, with `changes` {dotted.key: value} applied.
 
     Raises ConfigError for an unknown preset, a key that does not exist, or a value that does not fit.
@@ -40,18 +40,18 @@ def load_run(source: str, changes: Mapping[str, Any]) -> StyleRun:
     return load_recipe(StyleRun, source, changes)
 
 
-def load_stylegan2(source: str, changes: Mapping[str, Any]) -> StyleGAN2Run:
-    """A StyleGAN2 run, as `load_run`."""
+def load_stylegan2_config(source: str, changes: Mapping[str, Any]) -> StyleGAN2Run:
+    """A StyleGAN2 run, as `load_style_config`."""
     return load_recipe(StyleGAN2Run, source, changes)
 
 
-def load_starganv2(source: str, changes: Mapping[str, Any]) -> StarGANv2Run:
-    """A StarGAN v2 run, as `load_run`."""
+def load_starganv2_config(source: str, changes: Mapping[str, Any]) -> StarGANv2Run:
+    """A StarGAN v2 run, as `load_style_config`."""
     return load_recipe(StarGANv2Run, source, changes)
 
 
 def load_recipe(kind: type[Run], source: str, changes: Mapping[str, Any]) -> Run:
-    """A run of one recipe from a preset's name or a YAML file; errors as `load_run` says."""
+    """A run of one recipe from a preset's name or a YAML file; errors as `load_style_config` says."""
     path = Path(source)
     if source in list_presets():
         path = PRESETS / f"{source}.yaml"

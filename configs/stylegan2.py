@@ -119,3 +119,46 @@ class StyleGAN2Run(Strict):
     transfer: str | None = None
     freeze_d: int = Field(default=0, ge=0)
     plugins: list[str] = []
+
+
+class ResolvedModel(StyleGAN2Model):
+    """`StyleGAN2Model` with what follows from the resolution filled in."""
+
+    channel_base: Positive
+    mbstd_group_size: Positive
+
+
+class ResolvedLoss(StyleGAN2Loss):
+    """`StyleGAN2Loss` with the weight of R1 filled in."""
+
+    r1_gamma: NonNegative
+
+
+class ResolvedOptimizer(GanOptimizer):
+    """`GanOptimizer` with both learning rates filled in."""
+
+    g_lr: PositiveFloat
+    d_lr: PositiveFloat
+
+
+class ResolvedSchedule(GanSchedule):
+    """`GanSchedule` with batch size and half-life filled in."""
+
+    batch_size: Positive
+    ema_half_life_kimg: PositiveFloat
+
+
+class ResolvedRuntime(GanRuntime):
+    """`GanRuntime` with the precision that "auto" stands for."""
+
+    precision: Literal["float32", "bfloat16", "float16", "float64"]
+
+
+class ResolvedStyleGAN2(StyleGAN2Run):
+    """A StyleGAN2 run of which nothing is left to follow from the data and the device."""
+
+    model: ResolvedModel
+    loss: ResolvedLoss
+    optimizer: ResolvedOptimizer
+    schedule: ResolvedSchedule
+    runtime: ResolvedRuntime

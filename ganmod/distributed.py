@@ -10,20 +10,30 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def rank_and_world_size() -> tuple[int, int]:
+    """The number of this process and how many there are: of the process group, else of torchrun's variables.
+
+    (0, 1) for a process on its own.
+    """
+    if dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def start(device: str) -> tuple[int, int, torch.device]:
-    """(rank, num_processes, device); joins the process group when torchrun set one up (NCCL on GPUs, else
-    gloo).
+    """Join the process group of torchrun, if any (NCCL on GPUs, else gloo) -> (rank, world_size, device).
 
     device: "auto" takes the GPU of this process where there is one, else the CPU.
     """
     chosen = chosen_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+    _, world_size = rank_and_world_size()
+    if world_size == 1:
         return 0, 1, chosen
     if not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return dist.get_rank(), dist.get_world_size(), chosen
+    return *rank_and_world_size(), chosen
 
 
 def chosen_device(device: str) -> torch.device:

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ganmod import distributed
+
 
 def _itself(tensor: Tensor) -> Tensor:
     return tensor
@@ -55,4 +57,5 @@ def current_processes(device: str | torch.device = "cpu") -> Processes:
         dist.all_reduce(summed)
         return summed.to(tensor.device)
 
-    return Processes(dist.get_rank(), dist.get_world_size(), total)
+    rank, world_size = distributed.rank_and_world_size()
+    return Processes(rank, world_size, total)

@@ -12,18 +12,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 class StepSampler(Sampler[list[int]]):
     """The stream positions that one process reads, step after step, from image `nimg` on.
 
-    A global step takes `batch` consecutive positions; process `rank` of `num_processes` takes its share of
-    them.
+    A global step takes `batch_size` consecutive positions; process `rank` of `world_size` takes its part.
     """
 
-    def __init__(self, *, batch: int, nimg: int, rank: int = 0, num_processes: int = 1) -> None:
-        self.batch, self.nimg, self.rank, self.share = batch, nimg, rank, batch // num_processes
+    def __init__(self, *, batch_size: int, nimg: int, rank: int = 0, world_size: int = 1) -> None:
+        self.batch_size, self.nimg, self.rank = batch_size, nimg, rank
+        self.batch_per_process = batch_size // world_size
 
     def __iter__(self) -> Iterator[list[int]]:
-        start = self.nimg + self.rank * self.share
+        start = self.nimg + self.rank * self.batch_per_process
         while True:
-            yield list(range(start, start + self.share))
-            start += self.batch
+            yield list(range(start, start + self.batch_per_process))
+            start += self.batch_size
 
 
 def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0) -> DataLoader:

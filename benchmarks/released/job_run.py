@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from configs.schema import load_run
+from configs.schema import load_style_config
 from configs.style import StyleRun
 from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures, load_features
@@ -35,14 +35,14 @@ CELL = 224  # pixels in the sheet
 
 def configure(job: Job, folder: Path, inputs: Inputs, changes: Mapping[str, Any]) -> StyleRun:
     """The job's configuration with `changes`, and the inputs' feature networks in place."""
-    config = load_run(job.preset, {**job.changes, **changes})
+    config = load_style_config(job.preset, {**job.changes, **changes})
     paths = {
         "model.encoder_weights": feature_path(folder, inputs, config.model.encoder),
         "loss.network_weights": feature_path(folder, inputs, config.loss.network),
     }
     if config.loss.second_network is not None:
         paths["loss.second_weights"] = feature_path(folder, inputs, config.loss.second_network)
-    return load_run(job.preset, {**paths, **job.changes, **changes})
+    return load_style_config(job.preset, {**paths, **job.changes, **changes})
 
 
 def run_job(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -205,7 +204,9 @@ def _write_images(
     skip_existing: bool,
 ) -> None:
     """Write an image per entry of names into the folder `out`, and all of them as the picture `grid`."""
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    from ganmod.distributed import rank_and_world_size
+
+    rank, num_processes = rank_and_world_size()
     if grid is not None and num_processes > 1:
         raise click.UsageError("--grid needs all images in one process: leave it out, or torchrun")
     mine = list(names)[rank::num_processes]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import style_transfer
-from configs.schema import load_run
+from configs.schema import load_style_config
 from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import make_grid, read_image, resize_short_side, to_tensor, write_image
@@ -184,14 +184,15 @@ def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetu
     changes = {
         "data.style": [str(style)],
         "schedule.minutes": minutes,
-        "schedule.log_kimg": load_run(PRESET, {}).schedule.batch_size / 1000,  # every step: runs are short
+        "schedule.log_kimg": load_style_config(PRESET, {}).schedule.batch_size
+        / 1000,  # every step: runs are short
         "schedule.snapshot_kimg": 1000.0,  # at the end only
         "schedule.checkpoint_kimg": 1000.0,
         "runtime.seed": seed,
         "runtime.tensorboard": False,
     }
     try:
-        model_file = train(load_run(PRESET, changes), run_dir, resume=False, progress=True)
+        model_file = train(load_style_config(PRESET, changes), run_dir, resume=False, show_progress=True)
     except StoppedBySignal as stop:
         raise click.Abort() from stop  # a quickstart begins anew, there is nothing to continue
     steps = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
-from configs.schema import AnyRun, list_presets, load_run, load_starganv2, load_stylegan2
-from ganmod.cli.train_options import RunOptions, checked_out, config_option, run_options
+from configs.schema import (
+    AnyRun,
+    list_presets,
+    load_starganv2_config,
+    load_style_config,
+    load_stylegan2_config,
+)
+from ganmod.cli.train_options import RunOptions, check_run_folder, config_option, run_options
 
 if TYPE_CHECKING:
     from configs.starganv2 import StarGANv2Run
@@ -85,14 +90,14 @@ def style(
             "data.crop": size,
         }
     )
-    config = load_run(options.config, changes)
+    config = load_style_config(options.config, changes)
     if network_weights is not None:
         if config.transfer is None and config.model.encoder != "ganmod-slim":
             changes["model.encoder_weights"] = network_weights
         if config.loss.network not in ("ganmod-slim", "model"):
             changes["loss.network_weights"] = network_weights
-        config = load_run(options.config, changes)
-    if (out := checked_out(config, options, _describe_style)) is not None:
+        config = load_style_config(options.config, changes)
+    if (out := check_run_folder(config, options, _describe_style)) is not None:
         from training.style.build import resolve
         from training.train_style import train as train_style
 
@@ -152,10 +157,10 @@ def stylegan2(
             "freeze_d": freeze_d,
         }
     )
-    config = load_stylegan2(options.config, changes)
+    config = load_stylegan2_config(options.config, changes)
     if not config.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip of images of one size")
-    if (out := checked_out(config, options, _describe_stylegan2)) is not None:
+    if (out := check_run_folder(config, options, _describe_stylegan2)) is not None:
         from training.train_stylegan2 import train as train_stylegan2
 
         click.echo(f"model: {train_stylegan2(config, out, resume=options.resume)}")
@@ -163,20 +168,26 @@ def stylegan2(
 
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
     """For a dry run; errors as the run itself would raise."""
-    from ganmod.distributed import chosen_device
+    from ganmod.distributed import chosen_device, rank_and_world_size
     from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
 
     dataset = build_dataset(config.data, config.runtime.seed)
     height, width = dataset.image_shape[1:]
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    config = resolve(config, (height, width), processes, chosen_device(config.runtime.device))
-    G, D = build_networks(config, (height, width), dataset.c_dim)
+    _, world_size = rank_and_world_size()
+    resolved = resolve(config, (height, width), world_size, chosen_device(config.runtime.device))
+    G, D = build_networks(
+        resolved.model,
+        (height, width),
+        dataset.c_dim,
+        precision=resolved.runtime.precision,
+        freeze_d=resolved.freeze_d,
+    )
     if config.transfer is not None:
         transfer_weights(config.transfer, {"G": G, "D": D})
     lines = [f"{dataset.num_images} images of {width}x{height} (width x height), labels: {dataset.c_dim}"]
     for name, network in (("G", G), ("D", D)):
         lines.append(f"parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
-    return config, lines
+    return resolved, lines
 
 
 @train.command()
@@ -209,10 +220,10 @@ def starganv2(
             "loss.diversity_weight": diversity,
         }
     )
-    config = load_starganv2(options.config, changes)
+    config = load_starganv2_config(options.config, changes)
     if not config.data.path:
         raise click.UsageError("Missing option '--data': a folder or zip with one sub-folder per domain")
-    if (out := checked_out(config, options, _describe_starganv2)) is not None:
+    if (out := check_run_folder(config, options, _describe_starganv2)) is not None:
         from training.train_starganv2 import train as train_starganv2
 
         click.echo(f"model: {train_starganv2(config, out, resume=options.resume)}")
@@ -220,11 +231,13 @@ def starganv2(
 
 def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
     """For a dry run; errors as the run itself would raise."""
+    from ganmod.distributed import rank_and_world_size
     from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch
 
-    check_batch(config, int(os.environ.get("WORLD_SIZE", 1)))
+    _, world_size = rank_and_world_size()
+    check_batch(config.schedule.batch_size, world_size, config.schedule.microbatch)
     dataset = build_dataset(config.data, config.model.img_size, config.runtime.seed)
-    networks = build_networks(build_spec(config, dataset.domains))
+    networks = build_networks(build_spec(config.model, dataset.domains))
     lines = [f"images: {', '.join(f'{name} {count}' for name, count in dataset.counts.items())}"]
     for name, network in networks._asdict().items():
         lines.append(f"parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")

@@ -80,10 +80,10 @@ class RunOptions:
     settings: tuple[str, ...]
     dry_run: bool
 
-    def changes(self, own: dict[str, Any]) -> dict[str, Any]:
+    def changes(self, recipe_options: dict[str, Any]) -> dict[str, Any]:
         """{dotted.key: value} of what was given: a recipe's own options, then the shared ones, then --set."""
         names = None if self.metrics is None else [part.strip() for part in self.metrics.split(",")]
-        given = own | {
+        options = recipe_options | {
             "model.modulation": self.modulation,
             "schedule.batch_size": self.batch,
             "schedule.total_kimg": self.kimg,
@@ -98,7 +98,7 @@ class RunOptions:
             "metric.feature_weights": self.metric_weights,
             "plugins": list(self.plugin) or None,
         }
-        changes = {key: value for key, value in given.items() if value is not None}
+        changes = {key: value for key, value in options.items() if value is not None}
         return changes | dict(parse_setting(text) for text in self.settings)
 
 
@@ -132,9 +132,9 @@ def run_options(
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def call(**given: Any) -> None:
-            shared = RunOptions(**{field.name: given.pop(field.name) for field in fields(RunOptions)})
-            command(shared, **given)
+        def call(**values: Any) -> None:
+            shared = RunOptions(**{field.name: values.pop(field.name) for field in fields(RunOptions)})
+            command(shared, **values)
 
         decorated: Callable[..., None] = call
         for option in reversed(options):
@@ -144,7 +144,7 @@ def run_options(
     return decorate
 
 
-def checked_out(
+def check_run_folder(
     config: AnyRun, options: RunOptions, describe: Callable[[Any], tuple[AnyRun, list[str]]]
 ) -> Path | None:
     """The folder of a run that can begin, None after a dry run.

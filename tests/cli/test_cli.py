@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import style_transfer
-from configs.schema import ConfigError, StyleRun, load_run
+from configs.schema import ConfigError, StyleRun, load_style_config
 from ganmod import list_modulations
 from ganmod.cli.main import COMMANDS
 from ganmod.io.images import read_image, write_image
@@ -124,7 +124,7 @@ def test_weights_of_a_style_models_networks_are_not_the_metrics(
     (tmp_path / "vgg.pth").touch()
     (tmp_path / "space.pth").touch()
     configs: list[StyleRun] = []
-    monkeypatch.setattr("ganmod.cli.train.checked_out", lambda config, *_: configs.append(config))
+    monkeypatch.setattr("ganmod.cli.train.check_run_folder", lambda config, *_: configs.append(config))
     given = ["--encoder", "vgg19", "--loss-network", "vgg19", option, tmp_path / "vgg.pth"]
     ended = ganmod_command("train", "style", *given, "--metric-weights", tmp_path / "space.pth")
     assert ended.code == 0, ended.err
@@ -257,7 +257,7 @@ def test_dry_run_prints_a_configuration_that_can_be_read_back(
     assert ended.code == 0
     file = tmp_path / "run.yaml"
     file.write_text(ended.out)
-    config = load_run(str(file), {})
+    config = load_style_config(str(file), {})
     assert config.model_dump(mode="json") == yaml.safe_load(ended.out)
     if "--modulation" in arguments:
         assert (config.model.modulation, config.schedule.batch_size, config.schedule.minutes) == (

@@ -18,7 +18,7 @@ from tiny_generator import tiny_generator
 from tiny_starganv2 import build
 
 import style_transfer
-from configs.schema import load_run
+from configs.schema import load_style_config
 from ganmod.io.images import write_image
 from ganmod.starganv2 import Generator as StarGenerator
 from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "compared_colours.py").write_text(SPACE)
     changes = {"model.style_dim": 16, "model.descriptor_size": 1}
     torch.manual_seed(0)
-    build_model(load_run("style-smoke", changes).model).save(root / "style.safetensors")
+    build_model(load_style_config("style-smoke", changes).model).save(root / "style.safetensors")
     return root
 
 

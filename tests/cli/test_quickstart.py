@@ -15,7 +15,7 @@ import torch
 import yaml
 from command_checks import assert_fails
 
-from configs.schema import AnyRun, load_run
+from configs.schema import AnyRun, load_style_config
 from ganmod.cli import quickstart
 from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.io.images import read_image, resize_short_side, to_tensor, write_image
@@ -34,10 +34,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the network was used")
 
     def with_small_crops(source: str, changes: Mapping[str, Any]) -> AnyRun:
-        return load_run(source, {**changes, "data.crop": 32, "data.short_side": 64})
+        return load_style_config(source, {**changes, "data.crop": 32, "data.short_side": 64})
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(quickstart, "load_run", with_small_crops)
+    monkeypatch.setattr(quickstart, "load_style_config", with_small_crops)
     monkeypatch.setattr(quickstart, "SHORT_SIDE", 64)
     monkeypatch.setattr(quickstart, "STYLE_SIDE", 64)
 

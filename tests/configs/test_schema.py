@@ -11,9 +11,9 @@ from configs.schema import (
     ConfigError,
     StyleRun,
     list_presets,
-    load_run,
-    load_starganv2,
-    load_stylegan2,
+    load_starganv2_config,
+    load_style_config,
+    load_stylegan2_config,
     parse_setting,
     to_yaml,
 )
@@ -21,8 +21,8 @@ from configs.schema import (
 
 @pytest.mark.parametrize("name", list_presets())
 def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path) -> None:
-    loaders: dict[str, Callable] = {"stylegan2": load_stylegan2, "starganv2": load_starganv2}
-    load = loaders.get(name.split("-")[0], load_run)
+    loaders: dict[str, Callable] = {"stylegan2": load_stylegan2_config, "starganv2": load_starganv2_config}
+    load = loaders.get(name.split("-")[0], load_style_config)
     config = load(name, {})
     file = tmp_path / "config.yaml"
     file.write_text(to_yaml(config))
@@ -30,7 +30,7 @@ def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path)
 
 
 def test_published_numbers_of_the_full_width_preset() -> None:
-    config = load_run("style-adaconv", {})
+    config = load_style_config("style-adaconv", {})
     model = config.model
     assert (model.style_dim, model.descriptor_size, model.style_image_size) == (512, 3, 256)
     assert (config.schedule.batch_size, config.schedule.total_kimg) == (8, 1280)  # 160k steps of 8
@@ -53,7 +53,7 @@ def test_published_numbers_of_the_full_width_preset() -> None:
 )
 def test_what_does_not_fit_is_named(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_run("style-adaconv-slim", changes)
+        load_style_config("style-adaconv-slim", changes)
     assert message in str(caught.value)
 
 
@@ -61,7 +61,7 @@ def test_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(
         ConfigError, match=r"no preset or file named 'style-adacov'\. Presets: .*style-adaconv, "
     ):
-        load_run("style-adacov", {})
+        load_style_config("style-adacov", {})
 
 
 def test_settings_are_read_as_yaml() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tiny_generator import tiny_generator
 
-from configs.schema import load_stylegan2, to_yaml
+from configs.schema import load_stylegan2_config, to_yaml
 from ganmod.stylegan2.model_io import save_stylegan2
 
 
@@ -17,7 +17,7 @@ def run_folder(path: Path, *, nimg: int = 2000, **changes: Any) -> Path:
     path.mkdir(parents=True)
     modulation = changes.pop("model.modulation", "adain")
     given = {"data.path": "/data/set.zip", "model.modulation": modulation, **changes}
-    (path / "config.yaml").write_text(to_yaml(load_stylegan2("stylegan2-smoke", given)))
+    (path / "config.yaml").write_text(to_yaml(load_stylegan2_config("stylegan2-smoke", given)))
     training = {"nimg": nimg, "seconds": nimg / 100}
     G = tiny_generator(modulation=modulation)
     save_stylegan2(path / "model-latest.safetensors", G_ema=G, training=training)

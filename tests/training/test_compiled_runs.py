@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from run_checks import final_state, flat, short_schedule
 
-from configs.schema import load_run, load_starganv2, load_stylegan2
+from configs.schema import load_starganv2_config, load_style_config, load_stylegan2_config
 from training import train_starganv2, train_style, train_stylegan2
 
 STEPS, BATCH = 2, 8
@@ -39,14 +39,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("load", "train", "preset", "changes"),
     [
         (
-            load_run,
+            load_style_config,
             train_style.train,
             "style-smoke",
             {"data.crop": 32, "data.short_side": 64, "model.style_image_size": 64},
         ),
-        (load_stylegan2, train_stylegan2.train, "stylegan2-smoke", {"model.channel_max": 8}),
+        (load_stylegan2_config, train_stylegan2.train, "stylegan2-smoke", {"model.channel_max": 8}),
         (
-            load_starganv2,
+            load_starganv2_config,
             train_starganv2.train,
             "starganv2-smoke",
             {"model.img_size": 16, "model.channel_base": 64, "model.channel_max": 4},
@@ -69,14 +69,14 @@ def test_a_compiled_run_is_the_run(
         "model.modulation": modulation,
         **short_schedule(STEPS, BATCH),
         "runtime.precision": "float64",
-        **({"data.path": str(images)} if load is not load_run else {}),
+        **({"data.path": str(images)} if load is not load_style_config else {}),
         **changes,
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler warns about itself
         for compiled in (False, True):
             config = load(preset, common | {"runtime.compile": compiled})
-            train(config, tmp_path / str(compiled), progress=False)
+            train(config, tmp_path / str(compiled), show_progress=False)
     plain, compiled_state = (flat(final_state(tmp_path / str(c))) for c in (False, True))
     tensors = {k: v for k, v in plain.items() if isinstance(v, torch.Tensor) and not k.startswith("/sums")}
     assert len(tensors) > 10

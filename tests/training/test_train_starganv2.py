@@ -15,7 +15,7 @@ from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 import ganmod
-from configs.schema import StarGANv2Run, load_starganv2, to_yaml
+from configs.schema import StarGANv2Run, load_starganv2_config, to_yaml
 from ganmod.data.domain_images import DomainImages
 from ganmod.io.model_file import ModelFileError
 from ganmod.starganv2 import StarGANv2
@@ -51,7 +51,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(images: Path, steps: int, **changes: object) -> StarGANv2Run:
     """Everything on: crops, flips, all losses, a diversity weight that reaches 0 after 30 steps."""
-    return load_starganv2(
+    return load_starganv2_config(
         "starganv2-smoke",
         {
             "data.path": str(images),
@@ -81,9 +81,9 @@ def test_37_steps_equal_17_and_20_bitwise(
     tmp_path: Path, images: Path, modulation: str, steps: int, first: int, changes: dict
 ) -> None:
     changes = {"model.modulation": modulation, **changes}
-    train(tiny(images, steps, **changes), tmp_path / "whole", progress=False)
-    train(tiny(images, first, **changes), tmp_path / "parts", progress=False)
-    train(tiny(images, steps, **changes), tmp_path / "parts", progress=False)
+    train(tiny(images, steps, **changes), tmp_path / "whole", show_progress=False)
+    train(tiny(images, first, **changes), tmp_path / "parts", show_progress=False)
+    train(tiny(images, steps, **changes), tmp_path / "parts", show_progress=False)
     assert_same(*(final_state(tmp_path / name) for name in ("whole", "parts")))
     lines = {}
     for name in ("whole", "parts"):
@@ -99,7 +99,7 @@ def test_37_steps_equal_17_and_20_bitwise(
 
 def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, images: Path) -> None:
     def run(folder: Path, changes: dict) -> None:
-        train(tiny(images, 5, **changes), folder, progress=False)
+        train(tiny(images, 5, **changes), folder, show_progress=False)
 
     for line in check_measuring(run, tmp_path, step=BATCH, metrics=("fd", "kd")):
         for name in ("fd_colour_space_colour_features", "kd_colour_space_colour_features"):
@@ -112,7 +112,7 @@ def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, image
 def test_what_is_measured_is_the_other_domains_translated(images: Path) -> None:
     config = tiny(images, 1)
     dataset = build_dataset(config.data, 16, 0)
-    networks = build_networks(build_spec(config, dataset.domains))
+    networks = build_networks(build_spec(config.model, dataset.domains))
     averaged = StarGANv2(networks.G, networks.mapping, networks.style_encoder)
     make = SampleMaker(0, 8, CPU, torch.float32, torch.contiguous_format)
     fakes = translations_by_index(averaged, dataset, make)
@@ -140,12 +140,12 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
     """Against the published procedure written out: four optimisers, losses as means, one weight average."""
     steps = 2
     config = tiny(images, steps, **{"runtime.precision": "float64", "runtime.channels_last": False})
-    train(config, tmp_path, progress=False)
+    train(config, tmp_path, show_progress=False)
     trained = final_state(tmp_path)
 
     dataset = build_dataset(config.data, 16, 0)
     torch.manual_seed(0)
-    nets = build_networks(build_spec(config, dataset.domains))
+    nets = build_networks(build_spec(config.model, dataset.domains))
     G, M, E, D = (net.double() for net in nets)
     averages = [copy.deepcopy(net) for net in (G, M, E)]
     rates = {G: 1e-4, M: 1e-6, E: 1e-4, D: 1e-4}
@@ -154,7 +154,7 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
         for net, lr in rates.items()
     }
     make = SampleMaker(0, 8, CPU, torch.float64, torch.contiguous_format)
-    loader = iter(step_loader(dataset, StepSampler(batch=BATCH, nimg=0)))
+    loader = iter(step_loader(dataset, StepSampler(batch_size=BATCH, nimg=0)))
 
     def stepped(loss: torch.Tensor, *networks: torch.nn.Module) -> None:
         for optimizer in optimizers.values():
@@ -199,7 +199,7 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
 
 
 def test_the_average_has_the_published_decay() -> None:
-    schedule = load_starganv2("starganv2-afhq", {}).schedule
+    schedule = load_starganv2_config("starganv2-afhq", {}).schedule
     half_life = schedule.ema_half_life_kimg
     assert ema_decay(8, 8, half_life_kimg=half_life, rampup=schedule.ema_rampup) == pytest.approx(
         0.999, abs=1e-7
@@ -214,21 +214,21 @@ def assert_close(a: dict, b: dict) -> None:
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Path) -> None:
     changes = {"runtime.precision": "float64"}
-    train(tiny(images, 2, **changes), tmp_path / "whole", progress=False)
-    train(tiny(images, 2, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", progress=False)
+    train(tiny(images, 2, **changes), tmp_path / "whole", show_progress=False)
+    train(tiny(images, 2, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", show_progress=False)
     assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
 
 
 def test_two_processes_equal_one(tmp_path: Path, images: Path) -> None:
     config = tiny(images, 2, **{"runtime.precision": "float64"})
-    train(config, tmp_path / "one", progress=False)
+    train(config, tmp_path / "one", show_progress=False)
     (tmp_path / "run.yaml").write_text(to_yaml(config))
     run_by(2, "train", "starganv2", "--config", tmp_path / "run.yaml", "--out", tmp_path / "two")
     assert_close(final_state(tmp_path / "one"), final_state(tmp_path / "two"))
 
 
 def test_the_model_file_translates(tmp_path: Path, images: Path) -> None:
-    path = train(tiny(images, 2, **{"model.modulation": "adaconv@16"}), tmp_path, progress=False)
+    path = train(tiny(images, 2, **{"model.modulation": "adaconv@16"}), tmp_path, show_progress=False)
     model, state = load_model(path), final_state(tmp_path)
     assert model.spec.domains == ("cat", "dog")
     for name, network in model._asdict().items():
@@ -255,33 +255,33 @@ def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
 
     monkeypatch.setattr(train_starganv2, "generator_phase", poisoned)
     with pytest.raises(NonFiniteError, match="loss reference/G for 3 steps in a row"):
-        train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, progress=False)
+        train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, show_progress=False)
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert sum("step left out" in line for line in lines) == 3
 
 
 def test_another_run_is_not_continued(tmp_path: Path, images: Path) -> None:
     run = tmp_path / "run"
-    train(tiny(images, 1), run, progress=False)
+    train(tiny(images, 1), run, show_progress=False)
     with pytest.raises(ValueError, match=r"loss.diversity_decay_kimg = 0.12, this command says 1"):
-        train(tiny(images, 2, **{"loss.diversity_decay_kimg": 1.0}), run, progress=False)
+        train(tiny(images, 2, **{"loss.diversity_decay_kimg": 1.0}), run, show_progress=False)
     (tmp_path / "here").symlink_to(images)
     config = tiny(tmp_path / "here", 1)
-    train(config, tmp_path / "moved", progress=False)
+    train(config, tmp_path / "moved", show_progress=False)
     for name, new in (("cat", "cat"), ("dog", "wolf")):
         (tmp_path / "data" / new).mkdir(parents=True)
         (tmp_path / "data" / new / "0.png").write_bytes((images / name / "0.png").read_bytes())
     (tmp_path / "here").unlink()
     (tmp_path / "here").symlink_to(tmp_path / "data")
     with pytest.raises(ValueError, match="a run on the domains cat, dog, but the data have cat, wolf"):
-        train(config, tmp_path / "moved", progress=False)
+        train(config, tmp_path / "moved", show_progress=False)
 
 
 def test_batches(images: Path) -> None:
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 1 per pass: try 6"):
-        check_batch(tiny(images, 1), 3)
+        check_batch(BATCH, 3, None)
     with pytest.warns(UserWarning, match="batch_size 4 is below 8"):
-        check_batch(tiny(images, 1), 1)
+        check_batch(BATCH, 1, None)
 
 
 def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, ganmod_command) -> None:

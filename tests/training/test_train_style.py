@@ -19,7 +19,7 @@ from colour_space import NAME
 from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, read_lines, short_schedule
 
-from configs.schema import StyleRun, load_run
+from configs.schema import StyleRun, load_style_config
 from configs.style import StyleSchedule
 from ganmod.io.images import read_image, write_image
 from style_transfer import load, prepare_style
@@ -38,7 +38,7 @@ NUM_DRAWN = 8  # styles, of a training without data (conftest.py)
 
 def smoke(steps: int, **changes: object) -> StyleRun:
     """A run of a few tiny steps; checkpoints only where it ends."""
-    return load_run(
+    return load_style_config(
         "style-smoke",
         {
             "model.style_dim": 8,
@@ -76,9 +76,9 @@ def assert_close(a: dict, b: dict) -> None:
 def test_interrupted_run_equals_uninterrupted_run_bitwise(tmp_path: Path, modulation: str) -> None:
     key = "model.architecture" if modulation == "classic" else "model.modulation"
     changes = {key: modulation}
-    train(smoke(7, **changes), tmp_path / "whole", progress=False)
-    train(smoke(3, **changes), tmp_path / "parts", progress=False)
-    train(smoke(7, **changes), tmp_path / "parts", progress=False)
+    train(smoke(7, **changes), tmp_path / "whole", show_progress=False)
+    train(smoke(3, **changes), tmp_path / "parts", show_progress=False)
+    train(smoke(7, **changes), tmp_path / "parts", show_progress=False)
 
     assert_same(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
     lines = [
@@ -93,11 +93,11 @@ def test_interrupted_run_equals_uninterrupted_run_bitwise(tmp_path: Path, modula
 @pytest.mark.parametrize("damage", ["cut", "zeros"])
 def test_a_damaged_last_line_of_the_statistics_does_not_end_a_resume(tmp_path: Path, damage: str) -> None:
     """As a full disk or a power cut leaves it; the log says what was left out."""
-    train(smoke(3), tmp_path / "run", progress=False)
+    train(smoke(3), tmp_path / "run", show_progress=False)
     stats = tmp_path / "run" / "stats.jsonl"
     whole = stats.read_bytes()
     stats.write_bytes(whole[:-25] if damage == "cut" else whole + b"\0" * 40)
-    train(smoke(5), tmp_path / "run", progress=False)
+    train(smoke(5), tmp_path / "run", show_progress=False)
     counts = [line["nimg"] for line in read_lines(stats)]
     assert counts == [n for n in (2, 4, 6, 8, 10) if damage == "zeros" or n != 6]
     assert "left out 1 damaged line" in (tmp_path / "run" / "log.txt").read_text()
@@ -120,7 +120,7 @@ def test_a_transfer_begins_with_the_other_models_weights_and_is_of_its_kind(tmp_
     file = tmp_path / "first.safetensors"
     first.save(file)
     given = {"model": {}, "transfer": str(file), "loss.network": "model"}
-    run = train(smoke(1, **given, **{"optimizer.lr": 1e-12}), tmp_path / "run", progress=False)
+    run = train(smoke(1, **given, **{"optimizer.lr": 1e-12}), tmp_path / "run", show_progress=False)
     written = load(run)
     assert written.spec == first.spec
     for name, tensor in first.state_dict().items():
@@ -131,7 +131,7 @@ def test_a_transfer_begins_with_the_other_models_weights_and_is_of_its_kind(tmp_
     with pytest.raises(
         ValueError, match=r"model\.width is 32, but .*first\.safetensors holds a model with 16"
     ):
-        train(other, tmp_path / "other", progress=False)
+        train(other, tmp_path / "other", show_progress=False)
 
 
 def test_the_shipped_model_is_a_start_and_its_encoder_a_loss_network(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_the_shipped_model_is_a_start_and_its_encoder_a_loss_network(tmp_path: P
         tmp_path / "style.png", np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     )
     changes = {"data.style": [str(tmp_path / "style.png")], "data.crop": 32, "data.short_side": 64}
-    config = resolve(load_run("style-finetune", {**changes, **short_schedule(2, BATCH)}))
+    config = resolve(load_style_config("style-finetune", {**changes, **short_schedule(2, BATCH)}))
     model = build_model(config.model, transfer=config.transfer)
     assert build_loss_network(config.loss, model) is model.encoder
-    trained = load(train(config, tmp_path / "run", progress=False))
+    trained = load(train(config, tmp_path / "run", show_progress=False))
     assert trained.spec == load().spec
     losses = [line["loss/style"] for line in read_lines(tmp_path / "run" / "stats.jsonl")]
     assert len(losses) == 2
@@ -161,7 +161,7 @@ def test_noise_origins_are_the_steps_own() -> None:
 
 def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path) -> None:
     def run(folder: Path, changes: dict) -> None:
-        train(smoke(5, **changes), folder, progress=False)
+        train(smoke(5, **changes), folder, show_progress=False)
 
     for line in check_measuring(run, tmp_path, step=BATCH, metrics=("fd",)):
         assert (line["conditions"]["num_real"], line["conditions"]["num_generated"]) == (NUM_DRAWN, 6)
@@ -246,15 +246,15 @@ def test_two_processes_equal_one(tmp_path: Path, folders: list[str]) -> None:
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path) -> None:
     changes = {"schedule.batch_size": 4, "schedule.total_kimg": 0.008, "runtime.precision": "float64"}
-    train(smoke(1, **changes), tmp_path / "whole", progress=False)
-    train(smoke(1, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", progress=False)
+    train(smoke(1, **changes), tmp_path / "whole", show_progress=False)
+    train(smoke(1, **changes, **{"schedule.microbatch": 1}), tmp_path / "parts", show_progress=False)
     assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
 
 
 def test_non_finite_steps_are_left_out_then_stop_the_run_and_keep_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(smoke(2), tmp_path, progress=False)
+    train(smoke(2), tmp_path, show_progress=False)
     before = final_state(tmp_path)
     real = train_style.style_transfer_losses
 
@@ -264,12 +264,12 @@ def test_non_finite_steps_are_left_out_then_stop_the_run_and_keep_the_checkpoint
 
     monkeypatch.setattr(train_style, "style_transfer_losses", poisoned)
     with pytest.raises(NonFiniteError, match="total, style for 3 steps in a row"):
-        train(smoke(9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, progress=False)
+        train(smoke(9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, show_progress=False)
     assert_same(before, final_state(tmp_path), ignore=())
 
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(smoke(2), tmp_path, progress=False)
+    train(smoke(2), tmp_path, show_progress=False)
     before = final_state(tmp_path)
 
     def full(*args: object, **kwargs: object) -> None:
@@ -278,20 +278,20 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
         with pytest.raises(CheckpointError, match="No space left"):
-            train(smoke(3), tmp_path, progress=False)
+            train(smoke(3), tmp_path, show_progress=False)
     assert_same(before, final_state(tmp_path), ignore=())
 
 
 def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    train(smoke(1), tmp_path, progress=False)
+    train(smoke(1), tmp_path, show_progress=False)
     with pytest.raises(ValueError, match=r"model.modulation = 'adaconv', this command says 'adain'"):
-        train(smoke(2, **{"model.modulation": "adain"}), tmp_path, progress=False)
+        train(smoke(2, **{"model.modulation": "adain"}), tmp_path, show_progress=False)
 
 
 def test_loss_falls_and_the_model_file_holds_the_average(tmp_path: Path) -> None:
     import style_transfer
 
-    path = train(smoke(30, **{"optimizer.lr": 2e-3}), tmp_path, progress=False)
+    path = train(smoke(30, **{"optimizer.lr": 2e-3}), tmp_path, show_progress=False)
     lines = [json.loads(line)["loss/total"] for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
     assert sum(lines[-5:]) < 0.7 * sum(lines[:5])
     saved = style_transfer.load(path).trainable()

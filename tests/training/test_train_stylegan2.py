@@ -12,7 +12,8 @@ from PIL import Image
 from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
-from configs.schema import StyleGAN2Run, load_stylegan2, to_yaml
+from configs.schema import StyleGAN2Run, load_stylegan2_config, to_yaml
+from configs.stylegan2 import ResolvedStyleGAN2
 from training import train_stylegan2
 from training.run.nonfinite import NonFiniteError
 from training.stylegan2 import build as stylegan2_run
@@ -39,7 +40,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(images: Path, steps: int, **changes: object) -> StyleGAN2Run:
     """Everything on: labels, flips, ADA, style mixing, path length every 4 and R1 every 16 steps."""
-    return load_stylegan2(
+    return load_stylegan2_config(
         "stylegan2-smoke",
         {
             "data.path": str(images),
@@ -64,9 +65,9 @@ def test_37_steps_equal_17_and_20_bitwise(
     tmp_path: Path, images: Path, modulation: str, precision: str
 ) -> None:
     changes = {"model.modulation": modulation, "runtime.precision": precision}
-    train(tiny(images, 37, **changes), tmp_path / "whole", progress=False)
-    train(tiny(images, 17, **changes), tmp_path / "parts", progress=False)
-    train(tiny(images, 37, **changes), tmp_path / "parts", progress=False)
+    train(tiny(images, 37, **changes), tmp_path / "whole", show_progress=False)
+    train(tiny(images, 17, **changes), tmp_path / "parts", show_progress=False)
+    train(tiny(images, 37, **changes), tmp_path / "parts", show_progress=False)
 
     whole, parts = (final_state(tmp_path / name) for name in ("whole", "parts"))
     assert_same(whole, parts)
@@ -81,7 +82,7 @@ def test_37_steps_equal_17_and_20_bitwise(
 
 def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, images: Path) -> None:
     def run(folder: Path, changes: dict) -> None:
-        train(tiny(images, 5, **{"data.mirror": False, **changes}), folder, progress=False)
+        train(tiny(images, 5, **{"data.mirror": False, **changes}), folder, show_progress=False)
 
     lines = check_measuring(run, tmp_path, step=BATCH, metrics=("fd", "kd0.004k"))
     names = ("fd_colour_space_colour_features", "kd_colour_space_colour_features")
@@ -90,6 +91,12 @@ def test_metrics_change_nothing_and_the_best_model_is_kept(tmp_path: Path, image
         assert names[1 - i % 2] not in line
         conditions = line["conditions"]
         assert (conditions["num_real"], conditions["num_generated"]) == (12, (6, 4)[i % 2])
+
+
+def networks_of(config: ResolvedStyleGAN2, img_size: tuple[int, int], c_dim: int) -> tuple:
+    """G and D of a resolved run."""
+    precision = config.runtime.precision
+    return build_networks(config.model, img_size, c_dim, precision=precision, freeze_d=config.freeze_d)
 
 
 def assert_close(a: dict, b: dict) -> None:
@@ -103,8 +110,8 @@ def assert_close(a: dict, b: dict) -> None:
 
 def test_accumulated_gradients_equal_the_whole_batch(tmp_path: Path, images: Path) -> None:
     changes = {"runtime.precision": "float64"}
-    train(tiny(images, 5, **changes), tmp_path / "whole", progress=False)
-    train(tiny(images, 5, **changes, **{"schedule.microbatch": 2}), tmp_path / "parts", progress=False)
+    train(tiny(images, 5, **changes), tmp_path / "whole", show_progress=False)
+    train(tiny(images, 5, **changes, **{"schedule.microbatch": 2}), tmp_path / "parts", show_progress=False)
     assert_close(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
 
 
@@ -122,10 +129,12 @@ def test_two_processes_equal_one(tmp_path: Path, images: Path, changes: dict[str
 
 
 def test_transfer_keeps_static_weights_and_freeze_d_keeps_layers(tmp_path: Path, images: Path) -> None:
-    first = train(tiny(images, 1, **{"model.modulation": "weight_demod"}), tmp_path / "a", progress=False)
+    first = train(
+        tiny(images, 1, **{"model.modulation": "weight_demod"}), tmp_path / "a", show_progress=False
+    )
     changes = {"model.modulation": "adaconv", "transfer": str(first), "freeze_d": 2}
     config = tiny(images, 1, **changes, **{"optimizer.g_lr": 1e-9, "optimizer.d_lr": 1e-2})
-    train(config, tmp_path / "b", progress=False)
+    train(config, tmp_path / "b", show_progress=False)
     before, after = final_state(tmp_path / "a"), final_state(tmp_path / "b")
     static = [name for name in before["G"] if ".conv.weight" in name]
     assert len(static) > 2
@@ -135,7 +144,7 @@ def test_transfer_keeps_static_weights_and_freeze_d_keeps_layers(tmp_path: Path,
     frozen = [name for name in same if name.startswith(("b8.fromrgb", "b8.conv0"))]
     assert sorted(frozen) == sorted(n for n in before["D"] if n.startswith(("b8.fromrgb", "b8.conv0")))
     assert len(same) < len(before["D"])
-    assert "start anew" in (tmp_path / "b" / "log.txt").read_text()
+    assert "start untrained" in (tmp_path / "b" / "log.txt").read_text()
 
 
 def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
@@ -149,7 +158,7 @@ def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
 
     monkeypatch.setattr(train_stylegan2, "generator_phase", poisoned)
     with pytest.raises(NonFiniteError, match="loss/G for 3 steps in a row"):
-        train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, progress=False)
+        train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, show_progress=False)
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert sum("step left out" in line for line in lines) == 3
 
@@ -175,7 +184,7 @@ def test_the_path_length_counts_every_second_sample_fully(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_stylegan2, "path_length_phase", counted)
-        train(tiny(images, 0, **changes), tmp_path, progress=False)
+        train(tiny(images, 0, **changes), tmp_path, show_progress=False)
     assert [count for count, _ in seen] == [(batch + 1) // 2] * 4
     for _, weights in seen:
         assert weights.sum().item() == pytest.approx(2.0)  # pl_weight 2 x interval 1
@@ -192,21 +201,21 @@ def test_the_path_length_counts_every_second_sample_fully(
 def test_a_run_is_not_continued_as_another(
     tmp_path: Path, images: Path, again: dict[str, object], message: str
 ) -> None:
-    train(tiny(images, 1), tmp_path, progress=False)
+    train(tiny(images, 1), tmp_path, show_progress=False)
     with pytest.raises(ValueError, match=message):
-        train(tiny(images, 2, **again), tmp_path, progress=False)
+        train(tiny(images, 2, **again), tmp_path, show_progress=False)
 
 
 def test_a_run_that_cannot_begin_anew_leaves_the_old_one(tmp_path: Path, images: Path) -> None:
-    train(tiny(images, 1), tmp_path, progress=False)
+    train(tiny(images, 1), tmp_path, show_progress=False)
     files = {file.name for file in tmp_path.iterdir()}
     missing = {"metric.every": 1, "metric.features": "cifar-resnet56", "metric.feature_weights": "missing.th"}
     with pytest.raises(ValueError, match=r"missing\.th"):
-        train(tiny(images, 1, **missing), tmp_path, resume=False, progress=False)
+        train(tiny(images, 1, **missing), tmp_path, resume=False, show_progress=False)
     assert {file.name for file in tmp_path.iterdir()} == files
     assert {"reals.png", "model-latest.safetensors"} <= files
     (tmp_path / "mine.png").write_bytes(b"a picture of the user's")
-    train(tiny(images, 2, **{"schedule.log_kimg": 100}), tmp_path, resume=False, progress=False)
+    train(tiny(images, 2, **{"schedule.log_kimg": 100}), tmp_path, resume=False, show_progress=False)
     assert (tmp_path / "mine.png").exists()
     assert [path.name for path in tmp_path.glob("checkpoint-*.pt")] == [f"checkpoint-{2 * BATCH:09d}.pt"]
 
@@ -216,9 +225,9 @@ def test_a_best_model_is_the_best_of_one_metric(tmp_path: Path, images: Path) ->
         metric = {"metric.every": 1, "metric.features": "ganmod-slim", "metric.num_images": num_images}
         return tiny(images, steps, **metric, **{"schedule.snapshot_kimg": BATCH / 1000})
 
-    train(measured(2, 8), tmp_path, progress=False)
+    train(measured(2, 8), tmp_path, show_progress=False)
     (tmp_path / "model-best.safetensors").unlink()
-    train(measured(3, 6), tmp_path, progress=False)
+    train(measured(3, 6), tmp_path, show_progress=False)
     assert (tmp_path / "model-best.safetensors").exists()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     counts = [(line["nimg"] // BATCH, line["conditions"]["num_generated"]) for line in lines]
@@ -227,21 +236,26 @@ def test_a_best_model_is_the_best_of_one_metric(tmp_path: Path, images: Path) ->
 
 def test_transfer_takes_a_mapping_network_whole_or_not_at_all(tmp_path: Path, images: Path) -> None:
     deep = {"model.mapping_layers": 3}
-    path = train(tiny(images, 1, **deep), tmp_path / "deep", progress=False)
+    path = train(tiny(images, 1, **deep), tmp_path / "deep", show_progress=False)
     config = resolve(tiny(images, 1), (8, 8), 1, CPU)
-    G, D = build_networks(config, (8, 8), 2)
+    G, D = networks_of(config, (8, 8), 2)
     before = {k: v.clone() for k, v in G.mapping.state_dict().items()}
     result = transfer_weights(path, {"G": G, "D": D})
     for name, value in G.mapping.state_dict().items():
         assert torch.equal(value, before[name]), name
-    assert all(name.startswith("mapping.") for name in result.anew["G"])
-    assert len(result.unused["G"]) > len(result.anew["G"])
-    assert result.anew["D"] == []
+    assert all(name.startswith("mapping.") for name in result.missing["G"])
+    assert len(result.unused["G"]) > len(result.missing["G"])
+    assert result.missing["D"] == []
 
 
 def test_a_transfer_begins_as_the_published_one_does() -> None:
     plain, given = (
-        resolve(load_stylegan2("stylegan2-auto", {"transfer": "m.safetensors", **changes}), (32, 32), 1, CPU)
+        resolve(
+            load_stylegan2_config("stylegan2-auto", {"transfer": "m.safetensors", **changes}),
+            (32, 32),
+            1,
+            CPU,
+        )
         for changes in ({}, {"augmentation.ada_kimg": 500, "schedule.ema_rampup": 0.05})
     )
     assert (plain.augmentation.ada_kimg, plain.schedule.ema_rampup) == (100, None)
@@ -260,9 +274,9 @@ def test_a_transfer_begins_as_the_published_one_does() -> None:
 def test_presets_have_the_published_number_of_parameters(
     preset: str, size: int, c_dim: int, expected: tuple[float, float]
 ) -> None:
-    config = resolve(load_stylegan2(preset, {}), (size, size), 1, CPU)
+    config = resolve(load_stylegan2_config(preset, {}), (size, size), 1, CPU)
     with torch.device("meta"):
-        networks = build_networks(config, (size, size), c_dim)
+        networks = networks_of(config, (size, size), c_dim)
     assert tuple(round(sum(p.numel() for p in n.parameters()) / 1e6, 2) for n in networks) == expected
 
 
@@ -282,11 +296,11 @@ def test_what_cannot_train_is_refused_before_the_first_step(
     images: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_networks(resolve(tiny(images, 1, **changes), (8, 8), 1, CPU), (8, 8), 2)
+        networks_of(resolve(tiny(images, 1, **changes), (8, 8), 1, CPU), (8, 8), 2)
 
 
 def test_auto_follows_the_published_table() -> None:
-    auto = load_stylegan2("stylegan2-auto", {})
+    auto = load_stylegan2_config("stylegan2-auto", {})
     small, large = resolve(auto, (32, 32), 1, CPU), resolve(auto, (256, 256), 1, CPU)
     assert (small.schedule.batch_size, large.schedule.batch_size) == (32, 16)
     assert small.loss.r1_gamma == pytest.approx(0.0064)
@@ -299,7 +313,7 @@ def test_auto_follows_the_published_table() -> None:
 
 def test_the_generator_alone_can_be_wider(images: Path) -> None:
     plain, wide = (
-        build_networks(resolve(tiny(images, 1, **changes), (8, 8), 1, CPU), (8, 8), 2)
+        networks_of(resolve(tiny(images, 1, **changes), (8, 8), 1, CPU), (8, 8), 2)
         for changes in ({}, {"model.g_channel_max": 16})
     )
     assert [level.channels for level in wide[0].spec.levels()] == [16, 16]
@@ -340,7 +354,7 @@ def test_a_batch_that_does_not_divide_says_what_would(
 
 def test_labels_missing_for_a_conditional_run(tmp_path: Path, images: Path) -> None:
     with pytest.raises(ValueError, match="has no labels, but a conditional model needs them"):
-        train(tiny(images / "cats", 1), tmp_path, progress=False)
+        train(tiny(images / "cats", 1), tmp_path, show_progress=False)
 
 
 def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, ganmod_command) -> None:

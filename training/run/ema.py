@@ -24,3 +24,10 @@ def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: floa
 def update_ema(average: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], decay: float) -> None:
     """average <- decay * average + (1 - decay) * parameters, in place."""
     torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+
+
+@torch.no_grad()
+def copy_buffers(average: nn.Module, module: nn.Module) -> None:
+    """Set the buffers of an averaged network, which are not averaged, to those of the trained one."""
+    for target, source in zip(average.buffers(), module.buffers(), strict=True):
+        target.copy_(source)

@@ -14,6 +14,7 @@ import numpy as np
 from ganmod.io.atomic_write import atomic_write_text
 from ganmod.io.images import make_grid, write_image
 
+CONFIG_FILE = "config.yaml"
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
 GRIDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].png"  # not "*.png": a user may keep pictures there
 LEFT_BY_A_RUN = (
@@ -44,7 +45,7 @@ class RunFolder:
 
     def save_config(self, text: str) -> None:
         if self.active:
-            (self.path / "config.yaml").write_text(text)
+            (self.path / CONFIG_FILE).write_text(text)
 
     def log(self, message: str) -> None:
         """One line to the terminal (stderr) and to log.txt."""

@@ -41,13 +41,13 @@ def wanted_metrics(config: TrainingMetric, device: torch.device) -> list[Wanted]
     if not config.every:
         return []
     kinds = [parse_metric(name, config.num_images) for name in config.names]
-    own = any(kind not in INCEPTION for kind, _ in kinds)
+    others = any(kind not in INCEPTION for kind, _ in kinds)
     spaces: dict[str, FeatureSpace] = {}
     passes: dict[tuple[str, int], list[str]] = {}
     for kind, num_images in kinds:
         name = "inception" if kind in INCEPTION else config.features
         if name not in spaces:
-            weights = config.feature_weights if name == config.features or not own else None
+            weights = config.feature_weights if name == config.features or not others else None
             spaces[name] = load_feature_space(name, weights, device=device)
         passes.setdefault((name, num_images), []).append("kid" if kind in KERNEL else "fid")
     measured = [(name, measure) for (name, _), measures in passes.items() for measure in measures]
@@ -63,26 +63,40 @@ class RunMetrics:
     """The metrics of a run, none if they are off. best: the lowest value so far of the first one."""
 
     def __init__(
-        self, run: Run, real: Mapping[str, RealImages], *, batch_size: int, shown: bool | None = None
+        self,
+        config: TrainingMetric,
+        run: Run,
+        real: Mapping[str, RealImages],
+        *,
+        snapshot_kimg: float,
+        seed: int,
+        batch_size: int,
     ) -> None:
-        """real: sets by name, measured here unless a cache holds them. batch_size: samples at a time.
+        """Load the feature networks and measure the real images. Torch's random state is left as it was.
 
-        shown: False hides the bars. All processes call this, and torch's random state is left as it was.
+        All processes call this.
+
+        Args:
+            config: which metrics, and every how many snapshots.
+            run: receives the values.
+            real: sets of real images by name, measured here unless a cache holds them.
+            snapshot_kimg: thousands of images between snapshots.
+            seed: of the samples.
+            batch_size: samples at a time, at most 64.
         """
-        config = run.config.metric
-        self.every_kimg = run.config.schedule.snapshot_kimg * max(config.every, 1)
-        self.processes = current_processes(run.place.device)
-        self.hidden = True if shown is False or run.place.rank else None
+        self.every_kimg = snapshot_kimg * max(config.every, 1)
+        self.processes = current_processes(run.process.device)
+        self.hidden = True if run.show is False else None
         with random_state_kept():
-            wanted = wanted_metrics(config, run.place.device)
+            wanted = wanted_metrics(config, run.process.device)
         self.hooks = [
             MetricHook(
                 one.space,
-                {name: self._measured(images, one, name) for name, images in real.items()},
+                {name: self._measure_real(images, one, name) for name, images in real.items()},
                 one.num_images,
                 measures=one.measures,
                 batch_size=min(BATCH, batch_size),
-                seed=run.config.runtime.seed,
+                seed=seed,
                 processes=self.processes,
             )
             for one in wanted
@@ -90,26 +104,27 @@ class RunMetrics:
         for hook in self.hooks:
             for caution in hook.cautions:
                 run.folder.log(f"{hook.name}: {caution}")
-        found = run.found or {}
-        best_of = found.get("best_of")
+        state = run.resumed_state or {}
+        best_of = state.get("best_of")
         if best_of is not None:
             best_of = best_of | {"metric": current_metric_name(best_of["metric"])}
         same = best_of == self._conditions()
-        self.best: float = found["best"] if same and self.hooks else math.inf
+        self.best: float = state["best"] if same and self.hooks else math.inf
 
-    def due(self, at: RunProgress) -> bool:
+    def due(self, progress: RunProgress) -> bool:
         """Whether the model is to be measured now."""
-        return bool(self.hooks) and at.due(self.every_kimg) and not at.interrupted
+        return bool(self.hooks) and progress.due(self.every_kimg) and not progress.interrupted
 
-    def measure(self, run: Run, at: RunProgress, generators: Mapping[str, Generate]) -> bool:
-        """Write the distances of these samples to metrics.jsonl, see MetricHook; whether they are the best
-        so far. All processes call this.
+    def measure(self, run: Run, progress: RunProgress, generators: Mapping[str, Generate]) -> bool:
+        """Write the distances of these samples to metrics.jsonl; whether they are the best so far.
+
+        generators: see MetricHook. All processes call this.
         """
         first: float | None = None
         for hook in self.hooks:
             with self._bar(hook.num_images * len(generators), hook.name) as bar:
                 values = hook(generators, done=bar.update)
-            run.folder.write_metrics(at.nimg, values | {"seconds": at.seconds}, hook.conditions)
+            run.folder.write_metrics(progress.nimg, values | {"seconds": progress.seconds}, hook.conditions)
             first = values[hook.name] if first is None else first
         if first is None or not first < self.best:
             return False
@@ -123,7 +138,7 @@ class RunMetrics:
     def _conditions(self) -> dict[str, Any] | None:
         return self.hooks[0].conditions if self.hooks else None
 
-    def _measured(self, images: RealImages, wanted: Wanted, name: str) -> SetFeatures:
+    def _measure_real(self, images: RealImages, wanted: Wanted, name: str) -> SetFeatures:
         """The real images in a space, from the user's cache where it holds them."""
         keep = needs_features(wanted.measures)
 

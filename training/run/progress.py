@@ -1,4 +1,4 @@
-"""Where a run is and when it ends: images, seconds, the request to stop, the bar."""
+"""How far a run is and when it ends: images, seconds, the request to stop, the progress bar."""
 
 from __future__ import annotations
 
@@ -65,22 +65,28 @@ class RunProgress:
         schedule: AnySchedule,
         device: torch.device,
         *,
-        batch: int,
-        found: Mapping[str, Any] | None = None,
-        shown: bool | None = None,
+        batch_size: int,
+        resumed_state: Mapping[str, Any] | None = None,
+        show: bool | None = None,
     ) -> None:
-        """found: the state of a checkpoint to go on from. shown: False hides the bar; else a terminal shows
-        it.
+        """Begin at image 0, or where a checkpoint was written.
+
+        Args:
+            schedule: length, time budget, and how often checkpoints are due.
+            device: where the processes exchange flags.
+            batch_size: images of a step, over all processes.
+            resumed_state: the state of a checkpoint to continue from.
+            show: False hides the bar; None shows it in a terminal.
         """
-        self.batch, self.device = batch, device
-        self.nimg: int = 0 if found is None else found["nimg"]
-        self.seconds: float = 0.0 if found is None else found["seconds"]
+        self.batch_size, self.device = batch_size, device
+        self.nimg: int = 0 if resumed_state is None else resumed_state["nimg"]
+        self.seconds: float = 0.0 if resumed_state is None else resumed_state["seconds"]
         self.done = self.stopping = False
         self._schedule = schedule
         self._saved_at = time.monotonic()  # of the last checkpoint; of the start, before there is one
-        self._has_checkpoint = found is not None
+        self._has_checkpoint = resumed_state is not None
         self._save_now = False
-        self.total_nimg = max(round(schedule.total_kimg * 1000 / batch), 1) * batch  # whole steps
+        self.total_nimg = max(round(schedule.total_kimg * 1000 / batch_size), 1) * batch_size  # whole steps
         self._clock = time.process_time if schedule.clock == "cpu" else time.monotonic
         self._begin = 0.0
         self._timed = schedule.minutes is not None
@@ -91,7 +97,7 @@ class RunProgress:
             initial=int(self.seconds) if self._timed else self.nimg,
             unit="s" if self._timed else "img",
             bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} s{postfix}" if self._timed else None,
-            disable=True if shown is False else None,
+            disable=True if show is False else None,
         )
 
     def __enter__(self) -> RunProgress:
@@ -106,8 +112,8 @@ class RunProgress:
 
     @property
     def step(self) -> int:
-        """Steps behind us."""
-        return self.nimg // self.batch
+        """Steps taken so far."""
+        return self.nimg // self.batch_size
 
     @property
     def ended(self) -> bool:
@@ -119,19 +125,23 @@ class RunProgress:
         """Whether the run is asked to stop before it is done."""
         return self.stopping and not self.done
 
-    def look_for_the_end(self) -> None:
-        """Set `done` and `stopping`, alike on all processes, which all call this before each step."""
+    def should_stop(self) -> bool:
+        """Whether there is no further step; sets `done` and `stopping`.
+
+        All processes call this before each step, and get the same answer.
+        """
         self.done = self.nimg >= self.total_nimg or distributed.agree(
             self.seconds >= self._budget, self.device
         )
         self.stopping = distributed.agree(bool(self._stop_request), self.device)
         minutes = (time.monotonic() - self._saved_at) / 60
         self._save_now = distributed.agree(minutes >= self._schedule.checkpoint_minutes, self.device)
+        return self.ended
 
     def checkpoint_due(self) -> bool:
         """Whether to write a checkpoint now: at the first log line, by images, by time, and in the end.
 
-        To be called once a step, after `look_for_the_end`; the answer is the same on all processes.
+        To be called once a step, after `should_stop`; the answer is the same on all processes.
         """
         schedule = self._schedule
         first = not self._has_checkpoint and self.due(schedule.log_kimg)
@@ -144,7 +154,7 @@ class RunProgress:
     def due(self, kimg: float) -> bool:
         """Whether what is due every `kimg` thousand images, and in the end, is due now."""
         last = self.done or self.nimg >= self.total_nimg
-        return self.nimg > 0 and (last or every(kimg, self.batch, self.step))
+        return self.nimg > 0 and (last or every(kimg, self.batch_size, self.step))
 
     def begin_step(self) -> None:
         """Start the clock: saving and measuring take no training time."""
@@ -152,7 +162,7 @@ class RunProgress:
 
     def end_step(self) -> None:
         """Count the step's images and seconds."""
-        self.nimg += self.batch
+        self.nimg += self.batch_size
         self.seconds += self._clock() - self._begin
         self.bar.update((min(int(self.seconds), self.bar.total) if self._timed else self.nimg) - self.bar.n)
 

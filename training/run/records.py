@@ -10,20 +10,20 @@ from typing import Any
 
 import yaml
 
-from configs.schema import ConfigError, load_run, load_starganv2, load_stylegan2
+from configs.schema import ConfigError, load_starganv2_config, load_style_config, load_stylegan2_config
 from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
 from metrics.compare.runs import RunFacts, RunRecord
 from metrics.features.base import current_metric_name
 from style_transfer import ModelSpec
+from training.run.folder import CONFIG_FILE, MODEL_FILE
 
-CONFIG_FILE, MODEL_FILE = "config.yaml", "model-latest.safetensors"
 RECIPE_OF_KIND = {"stylegan2": "stylegan2", "starganv2": "starganv2", "style-transfer": "style"}
 LOADERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
-    "stylegan2": load_stylegan2,
-    "starganv2": load_starganv2,
-    "style": load_run,
+    "stylegan2": load_stylegan2_config,
+    "starganv2": load_starganv2_config,
+    "style": load_style_config,
 }
 
 # What a modulation is, and how it gets its style: that is compared. All else must be equal, but for the FREE

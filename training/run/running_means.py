@@ -29,8 +29,9 @@ class RunningMeans:
             self.add(name, value)
 
     def add_all(self, other: RunningMeans) -> None:
-        """What another one, of the same names, has seen; not what is not finite: one step that was left out
-        would hide all others until the next report.
+        """Add the values of another one of the same names, but for those that are not finite.
+
+        A single skipped step would otherwise hide all others until the next report.
         """
         self.sums += torch.where(other.sums.isfinite().all(dim=1, keepdim=True), other.sums, 0)
 
@@ -38,16 +39,16 @@ class RunningMeans:
         """Another one of the same names, without values."""
         return RunningMeans(self.names, self.sums.device)
 
-    def total(self, name: str) -> Tensor:
-        """The sum of a name's values on this process, []."""
-        return self.sums[self.names.index(name), 0]
+    def totals(self, *names: str) -> dict[str, Tensor]:
+        """The sums of some names' values on this process, [] each."""
+        return {name: self.sums[self.names.index(name), 0] for name in names}
 
     def over_processes(self) -> Tensor:
         """The sums as a mean over processes, which all call this: what a checkpoint holds."""
         return distributed.average(self.sums.clone())
 
     def report(self) -> dict[str, float]:
-        """Means over all processes, which all call this, of the names that have values; begins anew."""
+        """Means over all processes, which all call this, of the names that have values; then starts again."""
         values = self.over_processes().tolist()
         self.sums.zero_()
         return {name: v / n for name, (v, n) in zip(self.names, values, strict=True) if n}

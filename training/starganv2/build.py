@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from configs.starganv2 import DomainData, StarGANv2Optimizer, StarGANv2Run
+from configs.starganv2 import DomainData, StarGANv2Model, StarGANv2Optimizer
 from ganmod.data.domain_images import DomainImages
 from ganmod.starganv2 import (
     Discriminator,
@@ -17,7 +17,7 @@ from ganmod.starganv2 import (
     StarGANv2Spec,
     StyleEncoder,
 )
-from training.run.lifecycle import check_share
+from training.run.lifecycle import check_batch_size
 from training.starganv2.step import Networks
 
 SMALL_BATCH = 8  # below it users of the published code report collapse
@@ -39,9 +39,9 @@ def build_dataset(data: DomainData, img_size: int, seed: int) -> DomainImages:
     )
 
 
-def build_spec(config: StarGANv2Run, domains: tuple[str, ...]) -> StarGANv2Spec:
+def build_spec(model: StarGANv2Model, domains: tuple[str, ...]) -> StarGANv2Spec:
     """The specification of the networks."""
-    return StarGANv2Spec(domains=domains, **config.model.model_dump())
+    return StarGANv2Spec(domains=domains, **model.model_dump())
 
 
 def build_networks(spec: StarGANv2Spec) -> Networks:
@@ -76,14 +76,13 @@ def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [p for p in network.parameters() if p.requires_grad]
 
 
-def check_batch(config: StarGANv2Run, num_processes: int) -> None:
-    """ValueError unless the batch divides over processes and passes; a warning for a small one."""
-    batch = config.schedule.batch_size
-    check_share(batch, num_processes, config.schedule.microbatch or 1)
-    if batch < SMALL_BATCH:
+def check_batch(batch_size: int, world_size: int, microbatch: int | None) -> None:
+    """ValueError unless the batch divides over processes and microbatches; a warning for a small one."""
+    check_batch_size(batch_size, world_size, microbatch or 1)
+    if batch_size < SMALL_BATCH:
         warnings.warn(
-            f"batch_size {batch} is below {SMALL_BATCH}, with which StarGAN v2 was published and under which "
-            "its training is known to collapse: schedule.microbatch saves memory instead",
+            f"batch_size {batch_size} is below {SMALL_BATCH}, with which StarGAN v2 was published and under "
+            "which its training is known to collapse: schedule.microbatch saves memory instead",
             stacklevel=2,
         )
 
@@ -93,5 +92,5 @@ def check_domains(saved: Sequence[str], domains: Sequence[str]) -> None:
     if list(saved) != list(domains):
         raise ValueError(
             f"the run folder holds a run on the domains {', '.join(saved)}, but the data have "
-            f"{', '.join(domains)}: use another --out, or --no-resume to begin anew"
+            f"{', '.join(domains)}: use another --out, or --no-resume to begin again"
         )

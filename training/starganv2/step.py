@@ -1,4 +1,4 @@
-"""What one StarGAN v2 step draws and computes: the losses of its discriminator and generator phases."""
+"""The draws and losses of one StarGAN v2 step: its discriminator and generator phases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ganmod.data.domain_images import DomainItem
-from ganmod.data.seeding import granule_normals
+from ganmod.data.seeding import group_normals
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Content
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
@@ -48,13 +48,22 @@ class FirstOrder(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What the samples of one pass bring with them; N of each."""
+    """The inputs of one pass; N of each."""
 
     images: Tensor  # [N,3,S,S] in [-1,1]
     domains: Tensor  # [N]
     references: tuple[Tensor, Tensor]  # [N,3,S,S] each, of the target domain
     latents: tuple[Tensor, Tensor]  # [N,latent_dim] each
     targets: Tensor  # [N]
+
+
+class DiscriminatorLosses(NamedTuple):
+    """Terms of the discriminator's loss [N] and its logits [N,1], by the names of the statistics."""
+
+    D: Tensor  # adversarial
+    r1: Tensor  # |dD/dx|^2 on the real images
+    logits_real: Tensor
+    logits_fake: Tensor
 
 
 class GeneratorLosses(NamedTuple):
@@ -97,20 +106,25 @@ class SampleMaker:
 
     def latents(self, purpose: str, positions: Sequence[int]) -> Tensor:
         """z [len(positions),latent_dim] from N(0,1)."""
-        z = granule_normals(self.seed, purpose, positions, 1, [self.latent_dim], self.device)
+        z = group_normals(self.seed, purpose, positions, 1, [self.latent_dim], self.device)
         return z.to(self.dtype)
 
 
-def part_of(samples: Samples, rows: slice) -> Samples:
-    """Some of the samples."""
-    references, latents = samples.references, samples.latents
-    return Samples(
-        samples.images[rows],
-        samples.domains[rows],
-        (references[0][rows], references[1][rows]),
-        (latents[0][rows], latents[1][rows]),
-        samples.targets[rows],
-    )
+def split_samples(samples: Samples, microbatch: int) -> list[Samples]:
+    """The samples in consecutive parts of `microbatch` each."""
+
+    def rows(start: int) -> Samples:
+        part = slice(start, start + microbatch)
+        (first, second), (z1, z2) = samples.references, samples.latents
+        return Samples(
+            samples.images[part],
+            samples.domains[part],
+            (first[part], second[part]),
+            (z1[part], z2[part]),
+            samples.targets[part],
+        )
+
+    return [rows(start) for start in range(0, len(samples.images), microbatch)]
 
 
 def styles_of(networks: Networks, samples: Samples, which: int, *, from_reference: bool) -> Tensor:
@@ -122,8 +136,8 @@ def styles_of(networks: Networks, samples: Samples, which: int, *, from_referenc
 
 def discriminator_phase(
     networks: Networks, first_order: FirstOrder, samples: Samples, *, from_reference: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Adversarial loss and |dD/dx|^2 on the real images [N], logits of real and translated images [N,1]."""
+) -> DiscriminatorLosses:
+    """The terms for translated images in styles from latents or from references."""
     with torch.no_grad():
         style = styles_of(networks, samples, 0, from_reference=from_reference)
         fakes = first_order.G(samples.images, style)
@@ -132,7 +146,7 @@ def discriminator_phase(
     penalties = r1_penalty(real_logits, images)
     fake_logits = first_order.D(fakes, samples.targets)
     losses = discriminator_loss(real_logits, fake_logits)
-    return losses, penalties, real_logits.detach(), fake_logits.detach()
+    return DiscriminatorLosses(losses, penalties, real_logits.detach(), fake_logits.detach())
 
 
 def generator_phase(
@@ -143,7 +157,7 @@ def generator_phase(
     """
     with torch.set_grad_enabled(not from_reference):
         style = styles_of(networks, samples, 0, from_reference=from_reference)
-        own_style = first_order.style_encoder(samples.images, samples.domains)
+        source_style = first_order.style_encoder(samples.images, samples.domains)
     content = first_order.content(samples.images)
     fakes = first_order.stylize(content, style)
     logits = first_order.D(fakes, samples.targets)
@@ -151,7 +165,7 @@ def generator_phase(
     with torch.no_grad():  # as published: only one of the two images is pushed away from the other
         other_style = styles_of(networks, samples, 1, from_reference=from_reference)
         others = first_order.stylize(content, other_style)
-    reconstructed = first_order.G(fakes, own_style)
+    reconstructed = first_order.G(fakes, source_style)
     return GeneratorLosses(
         nonsaturating_generator_loss(logits),
         style_reconstruction_loss(predicted, style),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,18 +35,18 @@ class Losses(NamedTuple):
     style: Tensor
 
 
-def find_images(places: list[str], exclude: list[str]) -> list[Path]:
+def find_images(paths: list[str], exclude: list[str]) -> list[Path]:
     """The image files given and all images in the folders given, without the file names listed (one per line)
     in the `exclude` files.
     """
     left_out = {line.strip() for file in exclude for line in Path(file).read_text().splitlines()}
-    listed = [[Path(place)] if Path(place).is_file() else list_images(place) for place in places]
-    found = [path for paths in listed for path in paths if path.name not in left_out]
-    if places and not found:
+    listed = [[Path(path)] if Path(path).is_file() else list_images(path) for path in paths]
+    images = [image for part in listed for image in part if image.name not in left_out]
+    if paths and not images:
         raise ValueError(
-            f"every image in {', '.join(places)} is listed in {', '.join(exclude)}: nothing to train on"
+            f"every image in {', '.join(paths)} is listed in {', '.join(exclude)}: nothing to train on"
         )
-    return found
+    return images
 
 
 def build_data(data: StyleData, seed: int) -> Pairs:
@@ -94,14 +95,14 @@ def resolve(config: StyleRun) -> StyleRun:
         return config
     model = build_model(config.model, transfer=config.transfer)
     spec = asdict(model.spec)
-    found = {key: value for key, value in spec.items() if key in StyleModel.model_fields}
-    for key in sorted(config.model.model_fields_set & found.keys()):
-        if (given := getattr(config.model, key)) != found[key]:
+    of_file = {key: value for key, value in spec.items() if key in StyleModel.model_fields}
+    for key in sorted(config.model.model_fields_set & of_file.keys()):
+        if (value := getattr(config.model, key)) != of_file[key]:
             raise ValueError(
-                f"model.{key} is {given!r}, but {config.transfer} holds a model with {found[key]!r}, which a "
-                "run that starts from it keeps: leave the section `model` out"
+                f"model.{key} is {value!r}, but {config.transfer} holds a model with {of_file[key]!r}, which "
+                "a run that starts from it keeps: leave the section `model` out"
             )
-    section = config.model.model_copy(update=found)
+    section = config.model.model_copy(update=of_file)
     return config.model_copy(update={"model": section})
 
 
@@ -137,7 +138,7 @@ def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, 
         for name, module in model.named_modules()
         if isinstance(module, StaticConv2d) and config.muon_lr is not None
     }
-    found: dict[str, torch.optim.Optimizer] = {
+    optimizers: dict[str, torch.optim.Optimizer] = {
         "optimizer": torch.optim.Adam(
             [p for name, p in parameters.items() if name not in convolutions],
             lr=config.lr,
@@ -146,11 +147,29 @@ def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, 
         )
     }
     if config.muon_lr is not None:
-        found["muon"] = Muon([p for name, p in parameters.items() if name in convolutions], config.muon_lr)
-    for optimizer in found.values():
+        weights = [p for name, p in parameters.items() if name in convolutions]
+        optimizers["muon"] = Muon(weights, config.muon_lr)
+    for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-    return found
+    return optimizers
+
+
+def load_state(
+    state: Mapping[str, Any],
+    model: StyleTransferModel,
+    ema: Mapping[str, Tensor],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+) -> None:
+    """Set model, averages and optimizers to the state of a checkpoint, in place."""
+    with torch.no_grad():
+        for name, parameter in model.trainable().items():
+            parameter.copy_(state["model"][name])
+            ema[name].copy_(state["ema"][name])
+        for name, buffer in model.calibration().items():
+            buffer.copy_(state["calibration"][name])
+    for name, optimizer in optimizers.items():
+        optimizer.load_state_dict(state[name])
 
 
 def lr_factor(nimg: int, schedule: StyleSchedule) -> float:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from configs.stylegan2 import Augmentation, GanData, StyleGAN2Run
+from configs.stylegan2 import (
+    Augmentation,
+    GanData,
+    ResolvedModel,
+    ResolvedOptimizer,
+    ResolvedStyleGAN2,
+    StyleGAN2Run,
+)
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.model_io import KIND
+from training.augment.ada_controller import AdaController
 from training.augment.ada_draw import augment_pipe
 from training.augment.diffaugment import parse_policy
-from training.run.lifecycle import check_share
+from training.run.lifecycle import check_batch_size
 
 
 def build_dataset(data: GanData, seed: int) -> ImageDataset:
@@ -34,50 +42,58 @@ def build_dataset(data: GanData, seed: int) -> ImageDataset:
 
 
 def resolve(
-    config: StyleGAN2Run, img_size: tuple[int, int], num_processes: int, device: torch.device
-) -> StyleGAN2Run:
-    """The configuration with every None filled in from the image size, as stylegan2-ada's `auto` does, and
-    the precision from the device.
+    config: StyleGAN2Run, img_size: tuple[int, int], world_size: int, device: torch.device
+) -> ResolvedStyleGAN2:
+    """Fill in every None that follows from the image size, as stylegan2-ada's `auto` does, and the precision.
 
-    Raises ValueError for a batch that does not divide into processes, passes and granules (the groups of the
-    minibatch deviation), with one that does.
+    Raises ValueError for a batch that does not divide into processes, passes and groups of the minibatch
+    deviation, with one that does.
+
+    Args:
+        config: the run as configured.
+        img_size: height and width in pixels.
+        world_size: number of processes.
+        device: which decides what precision "auto" is.
     """
     check_augmentation(config.augmentation)
-    resolution = max(img_size)
-    n = num_processes
-    batch = config.schedule.batch_size or max(min(n * min(4096 // resolution, 32), 64), n)
-    granule = config.model.mbstd_group_size or max(min(batch // n, 4), 1)
+    model, loss, optimizer, schedule = config.model, config.loss, config.optimizer, config.schedule
+    resolution, n = max(img_size), world_size
+    batch_size = schedule.batch_size or max(min(n * min(4096 // resolution, 32), 64), n)
+    group_size = model.mbstd_group_size or max(min(batch_size // n, 4), 1)
     lr = 0.002 if resolution >= 1024 else 0.0025
-    gamma = config.loss.r1_gamma
-    updates: dict[str, dict[str, Any]] = {
-        "model": {
-            "mbstd_group_size": granule,
-            "channel_base": config.model.channel_base or (32768 if resolution >= 512 else 16384),
-        },
-        "loss": {"r1_gamma": 0.0002 * resolution**2 / batch if gamma is None else gamma},
-        "optimizer": {"g_lr": config.optimizer.g_lr or lr, "d_lr": config.optimizer.d_lr or lr},
-        "schedule": {
-            "batch_size": batch,
-            "ema_half_life_kimg": config.schedule.ema_half_life_kimg or batch * 10 / 32,
-        },
-        "runtime": {"precision": resolve_precision(config.runtime.precision, device)},
-    }
+    gamma = 0.0002 * resolution**2 / batch_size if loss.r1_gamma is None else loss.r1_gamma
+    augmentation, ema_rampup = config.augmentation, schedule.ema_rampup
     if config.transfer is not None:  # as the published code does, unless the configuration says otherwise
-        if "ada_kimg" not in config.augmentation.model_fields_set:
-            updates["augmentation"] = {"ada_kimg": 100.0}
-        if "ema_rampup" not in config.schedule.model_fields_set:
-            updates["schedule"]["ema_rampup"] = None
-    resolved = config.model_copy(
-        update={name: getattr(config, name).model_copy(update=values) for name, values in updates.items()}
-    )
-    micro = config.schedule.microbatch or granule
-    if micro % granule:
+        if "ada_kimg" not in augmentation.model_fields_set:
+            augmentation = augmentation.model_copy(update={"ada_kimg": 100.0})
+        if "ema_rampup" not in schedule.model_fields_set:
+            ema_rampup = None
+    microbatch = schedule.microbatch or group_size
+    if microbatch % group_size:
         raise ValueError(
-            f"schedule.microbatch {micro} is not a multiple of model.mbstd_group_size {granule}: try "
-            f"{-(-micro // granule) * granule}, or a group size of {micro}"
+            f"schedule.microbatch {microbatch} is not a multiple of model.mbstd_group_size {group_size}: try "
+            f"{-(-microbatch // group_size) * group_size}, or a group size of {microbatch}"
         )
-    check_share(batch, n, micro, hint=f" (groups of {granule} for the minibatch deviation)")
-    return resolved
+    check_batch_size(batch_size, n, microbatch, hint=f" (groups of {group_size} for the minibatch deviation)")
+    filled_in = {
+        "model": model.model_dump()
+        | {
+            "mbstd_group_size": group_size,
+            "channel_base": model.channel_base or (32768 if resolution >= 512 else 16384),
+        },
+        "loss": loss.model_dump() | {"r1_gamma": gamma},
+        "augmentation": augmentation.model_dump(),
+        "optimizer": optimizer.model_dump() | {"g_lr": optimizer.g_lr or lr, "d_lr": optimizer.d_lr or lr},
+        "schedule": schedule.model_dump()
+        | {
+            "batch_size": batch_size,
+            "ema_half_life_kimg": schedule.ema_half_life_kimg or batch_size * 10 / 32,
+            "ema_rampup": ema_rampup,
+        },
+        "runtime": config.runtime.model_dump()
+        | {"precision": resolve_precision(config.runtime.precision, device)},
+    }
+    return ResolvedStyleGAN2.model_validate(config.model_dump() | filled_in)
 
 
 def check_augmentation(config: Augmentation) -> None:
@@ -103,10 +119,19 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def build_networks(
-    config: StyleGAN2Run, img_size: tuple[int, int], c_dim: int
+    model: ResolvedModel, img_size: tuple[int, int], c_dim: int, *, precision: str, freeze_d: int = 0
 ) -> tuple[Generator, Discriminator]:
-    """Untrained G and D of a resolved configuration."""
-    model, precision = config.model, config.runtime.precision
+    """Untrained G and D.
+
+    Raises ValueError where all layers of D would be frozen.
+
+    Args:
+        model: the resolved section.
+        img_size: height and width in pixels.
+        c_dim: length of a label, 0 for none.
+        precision: of the finest `model.num_half_res` resolutions.
+        freeze_d: layers of D, from the image on, that are not trained.
+    """
     half = precision in ("float16", "bfloat16")
     common = {
         "img_resolution": img_size,
@@ -134,29 +159,73 @@ def build_networks(
     d_spec = DiscriminatorSpec(
         **common,  # type: ignore[arg-type]
         architecture=model.discriminator,
-        mbstd_group_size=model.mbstd_group_size or 4,
+        mbstd_group_size=model.mbstd_group_size,
     )
     G, D = Generator(g_spec), Discriminator(d_spec)
-    if config.freeze_d >= len(D.layers()):
+    if freeze_d >= len(D.layers()):
         raise ValueError(
-            f"freeze_d is {config.freeze_d}, but D has {len(D.layers())} layers, of which one at least must "
+            f"freeze_d is {freeze_d}, but D has {len(D.layers())} layers, of which one at least must "
             f"be trained: give 0 to {len(D.layers()) - 1}"
         )
+    for layer in D.layers()[:freeze_d]:
+        layer.requires_grad_(False)
     return G, D
 
 
-class Transfer(NamedTuple):
-    """By network: names that the file did not give, and names of the file that had no place."""
+def build_optimizers(
+    G: Generator, D: Discriminator, optimizer: ResolvedOptimizer, *, pl_interval: int, r1_interval: int
+) -> tuple[torch.optim.Adam, torch.optim.Adam]:
+    """Adam of G and of D over the parameters that require gradients, corrected for lazy regularisation.
 
-    anew: dict[str, list[str]]
+    A regulariser that has a step of its own every `interval` steps scales learning rate and betas
+    (StyleGAN2, appendix B).
+    """
+
+    def lazy_adam(network: nn.Module, lr: float, interval: int) -> torch.optim.Adam:
+        ratio = interval / (interval + 1)
+        return torch.optim.Adam(
+            trained_parameters(network),
+            lr=lr * ratio,
+            betas=(optimizer.beta1**ratio, optimizer.beta2**ratio),
+            eps=1e-8,
+            fused=True,
+        )
+
+    return lazy_adam(G, optimizer.g_lr, pl_interval), lazy_adam(D, optimizer.d_lr, r1_interval)
+
+
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Those that require a gradient."""
+    return [p for p in network.parameters() if p.requires_grad]
+
+
+def build_ada(config: Augmentation, *, batch_size: int, device: torch.device) -> AdaController:
+    """The controller of the augmentation's strength, which stays at `p` unless the kind is "ada"."""
+    adaptive = config.kind == "ada"
+    return AdaController(
+        batch_size=batch_size,
+        p=config.p,
+        p_max=config.ada_p_max if adaptive else 1.0,
+        target=config.ada_target if adaptive else None,
+        interval=config.ada_interval,
+        ada_kimg=config.ada_kimg,
+        device=device,
+    )
+
+
+class Transfer(NamedTuple):
+    """By network: tensors that the file did not give, and tensors of the file that were not used."""
+
+    missing: dict[str, list[str]]
     unused: dict[str, list[str]]
 
     def summary(self) -> str:
         """The numbers of tensors, for the log."""
         parts = []
-        for what, names in (("start anew", self.anew), ("of the file are not used", self.unused)):
-            counts = ", ".join(f"{network} {len(found)}" for network, found in names.items() if found)
-            parts.append(f"tensors that {what}: {counts or 'none'}")
+        lists = {"start untrained": self.missing, "of the file are not used": self.unused}
+        for title, by_network in lists.items():
+            counts = ", ".join(f"{network} {len(names)}" for network, names in by_network.items() if names)
+            parts.append(f"tensors that {title}: {counts or 'none'}")
         return "; ".join(parts)
 
 
@@ -175,17 +244,17 @@ def transfer_weights(path: str | Path, networks: dict[str, nn.Module]) -> Transf
         prefix = f"{name}."
         if name != "D" and not any(key.startswith(prefix) for key in file.tensors):
             prefix = "G_ema."
-        given = {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
-        own = network.state_dict(keep_vars=True)
-        fitting = {k for k, v in given.items() if k in own and own[k].shape == v.shape}
-        mapping = {k for k in given.keys() | own.keys() if k.startswith("mapping.")}
+        source = {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
+        target = network.state_dict(keep_vars=True)
+        fitting = {k for k, v in source.items() if k in target and target[k].shape == v.shape}
+        mapping = {k for k in source.keys() | target.keys() if k.startswith("mapping.")}
         if not mapping <= fitting:
             fitting -= mapping
         for key in fitting:
-            own[key].copy_(given[key])
+            target[key].copy_(source[key])
         taken += len(fitting)
-        result.anew[name] = sorted(own.keys() - fitting)
-        result.unused[name] = sorted(given.keys() - fitting)
+        result.missing[name] = sorted(target.keys() - fitting)
+        result.unused[name] = sorted(source.keys() - fitting)
     if not taken:
         raise ValueError(f"{path}: no tensor has a name and shape of this model; check the resolution")
     return result

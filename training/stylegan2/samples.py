@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.stylegan2 import StyleGAN2Run
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.images import to_uint8
 from ganmod.stylegan2 import Generator
@@ -19,12 +18,12 @@ GRID_SIDE = 8
 
 
 def grid_draws(
-    config: StyleGAN2Run, labels: Tensor | None, device: torch.device, dtype: torch.dtype
+    z_dim: int, labels: Tensor | None, seed: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """Latents and labels of the snapshot grid, the same in every snapshot."""
     count = GRID_SIDE**2
-    draws = Draws(config.runtime.seed, 0, count, device, dtype, labels)
-    return draws.normals("grid", [0], [config.model.z_dim]), draws.classes("grid", [0])
+    draws = Draws(seed, 0, count, device, dtype, labels)
+    return draws.normals("grid", [0], [z_dim]), draws.classes("grid", [0])
 
 
 def real_grid(dataset: ImageDataset) -> list[list[Any]]:

@@ -1,4 +1,4 @@
-"""What one StyleGAN2 step draws and computes: each phase's loss for some granules of samples."""
+"""The draws and losses of one StyleGAN2 step: each phase for some groups of samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from configs.stylegan2 import Augmentation, StyleGAN2Loss
-from ganmod.data.seeding import draw, draw_granules, granule_normals
+from ganmod.data.seeding import draw, draw_groups, group_normals
 from ganmod.stylegan2 import Discriminator, Generator
 from training.augment.ada_augment import augment
 from training.augment.ada_draw import augment_pipe, draw_augmentation
@@ -26,6 +26,35 @@ from training.gan_losses import (
 ALL = slice(None)
 
 
+class Microbatch(NamedTuple):
+    """The samples of one forward and backward pass: N of this process's batch, in whole groups."""
+
+    first: int  # position of the first sample in this process's batch
+    groups: Sequence[int]  # their global indices, which seed the draws
+    images: Tensor  # real ones, [N,3,H,W] in [-1,1]
+    labels: Tensor | None  # of the real images, [N,c_dim]
+
+    @property
+    def reals(self) -> tuple[Sequence[int], Tensor, Tensor | None]:
+        """Groups, real images and their labels."""
+        return self.groups, self.images, self.labels
+
+
+def split_step(
+    groups: Sequence[int], group_size: int, microbatch: int, images: Tensor, labels: Tensor | None
+) -> list[Microbatch]:
+    """This process's groups and real images in consecutive microbatches of `microbatch` samples."""
+    return [
+        Microbatch(
+            i,
+            groups[i // group_size : (i + microbatch) // group_size],
+            images[i : i + microbatch],
+            None if labels is None else labels[i : i + microbatch],
+        )
+        for i in range(0, len(images), microbatch)
+    ]
+
+
 class Fakes(NamedTuple):
     images: Tensor  # [N,3,H,W]
     ws: Tensor  # [N,num_ws,w_dim]
@@ -34,40 +63,40 @@ class Fakes(NamedTuple):
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one step, by purpose and granule.
+    """The random numbers of one step, by purpose and group of consecutive samples.
 
-    granule: samples in one. step: its index, which seeds what a whole batch shares. labels: all labels of the
-    data, from which those of fakes are drawn, None without labels.
+    group_size: samples of a group. step: its index, which seeds what a whole batch shares. labels: all labels
+    of the data, from which those of fakes are drawn, None without labels.
     """
 
     seed: int
     step: int
-    granule: int
+    group_size: int
     device: torch.device
     dtype: torch.dtype
     labels: Tensor | None
 
-    def normals(self, purpose: str, granules: Sequence[int], shape: Sequence[int]) -> Tensor:
-        """N(0,1) [len(granules) * granule, *shape]."""
-        numbers = granule_normals(self.seed, purpose, granules, self.granule, shape, self.device)
+    def normals(self, purpose: str, groups: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """N(0,1) [len(groups) * group_size, *shape]."""
+        numbers = group_normals(self.seed, purpose, groups, self.group_size, shape, self.device)
         return numbers.to(self.dtype)
 
-    def classes(self, purpose: str, granules: Sequence[int]) -> Tensor | None:
-        """Labels of fakes, drawn from those of the data: [len(granules) * granule, c_dim], or None."""
+    def classes(self, purpose: str, groups: Sequence[int]) -> Tensor | None:
+        """Labels of fakes, drawn from those of the data: [len(groups) * group_size, c_dim], or None."""
         if self.labels is None:
             return None
         indices = [
-            draw(self.seed, f"labels {purpose}", g).integers(len(self.labels), size=self.granule)
-            for g in granules
+            draw(self.seed, f"labels {purpose}", g).integers(len(self.labels), size=self.group_size)
+            for g in groups
         ]
         rows = torch.cat([torch.from_numpy(i) for i in indices])
         return self.labels[rows].to(self.device, self.dtype)
 
-    def noise(self, purpose: str, granules: Sequence[int], G: Generator) -> list[Tensor | None]:
-        """One noise image per layer and sample, from one draw per granule."""
+    def noise(self, purpose: str, groups: Sequence[int], G: Generator) -> list[Tensor | None]:
+        """One noise image per layer and sample, from one draw per group."""
         shapes = G.synthesis.noise_shapes()
         sizes = [height * width for height, width in shapes]
-        flat = self.normals(f"noise {purpose}", granules, [sum(sizes)])
+        flat = self.normals(f"noise {purpose}", groups, [sum(sizes)])
         return [
             part.reshape(-1, 1, *shape) for part, shape in zip(flat.split(sizes, dim=1), shapes, strict=True)
         ]
@@ -86,29 +115,29 @@ class Augmenter:
     config: Augmentation
     p: float
 
-    def __call__(self, images: Tensor, draws: Draws, purpose: str, granules: Sequence[int]) -> Tensor:
-        """images [N,3,H,W] in [-1,1], N the samples of `granules` -> the same, augmented."""
+    def __call__(self, images: Tensor, draws: Draws, purpose: str, groups: Sequence[int]) -> Tensor:
+        """images [N,3,H,W] in [-1,1], N the samples of `groups` -> the same, augmented."""
         kind = self.config.kind
         if kind == "none" or (kind != "diffaugment" and self.p == 0):
             return images
         size = (images.shape[2], images.shape[3])
         if kind == "diffaugment":
             policy = self.config.diffaugment_policy
-            params = draw_granules(
-                lambda rng: draw_diffaugment(rng, draws.granule, policy=policy, image_shape=size),
+            params = draw_groups(
+                lambda rng: draw_diffaugment(rng, draws.group_size, policy=policy, image_shape=size),
                 seed=draws.seed,
                 purpose=f"augment {purpose}",
-                first=granules[0],
-                count=len(granules),
+                first=groups[0],
+                count=len(groups),
             )
             return diffaugment(images, params)
         spec = augment_pipe(self.config.pipe)
-        drawn = draw_granules(
-            lambda rng: draw_augmentation(rng, draws.granule, self.p, spec=spec, image_shape=size),
+        drawn = draw_groups(
+            lambda rng: draw_augmentation(rng, draws.group_size, self.p, spec=spec, image_shape=size),
             seed=draws.seed,
             purpose=f"augment {purpose}",
-            first=granules[0],
-            count=len(granules),
+            first=groups[0],
+            count=len(groups),
         )
         return augment(images, drawn)
 
@@ -129,25 +158,25 @@ def fakes(
     G: Generator,
     draws: Draws,
     purpose: str,
-    granules: Sequence[int],
+    groups: Sequence[int],
     *,
     mixing_prob: float,
     synthesis: Callable[..., Tensor] | None = None,
     chosen: slice = ALL,
 ) -> Fakes:
-    """Generated images of some granules, with style mixing (Karras et al. 2019, section 3.1).
+    """Generated images of some groups, with style mixing (Karras et al. 2019, section 3.1).
 
-    synthesis: stands for G.synthesis. chosen: which of the granules' samples to make.
+    synthesis: stands for G.synthesis. chosen: which of the groups' samples to make.
     """
-    labels = draws.classes(purpose, granules)
+    labels = draws.classes(purpose, groups)
     labels = None if labels is None else labels[chosen]
-    ws = G.mapping(draws.normals(f"z {purpose}", granules, [G.z_dim])[chosen], labels)
+    ws = G.mapping(draws.normals(f"z {purpose}", groups, [G.z_dim])[chosen], labels)
     if mixing_prob > 0:
         cutoff = draws.cutoff(purpose, G.num_ws, mixing_prob)
         if cutoff < G.num_ws:
-            others = G.mapping(draws.normals(f"mixed z {purpose}", granules, [G.z_dim])[chosen], labels)
+            others = G.mapping(draws.normals(f"mixed z {purpose}", groups, [G.z_dim])[chosen], labels)
             ws = mix_styles(ws, others, cutoff)
-    noise = [None if n is None else n[chosen] for n in draws.noise(purpose, granules, G)]
+    noise = [None if n is None else n[chosen] for n in draws.noise(purpose, groups, G)]
     synthesis = G.synthesis if synthesis is None else synthesis
     return Fakes(synthesis(ws, noise=noise), ws, labels)
 
@@ -158,12 +187,12 @@ def generator_phase(
     config: StyleGAN2Loss,
     draws: Draws,
     augmenter: Augmenter,
-    granules: Sequence[int],
+    groups: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """Adversarial loss per sample [N], and the first w of every sample [N,w_dim], for the mean w."""
     mixing = config.style_mixing_prob
-    made = fakes(G, draws, "G", granules, mixing_prob=mixing, synthesis=networks.synthesis)
-    logits = networks.discriminator(augmenter(made.images, draws, "G", granules), made.labels)
+    made = fakes(G, draws, "G", groups, mixing_prob=mixing, synthesis=networks.synthesis)
+    logits = networks.discriminator(augmenter(made.images, draws, "G", groups), made.labels)
     return nonsaturating_generator_loss(logits), made.ws[:, 0].detach()
 
 
@@ -171,7 +200,7 @@ def path_length_phase(
     G: Generator,
     config: StyleGAN2Loss,
     draws: Draws,
-    granules: Sequence[int],
+    groups: Sequence[int],
     first: int,
     mean: Tensor,
 ) -> tuple[Tensor, Tensor]:
@@ -182,12 +211,12 @@ def path_length_phase(
     penalty does not depend on how the batch is split.
     """
     even = slice(first % 2, None, 2)
-    if first % 2 >= len(granules) * draws.granule:
+    if first % 2 >= len(groups) * draws.group_size:
         empty = mean.new_zeros(0)
         return empty, empty
     mixing = config.style_mixing_prob
-    made = fakes(G, draws, "path length", granules, mixing_prob=mixing, chosen=even)
-    noise = draws.normals("path length directions", granules, made.images.shape[1:])[even]
+    made = fakes(G, draws, "path length", groups, mixing_prob=mixing, chosen=even)
+    noise = draws.normals("path length directions", groups, made.images.shape[1:])[even]
     lengths = path_lengths(made.images, made.ws, noise)
     return (lengths - mean).square(), lengths.detach()
 
@@ -198,16 +227,16 @@ def discriminator_phase(
     config: StyleGAN2Loss,
     draws: Draws,
     augmenter: Augmenter,
-    granules: Sequence[int],
+    groups: Sequence[int],
     images: Tensor,
     labels: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss per sample [N], logits of the real images and of the fakes [N,1]. images [N,3,H,W] in [-1,1]."""
     mixing = config.style_mixing_prob
     with torch.no_grad():
-        made = fakes(G, draws, "D", granules, mixing_prob=mixing, synthesis=networks.synthesis)
-    fake_logits = networks.discriminator(augmenter(made.images, draws, "D fake", granules), made.labels)
-    real_logits = networks.discriminator(augmenter(images, draws, "D real", granules), labels)
+        made = fakes(G, draws, "D", groups, mixing_prob=mixing, synthesis=networks.synthesis)
+    fake_logits = networks.discriminator(augmenter(made.images, draws, "D fake", groups), made.labels)
+    real_logits = networks.discriminator(augmenter(images, draws, "D real", groups), labels)
     return discriminator_loss(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
 
 
@@ -215,11 +244,11 @@ def r1_phase(
     D: Discriminator,
     draws: Draws,
     augmenter: Augmenter,
-    granules: Sequence[int],
+    groups: Sequence[int],
     images: Tensor,
     labels: Tensor | None,
 ) -> Tensor:
     """|dD/dx|^2 per sample [N], with respect to the images before augmentation."""
     images = images.detach().requires_grad_()
-    logits = D(augmenter(images, draws, "R1", granules), labels)
+    logits = D(augmenter(images, draws, "R1", groups), labels)
     return r1_penalty(logits, images)

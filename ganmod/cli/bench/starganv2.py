@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from configs.schema import load_starganv2
+from configs.schema import load_starganv2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
 from ganmod.cli.bench.style import Progress, interleaved_ms
 from ganmod.layers import half_precision
@@ -207,12 +207,12 @@ class Iteration:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        config = load_starganv2(preset, {**settings, "model.modulation": modulation})
+        config = load_starganv2_config(preset, {**settings, "model.modulation": modulation})
         self.config, self.device = config, device
         self.half_dtype = torch.bfloat16 if form == "bfloat16" else None
         layout = torch.contiguous_format if form == OBVIOUS else torch.channels_last
         torch.manual_seed(0)
-        self.networks = build_networks(build_spec(config, DOMAINS))
+        self.networks = build_networks(build_spec(config.model, DOMAINS))
         for network in self.networks:
             network.to(device, dtype).to(memory_format=layout)
         self.g_optimizer, self.d_optimizer = build_optimizers(self.networks, config.optimizer)

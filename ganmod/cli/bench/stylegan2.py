@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.schema import load_stylegan2
+from configs.schema import load_stylegan2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
 from ganmod.cli.bench.style import Progress
-from training.stylegan2.build import build_networks, resolve
+from training.stylegan2.build import build_networks, build_optimizers, resolve
 from training.stylegan2.step import (
     Augmenter,
     Draws,
@@ -28,7 +28,6 @@ from training.stylegan2.step import (
     path_length_phase,
     r1_phase,
 )
-from training.train_stylegan2 import lazy_adam
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,18 @@ class TrainingStep:
         settings: dict[str, Any],
         device: torch.device,
     ) -> None:
-        config = load_stylegan2(
+        config = load_stylegan2_config(
             preset,
             {**settings, "model.modulation": modulation, "runtime.precision": variant.precision},
         )
-        config = resolve(config, (size, size), 1, device)
-        batch, granule = config.schedule.batch_size, config.model.mbstd_group_size
-        assert batch is not None
-        assert granule is not None
-        self.config, self.loss, self.batch, self.device = config, config.loss, batch, device
+        resolved = resolve(config, (size, size), 1, device)
+        batch, group_size = resolved.schedule.batch_size, resolved.model.mbstd_group_size
+        self.config, self.loss, self.batch, self.device = resolved, resolved.loss, batch, device
         layout = torch.channels_last if variant.channels_last else torch.contiguous_format
         torch.manual_seed(0)
-        self.G, self.D = build_networks(config, (size, size), 0)
+        self.G, self.D = build_networks(
+            resolved.model, (size, size), 0, precision=resolved.runtime.precision, freeze_d=resolved.freeze_d
+        )
         for network in (self.G, self.D):
             network.to(device).to(memory_format=layout)
         self.networks = FirstOrder.of(self.G, self.D, compiled=variant.compiled)
@@ -102,14 +101,15 @@ class TrainingStep:
         self.images = (torch.rand(batch, 3, size, size, device=device) * 2 - 1).contiguous(
             memory_format=layout
         )
-        self.draws = Draws(0, 0, granule, device, torch.float32, None)
+        self.draws = Draws(0, 0, group_size, device, torch.float32, None)
         self.augmenter = Augmenter(config.augmentation, 0.3 if config.augmentation.kind == "ada" else 0.0)
-        self.granules = range(batch // granule)
-        self.g_optimizer = lazy_adam(
-            list(self.G.parameters()), config.optimizer.g_lr, config, interval=config.loss.pl_interval
-        )
-        self.d_optimizer = lazy_adam(
-            list(self.D.parameters()), config.optimizer.d_lr, config, interval=config.loss.r1_interval
+        self.groups = range(batch // group_size)
+        self.g_optimizer, self.d_optimizer = build_optimizers(
+            self.G,
+            self.D,
+            resolved.optimizer,
+            pl_interval=self.loss.pl_interval,
+            r1_interval=self.loss.r1_interval,
         )
         self.mean_length = torch.zeros([], device=device)
         self.phases: dict[str, tuple[Callable[[], None], float]] = {
@@ -127,26 +127,24 @@ class TrainingStep:
 
     def generator(self) -> None:
         self.D.requires_grad_(False)
-        losses, _ = generator_phase(
-            self.G, self.networks, self.loss, self.draws, self.augmenter, self.granules
-        )
+        losses, _ = generator_phase(self.G, self.networks, self.loss, self.draws, self.augmenter, self.groups)
         self._step(losses, self.g_optimizer)
 
     def path_length(self) -> None:
-        losses, _ = path_length_phase(self.G, self.loss, self.draws, self.granules, 0, self.mean_length)
+        losses, _ = path_length_phase(self.G, self.loss, self.draws, self.groups, 0, self.mean_length)
         self._step(losses * self.loss.pl_weight, self.g_optimizer)
 
     def discriminator(self) -> None:
         self.D.requires_grad_(True)
         losses, _, _ = discriminator_phase(
-            self.G, self.networks, self.loss, self.draws, self.augmenter, self.granules, self.images, None
+            self.G, self.networks, self.loss, self.draws, self.augmenter, self.groups, self.images, None
         )
         self._step(losses, self.d_optimizer)
 
     def r1(self) -> None:
         self.D.requires_grad_(True)
         assert self.loss.r1_gamma is not None
-        penalties = r1_phase(self.D, self.draws, self.augmenter, self.granules, self.images, None)
+        penalties = r1_phase(self.D, self.draws, self.augmenter, self.groups, self.images, None)
         self._step(penalties * (self.loss.r1_gamma / 2), self.d_optimizer)
 
 

@@ -92,7 +92,7 @@ def read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
 
 def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
     """{name: model file}; click.UsageError for a name that stands twice."""
-    from training.run.records import MODEL_FILE
+    from training.run.folder import MODEL_FILE
 
     names = _run_names([path for _, path in paths])
     files: dict[str, Path] = {}

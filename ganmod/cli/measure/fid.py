@@ -190,7 +190,7 @@ def fid(
 
 def _latest_model(path: Path) -> Path:
     """The model of a run folder, whose pictures are sheets of samples; any other path as it is."""
-    from training.run.records import CONFIG_FILE, MODEL_FILE
+    from training.run.folder import CONFIG_FILE, MODEL_FILE
 
     model = path / MODEL_FILE
     return model if (path / CONFIG_FILE).is_file() and model.is_file() else path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from ganmod.cli.style.clip import (
 from ganmod.cli.style.parts import Rectangle, style_part_options, style_parts
 from ganmod.cli.style.sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
 from ganmod.devices import find_device
+from ganmod.distributed import rank_and_world_size
 from ganmod.io.images import ImageError, write_image
 from style_transfer.controls import Controls, PreserveColor
 from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
@@ -137,7 +137,7 @@ def stylize(
         "--preserve-color": preserve_color != "none",
         "--sheet": sheet is not None,
     }
-    rank, num_processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, num_processes = rank_and_world_size()
     given = [s.path for s in style]
     ends = interpolate_styles or ()
     folder = any(path.is_dir() for path in given)

@@ -67,8 +67,8 @@ def test_processes_share_a_step_and_workers_do_not_matter(tmp_path: Path, num_wo
     path = ada_zip(tmp_path / "a.zip", [[name, i] for i, name in enumerate(ADA_NAMES)])
     data = ImageDataset(path, seed=1, mirror=True)
     data[0]  # the zip is open before workers are forked
-    whole = iter(step_loader(ImageDataset(path, seed=1, mirror=True), StepSampler(batch=4, nimg=6)))
-    samplers = [StepSampler(batch=4, nimg=6, rank=r, num_processes=2) for r in range(2)]
+    whole = iter(step_loader(ImageDataset(path, seed=1, mirror=True), StepSampler(batch_size=4, nimg=6)))
+    samplers = [StepSampler(batch_size=4, nimg=6, rank=r, world_size=2) for r in range(2)]
     shares = [iter(step_loader(data, sampler, num_workers=num_workers)) for sampler in samplers]
     for _ in range(3):
         images, labels = next(whole)

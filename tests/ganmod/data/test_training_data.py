@@ -77,8 +77,8 @@ def test_crops_lie_inside_the_image_and_are_flipped_half_the_time() -> None:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_processes_share_a_step_and_workers_do_not_matter(num_workers: int) -> None:
     data = Pairs(stream(flat_images(6)), stream(flat_images(6), purpose="style"))
-    whole = iter(step_loader(data, StepSampler(batch=4, nimg=8), num_workers=0))
-    samplers = [StepSampler(batch=4, nimg=8, rank=r, num_processes=2) for r in range(2)]
+    whole = iter(step_loader(data, StepSampler(batch_size=4, nimg=8), num_workers=0))
+    samplers = [StepSampler(batch_size=4, nimg=8, rank=r, world_size=2) for r in range(2)]
     shares = [iter(step_loader(data, sampler, num_workers=num_workers)) for sampler in samplers]
     for _ in range(2):
         content, style = next(whole)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganmod.data.seeding import concat_params, draw_granules
+from ganmod.data.seeding import concat_params, draw_groups
 from training.augment.ada_augment import add_noise, augment, cut_out, transform_color
 from training.augment.ada_draw import AUGMENT_PIPES, AugmentParams, AugmentSpec, draw_augmentation, draw_color
 from training.augment.ada_transforms import blit, is_blit, warp
@@ -47,7 +47,7 @@ def test_an_image_does_not_depend_on_its_batch(shape: tuple[int, int], dtype: to
     draw_one = partial(
         draw_augmentation, num_samples=1, p=0.9, spec=AUGMENT_PIPES["bgcfnc"], image_shape=shape
     )
-    draw = partial(draw_granules, draw_one, seed=1, purpose="augment")
+    draw = partial(draw_groups, draw_one, seed=1, purpose="augment")
     x = images(8, *shape).clamp(-1, 1).to(dtype)
     together = augment(x, draw(first=0, count=8))
     assert together.isfinite().all()

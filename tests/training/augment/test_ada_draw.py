@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.linalg import polar
 
-from ganmod.data.seeding import concat_params, draw_granules
+from ganmod.data.seeding import concat_params, draw_groups
 from training.augment.ada_draw import (
     AUGMENT_PIPES,
     BAND_POWER,
@@ -176,11 +176,11 @@ def test_pipes_are_sums_of_their_groups():
     assert " ".join(AUGMENT_PIPES) == published
 
 
-def test_granules_drawn_one_by_one_equal_granules_drawn_together():
+def test_groups_drawn_one_by_one_equal_groups_drawn_together():
     draw_one = partial(
         draw_augmentation, num_samples=4, p=0.7, spec=AUGMENT_PIPES["bgcfnc"], image_shape=(32, 32)
     )
-    draw = partial(draw_granules, draw_one, seed=5)
+    draw = partial(draw_groups, draw_one, seed=5)
     together = draw(purpose="augment", first=6, count=4)
     split = concat_params([draw(purpose="augment", first=i, count=n) for i, n in ((6, 1), (7, 2), (9, 1))])
     assert isinstance(together, AugmentParams)
@@ -212,7 +212,7 @@ def test_a_larger_p_keeps_the_augmentations_of_a_smaller_one():
         (lambda: augment_pipe("bcg"), "unknown augmentation pipe 'bcg': choose one of blit, .* bgc, "),
         (lambda: concat_params([]), "at least one"),
         (
-            lambda: draw_granules(lambda _: (torch.zeros(1),), seed=0, purpose="", first=-1, count=1),
+            lambda: draw_groups(lambda _: (torch.zeros(1),), seed=0, purpose="", first=-1, count=1),
             "first >= 0",
         ),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganmod.data.seeding import draw_granules
+from ganmod.data.seeding import draw_groups
 from training.augment.diffaugment import (
     DiffAugmentParams,
     change_color,
@@ -104,13 +104,13 @@ def test_an_empty_policy_gives_the_images_back_bit_for_bit(dtype: torch.dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_an_image_does_not_depend_on_its_batch_and_keeps_its_precision(dtype: torch.dtype):
     draw_one = partial(draw_diffaugment, num_samples=2, policy=ALL, image_shape=(7, 9))
-    together = draw_granules(draw_one, seed=1, purpose="diffaugment", first=3, count=2)
+    together = draw_groups(draw_one, seed=1, purpose="diffaugment", first=3, count=2)
     x = images(4).to(dtype)
     out = diffaugment(x, together)
     assert out.dtype == dtype
-    for granule in range(2):
-        alone = draw_granules(draw_one, seed=1, purpose="diffaugment", first=3 + granule, count=1)
-        part = slice(2 * granule, 2 * granule + 2)
+    for group in range(2):
+        alone = draw_groups(draw_one, seed=1, purpose="diffaugment", first=3 + group, count=1)
+        part = slice(2 * group, 2 * group + 2)
         torch.testing.assert_close(diffaugment(x[part], alone), out[part], atol=1e-6, rtol=0)
 
 

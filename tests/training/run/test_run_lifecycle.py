@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import load_run, load_starganv2, load_stylegan2
+from configs.schema import load_starganv2_config, load_style_config, load_stylegan2_config
 from ganmod.machine import peak_memory_mb
 from training.run import progress as run_progress
-from training.run.lifecycle import check_same_run, check_share
+from training.run.lifecycle import check_batch_size, check_same_run
 from training.run.progress import RunProgress
 from training.run.running_means import RunningMeans
 
@@ -24,10 +24,10 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
 
 
-def progress(*, found: dict | None = None, **changes: object) -> RunProgress:
+def progress(*, resumed_state: dict | None = None, **changes: object) -> RunProgress:
     """Batches of 4, 40 images in all."""
-    config = load_run("style-smoke", {"schedule.total_kimg": 0.04, **changes})
-    return RunProgress(config.schedule, CPU, batch=4, found=found, shown=False)
+    config = load_style_config("style-smoke", {"schedule.total_kimg": 0.04, **changes})
+    return RunProgress(config.schedule, CPU, batch_size=4, resumed_state=resumed_state, show=False)
 
 
 def test_what_is_due_is_due_in_whole_steps_and_in_the_end() -> None:
@@ -38,7 +38,7 @@ def test_what_is_due_is_due_in_whole_steps_and_in_the_end() -> None:
             due.append(at.nimg)
         at.begin_step()
         at.end_step()
-        at.look_for_the_end()
+        at.should_stop()
     assert due == [12, 24, 36]
     assert (at.nimg, at.step, at.due(0.013), at.ended, at.interrupted) == (40, 10, True, True, False)
 
@@ -46,15 +46,15 @@ def test_what_is_due_is_due_in_whole_steps_and_in_the_end() -> None:
 def test_seconds_count_only_steps_and_end_a_run_of_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(run_progress.time, "monotonic", lambda: now[0])
-    at = progress(found={"nimg": 8, "seconds": 3.0}, **{"schedule.minutes": 0.1})
+    at = progress(resumed_state={"nimg": 8, "seconds": 3.0}, **{"schedule.minutes": 0.1})
     for _ in range(2):
         now[0] += 50.0  # a snapshot
-        at.look_for_the_end()
+        at.should_stop()
         assert not at.ended
         at.begin_step()
         now[0] += 1.5
         at.end_step()
-    at.look_for_the_end()
+    at.should_stop()
     assert (at.nimg, at.seconds, at.done) == (16, 6.0, True)
 
 
@@ -62,7 +62,7 @@ def test_a_signal_asks_for_the_end_and_the_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with progress() as at:
         os.kill(os.getpid(), signal.SIGTERM)
-        at.look_for_the_end()
+        at.should_stop()
         assert (at.stopping, at.done, at.interrupted) == (True, False, True)
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -72,7 +72,7 @@ def test_means_are_of_all_values_since_the_last_report() -> None:
     means.add("a", torch.tensor([1.0, 2.0]))
     step = means.empty()
     step.add_each(("a", "b"), (torch.tensor(6.0), torch.full((2, 2), -1.0)))
-    assert step.total("a") == 6
+    assert step.totals("a") == {"a": 6}
     means.add_all(step)
     assert torch.equal(means.over_processes(), torch.tensor([[9, 3], [-4, 4], [0, 0]], dtype=torch.float64))
     assert means.report() == {"a": 3.0, "b": -1.0}
@@ -81,7 +81,7 @@ def test_means_are_of_all_values_since_the_last_report() -> None:
     assert math.isnan(means.report()["b"])
     left_out = means.empty()
     left_out.add_each(("a", "b"), (torch.tensor([math.inf, 1.0]), torch.tensor(5.0)))
-    assert left_out.total("a") == math.inf
+    assert left_out.totals("a") == {"a": math.inf}
     means.add_all(left_out)
     assert means.report() == {"b": 5.0}
     with pytest.raises(ValueError, match="not in tuple"):
@@ -92,11 +92,11 @@ def test_means_are_of_all_values_since_the_last_report() -> None:
 def test_a_batch_that_does_not_divide_says_what_would(
     batch: int, num_processes: int, per_pass: int, next_one: int
 ) -> None:
-    check_share(next_one, num_processes, per_pass)
+    check_batch_size(next_one, num_processes, per_pass)
     with pytest.raises(
         ValueError, match=f"{batch} is not a multiple of .* {per_pass} per pass: try {next_one}"
     ):
-        check_share(batch, num_processes, per_pass)
+        check_batch_size(batch, num_processes, per_pass)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_batch_that_does_not_divide_says_what_would(
     ],
 )
 def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
-    saved = load_stylegan2("stylegan2-auto", {"data.path": "faces"}).model_dump(mode="json")
+    saved = load_stylegan2_config("stylegan2-auto", {"data.path": "faces"}).model_dump(mode="json")
     changes = {"data.path": "faces"} | changes
-    check_same_run(saved, load_stylegan2("stylegan2-auto", changes))
+    check_same_run(saved, load_stylegan2_config("stylegan2-auto", changes))
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,15 @@ def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
     ],
 )
 def test_what_makes_another_run_is_named(key: str, value: object) -> None:
-    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match=f"holds a run with {key} = .*, this command says {value!r}"):
-        check_same_run(saved, load_stylegan2("stylegan2-auto", {key: value}))
+        check_same_run(saved, load_stylegan2_config("stylegan2-auto", {key: value}))
 
 
 def test_a_folder_of_another_recipe_is_said_to_be_one() -> None:
-    saved = load_stylegan2("stylegan2-auto", {}).model_dump(mode="json")
+    saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match="a run with recipe = 'stylegan2', this command says 'starganv2'"):
-        check_same_run(saved, load_starganv2("starganv2-smoke", {}))
+        check_same_run(saved, load_starganv2_config("starganv2-smoke", {}))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")
