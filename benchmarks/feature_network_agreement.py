@@ -10,6 +10,7 @@
 3. classes: how often the nearest other texture is of the same class (--classes, all images; the class is
    the file's name up to its last "_");
 4. milliseconds per forward pass.
+With --vgg19 the real VGG-19 takes part, as pip install '.[vgg]' brings it.
 Writes feature_networks.json in --out and prints the table.
 """
 
@@ -163,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--teacher", required=True, help="vgg19-slim's 4SE.pth, or its folder")
     parser.add_argument("--network", help="a ganmod-slim file; without it the shipped one")
+    parser.add_argument("--vgg19", action="store_true", help="with the real VGG-19, of the extra `vgg`")
     parser.add_argument("--data", action="append", type=Path, required=True, help="images for 1; repeatable")
     parser.add_argument(
         "--style", action="append", type=Path, help="images for 2; repeatable (default: --data)"
@@ -183,6 +185,8 @@ def main() -> None:
         f"{REFERENCE}-aux": load_features(f"{REFERENCE}-aux", path=args.teacher),
         "ganmod-slim": load_features("ganmod-slim", path=args.network),
     }
+    if args.vgg19:
+        networks["vgg19"] = load_features("vgg19")
     results: dict[str, dict[str, dict[str, float]]] = {}
 
     # 1. Agreement.
