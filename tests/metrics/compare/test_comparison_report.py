@@ -129,7 +129,7 @@ class Page(HTMLParser):
 
 def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
     found = record(three_seeds())
-    line = {"nimg": 1000, "seconds": 60.0, "fd_x": 5.0, "kid": 0.1, "conditions": {"num": 5}}
+    line = {"nimg": 1000, "seconds": 60.0, "fd_x": 5.0, "kid": 0.1, "kd_x": 0.2, "conditions": {"num": 5}}
     stats = [{"nimg": 500, "seconds": 30.0, "loss/G": 1.0, "seconds_per_kimg": None}]
     logs = {"adain": Logs(stats, [line]), "adaconv": Logs([], [{**line, "conditions": {"num": 6}}])}
     sheet = np.zeros((20, 30, 3), np.uint8)
@@ -154,5 +154,6 @@ def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
     ):
         assert stated in text
     assert "kid over minutes" in text
+    assert "kd_x over minutes" in text
     assert "fd_x over minutes: the runs measured it under other conditions" in text
     assert "seconds_per_kimg" not in text  # nothing was logged of it
