@@ -235,7 +235,9 @@ def test_style_runs_are_measured_against_the_style_images(here: Path, tmp_path: 
         ("photos --data real", 1, "photos holds no config.yaml"),
     ],
 )
-def test_bad_input_is_one_message(here: Path, tmp_path: Path, arguments, code, message, ganmod_command):
+def test_what_cannot_be_compared_is_one_message(
+    here: Path, tmp_path: Path, arguments, code, message, ganmod_command
+):
     if "copy" in arguments and not (here / "copy").exists():
         run_folder(here / "copy")
     features = () if "--features" in arguments else FEATURES

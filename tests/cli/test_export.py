@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from command_checks import assert_fails
 from tiny_generator import tiny_generator
 from torch import Tensor
 
-import style_transfer
 from ganmod.layers import StaticConv2d
 from ganmod.modulation import AdaConv, ModulatedConv2d, Modulation, StyleSpec, register_modulation, registry
 from ganmod.modulation.functional import Normalize, adaconv_reference
@@ -189,33 +186,3 @@ def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.Mon
     done = export_generator(G, tmp_path / "g.pt2", file_format="pt2")
     assert 2e-5 < done.difference < 2e-4
     assert (tmp_path / "g.pt2").read_bytes() == b"program"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ("noise.bin --format pt2 -o out", 1, "is not a safetensors file"),
-        ("style.safetensors --format pt2 -o out", 1, "load it with style_transfer.load"),
-        ("g.safetensors --format pt2 -o out", 2, "no class is given"),
-        ("g.safetensors --format pt2 --class 2 -o out", 2, "unknown class '2': expected one of 0 to 1"),
-        ("g.safetensors --format pt2 --class 0 --cutoff 5 -o out", 2, "expected 0 to 4"),
-        ("g.safetensors --format tflite -o out", 2, "'tflite'"),
-        ("g.safetensors --format onnx --class 0 -o out", 1, "pip install 'ganmod[export]'"),
-    ],
-)
-def test_bad_input_is_one_message(
-    tmp_path: Path,
-    arguments: str,
-    code: int,
-    message: str,
-    ganmod_command,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it were not installed
-    save_stylegan2(tmp_path / "g.safetensors", G_ema=smallest_generator(c_dim=2))
-    (tmp_path / "style.safetensors").symlink_to(style_transfer.model.SHIPPED)
-    (tmp_path / "noise.bin").write_bytes(bytes(range(100)))
-    monkeypatch.chdir(tmp_path)
-    ended = ganmod_command("export", *arguments.split())
-    assert_fails(ended, code, message)
-    assert not (tmp_path / "out").exists()

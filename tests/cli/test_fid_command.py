@@ -241,7 +241,7 @@ def test_fid_is_inceptions_and_the_table_states_what_it_depends_on(
         ("a notes.txt", 1, "notes.txt is no zip"),
     ],
 )
-def test_bad_input_is_one_message_at_once(
+def test_what_cannot_be_measured_is_one_message_at_once(
     here: Path, arguments: str, code: int, message: str, ganmod_command
 ):
     folder_of(here / "one", ["0.png"])

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from command_checks import assert_fails
 from tiny_generator import tiny_generator
 
 import ganmod
@@ -179,45 +178,3 @@ def test_unfit_latents_are_refused(tmp_path: Path):
     file.write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ValueError, match="damaged"):
         load_latents(file, G)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ("noise.bin --seeds 0 -o out", 1, "is not a safetensors file"),
-        ("style.safetensors --seeds 0 -o out", 1, "load it with style_transfer.load"),
-        ("plain.safetensors --seeds 0 --class 1 -o out", 2, "the model is unconditional"),
-        ("classes.safetensors --seeds 0 -o out", 2, "no class is given: choose one of 0 to 2 (0 cat"),
-        ("classes.safetensors --seeds 0 --class bird -o out", 2, "unknown class 'bird'"),
-        ("classes.safetensors --seeds 0 --class 3 -o out", 2, "unknown class '3'"),
-        ("plain.safetensors --seeds 5-3 -o out", 2, "write 3-5"),
-        ("plain.safetensors --seeds a -o out", 2, "'a' is no list of numbers"),
-        ("plain.safetensors --style-mix 0 1 4-6 -o out.png", 2, "layer 6 is out of range"),
-        ("plain.safetensors --style-mix 0 1 2 -o out", 2, "no image suffix"),
-        ("plain.safetensors --interpolate 3 -o out", 2, "two or more"),
-        ("plain.safetensors --interpolate 0-1 -o out.avi", 2, "expected the suffix .mp4, .gif"),
-        ("plain.safetensors --seeds 0 --cutoff 7 -o out", 2, "expected 0 to 6"),
-        ("plain.safetensors --seeds 0", 2, "give --out DIR or --grid FILE"),
-        ("plain.safetensors --seeds 0 -o out.png", 2, "one picture of all is --grid"),
-        ("plain.safetensors -o out", 2, "got none"),
-        ("plain.safetensors --seeds 0 --interpolate 0-1 -o out", 2, "got --seeds and --interpolate"),
-        ("plain.safetensors --seeds 0 --device tpu9 -o out", 2, "--device tpu9"),
-    ],
-)
-def test_bad_input_is_one_message(
-    models: Path,
-    tmp_path: Path,
-    arguments: str,
-    code: int,
-    message: str,
-    ganmod_command,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    for file in models.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    (tmp_path / "style.safetensors").symlink_to(style_transfer.model.SHIPPED)
-    (tmp_path / "noise.bin").write_bytes(bytes(range(100)))
-    monkeypatch.chdir(tmp_path)
-    ended = ganmod_command("generate", *arguments.split())
-    assert_fails(ended, code, message)
-    assert not list(tmp_path.glob("out*"))

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_checks import assert_fails
 from tiny_generator import tiny_generator
 
 from ganmod.io.images import read_image, write_image
@@ -166,32 +165,3 @@ def test_the_command_writes_what_generate_reads(
     assert picture.shape[1] == 4 + 3 * 28
     np.testing.assert_array_equal(picture[-20:-4, 4:28], target)
     np.testing.assert_array_equal(picture[-20:-4, 60:84], result)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ("g.safetensors square.png -o out", 1, "square.png: the image is 20 x 20 (width x height)"),
-        ("g.safetensors text.png -o out", 1, "cannot read image text.png"),
-        ("text.png square.png -o out", 1, "is not a safetensors file"),
-        ("g.safetensors square.png -o out --class 2", 2, "the model is unconditional"),
-        ("g.safetensors square.png -o out --crop --features vgg20", 1, "feature network 'vgg20' has no maps"),
-        ("g.safetensors square.png -o out --crop --features vgg19-slim", 1, "--feature-weights"),
-    ],
-)
-def test_bad_input_is_one_message(
-    model: Path,
-    tmp_path: Path,
-    arguments: str,
-    code: int,
-    message: str,
-    ganmod_command,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    (tmp_path / "g.safetensors").symlink_to(model)
-    (tmp_path / "text.png").write_text("no picture at all, but long enough")
-    write_image(tmp_path / "square.png", np.zeros((20, 20, 3), np.uint8))
-    monkeypatch.chdir(tmp_path)
-    ended = ganmod_command("project", *arguments.split())
-    assert_fails(ended, code, message)
-    assert not (tmp_path / "out").exists()
