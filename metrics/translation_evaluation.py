@@ -19,7 +19,7 @@ from ganmod.process_shares import ONE_PROCESS, Processes
 from ganmod.starganv2 import StarGANv2
 from metrics.distances.frechet import GaussianStatistics
 from metrics.features.base import FeatureSpace
-from metrics.image_sets.cache import STATISTICS, cached
+from metrics.image_sets.cache import STATISTICS, load_or_measure
 from metrics.image_sets.distances import cautions
 from metrics.image_sets.features import measure_set
 from metrics.images.lpips import LpipsDistance
@@ -173,7 +173,7 @@ def _real_statistics(
 
     if cache_dir is None or space.fingerprint is None:
         return measure()
-    statistics = cached(
+    statistics = load_or_measure(
         STATISTICS,
         measure,
         space,

@@ -224,7 +224,7 @@ def odd_runs(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]
     return marks
 
 
-def spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
+def seed_spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
     """Mean over runs of the means over draws, and both deviations (unbiased).
 
     Raises ValueError for a value that is not finite: a failed measurement is no figure.
@@ -308,7 +308,7 @@ def table_record(
                 "num_repeated": sum(repeated) if len(repeated) == len(row.runs) else None,
                 "metrics": {
                     metric: {
-                        **spread(row.runs, metric)._asdict(),
+                        **seed_spread(row.runs, metric)._asdict(),
                         "draws": [[draw[metric] for draw in run.draws] for run in row.runs],
                     }
                     for metric in metrics

@@ -72,7 +72,7 @@ def _timm() -> Any:
     return vision_transformer
 
 
-def fingerprint_of(network: DINOv2Features) -> str:
+def dinov2_fingerprint(network: DINOv2Features) -> str:
     """All that decides the features. timm's are not known to be torch.hub's to the last digit: it says so."""
     return (
         f"dinov2, {network.architecture} of timm, {SIZE} px bicubic antialiased, class token, weights sha256 "

@@ -67,7 +67,7 @@ def bilinear_by_pillow(images: Tensor, size: int) -> Tensor:
     return torch.from_numpy(np.stack(resized)).permute(0, 3, 1, 2).float() / 255
 
 
-def fingerprint_of(network: TorchvisionInception) -> str:
+def torchvision_fingerprint(network: TorchvisionInception) -> str:
     """All that decides the features."""
     return (
         f"{NAME}, {SIZE} px bilinear by Pillow, rounded, ImageNet normalisation, last pooling, "

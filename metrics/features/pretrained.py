@@ -164,11 +164,11 @@ def load_feature_space(
 
         return load_inception(path, device=device)
     if name == "dinov2":
-        from metrics.features.dinov2 import SIZE, DINOv2Features, fingerprint_of
+        from metrics.features.dinov2 import SIZE, DINOv2Features, dinov2_fingerprint
 
         token = DINOv2Features(path)
         return NetworkSpace(
-            name, token, dim=token.dim, size=SIZE, fingerprint=fingerprint_of(token), device=device
+            name, token, dim=token.dim, size=SIZE, fingerprint=dinov2_fingerprint(token), device=device
         )
     if name == "inception-torchvision":
         from metrics.features import inception_torchvision as torchvision_space
@@ -179,7 +179,7 @@ def load_feature_space(
             published,
             dim=published.dim,
             size=torchvision_space.SIZE,
-            fingerprint=torchvision_space.fingerprint_of(published),
+            fingerprint=torchvision_space.torchvision_fingerprint(published),
             device=device,
             prepare=torchvision_space.bilinear_by_pillow,
         )

@@ -38,7 +38,7 @@ class Kind(NamedTuple, Generic[Found]):
     read: Callable[[Mapping[str, np.ndarray], int], Found]
 
 
-def cached(
+def load_or_measure(
     kind: Kind[Found],
     compute: Callable[[], Found],
     space: FeatureSpace,

@@ -14,7 +14,7 @@ from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.distances.feature_statistics import FeatureStatistics
 from metrics.distances.frechet import GaussianStatistics
 from metrics.features.base import FeatureSpace, check_uint8
-from metrics.image_sets.cache import FEATURES, STATISTICS, cached
+from metrics.image_sets.cache import FEATURES, STATISTICS, load_or_measure
 
 ROWS_AT_A_TIME = 4096
 
@@ -188,7 +188,7 @@ def reference_set(
 
     features = None
     if keep:
-        features = cached(
+        features = load_or_measure(
             FEATURES,
             measure_features,
             space,
@@ -205,7 +205,7 @@ def reference_set(
             statistics.update(part)
         return statistics.finish()
 
-    gaussian = cached(
+    gaussian = load_or_measure(
         STATISTICS, compute, space, content_hash=content_hash, cache_dir=cache_dir, processes=processes
     )
     return SetFeatures(gaussian, features)

@@ -35,7 +35,7 @@ MEASURES = {
 }
 
 
-class StyleModel(Protocol):
+class StylizingModel(Protocol):
     """What is evaluated. Images are RGB [N,3,H,W] in [0,1], content sides multiples of 8."""
 
     def encode(self, x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Contestant:
     """A model, its name in the table, and how a style image [1,3,H,W] is brought to the size it wants."""
 
     name: str
-    model: StyleModel
+    model: StylizingModel
     prepare_style: Callable[[Tensor], Tensor]
     trained_parameters: int
     all_parameters: int

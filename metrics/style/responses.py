@@ -104,18 +104,18 @@ def response_table(rows: Sequence[ResponseRow]) -> Table:
     return Table(["model", *(RESPONSES[name] for name in names)], lines)
 
 
-def plain(row: ResponseRow) -> dict[str, float]:
+def response_values(row: ResponseRow) -> dict[str, float]:
     """Means and standard errors under plain names, NAME and NAME_se."""
     return {
         k: v for name in row.means for k, v in ((name, row.means[name]), (f"{name}_se", row.errors[name]))
     }
 
 
-def to_json(rows: Sequence[ResponseRow]) -> list[dict[str, Any]]:
+def responses_to_json(rows: Sequence[ResponseRow]) -> list[dict[str, Any]]:
     """Plain values for json.dumps: means, standard errors and, rounded, every single measurement."""
     return [
         {"model": row.model}
-        | plain(row)
+        | response_values(row)
         | {"rotation": _columns(row.rotation), "interpolation": _columns(row.interpolation)}
         | {"undirected_patch_swd_each": _rounded(row.values.get("undirected_patch_swd", []))}
         for row in rows

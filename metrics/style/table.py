@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from metrics.style.pair_scores import MEASURES, Contestant, PairScores, StyleModel
+from metrics.style.pair_scores import MEASURES, Contestant, PairScores, StylizingModel
 from metrics.table import Table
 
 FORM = "ganmod compare --style 1"  # of its comparison.json
@@ -201,7 +201,7 @@ def loss_table(rows: Sequence[StyleRow]) -> Table:
     return Table([*columns, "s/style", "trained params", "with encoder"], lines)
 
 
-def plain(row: StyleRow) -> dict[str, Any]:
+def row_values(row: StyleRow) -> dict[str, Any]:
     """A row's values under plain names, a standard error beside its mean as NAME_se; no pairs."""
     flat: dict[str, Any] = {"model": row.model, "num_pairs": row.num_pairs}
     for name, mean in row.means.items():
@@ -217,10 +217,10 @@ def plain(row: StyleRow) -> dict[str, Any]:
     return flat | {name: count for name, count in counts.items() if count is not None}
 
 
-def to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
+def rows_to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
     """Plain values for json.dumps: `plain`, and every pair as [content, style, *values named pair_values]."""
     return [
-        plain(row)
+        row_values(row)
         | {"pair_values": list(row.means)}
         | {"pairs": [[s.content, s.style, *(round(v, 4) for v in s.values.values())] for s in row.pairs]}
         for row in rows
@@ -231,7 +231,7 @@ def _mean_cell(mean: float, error: float) -> str:
     return f"{mean:.3f} ({error:.3f})"
 
 
-def _stylize(model: StyleModel, image: Tensor, params: Any) -> Tensor:
+def _stylize(model: StylizingModel, image: Tensor, params: Any) -> Tensor:
     return model.decode(model.encode(image), params)
 
 

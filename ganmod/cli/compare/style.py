@@ -87,7 +87,7 @@ def style_command(
     from ganmod.distributed import chosen_device
     from ganmod.io.atomic_write import atomic_write_text
     from metrics.compare import StyleProtocol, compare_style_models
-    from metrics.compare.style.pairs import read_pairs, to_json
+    from metrics.compare.style.pairs import pairs_to_json, read_pairs
 
     models = model_files(paths)
     protocol = StyleProtocol(
@@ -115,7 +115,7 @@ def style_command(
     command = _repeating_command(models, protocol, threads=torch.get_num_threads())
     comparison = compare_style_models(models, protocol, command=command)
     if pairs_file is not None and not has_list:
-        atomic_write_text(pairs_file, json.dumps(to_json(comparison.pairs), indent=1) + "\n")
+        atomic_write_text(pairs_file, json.dumps(pairs_to_json(comparison.pairs), indent=1) + "\n")
     comparison.write(out)
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, pairs.json", err=True)
     click.echo(json.dumps(comparison.to_json()) if as_json else comparison.to_markdown())

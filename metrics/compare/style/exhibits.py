@@ -60,7 +60,7 @@ class Exhibits:
         images, style_files = self.images.pair_images, self.images.style_files
         contents, styles = list(images.contents), list(images.styles)
         shown_contents = contents[:: -(-len(contents) // MAX_CONTENTS)]
-        shown_styles = pairs.spread(styles, MAX_STYLES)
+        shown_styles = pairs.spread_names(styles, MAX_STYLES)
 
         def reader(row: PairPictures) -> Callable[[int, int], np.ndarray]:
             def read(c: int, s: int) -> np.ndarray:

@@ -66,7 +66,7 @@ class ImageNames:
         return [self._files[name] for name in names]
 
 
-def spread(names: Sequence[str], count: int) -> list[str]:
+def spread_names(names: Sequence[str], count: int) -> list[str]:
     """`count` names, the middles of as many equal parts of the list; all where there are no more."""
     count = min(count, len(names))
     return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
@@ -77,8 +77,8 @@ def choose_pairs(contents: ImageNames, styles: ImageNames) -> StylePairs:
     chosen: list[str] = []
     for i, names in enumerate(styles.by_folder):
         folders_left = len(styles.by_folder) - i
-        chosen += spread(names, -(-(NUM_STYLES - len(chosen)) // folders_left))
-    return complete({"contents": spread(contents.by_folder[0], NUM_CONTENTS), "styles": chosen})
+        chosen += spread_names(names, -(-(NUM_STYLES - len(chosen)) // folders_left))
+    return complete({"contents": spread_names(contents.by_folder[0], NUM_CONTENTS), "styles": chosen})
 
 
 def complete(names: Mapping[str, Any]) -> StylePairs:
@@ -89,7 +89,7 @@ def complete(names: Mapping[str, Any]) -> StylePairs:
         contents=tuple(names["contents"]),
         styles=tuple(names["styles"]),
         rotation_contents=tuple(
-            names.get("rotation_contents") or spread(names["contents"], NUM_ROTATION_CONTENTS)
+            names.get("rotation_contents") or spread_names(names["contents"], NUM_ROTATION_CONTENTS)
         ),
         rotation_styles=None if rotation_styles is None else tuple(rotation_styles),
         drawn_styles=tuple((name, seed) for name, seed in drawn),
@@ -117,6 +117,6 @@ def read_pairs(path: Path) -> StylePairs:
     return pairs
 
 
-def to_json(pairs: StylePairs) -> dict[str, Any]:
+def pairs_to_json(pairs: StylePairs) -> dict[str, Any]:
     """Plain values, which `read_pairs` reads back."""
     return {"about": ABOUT, **asdict(pairs)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ganmod.io.atomic_write import atomic_write_text
 from metrics.compare.style.exhibits import Exhibits
-from metrics.compare.style.pairs import StylePairs, to_json
+from metrics.compare.style.pairs import StylePairs, pairs_to_json
 from metrics.html_report import Report
 from metrics.style import responses as style_responses
 from metrics.style import table as style_table
@@ -76,9 +76,9 @@ class StyleComparison:
     @property
     def figures(self) -> Table:
         """One row per model, both tables side by side, every figure in full."""
-        responses = {row.model: style_responses.plain(row) for row in self.responses}
+        responses = {row.model: style_responses.response_values(row) for row in self.responses}
         return Table.from_records(
-            [style_table.plain(row) | responses.get(row.model, {}) for row in self.rows]
+            [style_table.row_values(row) | responses.get(row.model, {}) for row in self.rows]
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -96,11 +96,11 @@ class StyleComparison:
         return {
             "form": style_table.FORM,
             "tables": {name: table.to_json() for name, table in shown.items()},
-            "rows": style_table.to_json(self.rows),
-            "responses": style_responses.to_json(self.responses),
+            "rows": style_table.rows_to_json(self.rows),
+            "responses": style_responses.responses_to_json(self.responses),
             "differences (mean, standard error)": self.differences,
             "turned_styles": turned,
-            "pairs": to_json(self.pairs),
+            "pairs": pairs_to_json(self.pairs),
             **self.facts,
         }
 
@@ -133,7 +133,7 @@ class StyleComparison:
         out = Path(out)
         # The figures first: they took the time.
         atomic_write_text(out / "comparison.json", json.dumps(self.to_json()) + "\n")
-        atomic_write_text(out / "pairs.json", json.dumps(to_json(self.pairs), indent=1) + "\n")
+        atomic_write_text(out / "pairs.json", json.dumps(pairs_to_json(self.pairs), indent=1) + "\n")
         atomic_write_text(out / "table.md", self.to_markdown() + "\n")
         atomic_write_text(out / "table.csv", self.figures.to_csv())
         report = style_comparison_report(self)

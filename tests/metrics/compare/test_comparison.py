@@ -14,7 +14,7 @@ from metrics.compare.runs import (
     odd_runs,
     row_names,
     rows_of,
-    spread,
+    seed_spread,
     table_record,
     unknowns,
     winner,
@@ -104,14 +104,14 @@ def test_the_two_spreads():
         measured(facts("a"), 1.0, 2.0, 3.0),  # mean 2, variance 1
         measured(facts("b", seed=1), 3.0, 5.0, 7.0),  # mean 5, variance 4
     ]
-    found = spread(runs, "fd_x")
+    found = seed_spread(runs, "fd_x")
     assert found.mean == pytest.approx(3.5)
     assert found.sd_over_draws == pytest.approx(math.sqrt(2.5))
     assert found.sd_over_training_seeds == pytest.approx(3 / math.sqrt(2))
-    assert spread(runs[:1], "fd_x").sd_over_training_seeds is None
-    assert spread([measured(facts("a"), 4.0)], "fd_x") == (4.0, None, None)
+    assert seed_spread(runs[:1], "fd_x").sd_over_training_seeds is None
+    assert seed_spread([measured(facts("a"), 4.0)], "fd_x") == (4.0, None, None)
     with pytest.raises(ValueError, match=r"a: fd_x is .*nan"):
-        spread([measured(facts("a"), math.nan)], "fd_x")
+        seed_spread([measured(facts("a"), math.nan)], "fd_x")
 
 
 @pytest.mark.parametrize(

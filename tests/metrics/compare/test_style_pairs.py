@@ -5,7 +5,14 @@ import json
 import pytest
 from small_images import folder_of
 
-from metrics.compare.style.pairs import DRAWN_STYLES, ImageNames, choose_pairs, read_pairs, spread, to_json
+from metrics.compare.style.pairs import (
+    DRAWN_STYLES,
+    ImageNames,
+    choose_pairs,
+    pairs_to_json,
+    read_pairs,
+    spread_names,
+)
 
 
 @pytest.fixture
@@ -24,10 +31,10 @@ def test_names_are_spread_evenly_and_folders_take_equal_parts(folders):
     # Of three textures all are taken, and the paintings fill what they leave.
     assert pairs.styles[:3] == ("textures/p00.png", "sub/t1.png", "t2.png")
     assert len(pairs.styles) == 20
-    assert pairs.rotation_contents == tuple(spread(pairs.contents, 3))
+    assert pairs.rotation_contents == tuple(spread_names(pairs.contents, 3))
     assert pairs.drawn_styles == tuple((name, 0) for name in DRAWN_STYLES)
-    assert spread("abc", 5) == ["a", "b", "c"]
-    assert spread("abcdef", 2) == ["b", "e"]
+    assert spread_names("abc", 5) == ["a", "b", "c"]
+    assert spread_names("abcdef", 2) == ["b", "e"]
 
 
 def test_a_list_is_read_back_as_it_was_written_and_finds_the_same_files(folders, tmp_path):
@@ -35,7 +42,7 @@ def test_a_list_is_read_back_as_it_was_written_and_finds_the_same_files(folders,
     styles = ImageNames([first, second])
     pairs = choose_pairs(ImageNames([contents]), styles)
     file = tmp_path / "pairs.json"
-    file.write_text(json.dumps(to_json(pairs)))
+    file.write_text(json.dumps(pairs_to_json(pairs)))
     assert read_pairs(file) == pairs
     assert styles.find(["textures/p00.png", "paintings/p00.png", "sub/t1.png"]) == [
         second / "p00.png",

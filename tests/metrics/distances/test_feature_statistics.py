@@ -16,7 +16,7 @@ from ganmod.io.user_cache import user_cache_dir
 from ganmod.process_shares import Processes, current_processes
 from metrics.distances.feature_statistics import FeatureStatistics, to_saved_uint8
 from metrics.distances.frechet import GaussianStatistics
-from metrics.image_sets.cache import STATISTICS, cache_path, cached
+from metrics.image_sets.cache import STATISTICS, cache_path, load_or_measure
 from metrics.image_sets.features import SetFeatures, measure_generator, reference_set
 from training.run.training_metric import MetricHook
 
@@ -153,7 +153,7 @@ def test_statistics_are_measured_once_per_images_and_space(tmp_path: Path):
 
     def measured(content: str, fingerprint: str | None = "colours 1") -> GaussianStatistics:
         space = colour_space(fingerprint=fingerprint)
-        return cached(STATISTICS, compute, space, content_hash=content, cache_dir=tmp_path / "cache")
+        return load_or_measure(STATISTICS, compute, space, content_hash=content, cache_dir=tmp_path / "cache")
 
     first = measured("a")
     assert_equal(measured("a"), first, 0)
@@ -173,7 +173,7 @@ def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: s
     space = colour_space()
     expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
     path = cache_path(space, "a", tmp_path)
-    cached(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
+    load_or_measure(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
     whole = path.read_bytes()
     if damage == "short":
         path.write_bytes(whole[: len(whole) // 2])
@@ -182,10 +182,10 @@ def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: s
     elif damage == "pickle":
         np.savez(path, mean=np.array([{"an": "object"}], dtype=object), key="", covariance=0, count=2)
     else:
-        cached(STATISTICS, lambda: expected, space, content_hash="b", cache_dir=tmp_path)
+        load_or_measure(STATISTICS, lambda: expected, space, content_hash="b", cache_dir=tmp_path)
         cache_path(space, "b", tmp_path).replace(path)
     with pytest.warns(UserWarning, match=f"{path.name} cannot be used .*measuring them again"):
-        found = cached(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
+        found = load_or_measure(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
     assert found is expected
     assert path.read_bytes() == whole
 
@@ -194,7 +194,7 @@ def test_statistics_that_cannot_be_kept_are_measured_all_the_same(tmp_path: Path
     (tmp_path / "file").write_text("not a folder")
     expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
     with pytest.warns(UserWarning, match="statistics were not kept in"):
-        found = cached(
+        found = load_or_measure(
             STATISTICS, lambda: expected, colour_space(), content_hash="a", cache_dir=tmp_path / "file"
         )
     assert found is expected
@@ -226,7 +226,7 @@ def measure_as_one_of_two(rank: int, folder: str) -> None:
         return measure_generator(generate, 30, space, keep=True, batch_size=4, processes=processes)
 
     where = {"cache_dir": f"{folder}/cache", "processes": processes}
-    real = [cached(STATISTICS, compute, space, content_hash="a", **where) for _ in range(2)]
+    real = [load_or_measure(STATISTICS, compute, space, content_hash="a", **where) for _ in range(2)]
     sets = [reference_set(measure, space, content_hash="b", keep=True, **where) for _ in range(2)]
     hook = MetricHook(space, {"": SetFeatures(real[1], None)}, 50, batch_size=8, processes=processes)
     torch.save(

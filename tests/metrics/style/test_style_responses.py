@@ -5,7 +5,13 @@ import json
 import pytest
 
 from metrics.style.interpolation import WEIGHTS, InterpolationScore
-from metrics.style.responses import make_response_row, plain, response_difference, response_table, to_json
+from metrics.style.responses import (
+    make_response_row,
+    response_difference,
+    response_table,
+    response_values,
+    responses_to_json,
+)
 from metrics.style.rotation import RotationScore
 
 
@@ -54,9 +60,9 @@ def test_differences_are_taken_pair_by_pair():
 
 
 def test_json_holds_every_measurement():
-    (found,) = json.loads(json.dumps(to_json([row()])))
+    (found,) = json.loads(json.dumps(responses_to_json([row()])))
     assert found["rotation"]["response"] == [0.2, 0.4, 0.6, 0.8]
     assert found["rotation"]["style"] == [0, 0, 1, 1]
     assert found["interpolation"]["to_first"][1] == [0, 30, 45, 75, 90]
     assert found["undirected_patch_swd_each"] == [[0, 0, 0.062]]
-    assert found["rotation_response"] == plain(row())["rotation_response"] == pytest.approx(0.5)
+    assert found["rotation_response"] == response_values(row())["rotation_response"] == pytest.approx(0.5)

@@ -16,10 +16,10 @@ from metrics.style.table import (
     loss_table,
     make_row,
     paired_difference,
-    plain,
+    row_values,
+    rows_to_json,
     standard_error,
     time_models,
-    to_json,
 )
 
 
@@ -194,11 +194,11 @@ def test_markdown_and_json_show_the_values():
     )
     assert lines[3].startswith("| c | 0.250 (0.000) | 0.500 (0.000) | 0.500 (0.000) |  |  |  | 0.00 M")
 
-    plainly = json.loads(json.dumps(to_json([row])))[0]
+    plainly = json.loads(json.dumps(rows_to_json([row])))[0]
     assert (plainly["seconds_256"], plainly["seconds_512"]) == (0.5, 2.0)
     assert plainly["pair_values"] == ["content_loss", "style_loss", "ssim"]
     assert plainly["pairs"] == [[0, 0, 0.25, 0.5, 0.5], [0, 1, 0.25, 0.5, 0.5]]
     assert plainly["all_parameters"] == 1_500_000
 
-    assert (plain(row)["content_loss"], plain(row)["content_loss_se"]) == (0.25, 0)
-    assert "seconds_512" not in plain(untimed)
+    assert (row_values(row)["content_loss"], row_values(row)["content_loss_se"]) == (0.25, 0)
+    assert "seconds_512" not in row_values(untimed)
