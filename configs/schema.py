@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,12 +93,12 @@ def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], messa
     """One line: the key, what was given, what is expected; for an unknown key the nearest known one."""
     name = ".".join(map(str, where))
     message = message.removeprefix("Value error, ")  # pydantic's, before messages of ours
-    if error != "extra_forbidden":
+    if error not in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{name}: {message}, got {value!r}" if name else message
     section: Any = kind
     for part in where[:-1]:
         section = section.model_fields[part].annotation
-    known = list(section.model_fields)
+    known = [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)
     near = difflib.get_close_matches(str(where[-1]), known, n=1)
     return f"{name}: no such key" + (
         f", did you mean {near[0]!r}?" if near else f" beside {', '.join(known)}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from configs.sections import (
+    NetworkOptions,
     NonNegative,
     Positive,
     PositiveFloat,
@@ -17,98 +20,134 @@ from configs.sections import (
     TrainingMetric,
 )
 
+Architecture = Literal["modulated", "classic", "residual"]
 
-class StyleModel(Strict):
-    """The model: which encoder, architecture and modulation, how large a style descriptor; see
-    `style_transfer.ModelSpec`.
+
+@dataclass(frozen=True, kw_only=True)
+class StyleNetworkOptions(NetworkOptions):
+    """The trained part of a style-transfer model; `style_transfer.ModelSpec` extends it."""
+
+    architecture: Architecture = "modulated"
+    """modulated: the paper's, a style encoder and a modulated convolution at every decoder scale.
+
+    classic matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017). residual
+    has a learned content encoder, modulated residual blocks, and a style encoder that reads statistics.
     """
+    modulation: str = "adaconv"
+    """A registered name."""
+    modulation_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the modulation."""
+    style_dim: Positive = 512
+    """Channels of the style descriptor W."""
+    descriptor_size: Positive = 3
+    """Side d of the style descriptor [style_dim, d, d]."""
+    style_image_size: Positive = 256
+    """Pixels to which style images are brought, a multiple of 64.
+
+    With "modulated" the side of a square cropped from the middle, else the short side of the whole image.
+    """
+    width: Positive = 64
+    """Channels of the residual architecture's content encoder, a multiple of 4 from 8 on."""
+    num_blocks: Positive = 4
+    """Modulated blocks of the residual architecture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleModel(StyleNetworkOptions):
+    """The model: its frozen encoder, and what is trained."""
 
     encoder: Literal["vgg19", "vgg19-slim", "ganmod-slim"] = "vgg19"
+    """The frozen feature network."""
     encoder_weights: str | None = None
-    architecture: Literal["modulated", "classic", "residual"] = "modulated"
-    modulation: str = "adaconv"
-    modulation_options: dict[str, Any] = {}
-    style_dim: Positive = 512
-    descriptor_size: Positive = 3
-    style_image_size: Positive = 256
-    width: Positive = 64
-    num_blocks: Positive = 4
+    """File of its weights; None: looked for where `load_features` says."""
 
 
 class StyleLoss(Strict):
-    """The frozen loss network and the weights of the terms. network "model": the model's own encoder.
-    second_network: the losses are means over both networks; what fools the one is seen by the other.
+    """The frozen loss network and the weights of the terms.
 
     Features are divided by their RMS, which moves the usual balance of 1 to 10: with 10, a small model lost
     its content altogether (content loss 0.21, that of an unrelated photo), with 1 the picture stays.
-    spectrum_weight: of `ganmod.features.spectrum_loss`, which the log shows in the total alone.
     """
 
     network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim", "model"] = "vgg19"
+    """The network in whose features the losses are measured; "model": the model's own encoder."""
     network_weights: str | None = None
+    """File of its weights."""
     second_network: Literal["vgg19", "vgg19-slim", "vgg19-slim-aux", "ganmod-slim"] | None = None
+    """The losses are means over both networks: the second sees what deceives the first."""
     second_weights: str | None = None
+    """File of the second network's weights."""
     style: Literal["mean_std", "gram", "shifted_gram"] = "mean_std"
+    """The statistics that the style loss compares."""
     content_weight: NonNegative = 1.0
+    """Of the content loss."""
     style_weight: NonNegative = 1.0
+    """Of the style loss."""
     spectrum_weight: NonNegative = 0.0
+    """Of `ganmod.features.spectrum_loss`, which the log shows in the total alone."""
 
 
 class StyleData(Strict):
-    """Folders of images, and image files; file names listed in the `exclude` files are left out. Empty lists:
-    the built-in images.
-
-    enlarge: crops are squares from crop / enlarge pixels on, their sides drawn evenly on a logarithmic scale
-    where enlarge is above 1. change_colors: share of the styles whose colours and contrast are changed.
-    photo_styles: share of the styles that are crops of content images; same_image: share of the styles that
-    are the content itself, which teaches the model to leave a picture alone.
-    """
+    """Folders of images, and image files, for contents and styles; empty lists: the built-in images."""
 
     content: list[str] = []
+    """Folders or files of content images."""
     style: list[str] = []
+    """Folders or files of style images."""
     exclude: list[str] = []
+    """Text files of file names, one a line, that are left out."""
     crop: Positive = 256
+    """Side of the training crops in pixels, a multiple of 8."""
     short_side: Positive = 512
+    """Most pixels of an image's short side before it is cropped."""
     flip: bool = True
+    """Whether half of the crops are flipped left to right."""
     enlarge: float = Field(default=1.0, ge=1, le=8)
+    """Crops are squares from crop / enlarge pixels on; above 1, their sides are drawn log-uniformly."""
     change_colors: Share = 0.0
+    """Share of the styles whose colours and contrast are changed."""
     photo_styles: Share = 0.0
+    """Share of the styles that are crops of content images."""
     same_image: Share = 0.0
+    """Share of the styles that are the content itself, which teaches the model to leave a picture alone."""
     cache_mb: Positive = 2048
+    """Memory for decoded images, in MiB, in each loader process."""
     num_workers: int = Field(default=0, ge=0)
+    """Loader processes; 0 loads in the training process."""
 
 
 class Optimizer(Strict):
-    """Adam with equalised learning rates; lr / (1 + lr_decay * step), times the schedule's factor.
-
-    muon_lr: where it is given, the static convolutions, which are learned under every modulation, are trained
-    by Muon with this learning rate, and Adam has the others.
-    """
+    """Adam with equalised learning rates; lr / (1 + lr_decay * step), times the schedule's factor."""
 
     lr: PositiveFloat = 2e-3
+    """Learning rate."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Decay of the mean of gradients."""
     beta2: float = Field(default=0.99, ge=0, lt=1)
+    """Decay of the mean of squared gradients."""
     lr_decay: NonNegative = 0.0
+    """Decay of the learning rate per step."""
     clip_grad_norm: PositiveFloat | None = None
+    """Largest norm of all gradients together; None: not clipped."""
     muon_lr: PositiveFloat | None = None
+    """Learning rate of Muon, which then trains the static convolutions instead of Adam."""
 
 
 class StyleSchedule(Schedule):
-    """`Schedule`, and of the learning rate: it rises over the first warmup_kimg, and falls to 0 in a straight
-    line over the last decay_kimg before total_kimg. To branch off a finished model from a run that goes on,
-    copy its folder, and continue the copy with total_kimg and decay_kimg set.
+    """`Schedule`, and how the learning rate rises and falls.
+
+    To branch off a finished model from a run that goes on, copy its folder, and continue the copy with
+    total_kimg and decay_kimg set.
     """
 
     warmup_kimg: NonNegative = 0.0
+    """Thousands of images over which the learning rate rises from 0."""
     decay_kimg: NonNegative = 0.0
+    """Thousands of images before total_kimg over which it falls to 0 in a straight line."""
 
 
 class StyleRun(Strict):
-    """A style-transfer training run: `ganmod train style`.
-
-    transfer: begin with the trained model of this file, or with the "shipped" one. The encoder, too, is that
-    file's, and so is the section `model`: what is given of it must agree.
-    """
+    """A style-transfer training run: `ganmod train style`."""
 
     recipe: Literal["style"] = "style"
     model: StyleModel = StyleModel()
@@ -117,9 +156,32 @@ class StyleRun(Strict):
     optimizer: Optimizer = Optimizer()
     schedule: StyleSchedule = StyleSchedule()
     transfer: str | None = None
+    """Begin with the trained model of this file, or with the "shipped" one.
+
+    The encoder, too, is that file's, and so is the section `model`: what is given of it must agree.
+    """
     metric: TrainingMetric = TrainingMetric()
     runtime: Runtime = Runtime()
     plugins: list[str] = []
+    """Modules that are imported first, such as one that registers a modulation."""
+    _model_keys: frozenset[str] = PrivateAttr(frozenset())
+
+    @property
+    def model_keys(self) -> frozenset[str]:
+        """The keys of the section `model` that the configuration gives: the others have their defaults."""
+        return self._model_keys
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the values are equal, given or by default."""
+        return isinstance(other, StyleRun) and self.model_dump() == other.model_dump()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _remember_model_keys(cls, data: Any, handler: ModelWrapValidatorHandler[StyleRun]) -> StyleRun:
+        run = handler(data)
+        if isinstance(data, dict) and isinstance(data.get("model"), dict):
+            run._model_keys = frozenset(data["model"])
+        return run
 
     @model_validator(mode="after")
     def _fits(self) -> StyleRun:
@@ -140,10 +202,11 @@ class StyleRun(Strict):
                 f"data.photo_styles {self.data.photo_styles} and data.same_image {self.data.same_image} are "
                 "shares of the styles: their sum may be 1 at most"
             )
-        micro = self.schedule.microbatch
-        if micro is not None and self.schedule.batch_size % micro:
+        microbatch = self.schedule.microbatch
+        if microbatch is not None and self.schedule.batch_size % microbatch:
             raise ValueError(
                 f"schedule.batch_size {self.schedule.batch_size} is not a multiple of "
-                f"schedule.microbatch {micro}: try {-(-self.schedule.batch_size // micro) * micro}"
+                f"schedule.microbatch {microbatch}: try "
+                f"{-(-self.schedule.batch_size // microbatch) * microbatch}"
             )
         return self

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
+
+from configs.sections import NetworkOptions
 
 S = TypeVar("S", bound="NetworkSpec")
 
@@ -28,6 +30,20 @@ class NetworkSpec:
     def to_dict(self) -> dict[str, Any]:
         """Values for JSON; `from_dict` gives an equal spec."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_options(cls: type[S], options: NetworkOptions, **values: Any) -> S:
+        """The spec with the options of a configuration's section, and with `values`, which come first.
+
+        options: of the section that this spec extends; those of other networks in it are left out.
+        """
+        shared = {
+            option.name
+            for base in cls.__mro__
+            if is_dataclass(base) and isinstance(options, base)
+            for option in fields(base)
+        }
+        return cls(**{name: getattr(options, name) for name in shared} | values)
 
     @classmethod
     def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:

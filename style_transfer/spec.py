@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import get_args
 
-Architecture = Literal["modulated", "classic", "residual"]
+from configs.style import Architecture, StyleNetworkOptions
+from ganmod.network_spec import NetworkSpec
 
 
 @dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(NetworkSpec, StyleNetworkOptions):
     """Everything needed to build the model again; stored in its file.
 
-    architecture: "modulated" is the paper's, with a style encoder and a modulated convolution at every
-    decoder scale; "classic" matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie
-    2017); "residual" has a learned content encoder of `width` channels, `num_blocks` modulated residual
-    blocks, and a style encoder that reads statistics. style_image_size: side in pixels to which style images
-    are brought: with "modulated" a square that is cropped from the middle, else the short side of the whole
-    image. style_dim, descriptor_size: the style descriptor W is [style_dim, d, d].
+    encoder: name of the frozen feature network. encoder_widths: its channels at relu1_1 to relu4_1. The
+    others are `configs.style.StyleNetworkOptions`.
     """
 
     encoder: str
     encoder_widths: tuple[int, int, int, int]
-    architecture: Architecture = "modulated"
-    modulation: str = "adaconv"
-    modulation_options: Mapping[str, Any] = field(default_factory=dict)
-    style_dim: int = 512
-    descriptor_size: int = 3
-    style_image_size: int = 256
-    width: int = 64
-    num_blocks: int = 4
 
     def __post_init__(self) -> None:
         if self.architecture not in get_args(Architecture):

@@ -16,13 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Which of our packages each may import: floors from ganmod up to ganmod/cli, and configs, which the upper two
-# read.
+# Which of our packages each may import: floors from ganmod up to ganmod/cli, and configs, which all read.
 ALLOWED: dict[str, set[str]] = {
     "configs": set(),
-    "ganmod": set(),
-    "style_transfer": {"ganmod"},
-    "metrics": {"ganmod", "style_transfer"},
+    "ganmod": {"configs"},
+    "style_transfer": {"ganmod", "configs"},
+    "metrics": {"ganmod", "style_transfer", "configs"},
     "training": {"ganmod", "style_transfer", "metrics", "configs"},
     "ganmod/cli": {"style_transfer", "metrics", "training", "configs"},
 }
@@ -93,13 +92,13 @@ def test_imports_go_in_the_one_direction(path: Path):
     [
         ("import training", "ganmod", "ganmod.x", ["line 1 imports training"]),
         ("import training.run.ema as e", "metrics", "metrics.x", ["line 1 imports training"]),
-        ("from configs.schema import load_style_config", "metrics", "metrics.x", ["line 1 imports configs"]),
+        ("from training.train_style import train", "metrics", "metrics.x", ["line 1 imports training"]),
         ("def f():\n    import metrics", "style_transfer", "style_transfer.x", ["line 2 imports metrics"]),
         (
-            "if TYPE_CHECKING:\n    from configs.schema import A",
+            "if TYPE_CHECKING:\n    from metrics.frechet import A",
             "ganmod",
             "ganmod.x",
-            ["line 2 imports configs"],
+            ["line 2 imports metrics"],
         ),
         ("importlib.import_module('training.run.ema')", "ganmod", "ganmod.x", ["line 1 imports training"]),
         ("from ganmod import cli", "ganmod", "ganmod.x", ["line 1 imports ganmod.cli"]),

@@ -128,7 +128,7 @@ def train(
             draws = Draws(runtime.seed, step, group_size, device, dtype, labels)
             augmenter = Augmenter(resolved.augmentation, ada.p)
             groups = groups_of_step(nimg, batch_size, group_size, rank, world_size)
-            microbatches = split_step(groups, group_size, microbatch, images, labels_real)
+            microbatches = split_step(nimg, groups, group_size, microbatch, images, labels_real)
             observed = run.means.empty()
 
             # Generator: adversarial loss, every pl_interval steps the path length.
@@ -140,18 +140,16 @@ def train(
                 (losses.sum() / batch_per_process).backward()
                 w_sum += ws.sum(dim=0)
                 observed.add("loss/G", losses)
-            w_mean = average(w_sum / batch_per_process)
             average_gradients(g_params)
             if run.guard.finite(gradient_norm(g_params), observed.totals("loss/G"), nimg, kind="generator"):
                 g_optimizer.step()
-                G.mapping.update_w_avg(w_mean[None])
+                G.mapping.update_w_avg(average(w_sum / batch_per_process)[None])
             if loss.pl_weight > 0 and step % loss.pl_interval == 0:
                 g_optimizer.zero_grad(set_to_none=True)
                 length_sum = torch.zeros(2, device=device, dtype=dtype)
                 weight = loss.pl_weight * loss.pl_interval * world_size / ((batch_size + 1) // 2)
                 for part in microbatches:
-                    first = rank * batch_per_process + part.first
-                    penalties, lengths = path_length_phase(G, loss, draws, part.groups, first, pl_mean)
+                    penalties, lengths = path_length_phase(G, loss, draws, part.groups, part.first, pl_mean)
                     if len(penalties):
                         (penalties.sum() * weight).backward()
                         length_sum += torch.stack([lengths.sum(), lengths.new_tensor(len(lengths))])

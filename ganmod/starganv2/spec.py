@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log2
-from typing import Any
 
+from configs.starganv2 import StarGANv2Model
 from ganmod.network_spec import NetworkSpec
 
 MIN_IMG_SIZE = 16
@@ -16,28 +15,14 @@ _LAST_FEATURES = 4  # pixels of the features that style encoder and discriminato
 
 
 @dataclass(frozen=True, kw_only=True)
-class StarGANv2Spec(NetworkSpec):
-    """Everything needed to build the networks again (Choi et al. 2020, appendix; defaults as published).
+class StarGANv2Spec(NetworkSpec, StarGANv2Model):
+    """Everything needed to build the networks again: the configuration's section, and what the data give.
 
-    domains: names, two or more. img_size: side in pixels, a power of two. Channels of the first level:
-    channel_base / img_size, doubled at every halving of the image, at most channel_max. latent_dim: length
-    of z; hidden_dim: width of the mapping network; style_dim: length of a style code. w_hpf: strength of the
-    high-pass skip connections is 1 / w_hpf; 0 for a generator without them, whose decoder has ordinary skip
-    connections instead. modulation: a registered name, or names by resolution, "adaconv@16-64,adain@128-";
-    modulation_options: of the one modulation, or nested by name.
+    domains: names, two or more. img_channels: of an image. The others are `configs.starganv2.StarGANv2Model`.
     """
 
     domains: tuple[str, ...]
-    img_size: int = 256
     img_channels: int = 3
-    latent_dim: int = 16
-    hidden_dim: int = 512
-    style_dim: int = 64
-    channel_base: int = 2**14
-    channel_max: int = 512
-    w_hpf: float = 0.0
-    modulation: str = "adain"
-    modulation_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "domains", tuple(self.domains))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log2
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
+from configs.stylegan2 import (
+    Architecture,
+    DiscriminatorOptions,
+    GeneratorOptions,
+    SharedOptions,
+    StyleLift,
+)
 from ganmod.network_spec import NetworkSpec
 
-Architecture = Literal["skip", "resnet", "orig"]
-StyleLift = Literal["none", "shared", "per_layer"]
 HalfDtype = Literal["float16", "bfloat16"]
 
 HALF_DTYPES: dict[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -33,23 +37,18 @@ class Level(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _NetworkSpec(NetworkSpec):
-    """What both networks share.
+class _NetworkSpec(NetworkSpec, SharedOptions):
+    """What both networks share: the configuration's options, and what data and precision give.
 
     img_resolution: pixels, height and width or one number for both; start_size, the coarsest level's, times a
-    power of two. start_size None: halved until the shorter side has 4 to 7 pixels, 4 x 4 for powers of two.
-    c_dim: classes, 0 for an unconditional network. Channels at resolution r: min(channel_base / r,
-    channel_max). conv_clamp: bound of every activation, which half precision needs; None leaves it out.
-    num_half_res: how many of the finest resolutions run in half_dtype; the coarsest never does.
+    power of two. img_channels: of an image. c_dim: classes, 0 for an unconditional network. half_dtype: of
+    the num_half_res finest resolutions.
     """
 
     img_resolution: int | tuple[int, int]
     img_channels: int = 3
     c_dim: int = 0
     channel_base: int = 32768
-    channel_max: int = 512
-    start_size: tuple[int, int] | None = None
-    conv_clamp: float | None = 256.0
     num_half_res: int = 0
     half_dtype: HalfDtype = "bfloat16"
     architecture: Architecture = "skip"
@@ -91,27 +90,16 @@ class _NetworkSpec(NetworkSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorSpec(_NetworkSpec):
+class GeneratorSpec(_NetworkSpec, GeneratorOptions):
     """Everything needed to build a generator again (Karras et al. 2020; defaults of its configuration F).
 
-    modulation: a registered name, or names by resolution, "adaconv@4-32,weight_demod@64-"; ToRGB layers have
-    plain weight modulation under each. modulation_options: of the one modulation, or nested by name.
-    style_lift: modulations read w itself ("none"), or a descriptor [descriptor_dim, S, S], S =
-    descriptor_size, that an MLP makes of w: one for all layers ("shared") or one for each ("per_layer").
-    modulate_after_upsampling: upsampling layers modulate the enlarged image, at four times the cost.
+    mapping_lr_mul: learning-rate multiplier of the mapping network. w_avg_beta: decay of the mean w. The
+    others are `configs.stylegan2.GeneratorOptions`.
     """
 
-    z_dim: int = 512
-    w_dim: int = 512
     mapping_layers: int = 8
     mapping_lr_mul: float = 0.01
     w_avg_beta: float = 0.995
-    modulation: str = "weight_demod"
-    modulation_options: Mapping[str, Any] = field(default_factory=dict)
-    style_lift: StyleLift = "none"
-    descriptor_dim: int = 64
-    descriptor_size: int = 3
-    modulate_after_upsampling: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,12 +111,12 @@ class GeneratorSpec(_NetworkSpec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiscriminatorSpec(_NetworkSpec):
+class DiscriminatorSpec(_NetworkSpec, DiscriminatorOptions):
     """Everything needed to build a discriminator again.
 
     cmap_dim: length of the class embedding of a conditional one; None: the channels of the coarsest level.
-    mapping_layers: of the network that makes it. mbstd_group_size: samples whose deviation is one feature;
-    mbstd_num_channels: how many such features, 0 for none.
+    mapping_layers: of the network that makes it. mbstd_num_channels: features that are deviations of groups
+    of mbstd_group_size samples, 0 for none.
     """
 
     architecture: Architecture = "resnet"

@@ -361,8 +361,8 @@ def test_every_job_fits_its_limits(job: Any, inputs: Path) -> None:
     assert (config.data.crop, config.schedule.batch_size) == (256, 8)
     widths = {"vgg19": (64, 128, 256, 512), "ganmod-slim": (16, 32, 64, 128)}[config.model.encoder]
     assert config.loss.second_network in (None, "vgg19")
-    spec = style_transfer.ModelSpec(
-        config.model.encoder, widths, **config.model.model_dump(exclude={"encoder", "encoder_weights"})
+    spec = style_transfer.ModelSpec.from_options(
+        config.model, encoder=config.model.encoder, encoder_widths=widths
     )
     model = style_transfer.StyleTransferModel(spec, VGGFeatures(widths))
     trained = sum(p.numel() for p in model.trainable().values())

@@ -42,6 +42,8 @@ def test_published_numbers_of_the_full_width_preset() -> None:
     [
         ({"optimizer.rl": 0.1}, "optimizer.rl: no such key beside lr, beta1"),
         ({"optimizer.beta3": 0.1}, "optimizer.beta3: no such key, did you mean 'beta"),
+        ({"model.style_dims": 8}, "model.style_dims: no such key, did you mean 'style_dim'?"),
+        ({"model.style_dim": 0}, "model.style_dim: Input should be greater than 0"),
         ({"optimizer.lr": -1}, "optimizer.lr: Input should be greater than 0"),
         ({"data.crop": 100}, "data.crop 100 is not a multiple of 8: try 96 or 104"),
         ({"data.short_side": 64}, "data.short_side 64 is below data.crop: try 256"),

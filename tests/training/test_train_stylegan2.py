@@ -367,3 +367,15 @@ def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, gan
     counts = [int(line.split(": ")[1].replace(",", "")) for line in lines]
     assert len(counts) == 2
     assert min(counts) > 1000
+
+
+def test_a_resolved_run_has_nothing_left_to_follow() -> None:
+    auto = load_stylegan2_config("stylegan2-auto", {"data.path": "faces"})
+    resolved = resolve(auto, (64, 64), 2, CPU)
+    followed = [resolved.model.channel_base, resolved.model.mbstd_group_size, resolved.loss.r1_gamma]
+    followed += [resolved.optimizer.g_lr, resolved.optimizer.d_lr, resolved.schedule.batch_size]
+    assert followed == [16384, 4, 0.0002 * 64**2 / 64, 0.0025, 0.0025, 64]
+    assert resolved.runtime.precision in ("float32", "bfloat16")
+    assert resolved.data == auto.data
+    with pytest.raises(ValueError, match="channel_base"):
+        ResolvedStyleGAN2.model_validate(resolved.model_dump() | {"model": {"mbstd_group_size": 4}})

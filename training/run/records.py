@@ -1,16 +1,17 @@
-"""What a run left: its configuration, statistics and model, from a run folder or from a model file alone."""
+"""The record of a run: configuration, statistics and model, from its folder or from a model file alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from configs.schema import ConfigError, load_starganv2_config, load_style_config, load_stylegan2_config
+from configs.stylegan2 import ModulationOptions
 from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
@@ -28,13 +29,7 @@ LOADERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
 
 # What a modulation is, and how it gets its style: that is compared. All else must be equal, but for the FREE
 # ones, which leave the result alone or are known better: networks by the model file, kimg by its count.
-OPTIONS = (
-    "modulation_options",
-    "style_lift",
-    "descriptor_dim",
-    "descriptor_size",
-    "modulate_after_upsampling",
-)
+OPTIONS = tuple(option.name for option in fields(ModulationOptions) if option.name != "modulation")
 FREE_SECTIONS = ("recipe", "model", "metric", "plugins")
 FREE_KEYS = (
     "data.cache_mb",
@@ -59,7 +54,7 @@ PATH_KEYS = ("data.path", "data.content", "data.style", "data.exclude", "loss.ne
 def read_run(path: str | Path, *, title: str | None = None, name: str | None = None) -> RunRecord:
     """The record of a run folder, whose latest model counts, or of a model file.
 
-    A model file in its run folder brings the folder's configuration along. title: of the row, for people;
+    A model file in its run folder brings the folder's configuration along. title: of the row, human-readable;
     name: of the run, by default the folder's or the file's. Raises ValueError for a folder without
     configuration or model, ModelFileError and ConfigError as their readers do.
     """
@@ -85,15 +80,15 @@ def read_run(path: str | Path, *, title: str | None = None, name: str | None = N
     last: dict[str, Any] = stats[-1] if stats else {}
     nimg, seconds = nimg or last.get("nimg"), training.get("seconds") or last.get("seconds")
     networks = _networks(file, model)
-    own = next(values for key, values in networks.items() if key != "discriminator")
+    generator = next(values for key, values in networks.items() if key != "discriminator")
     memory = [line["peak_memory_mb"] for line in stats if line.get("peak_memory_mb") is not None]
     facts = RunFacts(
         name=name or (folder.name if path.is_dir() else path.stem),
         title=title,
         recipe=recipe,
-        modulation="adain-classic" if own.get("architecture") == "classic" else own["modulation"],
-        options={key: own[key] for key in OPTIONS if key in own and recipe != "style"}
-        | ({"modulation_options": own["modulation_options"]} if recipe == "style" else {}),
+        modulation="adain-classic" if generator.get("architecture") == "classic" else generator["modulation"],
+        options={key: generator[key] for key in OPTIONS if key in generator and recipe != "style"}
+        | ({"modulation_options": generator["modulation_options"]} if recipe == "style" else {}),
         settings=_settings(networks, config, recipe),
         seed=None if config is None else config["runtime"]["seed"],
         kimg=None if nimg is None else nimg / 1000,
@@ -108,25 +103,25 @@ def read_lines(file: Path, nimg: int | None = None) -> list[dict[str, Any]]:
     """The lines of a .jsonl file, up to nimg images; none without a file. A cut last line is left out."""
     if not file.is_file():
         return []
-    found = []
+    records = []
     for number, text in enumerate(lines := file.read_text().splitlines()):
         try:
-            found.append(json.loads(text))
+            records.append(json.loads(text))
         except ValueError as error:
             if number < len(lines) - 1:
                 raise ValueError(f"{file}, line {number + 1} is no JSON ({error})") from error
-    return [line for line in found if nimg is None or line.get("nimg", 0) <= nimg]
+    return [line for line in records if nimg is None or line.get("nimg", 0) <= nimg]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as {"data.path": ...}; an empty section is a value."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
+            settings |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            settings[prefix + key] = value
+    return settings
 
 
 def _read_config(file: Path, recipe: str) -> dict[str, Any]:
@@ -144,9 +139,9 @@ def _networks(file: ModelFile, path: Path) -> dict[str, dict[str, Any]]:
         if file.kind == "stylegan2":
             networks = {"generator": GeneratorSpec.from_dict(file.config["generator"]).to_dict()}
             if "discriminator" in file.config:
-                found = DiscriminatorSpec.from_dict(file.config["discriminator"])
-                networks["discriminator"] = found.to_dict()
-                if not found.c_dim:  # has no mapping network, whatever its depth would be
+                spec = DiscriminatorSpec.from_dict(file.config["discriminator"])
+                networks["discriminator"] = spec.to_dict()
+                if not spec.c_dim:  # has no mapping network, whatever its depth would be
                     del networks["discriminator"]["mapping_layers"]
             return networks
         if file.kind == "starganv2":
@@ -160,7 +155,7 @@ def _settings(
     networks: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any] | None, recipe: str
 ) -> dict[str, Any]:
     compared = ("modulation", *(OPTIONS if recipe != "style" else ("modulation_options", "architecture")))
-    found = {
+    settings = {
         f"{section}.{key}": value
         for section, values in networks.items()
         for key, value in values.items()
@@ -168,8 +163,8 @@ def _settings(
     }
     for key, value in flat(config or {}).items():
         if key.split(".")[0] not in FREE_SECTIONS and key not in FREE_KEYS:
-            found[key] = _file_names(value) if key in PATH_KEYS else value
-    return found
+            settings[key] = _file_names(value) if key in PATH_KEYS else value
+    return settings
 
 
 def _file_names(value: Any) -> Any:

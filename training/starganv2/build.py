@@ -41,7 +41,7 @@ def build_dataset(data: DomainData, img_size: int, seed: int) -> DomainImages:
 
 def build_spec(model: StarGANv2Model, domains: tuple[str, ...]) -> StarGANv2Spec:
     """The specification of the networks."""
-    return StarGANv2Spec(domains=domains, **model.model_dump())
+    return StarGANv2Spec.from_options(model, domains=domains)
 
 
 def build_networks(spec: StarGANv2Spec) -> Networks:

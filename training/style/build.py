@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,14 +95,14 @@ def resolve(config: StyleRun) -> StyleRun:
         return config
     model = build_model(config.model, transfer=config.transfer)
     spec = asdict(model.spec)
-    of_file = {key: value for key, value in spec.items() if key in StyleModel.model_fields}
-    for key in sorted(config.model.model_fields_set & of_file.keys()):
+    of_file = {key: value for key, value in spec.items() if hasattr(config.model, key)}
+    for key in sorted(config.model_keys & of_file.keys()):
         if (value := getattr(config.model, key)) != of_file[key]:
             raise ValueError(
                 f"model.{key} is {value!r}, but {config.transfer} holds a model with {of_file[key]!r}, which "
                 "a run that starts from it keeps: leave the section `model` out"
             )
-    section = config.model.model_copy(update=of_file)
+    section = replace(config.model, **of_file)
     return config.model_copy(update={"model": section})
 
 
@@ -115,18 +115,7 @@ def build_model(config: StyleModel, *, transfer: str | None = None) -> StyleTran
         return load(file, encoder_weights=config.encoder_weights)
     encoder = load_features(config.encoder, path=config.encoder_weights)
     w1, w2, w3, w4 = encoder.widths
-    spec = ModelSpec(
-        encoder=config.encoder,
-        encoder_widths=(w1, w2, w3, w4),
-        architecture=config.architecture,
-        modulation=config.modulation,
-        modulation_options=config.modulation_options,
-        style_dim=config.style_dim,
-        descriptor_size=config.descriptor_size,
-        style_image_size=config.style_image_size,
-        width=config.width,
-        num_blocks=config.num_blocks,
-    )
+    spec = ModelSpec.from_options(config, encoder=config.encoder, encoder_widths=(w1, w2, w3, w4))
     return build(spec, encoder)
 
 

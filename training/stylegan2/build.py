@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +77,7 @@ def resolve(
         )
     check_batch_size(batch_size, n, microbatch, hint=f" (groups of {group_size} for the minibatch deviation)")
     filled_in = {
-        "model": model.model_dump()
+        "model": asdict(model)
         | {
             "mbstd_group_size": group_size,
             "channel_base": model.channel_base or (32768 if resolution >= 512 else 16384),
@@ -133,34 +134,19 @@ def build_networks(
         freeze_d: layers of D, from the image on, that are not trained.
     """
     half = precision in ("float16", "bfloat16")
-    common = {
+    from_data = {
         "img_resolution": img_size,
         "c_dim": c_dim,
-        "start_size": model.start_size,
-        "channel_base": model.channel_base,
-        "channel_max": model.channel_max,
-        "conv_clamp": model.conv_clamp,
         "num_half_res": model.num_half_res if half else 0,
         "half_dtype": precision if half else "bfloat16",
     }
-    g_spec = GeneratorSpec(
-        **common | {"channel_max": model.g_channel_max or model.channel_max},  # type: ignore[arg-type]
+    g_spec = GeneratorSpec.from_options(
+        model,
         architecture=model.generator,
-        z_dim=model.z_dim,
-        w_dim=model.w_dim,
-        mapping_layers=model.mapping_layers,
-        modulation=model.modulation,
-        modulation_options=model.modulation_options,
-        style_lift=model.style_lift,
-        descriptor_dim=model.descriptor_dim,
-        descriptor_size=model.descriptor_size,
-        modulate_after_upsampling=model.modulate_after_upsampling,
+        channel_max=model.g_channel_max or model.channel_max,
+        **from_data,
     )
-    d_spec = DiscriminatorSpec(
-        **common,  # type: ignore[arg-type]
-        architecture=model.discriminator,
-        mbstd_group_size=model.mbstd_group_size,
-    )
+    d_spec = DiscriminatorSpec.from_options(model, architecture=model.discriminator, **from_data)
     G, D = Generator(g_spec), Discriminator(d_spec)
     if freeze_d >= len(D.layers()):
         raise ValueError(

@@ -29,7 +29,7 @@ ALL = slice(None)
 class Microbatch(NamedTuple):
     """The samples of one forward and backward pass: N of this process's batch, in whole groups."""
 
-    first: int  # position of the first sample in this process's batch
+    first: int  # position of the first sample in the step's batch
     groups: Sequence[int]  # their global indices, which seed the draws
     images: Tensor  # real ones, [N,3,H,W] in [-1,1]
     labels: Tensor | None  # of the real images, [N,c_dim]
@@ -41,12 +41,21 @@ class Microbatch(NamedTuple):
 
 
 def split_step(
-    groups: Sequence[int], group_size: int, microbatch: int, images: Tensor, labels: Tensor | None
+    nimg: int,
+    groups: Sequence[int],
+    group_size: int,
+    microbatch: int,
+    images: Tensor,
+    labels: Tensor | None,
 ) -> list[Microbatch]:
-    """This process's groups and real images in consecutive microbatches of `microbatch` samples."""
+    """This process's groups and real images in consecutive microbatches of `microbatch` samples.
+
+    nimg: images before the step, from where on the groups are numbered.
+    """
+    begin = groups[0] * group_size - nimg
     return [
         Microbatch(
-            i,
+            begin + i,
             groups[i // group_size : (i + microbatch) // group_size],
             images[i : i + microbatch],
             None if labels is None else labels[i : i + microbatch],

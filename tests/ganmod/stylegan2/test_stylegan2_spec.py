@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
+from configs.stylegan2 import StyleGAN2Model
 from ganmod.modulation import modulation_per_resolution, options_per_modulation
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
 
@@ -174,3 +176,26 @@ def test_options_belong_to_one_modulation_or_are_nested():
         ValueError, match=r"do not say which of adaconv, weight_demod they are for: nest them"
     ):
         options_per_modulation(flat, ["adaconv", "weight_demod"])
+
+
+def test_a_spec_takes_its_own_options_of_the_section_and_no_others() -> None:
+    section = StyleGAN2Model(z_dim=7, mapping_layers=3, channel_base=64, mbstd_group_size=2, conv_clamp=None)
+    G = GeneratorSpec.from_options(section, img_resolution=16, num_half_res=1)
+    D = DiscriminatorSpec.from_options(section, img_resolution=16, channel_max=5)
+    assert (G.z_dim, G.mapping_layers, G.channel_base, G.conv_clamp, G.num_half_res) == (7, 3, 64, None, 1)
+    assert (D.mbstd_group_size, D.channel_base, D.channel_max, D.num_half_res) == (2, 64, 5, 4)
+    assert D.mapping_layers == 8  # of its class embedding, not of the generator
+
+
+def test_an_option_is_declared_in_the_configuration_alone() -> None:
+    """But for options of another default there; a new option of G is one line."""
+    declared = {option.name for option in fields(StyleGAN2Model)}
+    repeated = {
+        spec.__name__: sorted(set(spec.__annotations__) & declared)
+        for spec in (GeneratorSpec.__base__, GeneratorSpec, DiscriminatorSpec)
+    }
+    assert repeated == {
+        "_NetworkSpec": ["channel_base", "num_half_res"],
+        "GeneratorSpec": ["mapping_layers"],
+        "DiscriminatorSpec": ["mapping_layers", "mbstd_group_size"],
+    }
