@@ -18,12 +18,7 @@ from style_transfer.color import grey, match_color, match_luma, shift_chroma, wi
 from style_transfer.masks import style_mask
 from style_transfer.mixing import check_scales, mix_params, normalized_weights, pick_scales
 from style_transfer.model import StyleTransferModel
-from style_transfer.prepare import (
-    check_turn,
-    from_batch,
-    resize_content,
-    to_batch,
-)
+from style_transfer.prepare import check_turn, from_batch, resize_content, to_batch
 
 PreserveColor = Literal["none", "luminance", "coral"]
 Mask = np.ndarray | Tensor  # uint8 [H,W] or [H,W,3], or float [H,W] in [0,1]

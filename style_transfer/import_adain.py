@@ -13,10 +13,10 @@ from ganmod.features.vgg import LAYERS, NORMALISED_INDEX, VGG19_WIDTHS, vgg19_fr
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import Conv2d
 from style_transfer.model import StyleTransferModel
-from style_transfer.networks.modulated import Decoder
+from style_transfer.networks.classic_host import ClassicDecoder
 from style_transfer.spec import ModelSpec
 
-# Places of the convolutions in decoder.pth's nn.Sequential, between paddings, ReLUs and upsamplings.
+# Indices of the convolutions in decoder.pth's nn.Sequential, between paddings, ReLUs and upsamplings.
 DECODER_INDEX = (1, 5, 8, 11, 14, 18, 21, 25, 28)
 _MAX_LISTED = 5
 
@@ -39,7 +39,7 @@ def import_adain(decoder: Path, vgg: Path) -> StyleTransferModel:
             f"{decoder} is the encoder (it has 0.weight) and {vgg} is not: give decoder.pth first, "
             "vgg_normalised.pth second"
         )
-    template = Decoder(VGG19_WIDTHS, None)
+    template = ClassicDecoder(VGG19_WIDTHS)
     convs = _convolutions(template)
     expected = {
         f"{i}.{part}": tensor.shape
@@ -52,12 +52,12 @@ def import_adain(decoder: Path, vgg: Path) -> StyleTransferModel:
     encoder = vgg19_from_state(states[vgg], source=str(vgg))
     encoder.rms[LAYERS.index("relu4_1")] = 1.0  # this decoder was trained on plain features
     model = StyleTransferModel(ModelSpec("vgg19", VGG19_WIDTHS, architecture="classic"), encoder)
-    _copy_decoder(states[decoder], cast(Decoder, model.decoder))
+    _copy_decoder(states[decoder], cast(ClassicDecoder, model.decoder))
     return model.eval()
 
 
 @torch.no_grad()
-def _copy_decoder(state: Mapping[str, Tensor], decoder: Decoder) -> None:
+def _copy_decoder(state: Mapping[str, Tensor], decoder: ClassicDecoder) -> None:
     """Weights W, b such that our layers, gains included, give what relu(conv(x)) gives there."""
     for i, layer in zip(DECODER_INDEX, _convolutions(decoder), strict=True):
         weight, bias = state[f"{i}.weight"].float(), state[f"{i}.bias"].float()
@@ -70,7 +70,7 @@ def _copy_decoder(state: Mapping[str, Tensor], decoder: Decoder) -> None:
         layer.bias.copy_(bias)
 
 
-def _convolutions(decoder: Decoder) -> list[Conv2d]:
+def _convolutions(decoder: ClassicDecoder) -> list[Conv2d]:
     """The classic decoder's nine convolutions in the order in which they run."""
     layers = []
     for first, rest in zip(decoder.first, decoder.rest, strict=True):

@@ -1,8 +1,8 @@
-"""The style-transfer model: frozen encoder, style encoder, modulated decoder; and the classic AdaIN model."""
+"""The style-transfer model: a frozen encoder and the networks of one architecture; its file."""
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,40 +10,26 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.features.vgg import FeatureError, VGGFeatures, calibration_images, load_features, weights_digest
-from ganmod.io.images import to_tensor
 from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
-from ganmod.modulation import StyleSpec
 from style_transfer.masks import check_mask, fit_masks
-from style_transfer.networks.classic import match_style, style_statistics
-from style_transfer.networks.modulated import Decoder, StyleEncoder
-from style_transfer.networks.residual_host import (
-    ContentEncoder,
-    Origin,
-    ResidualDecoder,
-    StatisticsStyleEncoder,
-)
-from style_transfer.networks.staged_decoder import StagedDecoder
+from style_transfer.networks.host import build_host
+from style_transfer.networks.residual_host import Origin
 from style_transfer.prepare import (
     MIN_SIDE,
     Filter,
     from_batch,
-    interpolate_params,
     pad_to_multiple,
     resize_content,
     spread_params,
     to_batch,
     turn_style,
 )
-from style_transfer.procedural_styles import draw_style_set
 from style_transfer.spec import ModelSpec
 
 KIND = "style-transfer"
-NUM_DRAWN = 20  # styles, for the calibration
-BUDGET = 4  # AdaConv's kernel budget by default, as a multiple of the residual host's width
 SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 
 
@@ -64,51 +50,18 @@ class StyleTransferModel(nn.Module):
             )
         self.spec = spec
         self.encoder = encoder.requires_grad_(False).eval()
-        channels = spec.encoder_widths[-1]
-        # Weight demodulation assumes inputs of unit variance, which VGG features are far from; instance
-        # normalisation does not mind. So one per-channel scale serves every modulation. The classic model
-        # reads plain features.
-        self.register_buffer("feature_rms", torch.ones(channels))
-        self.content_encoder: ContentEncoder | None = None
-        self.style_encoder: StyleEncoder | StatisticsStyleEncoder | None = None
-        self.decoder: StagedDecoder
-        if spec.architecture == "classic":
-            self.decoder = Decoder(spec.encoder_widths, None)
-            return
-        if spec.architecture == "residual":
-            self.content_encoder = ContentEncoder(spec.width)
-            self.style_encoder = StatisticsStyleEncoder(
-                spec.encoder_widths, style_dim=spec.style_dim, descriptor_size=spec.descriptor_size
-            )
-            self.decoder = ResidualDecoder(
-                StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=BUDGET * spec.width),
-                modulation=spec.modulation,
-                modulation_options=spec.modulation_options,
-                width=spec.width,
-                num_blocks=spec.num_blocks,
-            )
-            return
-        style = StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=max(spec.encoder_widths))
-        self.style_encoder = StyleEncoder(
-            channels,
-            spec.style_image_size // 8,
-            style_dim=spec.style_dim,
-            descriptor_size=spec.descriptor_size,
-        )
-        self.decoder = Decoder(
-            spec.encoder_widths, style, modulation=spec.modulation, modulation_options=spec.modulation_options
-        )
+        # By what relu4_1 is divided, per channel, before it is decoded; 1 unless the decoder wants it.
+        self.register_buffer("feature_rms", torch.ones(spec.encoder_widths[-1]))
+        self.content_encoder, self.style_encoder, self.decoder = build_host(spec)
 
     @property
     def feature_stride(self) -> int:
         """Pixels of the image, per side, that one of the encoded content stands for."""
-        return 4 if self.content_encoder is not None else 8
+        return math.prod(self.decoder.upsampling)
 
     @property
     def sees_whole_styles(self) -> bool:
-        """Whether style images may have any size and aspect, and masks: else they are squares of
-        style_image_size.
-        """
+        """Whether styles may have any size, aspect and mask, not only squares of style_image_size."""
         return self.spec.sees_whole_styles
 
     @torch.no_grad()
@@ -118,9 +71,8 @@ class StyleTransferModel(nn.Module):
         Of the paper's model the per-channel RMS of relu4_1 on two bundled photos; of the residual one centre
         and spread of the statistics of those and of drawn styles.
         """
-        if isinstance(self.style_encoder, StatisticsStyleEncoder):
-            self.style_encoder.calibrate(self.encoder.normalized(_varied_images()))
-        elif self.spec.architecture == "modulated":
+        self.style_encoder.calibrate(self.encoder.normalized)
+        if self.decoder.unit_variance:
             rms = self.encode(calibration_images()).square().mean(dim=(0, 2, 3)).sqrt()
             self.feature_rms.copy_(rms.clamp_min(0.05))  # channels that are almost never active stay small
 
@@ -130,41 +82,35 @@ class StyleTransferModel(nn.Module):
 
     def calibration(self) -> dict[str, Tensor]:
         """What `calibrate` has set, by name."""
-        found = {"feature_rms": self.feature_rms}
-        if isinstance(self.style_encoder, StatisticsStyleEncoder):
-            found |= {
-                "style_encoder.center": self.style_encoder.center,
-                "style_encoder.spread": self.style_encoder.spread,
-            }
-        return found
+        read = {f"style_encoder.{name}": x for name, x in self.style_encoder.calibration().items()}
+        return {"feature_rms": self.feature_rms} | read
 
     def encode(
         self, x: Tensor, features: Mapping[str, Tensor] | None = None, *, origin: Origin = (0, 0)
     ) -> Tensor:
-        """RGB [N,3,H,W] in [0,1], sides multiples of 8 -> what the decoder reads, [N,C,H/s,W/s] with s =
-        `feature_stride`.
+        """RGB [N,3,H,W] in [0,1] -> what the decoder reads, [N,C,H/s,W/s] with s = `feature_stride`.
 
         The frozen encoder's scaled relu4_1, without a gradient, or the learned content encoder's output.
-        features: the frozen encoder's of x (`VGGFeatures.normalized`), if they are known. origin: the place
-        (row, column) of x in the whole image, where x is a tile.
+
+        Args:
+            x: with sides that are multiples of 8.
+            features: the frozen encoder's of x (`VGGFeatures.normalized`), if they are known.
+            origin: (row, column) of x in the whole image, where x is a tile.
         """
         if self.content_encoder is not None:
             return self.content_encoder(x, origin)
         with torch.no_grad():
-            return self._scaled((features or self.encoder.normalized(x))["relu4_1"])
+            return self._scale(features or self.encoder.normalized(x))["relu4_1"]
 
-    def _scaled(self, relu4_1: Tensor) -> Tensor:
-        return relu4_1 / self.feature_rms[:, None, None]
+    def _scale(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {**features, "relu4_1": features["relu4_1"] / self.feature_rms[:, None, None]}
 
     def predict_from_features(self, features: Mapping[str, Tensor], mask: Tensor | None = None) -> list[Any]:
-        """The frozen encoder's features of style images (`VGGFeatures.normalized`) -> parameters, one
-        NamedTuple per modulated place. mask: as for `predict`, unchecked.
+        """Features of style images (`VGGFeatures.normalized`) -> one NamedTuple per modulated stage.
+
+        mask: as for `predict`, unchecked.
         """
-        if self.style_encoder is None:
-            return [style_statistics(self._scaled(features["relu4_1"]), mask)]
-        if isinstance(self.style_encoder, StatisticsStyleEncoder):
-            return self.decoder.predict(self.style_encoder(features, mask))
-        return self.decoder.predict(self.style_encoder(self._scaled(features["relu4_1"])))
+        return self.decoder.predict(self.style_encoder(self._scale(features), mask))
 
     def prepare_style(
         self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
@@ -213,8 +159,6 @@ class StyleTransferModel(nn.Module):
 
     def decode(self, features: Tensor, params: list[Any]) -> Tensor:
         """Encoded content [N,C,H/8,W/8] and parameters -> image [N,3,H,W], not clamped."""
-        if self.style_encoder is None:
-            return self.decoder(match_style(features, params[0]), None)
         return self.decoder(features, params)
 
     def decode_regions(self, features: Tensor, params: Sequence[list[Any]], masks: Tensor) -> Tensor:
@@ -222,11 +166,6 @@ class StyleTransferModel(nn.Module):
 
         The masks are shares of each pixel, sum 1; the normalisation's statistics are the whole image's.
         """
-        if self.style_encoder is None:
-            shares = F.interpolate(masks, size=features.shape[2:], mode="area")
-            matched = [match_style(features, p[0]) for p in params]
-            blended = sum(x * share for x, share in zip(matched, shares.split(1, dim=1), strict=True))
-            return self.decoder(blended, None)
         return self.decoder(features, list(zip(*params, strict=True)), masks)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
@@ -252,11 +191,7 @@ class StyleTransferModel(nn.Module):
         """
         if alpha == 1:
             return [*styles]
-        if self.style_encoder is None:
-            return [[p._replace(strength=p.strength * alpha) for p in params] for params in styles]
-        own = self.predict_style(content)
-        samples = len(own[0][0])
-        return [interpolate_params(own, spread_params(params, samples), alpha) for params in styles]
+        return self.decoder.weaken(styles, lambda: self.predict_style(content), alpha)
 
     @torch.inference_mode()
     def apply_params(
@@ -339,13 +274,6 @@ class StyleTransferModel(nn.Module):
             left_out = {f"encoder.{name}" for name in self.encoder.state_dict() if name != "rms"}
             tensors = {name: x for name, x in tensors.items() if name not in left_out}
         save_model_file(Path(path), tensors, kind=KIND, config=config, half=half)
-
-
-@functools.cache
-def _varied_images() -> Tensor:
-    """[N,3,128,128] in [0,1]: two photos and drawn styles."""
-    drawn = [to_tensor(image) for _, image in draw_style_set(NUM_DRAWN, 128)]
-    return torch.cat([calibration_images(128), torch.stack(drawn)])
 
 
 def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:

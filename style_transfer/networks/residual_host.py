@@ -1,12 +1,15 @@
-"""The residual host: a small learned content encoder, modulated residual blocks at a quarter of the size, and
-a style encoder that reads statistics, so that style images of any size and aspect count as a whole.
+"""The residual host: a learned content encoder, modulated residual blocks, and a style encoder of statistics.
+
+The blocks work at a quarter of the size. As the style encoder reads statistics, style images of any size and
+aspect count as a whole.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,19 +17,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganmod.features.vgg import calibration_images
+from ganmod.io.images import to_tensor
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
-from ganmod.modulation.statistics import Statistics, mean_variance, weighted_mean_variance
+from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
 from style_transfer.masks import pooled_mask
-from style_transfer.networks.staged_decoder import StagedDecoder, apply_modulated
+from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder, apply_modulated
+from style_transfer.networks.style_encoder import Features, StyleEncoder
+from style_transfer.procedural_styles import draw_style_set
 
 BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
 NOISE_SIDE = 256  # pixels after which the noise repeats
 Origin = tuple[int, int] | Tensor  # row, column; a tensor [2] where it is drawn on a device
 NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
+NUM_DRAWN = 20  # styles for the calibration
 
 
-class StatisticsStyleEncoder(nn.Module):
+class StatisticsStyleEncoder(StyleEncoder):
     """Features {layer: [N,C,h,w]} of style images of any size -> style descriptor W [N,D,d,d].
 
     What it reads is what the style losses compare: mean and deviation of every channel at every layer; and,
@@ -59,23 +67,28 @@ class StatisticsStyleEncoder(nn.Module):
         self.register_buffer("pairs", torch.stack([rows, columns]), persistent=False)
 
     @staticmethod
-    def statistics(features: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+    def statistics(features: Features, mask: Tensor | None = None) -> Tensor:
         """Means of all channels of all layers, then their deviations: [N, 2 * sum of widths]."""
-        found = [
+        moments = [
             mean_variance(x) if mask is None else weighted_mean_variance(x, pooled_mask(mask, x))
             for x in features.values()
         ]
-        means = [mean.flatten(1) for mean, _ in found]
-        return torch.cat(means + [(var + 1e-5).sqrt().flatten(1) for _, var in found], dim=1)
+        means = [mean.flatten(1) for mean, _ in moments]
+        return torch.cat(means + [(var + 1e-5).sqrt().flatten(1) for _, var in moments], dim=1)
 
     @torch.no_grad()
-    def calibrate(self, features: Mapping[str, Tensor]) -> None:
-        """Store centre and spread of the statistics of some varied images, to which all are scaled."""
-        statistics = self.statistics(features)
+    def calibrate(self, encode: Callable[[Tensor], Features]) -> None:
+        """Store centre and spread of the statistics of varied images, to which all are scaled."""
+        statistics = self.statistics(encode(_varied_images()))
         self.center.copy_(statistics.mean(dim=0))
         self.spread.copy_(statistics.std(dim=0) + 0.1 * statistics.std(dim=0).mean())
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+    def calibration(self) -> dict[str, Tensor]:
+        """See `StyleEncoder`."""
+        return {"center": self.center, "spread": self.spread}
+
+    def forward(self, features: Features, mask: Tensor | None = None) -> Tensor:
+        """See `StyleEncoder`."""
         statistics = self.statistics(features, mask)
         read = [(statistics - self.center) / self.spread]
         deviations = self.center[sum(self.widths) :].split(self.widths)  # one [C] per layer
@@ -99,6 +112,13 @@ class StatisticsStyleEncoder(nn.Module):
         return self.layers[-1](x).unflatten(1, self.shape)
 
 
+@functools.cache
+def _varied_images() -> Tensor:
+    """[N,3,128,128] in [0,1]: two photos and drawn styles."""
+    drawn = [to_tensor(image) for _, image in draw_style_set(NUM_DRAWN, 128)]
+    return torch.cat([calibration_images(128), torch.stack(drawn)])
+
+
 def fixed_noise() -> Tensor:
     """The same standard normal numbers everywhere, [NOISE_SIDE, NOISE_SIDE]."""
     values = np.random.RandomState(0).standard_normal((NOISE_SIDE, NOISE_SIDE))
@@ -106,12 +126,11 @@ def fixed_noise() -> Tensor:
 
 
 class ContentEncoder(nn.Module):
-    """RGB [N,3,H,W] in [0,1] -> [N,C+64,H/4,W/4]: C learned channels, and what is carried along to the stages
-    that need it: the pixels themselves, 4 x 4 x 3, and noise, 4 x 4.
+    """RGB [N,3,H,W] in [0,1] -> [N,C+64,H/4,W/4]: C learned channels, pixels and noise.
 
-    The pixels take no part in the blocks. They come back where the decoder has reached the full size, so that
-    no edge of the content has to be drawn anew. Of the noise a style's grain can be made where the content is
-    flat; without it, there, a network can draw nothing but regular patterns.
+    The pixels, 4 x 4 x 3, take no part in the blocks. They come back where the decoder has reached the full
+    size, so that it need not redraw the content's edges. From the noise, 4 x 4, it can make a style's grain
+    where the content is flat; without it a network could draw nothing there but regular patterns.
     """
 
     noise: Tensor
@@ -126,7 +145,7 @@ class ContentEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """origin: the place (row, column) of x in the whole image, where x is a tile."""
+        """origin: (row, column) of x in the whole image, where x is a tile."""
         noise = self._noise_at(origin, x.shape[2], x.shape[3]).to(x.dtype).expand(len(x), -1, -1, -1)
         x = (x - 0.5) * 4  # photos: mean near 0.5, deviation near 0.25
         carried = torch.cat([x, noise], dim=1)
@@ -150,11 +169,11 @@ class BilinearUpsample(nn.Module):
 
 
 class ResidualDecoder(StagedDecoder):
-    """Encoded content [N,C+64,H/4,W/4] -> image [N,3,H,W]: residual blocks at a quarter of the size, then two
-    modulated convolutions that double it, then one to RGB, which sees the content's pixels, too.
+    """Encoded content [N,C+64,H/4,W/4] -> image [N,3,H,W].
 
-    Each of the first stages adds noise to its output, by a learned gain per channel: what becomes of it is up
-    to the next one's modulation, that is to the style.
+    Residual blocks at a quarter of the size, then two modulated convolutions that double it, then one to RGB,
+    which sees the content's pixels, too. Each of the first stages adds noise to its output, by a learned gain
+    per channel: what becomes of it is up to the next one's modulation, that is to the style.
 
     A block is x <- x + conv(modulated conv(x)), the second convolution small at the beginning. Where a stage
     doubles the size, its input is modulated before it is enlarged (bilinear), so that its statistics are
@@ -214,28 +233,29 @@ class ResidualDecoder(StagedDecoder):
         self,
         stage: int,
         x: Tensor,
-        params: Any,
+        params: Sequence[Any],
         *,
-        statistics: Statistics | None = None,
+        statistics: InputStatistics | None = None,
         masks: Tensor | None = None,
     ) -> Tensor:
         """See `StagedDecoder`."""
         layer = self.modulated(stage)
-        if stage == len(self.scales) - 1:
-            y = apply_modulated(layer, x, params, statistics, masks)
+        if stage == self.num_stages - 1:
+            y = apply_modulated(layer, x, params[stage], statistics, masks)
             return y * self.output_gain + self.output_offset
         width = layer.modulation.channels
         x, carried = x[:, :width], x[:, width:]
         if statistics is not None:
-            statistics = Statistics(statistics.mean[:, :width], statistics.var[:, :width])
-        y = apply_modulated(layer, x, params, statistics, masks)
+            mean, var = statistics.mean[:, :width], statistics.var[:, :width]
+            statistics = statistics._replace(mean=mean, var=var)
+        y = apply_modulated(layer, x, params[stage], statistics, masks)
         if stage < len(self.blocks):
             y = x + cast(Conv2d, self.block_convs[stage])(y)
         else:
             carried = F.pixel_shuffle(carried, 2)
         num_noise = carried.shape[1] // 4  # of the channels: three of pixels for one of noise
-        place = 3 * num_noise + stage % num_noise
-        y = y + carried[:, place : place + 1] * self.noise_gains[stage]
-        if stage == len(self.scales) - 2:
+        channel = 3 * num_noise + stage % num_noise
+        y = y + carried[:, channel : channel + 1] * self.noise_gains[stage]
+        if stage == self.num_stages - 2:
             carried = carried[:, :3]
         return torch.cat([y, carried], dim=1)

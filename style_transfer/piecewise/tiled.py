@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.modulation.statistics import Statistics, mean_variance
+from ganmod.modulation.statistics import mean_variance
 from style_transfer.model import StyleTransferModel
-from style_transfer.piecewise.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
+from style_transfer.networks.staged_decoder import InputStatistics
 from style_transfer.prepare import from_batch, pad_to_multiple, resize_content, spread_params, to_batch
 
 CPU_TILE, GPU_TILE = 256, 1024  # pixels: what stays in a cache, and what keeps many cores busy
@@ -72,13 +72,14 @@ def stylize_tiled(
     modulation that cannot be given statistics.
     """
     check_tile(tile)
-    check_takes_statistics(model)
+    decoder = model.decoder
+    decoder.check_takes_statistics()
     images = resize_content(to_batch(content, "content"), size)
     height, width = images.shape[2:]
     x = pad_to_multiple(images, UNIT).cpu()
     spread = spread_params(params, len(images))
     rows, columns = (_cuts(side // UNIT, tile // UNIT) for side in x.shape[2:])
-    total, done = (num_stages(model) + 1) * (len(rows) - 1) * (len(columns) - 1), 0
+    total, done = (decoder.num_stages + 1) * (len(rows) - 1) * (len(columns) - 1), 0
 
     def sweep(
         x: Tensor, run: Callable[[Tensor, tuple[int, int]], Tensor], margin: int, measure: bool
@@ -97,16 +98,15 @@ def stylize_tiled(
     def encode(part: Tensor, origin: tuple[int, int]) -> Tensor:
         return model.encode(part, origin=origin)
 
-    swept = sweep(x, encode, ENCODER_MARGIN, uses_statistics(model, 0))
-    for stage in range(num_stages(model)):
-        x, statistics = swept.out, swept.statistics(model.feature_rms.device)
-        pixels = x.shape[2] * x.shape[3]
-        measure = stage + 1 < num_stages(model) and uses_statistics(model, stage + 1)
+    swept = sweep(x, encode, ENCODER_MARGIN, decoder.uses_statistics(0))
+    for stage in range(decoder.num_stages):
+        statistics = swept.statistics(model.feature_rms.device)
+        measure = stage + 1 < decoder.num_stages and decoder.uses_statistics(stage + 1)
 
         def run(part: Tensor, origin: tuple[int, int], stage: int = stage) -> Tensor:
-            return decode_stage(model, stage, part, spread, statistics, pixels=pixels)  # noqa: B023
+            return decoder.run_stage(stage, part, spread, statistics=statistics)  # noqa: B023
 
-        swept = sweep(x, run, model.decoder.reach(stage), measure)
+        swept = sweep(swept.out, run, decoder.reach(stage), measure)
     return from_batch(swept.out[:, :, :height, :width].float().clamp_(0, 1), content)
 
 
@@ -123,8 +123,8 @@ class _Swept:
     def add(self, result: Tensor, whole: torch.Size, part: torch.Size, row: _Span, column: _Span) -> None:
         """result: of a tile with its margin; whole, part: shapes of the sweep's input and of that tile."""
 
-        def scaled(place: int) -> int:
-            return place * result.shape[2] // part[2]  # features are smaller or larger by a fixed factor
+        def scaled(pixels: int) -> int:
+            return pixels * result.shape[2] // part[2]  # features are smaller or larger by a fixed factor
 
         if self.pixels == 0:
             shape = (*result.shape[:2], scaled(whole[2]), scaled(whole[3]))
@@ -150,12 +150,12 @@ class _Swept:
         shift = mean - before
         self.moments = before + shift * share, squares + var * count + shift.square() * (self.pixels * share)
 
-    def statistics(self, device: torch.device) -> Statistics | None:
+    def statistics(self, device: torch.device) -> InputStatistics | None:
         if self.moments is None:
             return None
         wide = torch.promote_types(self.out.dtype, torch.float32)
         mean, var = self.moments[0], self.moments[1] / self.pixels
-        return Statistics(mean.to(device, wide), var.to(device, wide))
+        return InputStatistics(mean.to(device, wide), var.to(device, wide), self.pixels)
 
 
 def _cuts(units: int, most: int) -> list[int]:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ganmod.io.images import to_uint8
 from ganmod.layers import half_precision
-from ganmod.modulation.statistics import Statistics, mean_variance
+from ganmod.modulation.statistics import mean_variance
 from style_transfer.model import StyleTransferModel
-from style_transfer.piecewise.scales import check_takes_statistics, decode_stage, num_stages, uses_statistics
+from style_transfer.networks.staged_decoder import InputStatistics
 from style_transfer.prepare import (
     interpolate_params,
     pad_to_multiple,
@@ -68,7 +68,7 @@ class ClipStylizer:
         for name, value in (("smoothing", smoothing), ("blend", blend)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}, expected a number from 0 (none) to below 1")
-        check_takes_statistics(model)
+        model.decoder.check_takes_statistics()
         self.model, self.smoothing, self.blend, self.dtype = model, smoothing, blend, dtype
         self._past: dict[str, Tensor] = {}
 
@@ -95,27 +95,20 @@ class ClipStylizer:
                 weight = blend_weights(change, self.blend).to(features.dtype)
                 features = torch.lerp(features, self._past["features"].to(features.dtype), weight)
             self._past["frame"], self._past["features"] = x, features
-            y = features
-            for stage in range(num_stages(self.model)):
-                statistics = self._statistics(stage, y) if uses_statistics(self.model, stage) else None
-                y = decode_stage(
-                    self.model,
-                    stage,
-                    y,
-                    spread_params(params, 1),
-                    statistics,
-                    pixels=y.shape[2] * y.shape[3],
-                )
+            y, decoder = features, self.model.decoder
+            for stage in range(decoder.num_stages):
+                statistics = self._statistics(stage, y) if decoder.uses_statistics(stage) else None
+                y = decoder.run_stage(stage, y, spread_params(params, 1), statistics=statistics)
         return y
 
-    def _statistics(self, stage: int, x: Tensor) -> Statistics:
+    def _statistics(self, stage: int, x: Tensor) -> InputStatistics:
         """Those of x, averaged with the past."""
         mean, var = mean_variance(x)
         if f"mean{stage}" in self._past:
             mean = torch.lerp(mean, self._past[f"mean{stage}"], self.smoothing)
             var = torch.lerp(var, self._past[f"var{stage}"], self.smoothing)
         self._past[f"mean{stage}"], self._past[f"var{stage}"] = mean, var
-        return Statistics(mean, var)
+        return InputStatistics(mean, var, x.shape[2] * x.shape[3])
 
     def state(self) -> dict[str, Tensor]:
         """What the next frame depends on besides itself; empty before the first."""

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_style_model import KINDS, SIZE, WIDTHS, make
+from tiny_style_model import KINDS, SIZE, WIDTHS, decode_plainly, make
 from torch import Tensor
 
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
 from style_transfer import ModelSpec, StyleTransferModel, load, prepare_style
-from style_transfer.networks.modulated import Decoder, StyleEncoder
+from style_transfer.networks.mirrored_decoder import MirroredDecoder
+from style_transfer.networks.paper_host import PaperStyleEncoder
 
 
 def images(samples: int = 3, height: int = 48, width: int = 32, seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,7 @@ def test_impossible_specifications_are_refused():
     with pytest.raises(ValueError, match="architecture is 'modern', expected one of modulated, classic, res"):
         ModelSpec("tiny", WIDTHS, architecture="modern")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="feature_size is 12, expected a multiple of 8"):
-        StyleEncoder(4, 12, style_dim=2, descriptor_size=3)
+        PaperStyleEncoder(4, 12, style_dim=2, descriptor_size=3)
     with pytest.raises(ValueError, match=r"unknown modulation 'adacon' \(did you mean 'adaconv'"):
         StyleTransferModel(ModelSpec("tiny", WIDTHS, modulation="adacon"), VGGFeatures(WIDTHS))
 
@@ -111,8 +112,8 @@ def test_parameters_predicted_first_give_what_forward_gives(model: StyleTransfer
         assert expected.shape == content.shape
         out = model.decode(model.encode(content), model.predict(style))
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
-    modulated = [model.decoder.modulated(stage) for stage in range(len(model.decoder.scales))]
-    assert len(model.predict(style)) == max(sum(layer is not None for layer in modulated), 1)
+    num_modulated = 1 if model.spec.architecture == "classic" else model.decoder.num_stages
+    assert len(model.predict(style)) == num_modulated
 
 
 @torch.no_grad()
@@ -159,7 +160,7 @@ def test_the_classic_decoder_gets_the_statistics_of_the_style():
     model = make("classic")
     content, style = images()
     received: list[Tensor] = []
-    model.decoder.register_forward_pre_hook(lambda module, inputs: received.append(inputs[0]))
+    model.decoder.first[0].register_forward_pre_hook(lambda module, inputs: received.append(inputs[0]))
     model(content, style)
     x, y = model.encode(content), model.encode(style)
     mean = [f.mean(dim=(2, 3), keepdim=True) for f in (x, y)]
@@ -218,9 +219,9 @@ def test_a_prepared_style_is_resized_without_aliasing():
 
 def test_the_decoder_mirrors_the_encoder():
     """VGG-19 backwards: 1, 4, 2 and 1 convolutions at the four scales, then the picture."""
-    for style in (None, "modulated"):
-        decoder = make("classic" if style is None else "adain").decoder
-        assert isinstance(decoder, Decoder)
+    for kind in ("classic", "adain"):
+        decoder = make(kind).decoder
+        assert isinstance(decoder, MirroredDecoder)
         shapes = [
             [tuple(layer.conv.weight.shape[:2]) for layer in (first, *rest)]  # type: ignore[misc]
             for first, rest in zip(decoder.first, decoder.rest, strict=True)
@@ -231,5 +232,5 @@ def test_the_decoder_mirrors_the_encoder():
 
 @torch.no_grad()
 def test_an_untrained_picture_of_nothing_is_grey():
-    decoder = make("classic").decoder
-    assert torch.equal(decoder(torch.zeros(1, 8, 2, 3), None), torch.full((1, 3, 16, 24), 0.5))
+    model = make("classic")
+    assert torch.equal(decode_plainly(model, torch.zeros(1, 8, 2, 3)), torch.full((1, 3, 16, 24), 0.5))

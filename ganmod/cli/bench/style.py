@@ -23,7 +23,7 @@ from ganmod.features.vgg import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibrat
 from ganmod.io.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.functional import adaconv, adaconv_reference
 from style_transfer import ModelSpec, StyleTransferModel, build
-from style_transfer.networks.modulated import Decoder
+from style_transfer.networks.paper_host import ModulatedDecoder
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.style.build import Losses, same_network, style_transfer_losses
 
@@ -178,15 +178,14 @@ def _obvious_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any]) -> Tensor:
-    decoder = cast(Decoder, model.decoder)
-    for scale, (first, rest) in enumerate(zip(decoder.first, decoder.rest, strict=True)):
-        if scale > 0:
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        x = adaconv_reference(x, *params[scale])
-        x = _obvious_conv(first, x)
-        for layer in cast(nn.Sequential, rest):
-            x = _obvious_conv(layer, x)
-    return _obvious_conv(decoder.to_rgb, x) * decoder.output_gain + decoder.output_offset
+    decoder = cast(ModulatedDecoder, model.decoder)
+    for scale, kernels in enumerate(params):
+
+        def first(layer: nn.Module, x: Tensor, kernels: Any = kernels) -> Tensor:
+            return _obvious_conv(layer, adaconv_reference(x, *kernels))
+
+        x = decoder.draw_scale(scale, x, first=first, rest=_obvious_conv)
+    return x
 
 
 def _obvious_conv(layer: Any, x: Tensor) -> Tensor:

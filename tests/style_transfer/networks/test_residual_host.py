@@ -51,9 +51,8 @@ def test_what_it_reads_beyond_them_are_covariances(encoder: StatisticsStyleEncod
     for layer, (projection, x) in enumerate(zip(encoder.projections, given.values(), strict=True)):
         weight = projection.weight * projection.gain  # type: ignore[operator]
         for sample in range(2):
-            projected = weight @ (
-                x[sample].flatten(1) / 0.1
-            )  # uncalibrated: centre 0, so all are / (0 + 0.1)
+            # Uncalibrated: the centre is 0, so all are divided by 0 + 0.1.
+            projected = weight @ (x[sample].flatten(1) / 0.1)
             covariance = torch.cov(projected, correction=0)
             torch.testing.assert_close(found[sample, layer], covariance[rows, columns])
 
@@ -69,7 +68,7 @@ def test_place_does_not_matter(encoder: StatisticsStyleEncoder):
 
 def test_calibrated_statistics_are_centred(encoder: StatisticsStyleEncoder):
     given = {name: torch.cat([x, x * 3, x + 1]) for name, x in features().items()}
-    encoder.calibrate(given)
+    encoder.calibrate(lambda images: given)
     scaled = (encoder.statistics(given) - encoder.center) / encoder.spread
     torch.testing.assert_close(scaled.mean(dim=0), torch.zeros_like(scaled[0]))
     assert scaled.std(dim=0).max() <= 1
@@ -90,7 +89,6 @@ def test_the_last_stage_sees_the_contents_pixels(kind: str):
     model = make(kind)
     received: list[Tensor] = []
     plain = model.decoder.modulated(6)
-    assert plain is not None
     modulate = plain.modulation.modulate
     plain.modulation.modulate = lambda x, p: (received.append(x), modulate(x, p))[1]  # type: ignore[assignment]
     content = torch.rand(1, 3, 32, 32)

@@ -18,7 +18,6 @@ from ganmod.modulation import AdaIN, StyleSpec, create_modulation, register_modu
 from ganmod.modulation.statistics import Statistics, instance_norm
 from style_transfer import StyleTransferModel
 from style_transfer.networks.residual_host import ResidualDecoder
-from style_transfer.piecewise.scales import uses_statistics
 from style_transfer.piecewise.tiled import auto_tile, stylize_tiled
 from style_transfer.procedural_styles import builtin_contents, draw_style
 
@@ -89,7 +88,10 @@ def test_a_narrower_margin_would_be_seen(monkeypatch: pytest.MonkeyPatch):
     narrower = [reach - 1 for reach in reaches(model)]
     for name, value in (
         ("style_transfer.piecewise.tiled.ENCODER_MARGIN", 24),
-        ("style_transfer.networks.modulated.Decoder.reach", lambda self, stage: narrower[stage]),
+        (
+            "style_transfer.networks.mirrored_decoder.MirroredDecoder.reach",
+            lambda self, stage: narrower[stage],
+        ),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(name, value)
@@ -139,9 +141,14 @@ def test_what_each_stage_reads():
     assert reaches(model_with("adaconv", {"kernel_size": 5})) == [3, 3, 2, 2]
     assert reaches(make("residual-adain")) == [2, 2, 2, 2, 1, 1, 2]
     assert reaches(make("residual-adaconv", options={"kernel_size": 5})) == [4, 4, 4, 4, 3, 3, 4]
-    assert [uses_statistics(model, stage) for stage in range(4)] == [True] * 4
-    assert not any(uses_statistics(make("weight_demod"), stage) for stage in range(4))
-    assert [uses_statistics(make("classic"), stage) for stage in range(4)] == [True, False, False, False]
+    assert [model.decoder.uses_statistics(stage) for stage in range(4)] == [True] * 4
+    assert not any(make("weight_demod").decoder.uses_statistics(stage) for stage in range(4))
+    assert [make("classic").decoder.uses_statistics(stage) for stage in range(4)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("name", ["adain", "adaconv", "weight_demod"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ganmod.features.vgg import VGGFeatures
 from ganmod.modulation import list_modulations
@@ -23,9 +23,8 @@ def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> 
     """
     torch.manual_seed(seed)
     encoder = VGGFeatures(WIDTHS)
-    for (
-        conv
-    ) in encoder.convs.values():  # PyTorch's own initialisation lets the signal die on its way to relu4_1
+    # PyTorch's own initialisation lets the signal die on its way to relu4_1.
+    for conv in encoder.convs.values():
         nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
     name = kind.removeprefix("residual-")
     if options is None:
@@ -57,3 +56,9 @@ def tiny(kind: str) -> StyleTransferModel:
         "tiny", WIDTHS, architecture="residual", style_dim=5, style_image_size=SIZE, width=16, num_blocks=2
     )
     return build(spec, encoder).eval()
+
+
+def decode_plainly(model: StyleTransferModel, x: Tensor) -> Tensor:
+    """Features decoded as they are by a classic model: its autoencoder."""
+    params = model.predict(torch.zeros(1, 3, SIZE, SIZE))
+    return model.decode(x, [p._replace(strength=torch.zeros(1, 1, 1, 1)) for p in params])

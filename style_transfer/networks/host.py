@@ -1,0 +1,66 @@
+"""Architectures by name: the networks around the frozen encoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ganmod.modulation import StyleSpec
+from style_transfer.networks.classic_host import ClassicDecoder, ClassicStyleEncoder
+from style_transfer.networks.paper_host import ModulatedDecoder, PaperStyleEncoder
+from style_transfer.networks.residual_host import ContentEncoder, ResidualDecoder, StatisticsStyleEncoder
+from style_transfer.networks.staged_decoder import StagedDecoder
+from style_transfer.networks.style_encoder import StyleEncoder
+from style_transfer.spec import ModelSpec
+
+BUDGET = 4  # AdaConv's kernel budget by default, as a multiple of the residual host's width
+
+
+class Host(NamedTuple):
+    """What an architecture adds to the frozen encoder.
+
+    content_encoder: None where the decoder reads the frozen encoder's relu4_1.
+    """
+
+    content_encoder: ContentEncoder | None
+    style_encoder: StyleEncoder
+    decoder: StagedDecoder
+
+
+def build_host(spec: ModelSpec) -> Host:
+    """The networks of `spec.architecture`, untrained."""
+    return {"classic": _classic, "modulated": _paper, "residual": _residual}[spec.architecture](spec)
+
+
+def _classic(spec: ModelSpec) -> Host:
+    return Host(None, ClassicStyleEncoder(), ClassicDecoder(spec.encoder_widths))
+
+
+def _paper(spec: ModelSpec) -> Host:
+    style_encoder = PaperStyleEncoder(
+        spec.encoder_widths[-1],
+        spec.style_image_size // 8,
+        style_dim=spec.style_dim,
+        descriptor_size=spec.descriptor_size,
+    )
+    decoder = ModulatedDecoder(
+        spec.encoder_widths,
+        StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=max(spec.encoder_widths)),
+        modulation=spec.modulation,
+        modulation_options=spec.modulation_options,
+    )
+    return Host(None, style_encoder, decoder)
+
+
+def _residual(spec: ModelSpec) -> Host:
+    content_encoder = ContentEncoder(spec.width)
+    style_encoder = StatisticsStyleEncoder(
+        spec.encoder_widths, style_dim=spec.style_dim, descriptor_size=spec.descriptor_size
+    )
+    decoder = ResidualDecoder(
+        StyleSpec("map", spec.style_dim, spec.descriptor_size, host_width=BUDGET * spec.width),
+        modulation=spec.modulation,
+        modulation_options=spec.modulation_options,
+        width=spec.width,
+        num_blocks=spec.num_blocks,
+    )
+    return Host(content_encoder, style_encoder, decoder)
