@@ -36,7 +36,7 @@ from tqdm import tqdm
 from ganmod.features.style_losses import STYLE_LOSSES, gram
 from ganmod.features.vgg import LAYERS, VGGFeatures, load_features
 from ganmod.io.images import center_crop, list_images, read_image, resize_short_side, to_tensor
-from ganmod.modulation.functional import mean_std
+from ganmod.modulation.statistics import mean_std
 
 REFERENCE = "vgg19-slim"
 

@@ -308,7 +308,10 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
     else:
         encoder = _named_encoder(spec, str(digest), encoder_weights, source)
         tensors = {f"encoder.{name}": x for name, x in encoder.state_dict().items()} | tensors
-    model = StyleTransferModel(spec, encoder)
+    try:
+        model = StyleTransferModel(spec, encoder)
+    except ValueError as error:  # an option of its modulation that this version does not know
+        raise ModelFileError(f"{source}: {error}; train and save it again") from error
     load_state(model, tensors, source=str(source))
     return model.eval()
 

@@ -6,6 +6,7 @@ by commit ddbec53, and in expected.safetensors what that commit's code made of t
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from torch.testing import assert_close
 import ganmod
 import style_transfer
 from configs import schema
+from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
 from ganmod.starganv2 import load_starganv2
 from ganmod.stylegan2.latent_file import load_latents
 
@@ -55,6 +57,25 @@ def test_starganv2_gives_the_same_images(modulation: str, expected: dict[str, Te
         by_reference = model.G(img, model.style_encoder(img, domain))
     assert_close(by_latent, expected[f"{name}.latent"], rtol=0, atol=1e-5)
     assert_close(by_reference, expected[f"{name}.reference"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["style", "stylegan2", "starganv2"])
+def test_models_with_demodulated_outputs_are_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+    """AdaConv's `normalize: demod_output` is gone; the files name it in their configuration."""
+    file = read_model_file(FILES / f"{kind}-adaconv.safetensors")
+    section = {"style": "model", "stylegan2": "generator", "starganv2": "networks"}[kind]
+    config = copy.deepcopy(file.config)
+    config[section]["modulation_options"] = {"normalize": "demod_output"}
+        "normalize": "demod_output"
+    }
+    save_model_file(tmp_path / "m.safetensors", file.tensors, kind=file.kind, config=config)
+    load = {"style": style_transfer.load, "stylegan2": ganmod.load, "starganv2": load_starganv2}[kind]
+    with pytest.raises(ModelFileError) as refused:
+        load(tmp_path / "m.safetensors")
+    message = str(refused.value)
+    assert message.startswith(str(tmp_path / "m.safetensors"))
+    assert "unknown normalize 'demod_output': expected one of instance, none, demod" in message
+    assert "\n" not in message
 
 
 def test_latents_are_the_same(expected: dict[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ganmod.modulation.functional import mean_std
+from ganmod.modulation.statistics import mean_std
 
 Features = Mapping[str, Tensor]
 SHIFTS = ((1, 0), (0, 1), (2, 2), (2, -2))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganmod.layers import EqualizedLinear
-from ganmod.modulation import functional
 from ganmod.modulation.base import Modulation, StyleSpec, check_style, pool_style
 from ganmod.modulation.registry import register_modulation
-from ganmod.modulation.statistics import Statistics
+from ganmod.modulation.statistics import Statistics, instance_norm
 
 
 class AdaINParams(NamedTuple):
@@ -27,13 +26,18 @@ class AdaIN(Modulation):
         self.eps = eps
         self.affine = EqualizedLinear(style.dim, 2 * channels, init_std=0.1)
 
+    def use_plain_gains(self) -> None:
+        """See `Modulation`; the affine map then starts as StarGAN v2's, N(0, 2 / dim)."""
+        super().use_plain_gains()
+        nn.init.kaiming_normal_(self.affine.weight, mode="fan_in", nonlinearity="relu")
+
     def predict(self, style: Tensor) -> AdaINParams:
         check_style(style, self.style)
         scale, shift = self.affine(pool_style(style)).chunk(2, dim=1)
         return AdaINParams(1 + scale, shift)
 
     def modulate(self, x: Tensor, params: AdaINParams) -> Tensor:
-        return functional.adain(x, params.scale, params.shift, eps=self.eps)
+        return instance_norm(x, params.scale, params.shift, eps=self.eps)
 
     def modulate_with(self, x: Tensor, params: AdaINParams, statistics: Statistics) -> Tensor:
-        return functional.adain(x, params.scale, params.shift, eps=self.eps, statistics=statistics)
+        return instance_norm(x, params.scale, params.shift, eps=self.eps, statistics=statistics)

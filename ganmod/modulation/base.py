@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from ganmod.layers import StaticConv2d, fold_gains
 from ganmod.modulation.statistics import Statistics
 
 StyleKind = Literal["vector", "map", "features", "mask", "id"]
@@ -34,14 +35,14 @@ class Modulation(nn.Module):
     cached, interpolated between styles, mixed per layer, inspected and exported.
 
     uses_statistics: `modulate` depends on its input's mean and variance. reach: how many pixels around one
-    it looks at. Tiles and clips need both, and `modulate_with`. convolves_plainly: `convolve` is the static
-    convolution, whatever the parameters.
+    it looks at. Tiles and clips need both, and `modulate_with`. normalizes_outputs: `convolve` takes the
+    scale of its input and weight out of the result.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
     uses_statistics: bool
     reach: int
-    convolves_plainly: bool
+    normalizes_outputs: bool
 
     def __init__(self, channels: int, style: StyleSpec) -> None:
         """channels: input channels of the convolution, on which every modulation acts."""
@@ -55,7 +56,19 @@ class Modulation(nn.Module):
         self.style = style
         self.uses_statistics = type(self).modulate is not Modulation.modulate
         self.reach = 0
-        self.convolves_plainly = type(self).convolve is Modulation.convolve
+        self.normalizes_outputs = False
+
+    @property
+    def convolves_plainly(self) -> bool:
+        """Whether `convolve` is the static convolution, whatever the parameters."""
+        return type(self).convolve is Modulation.convolve
+
+    def use_plain_gains(self) -> None:
+        """For a host without equalised learning rates: fold this modulation's gains, see `fold_gains`."""
+        fold_gains(self)
+
+    def use_exportable_form(self) -> None:
+        """Before a host is exported: the same results without groups whose number depends on the batch."""
 
     def predict(self, style: Tensor) -> Any:
         """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""
@@ -73,8 +86,8 @@ class Modulation(nn.Module):
         check_modulate_with(self)
         return x
 
-    def convolve(self, x: Tensor, conv: nn.Module, params: Any) -> Tensor:
-        """The convolution itself, [N,C,H,W] -> [N,O,H',W']; conv is a `StaticConv2d` without bias."""
+    def convolve(self, x: Tensor, conv: StaticConv2d, params: Any) -> Tensor:
+        """The convolution itself, [N,C,H,W] -> [N,O,H',W'], without its bias."""
         return conv(x)
 
 

@@ -9,17 +9,19 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   chunks    a few megabytes of channels per call, groups merged likewise.
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
+  matmul    K * K matrix products with shifted images; samples stay an axis of their own, as formats such as
+            ONNX need, which know no number of groups that depends on the batch.
 
 What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewhere grouped
 (fewest launches, unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward
 + backward, least of 4 in ms (interleaved, on a machine with other work: read the ratios):
 
   channels, side, group size                  512,32,1   256,64,2   128,128,4   64,256,8
-  float32    adaconv_reference (loop)               78        160         357        597
+  float32    functional.adaconv                     78        160         357        597
              two kernels composed, loop             32        113         228        319
              chunks                                 26         55         155        325
              samples, channels last                 19         67         131        291
-  bfloat16   adaconv_reference (loop)               45        163         246        572
+  bfloat16   functional.adaconv                     45        163         246        572
              two kernels composed, loop             22        138         225        564
              chunks                                 21         90         217        589
              samples, channels last                 14         47         142        420
@@ -39,9 +41,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.layers import reflect_pad
+from ganmod.modulation.functional import normalize_instances
 from ganmod.modulation.statistics import instance_norm
 
-ConvImpl = Literal["auto", "loop", "grouped", "samples", "chunks", "unfold", "shifted"]
+ConvImpl = Literal["auto", "loop", "grouped", "samples", "chunks", "unfold", "shifted", "matmul"]
 
 _MERGED_CHANNELS = 8  # channels per merged group: oneDNN's fast kernels begin here; 16 took a third longer
 _CHUNK_BYTES = 4 << 20  # input per call: convolutions on 16 MiB took up to twice as long
@@ -70,6 +73,8 @@ def per_sample_conv2d(
         impl = _choose(x)
     if impl == "samples":
         return _samples(x, weight, bias, norm_eps)
+    if impl == "matmul":
+        return _matmul(x, weight, bias, norm_eps)
 
     groups = n * channels // group_size
     merge, step = 1, groups
@@ -102,7 +107,7 @@ def per_sample_conv2d(
 def _check(x: Tensor, weight: Tensor, impl: str) -> None:
     if impl not in get_args(ConvImpl):
         raise ValueError(f"unknown impl {impl!r}: expected one of {', '.join(get_args(ConvImpl))}")
-    if x.ndim != 4 or weight.ndim != 5 or len(x) != len(weight):
+    if x.ndim != 4 or weight.ndim != 5 or x.shape[0] != weight.shape[0]:
         raise ValueError(
             f"x is {list(x.shape)} and weight {list(weight.shape)}, "
             "expected [N,C,H,W] and [N,O,C/G,K,K] with the same N"
@@ -163,6 +168,23 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | N
         for sample, kernel, shift in zip(x.split(1), kernels, shifts, strict=True)
     ]
     return torch.cat(outputs) if n > 1 else outputs[0]
+
+
+def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
+    """The form of that name; arguments and result as in `per_sample_conv2d`."""
+    n, channels, height, width = x.shape
+    out_channels, group_size, size = weight.shape[1:4]
+    groups = channels // group_size
+    if norm_eps is not None:
+        x = normalize_instances(x, eps=norm_eps)
+    x = F.pad(x, (size // 2,) * 4, mode="reflect")
+    weight = weight.reshape(n, groups, out_channels // groups, group_size, size, size)
+    out = x.new_zeros(()) if bias is None else bias.reshape(n, groups, -1, 1)
+    for dy in range(size):
+        for dx in range(size):
+            window = x[:, :, dy : dy + height, dx : dx + width]
+            out = out + weight[..., dy, dx] @ window.reshape(n, groups, group_size, height * width)
+    return out.reshape(n, out_channels, height, width)  # from [N,G,O/G,HW]
 
 
 def _block_diagonal(weight: Tensor, merge: int, rows: int) -> Tensor:

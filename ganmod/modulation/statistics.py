@@ -1,4 +1,4 @@
-"""Mean, variance and normalisation of every channel of every image."""
+"""Mean, deviation and normalisation of each channel of each image."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def instance_norm(
     # A traced loop would be unrolled, and fix the number of samples.
     if x.device.type == "cpu" and channels_last and not torch.compiler.is_compiling():
         triples = zip(x.split(1), scale, shift, strict=True)
-        given = [None] * n if statistics is None else [_one(statistics, i) for i in range(n)]
-        samples = [_batch_norm(*triple, own, eps=eps) for triple, own in zip(triples, given, strict=True)]
+        each = [None] * n if statistics is None else [_one(statistics, i) for i in range(n)]
+        samples = [_batch_norm(*triple, one, eps=eps) for triple, one in zip(triples, each, strict=True)]
         return torch.cat(samples) if n > 1 else samples[0]
     joined = x.reshape(1, n * channels, height, width)
     return _batch_norm(joined, scale.flatten(), shift.flatten(), statistics, eps=eps).reshape(x.shape)
@@ -55,8 +55,8 @@ def _batch_norm(
 ) -> Tensor:
     # torch's function rather than F.batch_norm, which refuses an image of one pixel.
     mean, var = (None, None) if statistics is None else (i.flatten().to(weight.dtype) for i in statistics)
-    own = statistics is None
-    return torch.batch_norm(x, weight, bias, mean, var, own, 0.0, eps, torch.backends.cudnn.enabled)
+    measure = statistics is None
+    return torch.batch_norm(x, weight, bias, mean, var, measure, 0.0, eps, torch.backends.cudnn.enabled)
 
 
 def mean_variance(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,6 +71,48 @@ def weighted_mean_variance(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     shares = shares / shares.sum(dim=(2, 3), keepdim=True)
     mean = (wide * shares).sum(dim=(2, 3), keepdim=True)
     return mean, ((wide - mean).square() * shares).sum(dim=(2, 3), keepdim=True)
+
+
+def mean_std(
+    x: Tensor, *, eps: float = 1e-5, unbiased: bool = False, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Spatial mean and sqrt(var + eps) of x [N,C,H,W] -> two [N,C,1,1], in float32 or wider.
+
+    `unbiased` is the convention of the AdaIN authors' code; losses and layers here use the biased variance.
+    weights [N or 1,1,H,W] >= 0: by which the pixels count, their sum above 0.
+    """
+    if weights is not None:
+        mean, var = weighted_mean_variance(x, weights)
+        if unbiased:
+            # As many equal weights: their number for weights of 0 and 1. One pixel alone deviates by nothing.
+            wide = weights.to(var.dtype)
+            count = wide.sum(dim=(2, 3), keepdim=True).square() / wide.square().sum(dim=(2, 3), keepdim=True)
+            var = var * (count / (count - 1).clamp_min(1e-4))
+        return mean, (var + eps).sqrt()
+    mean, var = mean_variance(x)
+    if unbiased:
+        pixels = x.shape[2] * x.shape[3]
+        if pixels < 2:
+            raise ValueError("features of one pixel have no unbiased deviation: use a larger image")
+        var = var * (pixels / (pixels - 1))
+    return mean, (var + eps).sqrt()
+
+
+def match_statistics(
+    content: Tensor,
+    style_mean: Tensor,
+    style_std: Tensor,
+    *,
+    eps: float = 1e-5,
+    content_mean_std: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Classic AdaIN: content features with the style's mean and deviation (Huang & Belongie 2017, Eq. 8).
+
+    content [N,C,H,W]; style_mean, style_std [N,C,1,1] from `mean_std(..., unbiased=True)` -> [N,C,H,W].
+    content_mean_std: the same for the content, where it is a part of an image; None measures them.
+    """
+    mean, std = content_mean_std or mean_std(content, eps=eps, unbiased=True)
+    return ((content - mean) / std * style_std + style_mean).to(content.dtype)
 
 
 class _MeanVariance(torch.autograd.Function):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ganmod.layers import EqualizedLinear, StaticConv2d
-from ganmod.modulation import functional
 from ganmod.modulation.base import Modulation, StyleSpec, check_style, pool_style
+from ganmod.modulation.fast import demodulation
+from ganmod.modulation.functional import DEMOD_EPS
 from ganmod.modulation.registry import register_modulation
 
 
@@ -34,21 +35,26 @@ class WeightDemod(Modulation):
         *,
         demodulate: bool = True,
         impl: Literal["unfused", "fused"] = "unfused",
-        eps: float = 1e-8,
+        eps: float = DEMOD_EPS,
     ) -> None:
         super().__init__(channels, style)
         if impl not in ("unfused", "fused"):
             raise ValueError(f"unknown impl {impl!r}: expected 'unfused' or 'fused'")
         self.demodulate = demodulate
+        self.normalizes_outputs = demodulate
         self.impl = impl
         self.eps = eps
         self.affine = EqualizedLinear(style.dim, channels)
+
+    def use_exportable_form(self) -> None:
+        """See `Modulation`."""
+        self.impl = "unfused"
 
     def predict(self, style: Tensor) -> WeightDemodParams:
         check_style(style, self.style)
         return WeightDemodParams(1 + self.affine(pool_style(style)))
 
-    def convolve(self, x: Tensor, conv: StaticConv2d, params: WeightDemodParams) -> Tensor:  # type: ignore[override]
+    def convolve(self, x: Tensor, conv: StaticConv2d, params: WeightDemodParams) -> Tensor:
         weight, scale = conv.scaled_weight, params.scale
         if self.demodulate and x.dtype == torch.float16:
             # Large styles overflow float16 before demodulation takes their common factor out again.
@@ -56,11 +62,9 @@ class WeightDemod(Modulation):
         if self.impl == "fused":
             per_sample = weight[None] * scale[:, None, :, None, None]  # [N,O,C,K,K]
             if self.demodulate:
-                per_sample = (
-                    per_sample * functional.demodulation(weight, scale, eps=self.eps)[..., None, None, None]
-                )
+                per_sample = per_sample * demodulation(weight, scale, eps=self.eps)[..., None, None, None]
             return conv.apply_weight(x, per_sample.to(x.dtype))
         out = conv.apply_weight(x * scale[:, :, None, None].to(x.dtype), weight)
         if self.demodulate:
-            out = out * functional.demodulation(weight, scale, eps=self.eps)[:, :, None, None].to(out.dtype)
+            out = out * demodulation(weight, scale, eps=self.eps)[:, :, None, None].to(out.dtype)
         return out

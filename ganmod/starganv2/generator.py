@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.layers import ScaledReLU, StaticConv2d, fold_gains, widen
+from ganmod.layers import ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import (
-    AdaIN,
     ModulatedConv2d,
     StyleSpec,
-    WeightDemod,
     create_modulation,
     modulation_per_resolution,
     options_per_modulation,
@@ -63,9 +61,9 @@ class PlainStaticConv2d(StaticConv2d):
 class DecoderLayer(ModulatedConv2d):
     """modulate -> leaky ReLU -> [nearest upsampling] -> 3 x 3 convolution -> + bias.
 
-    The modulation learns as fast as the plain layers around it (`fold_gains`). AdaIN's affine map starts as
-    the published one, N(0, 2 / style_dim). Demodulation takes out the factor sqrt 2 by which He
-    initialisation makes up for the leaky ReLU, so that the ReLU gives it back.
+    The modulation learns as fast as the plain layers around it (`Modulation.use_plain_gains`). Where it
+    normalises the outputs, it takes out the factor sqrt 2 by which He initialisation makes up for the leaky
+    ReLU, so that the ReLU gives it back.
     """
 
     def __init__(
@@ -79,15 +77,10 @@ class DecoderLayer(ModulatedConv2d):
         up: bool = False,
     ) -> None:
         layer = create_modulation(modulation, in_channels, style, options)
-        fold_gains(layer)
-        if isinstance(layer, AdaIN):
-            nn.init.kaiming_normal_(layer.affine.weight, mode="fan_in", nonlinearity="relu")
-        demodulated = isinstance(layer, WeightDemod) and layer.demodulate
-        super().__init__(
-            PlainStaticConv2d(in_channels, out_channels, up=up),
-            layer,
-            between=ScaledReLU(LRELU_SLOPE, gain=2**0.5) if demodulated else nn.LeakyReLU(LRELU_SLOPE),
-        )
+        layer.use_plain_gains()
+        gain = 2**0.5 if layer.normalizes_outputs else 1.0
+        between = ScaledReLU(LRELU_SLOPE, gain=gain) if gain != 1 else nn.LeakyReLU(LRELU_SLOPE)
+        super().__init__(PlainStaticConv2d(in_channels, out_channels, up=up), layer, between=between)
 
 
 class DecoderBlock(nn.Module):

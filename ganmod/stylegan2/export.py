@@ -12,13 +12,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.io.atomic_write import atomic_write
-from ganmod.modulation import ModulatedConv2d, Modulation, WeightDemod
-from ganmod.modulation.adaconv import AdaConv, AdaConvParams
-from ganmod.modulation.functional import Normalize, compose_kernels
+from ganmod.modulation import ModulatedConv2d
 from ganmod.stylegan2.generator import Generator
 
 ExportFormat = Literal["onnx", "pt2"]
@@ -67,61 +64,11 @@ class FixedGenerator(nn.Module):
         return self.G(z, c, truncation_psi=self.psi, truncation_cutoff=self.cutoff, noise_mode="const")
 
 
-def adaconv_shifted(
-    x: Tensor,
-    depthwise: Tensor,
-    pointwise: Tensor,
-    bias: Tensor,
-    *,
-    normalize: Normalize,
-    eps: float,
-) -> Tensor:
-    """`adaconv` as a sum of K * K matrix products with shifted images; arguments and result as there.
-
-    A convolution with kernels per sample has batch x groups groups, and formats such as ONNX know no number
-    of groups that depends on the batch. Here the batch stays an axis of its own.
-    """
-    n, channels, height, width = x.shape
-    group_size, size = depthwise.shape[2], depthwise.shape[3]
-    groups = channels // group_size
-    if normalize == "instance":
-        centred = x - x.mean(dim=(2, 3), keepdim=True)
-        x = centred * (centred.square().mean(dim=(2, 3), keepdim=True) + eps).rsqrt()
-    kernel = compose_kernels(depthwise, pointwise)  # [N,C,C/g,K,K]
-    if normalize == "demod":
-        kernel = kernel * (kernel.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
-    kernel = kernel.reshape(n, groups, group_size, group_size, size, size)
-    if size > 1:
-        x = F.pad(x, (size // 2,) * 4, mode="reflect")
-    out = bias.reshape(n, groups, group_size, 1)
-    for dy in range(size):
-        for dx in range(size):
-            window = x[:, :, dy : dy + height, dx : dx + width]
-            window = window.reshape(n, groups, group_size, height * width)
-            out = out + kernel[..., dy, dx] @ window  # [N,G,C/g,HW]
-    return out.reshape(n, channels, height, width)
-
-
-class ShiftedAdaConv(AdaConv):
-    """An `AdaConv` that runs as `adaconv_shifted`; it shares the other's predictor."""
-
-    def __init__(self, adaconv: AdaConv) -> None:
-        Modulation.__init__(self, adaconv.channels, adaconv.style)  # AdaConv's would build another predictor
-        self.kernel_predictor = adaconv.kernel_predictor
-        self.normalize, self.eps = adaconv.normalize, adaconv.eps
-
-    def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
-        return adaconv_shifted(x, *params, normalize=self.input_normalize, eps=self.eps)
-
-
 def in_exportable_forms(G: Generator) -> Generator:
     """A copy on the CPU in float32, with modulations in forms without groups that depend on the batch."""
     G = copy.deepcopy(G).cpu().float().eval().requires_grad_(False)
     for layer in [module for module in G.modules() if isinstance(module, ModulatedConv2d)]:
-        if isinstance(layer.modulation, AdaConv):
-            layer.modulation = ShiftedAdaConv(layer.modulation)
-        elif isinstance(layer.modulation, WeightDemod):
-            layer.modulation.impl = "unfused"
+        layer.modulation.use_exportable_form()
     for block in G.synthesis.blocks:
         block.half_dtype = None
     return G

@@ -83,8 +83,11 @@ def read_stylegan2(path: str | Path, *, half_precision: bool = False) -> StyleGA
         way_out = _OTHER_KINDS.get(file.kind, "give a file that `ganmod train stylegan2` wrote")
         raise ModelFileError(f"{path}: is a model file of kind {file.kind!r}, not {KIND!r}; {way_out}")
     spec, class_names = _checked_config(file, path)
-    # Half precision is for the speed of training; on a CPU it is slower, and only less exact.
-    G = Generator(spec if half_precision else replace(spec, num_half_res=0))
+    try:
+        # Half precision is for the speed of training; on a CPU it is slower, and only less exact.
+        G = Generator(spec if half_precision else replace(spec, num_half_res=0))
+    except ValueError as error:  # an option of its modulation that this version does not know
+        raise ModelFileError(f"{path}: {error}; train and save it again") from error
     prefix = "G_ema."
     tensors = {
         name.removeprefix(prefix): tensor for name, tensor in file.tensors.items() if name.startswith(prefix)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.modulation.functional import match_statistics, mean_std
+from ganmod.modulation.statistics import match_statistics, mean_std
 from style_transfer.masks import pooled_mask
 from style_transfer.networks.mirrored_decoder import MirroredDecoder, plain_conv
 from style_transfer.networks.staged_decoder import InputStatistics

@@ -12,15 +12,11 @@ import torch
 from tiny_generator import tiny_generator
 from torch import Tensor
 
-from ganmod.layers import StaticConv2d
-from ganmod.modulation import AdaConv, ModulatedConv2d, Modulation, StyleSpec, register_modulation, registry
-from ganmod.modulation.functional import Normalize, adaconv_reference
+from ganmod.modulation import Modulation, StyleSpec, register_modulation, registry
 from ganmod.stylegan2 import Generator, export
 from ganmod.stylegan2.export import (
     ExportError,
     FixedGenerator,
-    ShiftedAdaConv,
-    adaconv_shifted,
     export_generator,
     in_exportable_forms,
 )
@@ -44,44 +40,6 @@ def smallest_generator(**values: Any) -> Generator:
 def images(G: Generator, z: Tensor, *, c: Tensor | None = None, **truncation: Any) -> Tensor:
     labels = None if c is None else c.expand(len(z), -1)
     return G(z, labels, noise_mode="const", **truncation)
-
-
-def test_a_layer_with_demodulated_outputs_is_exported_with_them() -> None:
-    torch.manual_seed(0)
-    layer = ModulatedConv2d(
-        StaticConv2d(8, 4), AdaConv(8, StyleSpec("vector", 6), normalize="demod_output", residual_gain=2.0)
-    ).double()
-    x, style = torch.randn(2, 8, 5, 6).double(), torch.randn(2, 6).double()
-    wanted = layer(x, style)
-    assert isinstance(layer.modulation, AdaConv)
-    layer.modulation = ShiftedAdaConv(layer.modulation)
-    torch.testing.assert_close(layer(x, style), wanted, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("normalize", ["instance", "none", "demod"])
-@pytest.mark.parametrize(("group_size", "size"), [(1, 3), (2, 3), (6, 1), (3, 5)])
-def test_shifted_adaconv_is_adaconv(normalize: Normalize, group_size: int, size: int):
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-    x, bias = draw(2, 6, 5, 7), draw(2, 6)
-    depthwise, pointwise = draw(2, 6, group_size, size, size), draw(2, 6, group_size, 1, 1)
-    found = adaconv_shifted(x, depthwise, pointwise, bias, normalize=normalize, eps=1e-5)
-    if normalize == "demod":  # the composed kernel of each output channel has unit norm: probe it
-        found = found - bias[:, :, None, None]
-        plain = adaconv_reference(x, depthwise, pointwise, bias * 0, normalize="none")
-        ratio = found / plain
-        torch.testing.assert_close(ratio, ratio[:, :, :1, :1].expand_as(ratio))
-        groups, kernels = 6 // group_size, []
-        for f, p in zip(depthwise, pointwise, strict=True):
-            f, p = f.reshape(groups, group_size, -1), p.reshape(groups, group_size, group_size)
-            kernels.append(torch.einsum("goc,gck->gok", p, f).reshape(6, -1).norm(dim=1))
-        torch.testing.assert_close(ratio[:, :, 0, 0], 1 / torch.stack(kernels), rtol=1e-6, atol=0)
-        return
-    wanted = adaconv_reference(x, depthwise, pointwise, bias, normalize=normalize)
-    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("modulation", MODULATIONS)

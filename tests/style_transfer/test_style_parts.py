@@ -12,8 +12,7 @@ from tiny_style_model import SIZE, decode_plainly, make, tiny
 from torch import Tensor
 
 from ganmod.io.images import ImageError
-from ganmod.modulation.functional import mean_std
-from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
+from ganmod.modulation.statistics import mean_std, mean_variance, weighted_mean_variance
 from style_transfer import ControlledStyle, Controls, StyleTransferModel
 from style_transfer.color import luma, match_color, match_luma
 from style_transfer.masks import pooled_mask, style_mask

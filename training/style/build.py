@@ -19,7 +19,7 @@ from ganmod.features.style_losses import STYLE_LOSSES, Features, content_loss
 from ganmod.features.vgg import VGGFeatures, load_features
 from ganmod.io.images import list_images
 from ganmod.layers import StaticConv2d
-from ganmod.modulation.functional import match_statistics, mean_std
+from ganmod.modulation.statistics import match_statistics, mean_std
 from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.networks.residual_host import Origin
 from style_transfer.procedural_styles import builtin_contents, draw_style_set

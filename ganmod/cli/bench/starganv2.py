@@ -19,7 +19,7 @@ from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_pe
 from ganmod.cli.bench.style import Progress, interleaved_ms
 from ganmod.layers import half_precision
 from ganmod.modulation import AdaConv, AdaIN, WeightDemod
-from ganmod.modulation.functional import adaconv_reference
+from ganmod.modulation.functional import adaconv
 from ganmod.starganv2 import Generator, high_pass
 from ganmod.starganv2.domain_networks import ImageTrunk, select_domain
 from ganmod.starganv2.generator import HIGH_PASS_SIZES, DecoderBlock, DecoderLayer
@@ -142,7 +142,7 @@ def _decoder_block(block: DecoderBlock, x: Tensor, style: Tensor) -> Tensor:
 def _decoder_layer(layer: DecoderLayer, x: Tensor, style: Tensor, *, up: bool = False) -> Tensor:
     modulation, params, weight = layer.modulation, layer.predict(style), layer.conv.weight
     if type(modulation) is AdaConv and modulation.normalize == "instance":
-        x = adaconv_reference(x, *params, eps=modulation.eps)
+        x = adaconv(x, *params, eps=modulation.eps)
     elif type(modulation) is AdaIN:
         shift = params.shift[:, :, None, None]
         x = F.instance_norm(x, eps=modulation.eps) * params.scale[:, :, None, None] + shift

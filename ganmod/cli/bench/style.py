@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from configs.style import StyleLoss
 from ganmod.features.vgg import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
 from ganmod.io.images import center_crop, resize_short_side, to_tensor
-from ganmod.modulation.functional import adaconv, adaconv_reference
+from ganmod.modulation.fast import fast_adaconv
+from ganmod.modulation.functional import adaconv
 from style_transfer import ModelSpec, StyleTransferModel, build
 from style_transfer.networks.paper_host import ModulatedDecoder
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
@@ -182,7 +183,7 @@ def _obvious_decode(model: StyleTransferModel, x: Tensor, params: Sequence[Any])
     for scale, kernels in enumerate(params):
 
         def first(layer: nn.Module, x: Tensor, kernels: Any = kernels) -> Tensor:
-            return _obvious_conv(layer, adaconv_reference(x, *kernels))
+            return _obvious_conv(layer, adaconv(x, *kernels))
 
         x = decoder.draw_scale(scale, x, first=first, rest=_obvious_conv)
     return x
@@ -312,7 +313,7 @@ def compare_op(
         side = size >> (3 - scale)
         inputs = _op_inputs(batch, channels, max(widths) // channels, side, device)
         forms, results = {}, {}
-        for name, op in {"loop": adaconv_reference, "adaconv": adaconv}.items():
+        for name, op in {"loop": adaconv, "adaconv": fast_adaconv}.items():
             if compiled:
                 torch.compiler.reset()  # else earlier shapes count towards the limit of recompilations
                 op = torch.compile(op, dynamic=False)

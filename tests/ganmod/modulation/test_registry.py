@@ -178,7 +178,7 @@ def test_an_unfit_style_is_refused_without_the_registry_too():
         (
             "adaconv",
             {"normalize": "batch"},
-            "unknown normalize 'batch': expected one of instance, none, demod, demod_output",
+            "unknown normalize 'batch': expected one of instance, none, demod",
         ),
         ("weight_demod", {"impl": "fast"}, "unknown impl 'fast': expected 'unfused' or 'fused'"),
     ],

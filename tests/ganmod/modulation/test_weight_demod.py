@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.layers import StaticConv2d
-from ganmod.modulation import AdaConv, ModulatedConv2d, StyleSpec, WeightDemod, WeightDemodParams
-from ganmod.modulation.adaconv import AdaConvParams
-from ganmod.modulation.functional import demodulation
+from ganmod.modulation import ModulatedConv2d, StyleSpec, WeightDemod, WeightDemodParams
+from ganmod.modulation.fast import demodulation
+from ganmod.modulation.functional import weight_demod
 
 CHANNELS, OUT_CHANNELS = 5, 4
 SPEC = StyleSpec("vector", 6)
@@ -36,6 +36,15 @@ def build(impl: str, *, demodulate: bool = True, conv: StaticConv2d | None = Non
     torch.manual_seed(0)
     conv = conv or StaticConv2d(CHANNELS, OUT_CHANNELS)
     return ModulatedConv2d(conv, WeightDemod(CHANNELS, SPEC, impl=impl, demodulate=demodulate))  # type: ignore[arg-type]
+
+
+def test_the_formula_is_the_papers() -> None:
+    """Entry by entry, in float64."""
+    torch.manual_seed(1)
+    x, weight = torch.randn(2, CHANNELS, 6, 7).double(), torch.randn(OUT_CHANNELS, CHANNELS, 3, 3).double()
+    scale = torch.randn(2, CHANNELS).double()
+    expected = reference(x, weight, scale, demodulate=True, eps=1e-8, padding=1)
+    torch.testing.assert_close(weight_demod(x, weight, scale), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("demodulate", [True, False])
@@ -155,39 +164,3 @@ def test_styles_beyond_float16_do_not_overflow(impl: str):
     assert half.dtype == torch.float16
     expected = layer.apply_params(x, WeightDemodParams(scale))
     torch.testing.assert_close(half.float(), expected, rtol=1e-2, atol=0.5)
-
-
-@pytest.mark.parametrize("up", [False, True])
-def test_adaconv_of_scales_with_demodulated_outputs_is_weight_demodulation(up: bool) -> None:
-    """1 x 1 kernels on the diagonal, no bias: each is the scale of its channel."""
-    torch.manual_seed(1)
-    conv = StaticConv2d(CHANNELS, OUT_CHANNELS, resample=nn.Upsample(scale_factor=2) if up else None)
-    demodulated = build("unfused", conv=conv).double()
-    layer = ModulatedConv2d(
-        conv, AdaConv(CHANNELS, SPEC, kernel_size=1, kernel_budget=1, normalize="demod_output")
-    ).double()
-    x, scale = torch.randn(3, CHANNELS, 6, 7).double(), torch.randn(3, CHANNELS).double()
-    kernels = scale[:, :, None, None, None]
-    params = AdaConvParams(kernels, torch.ones_like(kernels), torch.zeros_like(scale))
-    torch.testing.assert_close(
-        layer.apply_params(x, params),
-        demodulated.apply_params(x, WeightDemodParams(scale)),
-        rtol=1e-12,
-        atol=1e-12,
-    )
-
-
-def test_outputs_after_any_kernels_have_unit_variance() -> None:
-    """White input, kernels of any size in groups: the deviation of every output is near one."""
-    torch.manual_seed(2)
-    conv = StaticConv2d(8, OUT_CHANNELS)
-    layer = ModulatedConv2d(
-        conv, AdaConv(8, SPEC, kernel_budget=16, residual_gain=3.0, normalize="demod_output")
-    )
-    with torch.no_grad():
-        out = layer(torch.randn(2, 8, 96, 96), torch.randn(2, SPEC.dim))
-        params = layer.predict(torch.randn(2, SPEC.dim))
-    assert params.depthwise.abs().max() > 2
-    assert (
-        0.6 < out.std(dim=(2, 3)).min() < out.std(dim=(2, 3)).max() < 1.6
-    )  # static taps see correlated pixels

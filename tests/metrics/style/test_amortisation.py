@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ganmod.features.vgg import VGGFeatures
-from ganmod.modulation.functional import mean_std
+from ganmod.modulation.statistics import mean_std
 from metrics.style.amortisation import (
     Optima,
     PairLosses,

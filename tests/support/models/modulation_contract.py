@@ -31,7 +31,6 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "adaconv": (
         {"normalize": "none"},
         {"normalize": "demod"},
-        {"normalize": "demod_output"},
         {"kernel_size": 1},
         {"kernel_size": 5, "kernel_budget": 16},
         *({"impl": impl} for impl in get_args(ConvImpl)),

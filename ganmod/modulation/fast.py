@@ -1,0 +1,55 @@
+"""The forms of weight demodulation and adaptive convolution that layers run, for `functional.py`'s formulas.
+
+AdaIN's is `statistics.instance_norm`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ganmod.modulation.functional import DEMOD_EPS, NORM_EPS, Normalize
+from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
+from ganmod.modulation.statistics import Statistics, instance_norm
+
+
+def demodulation(weight: Tensor, scale: Tensor, *, eps: float = DEMOD_EPS) -> Tensor:
+    """rsqrt(sum_ik (w_oik * s_i)^2 + eps): what Eq. 3 of StyleGAN2 multiplies the outputs by.
+
+    weight [O,C,K,K], scale [N,C] -> [N,O].
+    """
+    return (scale.square() @ weight.square().sum(dim=(2, 3)).t() + eps).rsqrt()
+
+
+def compose_kernels(depthwise: Tensor, pointwise: Tensor) -> Tensor:
+    """The one kernel that equals depthwise, then pointwise: [N,C,C/g,K,K], [N,C,C/g,1,1] -> [N,C,C/g,K,K]."""
+    n, channels, group_size, size, _ = depthwise.shape
+    groups = channels // group_size
+    first = depthwise.reshape(n * groups, group_size, group_size * size * size)
+    second = pointwise.reshape(n * groups, group_size, group_size)
+    return torch.bmm(second, first).reshape(depthwise.shape)
+
+
+def fast_adaconv(
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    bias: Tensor,
+    *,
+    normalize: Normalize = "instance",
+    eps: float = NORM_EPS,
+    impl: ConvImpl = "auto",
+    statistics: Statistics | None = None,
+) -> Tensor:
+    """`functional.adaconv` in one pass over the image: the two kernels are multiplied into one first.
+
+    H and W must exceed K // 2. impl: a form of the convolution, see `per_sample_conv`. statistics: for the
+    instance norm, instead of x's own.
+    """
+    kernel = compose_kernels(depthwise, pointwise)
+    if normalize == "demod":
+        kernel = kernel * (kernel.square().sum(dim=(2, 3, 4), keepdim=True) + DEMOD_EPS).rsqrt()
+    norm_eps = eps if normalize == "instance" else None
+    if norm_eps is not None and statistics is not None:
+        x, norm_eps = instance_norm(x, eps=eps, statistics=statistics), None
+    return per_sample_conv2d(x, kernel, bias, norm_eps=norm_eps, impl=impl)
