@@ -40,7 +40,8 @@ def load(path: str | Path) -> Generator:
     """The generator of a model file, averaged over training, in eval mode on the CPU.
 
     `G = ganmod.load(path); images = G(z, c, truncation_psi=0.7)`: [N,3,H,W] in about [-1,1]. Raises
-    ModelFileError for a file that holds no GAN; style-transfer models are loaded by `style_transfer.load`.
+    ModelFileError for a file that holds no StyleGAN2: StarGAN v2 is loaded by
+    `ganmod.starganv2.load_starganv2`, style-transfer models by `style_transfer.load`.
     """
     from ganmod.stylegan2.model_io import load_stylegan2
 

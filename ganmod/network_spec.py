@@ -1,4 +1,4 @@
-"""What networks are built from: plain values that JSON can hold, checked when they are given."""
+"""Specifications of networks: plain values that JSON can hold, checked when they are set."""
 
 from __future__ import annotations
 

@@ -58,9 +58,8 @@ def train(
     batch_size, group_size = schedule.batch_size, resolved.model.mbstd_group_size
     batch_per_process = batch_size // world_size
     microbatch = schedule.microbatch or batch_per_process
-    G, D = build_networks(
-        resolved.model, img_size, dataset.c_dim, precision=runtime.precision, freeze_d=config.freeze_d
-    )
+    precision, freeze_d = runtime.precision, config.freeze_d
+    G, D = build_networks(resolved.model, img_size, dataset.c_dim, precision=precision, freeze_d=freeze_d)
     G, D = process.put(G), process.put(D)
     G_ema = copy.deepcopy(G).eval().requires_grad_(False)
     ema = {name: p.detach() for name, p in G_ema.named_parameters()}

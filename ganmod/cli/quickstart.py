@@ -181,11 +181,11 @@ def stylize_all(
 
 def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetuned:
     """Train the shipped model on the built-in photos and one style."""
+    batch_size = load_style_config(PRESET, {}).schedule.batch_size
     changes = {
         "data.style": [str(style)],
         "schedule.minutes": minutes,
-        "schedule.log_kimg": load_style_config(PRESET, {}).schedule.batch_size
-        / 1000,  # every step: runs are short
+        "schedule.log_kimg": batch_size / 1000,  # every step: runs are short
         "schedule.snapshot_kimg": 1000.0,  # at the end only
         "schedule.checkpoint_kimg": 1000.0,
         "runtime.seed": seed,
@@ -194,7 +194,7 @@ def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetu
     try:
         model_file = train(load_style_config(PRESET, changes), run_dir, resume=False, show_progress=True)
     except StoppedBySignal as stop:
-        raise click.Abort() from stop  # a quickstart begins anew, there is nothing to continue
+        raise click.Abort() from stop  # a quickstart begins again, there is nothing to continue
     steps = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
     return Finetuned(
         model_file,

@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganmod.data.corrupt_images import CorruptImages
+from ganmod.data.decoded_images import DecodedImages
 from ganmod.data.seeding import draw
 from ganmod.data.style_colors import change_colors
 from ganmod.io.images import ImageError, read_image, resize_short_side
@@ -52,15 +51,8 @@ class CropStream(Dataset[Tensor]):
             )
         self.images, self.purpose, self.crop, self.short_side = list(images), purpose, crop, short_side
         self.seed, self.flip, self.enlarge = seed, flip, enlarge
-        self.cache_mb = cache_mb
-        self.cache_bytes = cache_mb * 2**20
-        self.cache: dict[int, np.ndarray] = {}
-        self._corrupt = CorruptImages(f"the {purpose} images")
+        self.decoded = DecodedImages(self._decode, source=f"the {purpose} images", cache_mb=cache_mb)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the decoded images, which a worker process would be sent."""
-        return {**self.__dict__, "cache": {}, "cache_bytes": self.cache_mb * 2**20}
 
     def __getitem__(self, position: int) -> Tensor:
         return to_planes(self.pixels(position))
@@ -90,7 +82,7 @@ class CropStream(Dataset[Tensor]):
 
         Raises ImageError for a corrupt file.
         """
-        return self._load(index)
+        return self.decoded.load(index)
 
     def fingerprint(self) -> str:
         """SHA-256 over the images' paths, sizes and times of change, or their pixels, and `short_side`."""
@@ -112,26 +104,17 @@ class CropStream(Dataset[Tensor]):
                 draw(self.seed, f"{self.purpose} order", epoch).permutation(len(self.images)),
             )
         order = self._order[1]
-        for step in range(len(order)):
-            index = int(order[(offset + step) % len(order)])
-            if index in self._corrupt:
-                continue
-            try:
-                return self._load(index)
-            except ImageError as error:
-                self._corrupt.add(index, error)
-        raise ImageError(f"none of the {len(self.images)} {self.purpose} images can be read")
+        indices = (int(order[(offset + step) % len(order)]) for step in range(len(order)))
+        readable = self.decoded.first_readable(indices)
+        if readable is None:
+            raise ImageError(f"none of the {len(self.images)} {self.purpose} images can be read")
+        return readable[1]
 
-    def _load(self, index: int) -> np.ndarray:
-        if index in self.cache:
-            return self.cache[index]
+    def _decode(self, index: int) -> np.ndarray:
         source = self.images[index]
         image = read_image(source) if isinstance(source, Path) else source
         if min(image.shape[:2]) > self.short_side:
             image = resize_short_side(image, self.short_side)
-        if self.cache_bytes >= image.nbytes:
-            self.cache_bytes -= image.nbytes
-            self.cache[index] = image
         return image
 
 

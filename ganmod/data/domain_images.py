@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES
+from ganmod.data.decoded_images import DecodedImages
 from ganmod.data.files import ImageFiles, read_headers
 from ganmod.data.labels import Labels, find_labels
 from ganmod.data.seeding import draw
@@ -60,10 +61,12 @@ class DomainImages(Dataset[DomainItem]):
         self.files = ImageFiles(path)
         labels = _domain_labels(self.files)
         self.domains = labels.names
-        self._corrupt = CorruptImages(self.files.path, limit=max_corrupt)
+        self.decoded = DecodedImages(
+            self.files.read, source=self.files.path, cache_mb=cache_mb, max_corrupt=max_corrupt
+        )
         headers, errors = read_headers(self.files)
         for name, error in errors.items():
-            self._corrupt.add(name, error)
+            self.decoded.corrupt.add(name, error)
         self.names: list[list[str]] = [[] for _ in self.domains]
         for name, domain in zip(self.files.names, labels.values.tolist(), strict=True):
             if name in headers:
@@ -73,8 +76,6 @@ class DomainImages(Dataset[DomainItem]):
                 raise ValueError(
                     f"domain {domain!r} of {path} holds no readable image: add some, or remove the domain"
                 )
-        self._cache_bytes = cache_mb * 2**20
-        self._cache: dict[str, np.ndarray] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -87,55 +88,42 @@ class DomainImages(Dataset[DomainItem]):
             raise IndexError(f"got position {position}: the stream starts at 0")
         rng = draw(self.seed, "domain source", position)
         domain = int(rng.integers(len(self.domains)))
-        image = self._drawn(domain, rng)
+        image = self._draw(domain, rng)
         rng = draw(self.seed, "domain references", position)
         target = int(rng.integers(len(self.domains)))
-        reference, other = (self._drawn(target, rng) for _ in range(2))
+        reference, other = (self._draw(target, rng) for _ in range(2))
         return DomainItem(image, torch.tensor(domain), reference, other, torch.tensor(target))
 
     def image(self, domain: int, index: int) -> Tensor:
         """Image `index` (modulo their number) of a domain, whole, resized, not flipped: uint8 [3,S,S]."""
-        return self._finished(self._readable(domain, index))
+        return self._resize(self._read(domain, index))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
-
-    def _drawn(self, domain: int, rng: np.random.Generator) -> Tensor:
+    def _draw(self, domain: int, rng: np.random.Generator) -> Tensor:
         """A random image of the domain, cropped and flipped at random: uint8 [3,S,S]."""
-        pixels = self._readable(domain, int(rng.integers(len(self.names[domain]))))
+        pixels = self._read(domain, int(rng.integers(len(self.names[domain]))))
         if rng.random() < self.crop_prob:
             top, left, height, width = draw_crop(rng, pixels.shape[0], pixels.shape[1])
             pixels = pixels[top : top + height, left : left + width]
-        return self._finished(pixels, flip=self.mirror and rng.random() < 0.5)
+        return self._resize(pixels, flip=self.mirror and rng.random() < 0.5)
 
-    def _finished(self, pixels: np.ndarray, *, flip: bool = False) -> Tensor:
+    def _resize(self, pixels: np.ndarray, *, flip: bool = False) -> Tensor:
         """uint8 [H,W,3] -> uint8 [3,S,S]."""
         resized = resize(pixels, (self.img_size, self.img_size), resample="bilinear")
         if flip:
             resized = resized[:, ::-1]
         return torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1)))
 
-    def _readable(self, domain: int, index: int) -> np.ndarray:
+    def _read(self, domain: int, index: int) -> np.ndarray:
         """uint8 [H,W,3] of the first readable image of the domain from `index` on."""
         names = self.names[domain]
-        for step in range(len(names)):
-            name = names[(index + step) % len(names)]
-            if name in self._corrupt:
-                continue
-            try:
-                return self._load(name)
-            except ImageError as error:
-                self._corrupt.add(name, error)
-        raise ImageError(f"none of the {len(names)} images of domain {self.domains[domain]!r} can be read")
-
-    def _load(self, name: str) -> np.ndarray:
-        if name in self._cache:
-            return self._cache[name]
-        pixels = self.files.read(name)
-        if self._cache_bytes >= pixels.nbytes:
-            self._cache_bytes -= pixels.nbytes
-            self._cache[name] = pixels
-        return pixels
+        readable = self.decoded.first_readable(
+            names[(index + step) % len(names)] for step in range(len(names))
+        )
+        if readable is None:
+            raise ImageError(
+                f"none of the {len(names)} images of domain {self.domains[domain]!r} can be read"
+            )
+        return readable[1]
 
 
 def draw_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:

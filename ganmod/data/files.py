@@ -42,7 +42,7 @@ class ImageFiles:
     """The images of a folder (with its sub-folders) or of a zip, in the order of their names.
 
     names: paths inside the folder or the zip, with forward slashes. Hidden files and those without an image
-    suffix are left out. Nothing is ever unpacked. A zip is opened anew in every process.
+    suffix are left out. Nothing is ever unpacked. Every process opens a zip for itself.
     Raises ValueError for a path that is neither a folder nor a zip, holds no image, or for a zip with paths
     that lead out of it.
     """
@@ -61,7 +61,7 @@ class ImageFiles:
             name = member.filename.replace("\\", "/")
             if name.startswith("/") or ".." in name.split("/"):
                 raise ValueError(
-                    f"zip {self.path} holds the path {member.filename!r}, which leads out of it: pack it anew"
+                    f"zip {self.path} holds the path {member.filename!r}, which leads out of it: repack it"
                 )
             if not member.is_dir():
                 self._members[name] = member

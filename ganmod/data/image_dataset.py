@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
+from ganmod.data.corrupt_images import MAX_CORRUPT_FILES
+from ganmod.data.decoded_images import DecodedImages
 from ganmod.data.files import ImageFiles, check_one_size, read_headers
 from ganmod.data.labels import find_labels
 from ganmod.data.seeding import draw
@@ -53,10 +54,10 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     ) -> None:
         if labels not in ("auto", "required", "none"):
             raise ValueError(f"got labels={labels!r}, expected auto, required or none")
-        self.seed, self.mirror, self.cache_mb = seed, mirror, cache_mb
+        self.seed, self.mirror = seed, mirror
         self.files = ImageFiles(path)
-        found = find_labels(self.files, source="none" if labels == "none" else "auto")
-        if found is None and labels == "required":
+        all_labels = find_labels(self.files, source="none" if labels == "none" else "auto")
+        if all_labels is None and labels == "required":
             raise ValueError(
                 f"{path} has no labels, but a conditional model needs them: put each class into a "
                 'sub-folder, add a dataset.json with {"labels": [["name.png", 0], ...]}, or train without '
@@ -64,9 +65,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             )
 
         headers, errors = read_headers(self.files)
-        self._corrupt = CorruptImages(self.files.path, limit=max_corrupt)
+        self.decoded = DecodedImages(
+            self._decode, source=self.files.path, cache_mb=cache_mb, max_corrupt=max_corrupt
+        )
         for name, error in errors.items():
-            self._corrupt.add(name, error)
+            self.decoded.corrupt.add(name, error)
         if len(headers) < MIN_IMAGES:
             raise ValueError(
                 f"{path} has {len(headers)} readable images, but training needs at least {MIN_IMAGES}"
@@ -74,12 +77,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         check_one_size(headers, self.files.path)
         keep = [i for i, name in enumerate(self.files.names) if name in headers]
         self.names = [self.files.names[i] for i in keep]
-        self.labels = None if found is None else found.subset(keep)
+        self._numbers = {name: index for index, name in enumerate(self.names)}
+        self.labels = None if all_labels is None else all_labels.subset(keep)
         height, width, _ = headers[self.names[0]]
         self.image_shape = (3, height, width)
         self._check_resolution(resolution)
 
-        self._cache: dict[int, np.ndarray] = {}
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     @property
@@ -106,11 +109,11 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def image(self, index: int) -> Tensor:
         """Image `index` of num_images, uint8 [3,H,W], not flipped; ImageError, which names it, if corrupt."""
-        return torch.from_numpy(self._load(self._checked(index)).copy())
+        return torch.from_numpy(self.decoded.load(self.names[self._check_index(index)]).copy())
 
     def label(self, index: int) -> Tensor:
         """Label of image `index` of num_images, float32 [c_dim]."""
-        index = self._checked(index)
+        index = self._check_index(index)
         if self.labels is None:
             return torch.empty(0)
         value = self.labels.values[index]
@@ -128,15 +131,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             try:
                 batch.append(self.image(index))
             except ImageError as error:
-                self._corrupt.add(self.names[index], error)
+                self.decoded.corrupt.add(self.names[index], error)
             if len(batch) == batch_size:
                 yield torch.stack(batch)
                 batch = []
         if batch:
             yield torch.stack(batch)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
 
     def _readable(self, position: int) -> tuple[int, np.ndarray]:
         """(index, pixels [3,H,W]) of a position: the first readable image from there on in its pass."""
@@ -146,33 +146,26 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         if self._order[0] != number:
             self._order = number, draw(self.seed, "images order", number).permutation(self.num_images)
         order = self._order[1]
-        for step in range(self.num_images):
-            index = int(order[(offset + step) % self.num_images])
-            if self.names[index] in self._corrupt:
-                continue
-            try:
-                return index, self._load(index)
-            except ImageError as error:
-                self._corrupt.add(self.names[index], error)
-        raise ImageError(f"none of the {self.num_images} images of {self.files.path} can be read")
+        indices = (int(order[(offset + step) % self.num_images]) for step in range(self.num_images))
+        readable = self.decoded.first_readable(self.names[index] for index in indices)
+        if readable is None:
+            raise ImageError(f"none of the {self.num_images} images of {self.files.path} can be read")
+        name, pixels = readable
+        return self._numbers[name], pixels
 
-    def _load(self, index: int) -> np.ndarray:
-        """Decoded, from the cache if it is there: uint8 [3,H,W], not to be written to."""
-        if index in self._cache:
-            return self._cache[index]
-        pixels = np.ascontiguousarray(self.files.read(self.names[index]).transpose(2, 0, 1))
+    def _decode(self, name: str) -> np.ndarray:
+        """uint8 [3,H,W]; ValueError for another size than the others'."""
+        pixels = np.ascontiguousarray(self.files.read(name).transpose(2, 0, 1))
         if pixels.shape != self.image_shape:
             got, expected = (f"{w}x{h}" for _, h, w in (pixels.shape, self.image_shape))
             raise ValueError(
-                f"{self.files.full_name(self.names[index])} is {got} (width x height), but {self.names[0]} "
+                f"{self.files.full_name(name)} is {got} (width x height), but {self.names[0]} "
                 f"is {expected}. Make them equal: ganmod data pack {self.files.path} OUT.zip "
                 f"--size {expected}"
             )
-        if (len(self._cache) + 1) * pixels.nbytes <= self.cache_mb * 2**20:
-            self._cache[index] = pixels
         return pixels
 
-    def _checked(self, index: int) -> int:
+    def _check_index(self, index: int) -> int:
         if not 0 <= index < self.num_images:
             raise IndexError(f"got image {index}, expected 0 to {self.num_images - 1}")
         return index

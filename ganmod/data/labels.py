@@ -55,9 +55,9 @@ def find_labels(files: ImageFiles, *, source: LabelSource = "auto") -> Labels | 
     """
     if source == "none":
         return None
-    found = files.label_file() if source == "auto" else None
-    if found is not None:
-        folder, text = found
+    file = files.label_file() if source == "auto" else None
+    if file is not None:
+        folder, text = file
         where = files.full_name(posixpath.join(folder, LABEL_FILE))
         return parse_labels(text, files.names, folder=folder, where=where)
 
@@ -91,7 +91,7 @@ def parse_labels(text: str, names: Sequence[str], *, where: str, folder: str = "
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{where} is not JSON ({error}): mend it, or remove it and use sub-folders"
+            f"{where} is not JSON ({error}): repair it, or remove it and use sub-folders"
         ) from error
     if not isinstance(content, dict) or "labels" not in content:
         raise ValueError(f'{where} has no "labels": expected {{"labels": [["name.png", 0], ...]}}')
@@ -112,10 +112,10 @@ def parse_labels(text: str, names: Sequence[str], *, where: str, folder: str = "
             f"{where} has no label for {missing[0]} ({len(missing)} of {len(names)} images): "
             "label all of them, or none"
         )
-    given = [by_name[name] for name in names]
-    if isinstance(given[0], list):
-        return _vector_labels(given, names, where)
-    return _class_labels(given, names, content.get("label_names"), where)
+    labels = [by_name[name] for name in names]
+    if isinstance(labels[0], list):
+        return _vector_labels(labels, names, where)
+    return _class_labels(labels, names, content.get("label_names"), where)
 
 
 def _entries(entries: object, folder: str, where: str) -> dict[str, Any]:
@@ -132,27 +132,27 @@ def _entries(entries: object, folder: str, where: str) -> dict[str, Any]:
     return by_name
 
 
-def _vector_labels(given: list[Any], names: Sequence[str], where: str) -> Labels:
-    for name, label in zip(names, given, strict=True):
-        if not isinstance(label, list) or len(label) != len(given[0]) or not label:
+def _vector_labels(labels: list[Any], names: Sequence[str], where: str) -> Labels:
+    for name, label in zip(names, labels, strict=True):
+        if not isinstance(label, list) or len(label) != len(labels[0]) or not label:
             raise ValueError(
-                f"{where}: the label of {names[0]} is {given[0]!r:.60} and that of {name} is {label!r:.60}: "
+                f"{where}: the label of {names[0]} is {labels[0]!r:.60} and that of {name} is {label!r:.60}: "
                 "expected lists of one length, or ints, for all"
             )
         if not all(type(value) in (int, float) and math.isfinite(value) for value in label):
             raise ValueError(f"{where}: the label of {name} is {label!r:.60}, expected finite numbers")
-    values = np.array(given, dtype=np.float32)
+    values = np.array(labels, dtype=np.float32)
     return Labels(values, values.shape[1], ())
 
 
-def _class_labels(given: list[Any], names: Sequence[str], label_names: object, where: str) -> Labels:
-    for name, label in zip(names, given, strict=True):
+def _class_labels(labels: list[Any], names: Sequence[str], label_names: object, where: str) -> Labels:
+    for name, label in zip(names, labels, strict=True):
         if type(label) is not int or not 0 <= label < MAX_CLASSES:
             raise ValueError(
                 f"{where}: the label of {name} is {label!r:.60}, expected a class from 0 to {MAX_CLASSES - 1}"
                 + (", as for the images before it" if name != names[0] else ", or a list of floats")
             )
-    values = np.array(given, dtype=np.int64)
+    values = np.array(labels, dtype=np.int64)
     c_dim = int(values.max()) + 1
     if label_names is None:
         return Labels(values, c_dim, _names_of_folders(values, names, c_dim))

@@ -51,8 +51,8 @@ def transform_some(images: Tensor, active: Tensor, transform: Callable[[Tensor, 
         return images
     if len(index) == len(images):
         return transform(images, index)
-    place = index.to(images.device)
-    return images.index_copy(0, place, transform(images[place], index))
+    rows = index.to(images.device)
+    return images.index_copy(0, rows, transform(images[rows], index))
 
 
 def warp(images: Tensor, inverse: Tensor) -> Tensor:

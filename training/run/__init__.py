@@ -1,1 +1,1 @@
-"""What stands around every training loop: folder, checkpoints, progress, metrics."""
+"""What surrounds every training loop: folder, checkpoints, progress, metrics."""

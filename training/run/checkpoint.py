@@ -52,7 +52,7 @@ def save_checkpoint(run_dir: str | Path, nimg: int, state: dict[str, Any]) -> Pa
     try:
         atomic_write(path, lambda temporary: _write(temporary, content))
     except (OSError, RuntimeError) as error:
-        # torch hides a failed write behind an error about file positions; the disk's own word is its context.
+        # torch hides a failed write behind an error about file positions; the system's is its context.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise CheckpointError(
             f"{path}: could not be written ({reason}); earlier checkpoints are kept. "
@@ -71,17 +71,17 @@ def load_latest_checkpoint(
     report: receives one line for each damaged checkpoint that is passed over.
     Raises CheckpointError when there are checkpoints and all are damaged, or when one is of a newer format.
     """
-    found = _checkpoints(Path(run_dir))
-    for _, path in found:
+    checkpoints = _checkpoints(Path(run_dir))
+    for _, path in checkpoints:
         try:
             content = _read(path)
         except _DamagedError as error:
             report(f"{path}: is damaged ({error}); trying the checkpoint before it")
             continue
         return _moved(content["state"], torch.device(map_location))
-    if found:
+    if checkpoints:
         raise CheckpointError(
-            f"{run_dir}: all {len(found)} checkpoints are damaged; restore one from a backup, or start "
+            f"{run_dir}: all {len(checkpoints)} checkpoints are damaged; restore one from a backup, or start "
             "again in another run folder"
         )
     return None

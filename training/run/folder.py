@@ -122,7 +122,7 @@ class RunFolder:
 def _record(line: str) -> dict[str, Any] | None:
     """A line of stats.jsonl or metrics.jsonl; None for a damaged one."""
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("nimg"), int) else None
+    return record if isinstance(record, dict) and isinstance(record.get("nimg"), int) else None

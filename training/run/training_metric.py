@@ -50,11 +50,11 @@ class MetricHook:
 
         Raises ValueError when a set is of another space's dimension, or num_images is below 2.
         """
-        for found in real.values():
-            if found.gaussian.dim != space.dim:
+        for features in real.values():
+            if features.gaussian.dim != space.dim:
                 raise ValueError(
-                    f"the real images' statistics hold {found.gaussian.dim} features, but {space.name} has "
-                    f"{space.dim}: measure them in this space"
+                    f"the real images' statistics hold {features.gaussian.dim} features, but {space.name} "
+                    f"has {space.dim}: measure them in this space"
                 )
         if num_images < 2 or batch_size < 1:
             raise ValueError(
@@ -63,7 +63,9 @@ class MetricHook:
         self.space, self.real, self.num_images, self.batch_size = space, dict(real), num_images, batch_size
         self.measures, self.seed, self.processes = tuple(measures), seed, processes
         self.name = metric_name(space.name, "kd" if self.measures[0] == "kid" else "fd")
-        self._prepared = {name: prepare_real(found, measures, space) for name, found in self.real.items()}
+        self._prepared = {
+            name: prepare_real(features, measures, space) for name, features in self.real.items()
+        }
 
     @property
     def conditions(self) -> dict[str, str | int | None]:
@@ -71,7 +73,7 @@ class MetricHook:
         shared: dict[str, str | int | None] = {
             "metric": self.name,
             "space": self.space.fingerprint or self.space.name,
-            "num_real": sum(found.count for found in self.real.values()),
+            "num_real": sum(features.count for features in self.real.values()),
             "num_generated": self.num_images * len(self.real),
             "seed": self.seed,
         }
@@ -80,7 +82,7 @@ class MetricHook:
     @property
     def cautions(self) -> list[str]:
         """What a reader has to know about these numbers of images."""
-        fewest = min(found.count for found in self.real.values())
+        fewest = min(features.count for features in self.real.values())
         return cautions(self.measures, self.num_images, fewest, self.space.dim)
 
     def __call__(
@@ -114,9 +116,11 @@ class MetricHook:
                 generated, real, self.measures, self.space, seed=self.seed, prepared=self._prepared[name]
             )
         values = list(by_set.values())
-        means = {metric: statistics.fmean(found[metric] for found in values) for metric in values[0]}
+        means = {metric: statistics.fmean(by_name[metric] for by_name in values) for metric in values[0]}
         if len(by_set) == 1:
             return means
         return means | {
-            f"{metric}/{name}": value for name, found in by_set.items() for metric, value in found.items()
+            f"{metric}/{name}": value
+            for name, distances in by_set.items()
+            for metric, value in distances.items()
         }

@@ -50,15 +50,15 @@ def style_images(data: Pairs, size: int) -> RealImages:
     style = data.style
 
     def load(indices: Tensor) -> list[Tensor | None]:
-        found: list[Tensor | None] = []
+        images: list[Tensor | None] = []
         for index in indices.tolist():
             try:
                 image = to_tensor(style.whole(index))
             except ImageError:
-                found.append(None)
+                images.append(None)
             else:
-                found.append(to_saved_uint8(prepare_style(image[None], size)[0] * 2 - 1))
-        return found
+                images.append(to_saved_uint8(prepare_style(image[None], size)[0] * 2 - 1))
+        return images
 
     return RealImages(load, len(style.images), lambda: f"{style.fingerprint()} prepared at {size} px")
 

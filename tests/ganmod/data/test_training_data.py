@@ -49,17 +49,15 @@ def test_an_image_too_large_for_the_cache_leaves_room_for_smaller_ones(tmp_path:
     crops = stream([tmp_path / f"{i}.png" for i in range(3)], short_side=2000, cache_mb=2)
     for i in range(3):
         crops.whole(i)
-    assert sorted(crops.cache) == [1, 2]
-    assert crops.cache_bytes == 2 * 2**20 - (600 * 800 + 40 * 48) * 3
+    assert sorted(crops.decoded.cached) == [1, 2]
 
 
 def test_workers_are_not_sent_the_decoded_images() -> None:
     crops = stream(flat_images(5))
     first = crops[3]
-    assert crops.cache
+    assert crops.decoded.cached
     sent = pickle.loads(pickle.dumps(crops))
-    assert sent.cache == {}
-    assert sent.cache_bytes == crops.cache_mb * 2**20
+    assert sent.decoded.cached == {}
     assert torch.equal(sent[3], first)
 
 
