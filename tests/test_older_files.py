@@ -66,8 +66,6 @@ def test_models_with_demodulated_outputs_are_refused_in_one_line(kind: str, tmp_
     section = {"style": "model", "stylegan2": "generator", "starganv2": "networks"}[kind]
     config = copy.deepcopy(file.config)
     config[section]["modulation_options"] = {"normalize": "demod_output"}
-        "normalize": "demod_output"
-    }
     save_model_file(tmp_path / "m.safetensors", file.tensors, kind=file.kind, config=config)
     load = {"style": style_transfer.load, "stylegan2": ganmod.load, "starganv2": load_starganv2}[kind]
     with pytest.raises(ModelFileError) as refused:
