@@ -9,19 +9,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601, the Y of YIQ
+from ganmod.io.images import LUMA
+
 _STEPS = 20  # of the search for a mean chroma: what a step loses to the gamut's border, the next one adds
 
 
-def luma(images: Tensor) -> Tensor:
+def to_luma(images: Tensor) -> Tensor:
     """Rec. 601 luma: [N,3,H,W] -> [N,1,H,W]."""
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
+    weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
     return torch.einsum("nchw,c->nhw", images, weights)[:, None]
 
 
-def grey(images: Tensor) -> Tensor:
+def to_grey(images: Tensor) -> Tensor:
     """[N,3,H,W] -> their luma in all three channels."""
-    return luma(images).expand_as(images)
+    return to_luma(images).expand_as(images)
 
 
 def match_luma(style: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -30,7 +31,7 @@ def match_luma(style: Tensor, content: Tensor, mask: Tensor | None = None) -> Te
     style [1 or N,3,S,T], content [N,3,H,W] -> [N,3,S,T], clamped to [0,1]. mask [1,1,S,T] in [0,1]: how much
     each pixel of the style counts.
     """
-    y, target = luma(style), luma(content)
+    y, target = to_luma(style), to_luma(content)
     dims = (2, 3)
     shares = _shares(style, mask)
     mean = (y * shares).sum(dims, keepdim=True)
@@ -45,9 +46,9 @@ def with_luma(content: Tensor, stylized: Tensor) -> Tensor:
 
     Where they do not fit into RGB together, the luma gives way, so that the chroma stays the content's.
     """
-    chroma = content - luma(content)
+    chroma = content - to_luma(content)
     low, high = -chroma.amin(dim=1, keepdim=True), 1 - chroma.amax(dim=1, keepdim=True)
-    return luma(stylized).clamp(low, high) + chroma
+    return to_luma(stylized).clamp(low, high) + chroma
 
 
 def match_color(style: Tensor, content: Tensor, mask: Tensor | None = None, *, eps: float = 1e-4) -> Tensor:
@@ -89,10 +90,10 @@ def shift_chroma(images: Tensor, content: Tensor) -> Tensor:
 
     Clamped to [0,1]; the shift makes up for what the clamping takes.
     """
-    target = (content - luma(content)).mean(dim=(2, 3), keepdim=True)
+    target = (content - to_luma(content)).mean(dim=(2, 3), keepdim=True)
     shift = torch.zeros_like(target)
     shifted = images
     for _ in range(_STEPS):
-        shift = shift + target - (shifted - luma(shifted)).mean(dim=(2, 3), keepdim=True)
+        shift = shift + target - (shifted - to_luma(shifted)).mean(dim=(2, 3), keepdim=True)
         shifted = (images + shift).clamp(0, 1)
     return shifted

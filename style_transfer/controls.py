@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from style_transfer.color import grey, match_color, match_luma, shift_chroma, with_luma
+from style_transfer.color import match_color, match_luma, shift_chroma, to_grey, with_luma
 from style_transfer.masks import style_mask
 from style_transfer.mixing import check_scales, mix_params, normalized_weights, pick_scales
 from style_transfer.model import StyleTransferModel
-from style_transfer.prepare import check_turn, from_batch, resize_content, to_batch
+from style_transfer.prepare import check_rotation, from_batch, resize_content, to_batch
 
 PreserveColor = Literal["none", "luminance", "coral"]
 Mask = np.ndarray | Tensor  # uint8 [H,W] or [H,W,3], or float [H,W] in [0,1]
@@ -42,7 +42,7 @@ class Controls:
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}, expected a number from 0 (content) to 1 (style)")
-        check_turn(self.rotate_style, self.style_scale)
+        check_rotation(self.rotate_style, self.style_scale)
         if self.preserve_color not in get_args(PreserveColor):
             raise ValueError(
                 f"preserve_color is {self.preserve_color!r}, expected one of "
@@ -156,7 +156,7 @@ class ControlledStyle:
 
     def _seen(self, content: Tensor) -> Tensor:
         """The content as the model gets it."""
-        return grey(content) if self.controls.preserve_color == "luminance" else content
+        return to_grey(content) if self.controls.preserve_color == "luminance" else content
 
     @torch.inference_mode()
     def apply(

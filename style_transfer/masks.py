@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.io.images import ImageError
+from ganmod.io.images import LUMA, ImageError
 
 ASPECT_TOLERANCE = 0.02  # a mask drawn at another size is a pixel off by rounding
 SAME_COLOR = 48  # grey levels in every channel: JPEG and smooth edges blur a mask's colours by less
 AREA = 0.005  # share of the pixels: colours that cover less, and are near no other, lie between two regions
-_LUMA = np.array([299, 587, 114])  # Rec. 601, thousandths
+_LUMA = np.rint(np.array(LUMA) * 1000).astype(int)  # thousandths: whole numbers add up exactly
 
 
 def make_masks(images: Sequence[np.ndarray], num_styles: int) -> Tensor:

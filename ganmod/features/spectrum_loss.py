@@ -37,7 +37,7 @@ def _waves() -> Tensor:
     return (waves / window.square().sum().sqrt()).float()
 
 
-def power_spectrum(images: Tensor) -> Tensor:
+def welch_spectrum(images: Tensor) -> Tensor:
     """Mean power of every frequency of overlapping windows (Welch 1967) in three opponent colours.
 
     images [N,3,H,W], sides of at least 16 pixels -> [N,3,F]. White noise of variance v has power v at all.
@@ -60,5 +60,5 @@ def spectrum_loss(images: Tensor, style: Tensor) -> Tensor:
     others. After the spectrum constraint of Liu, Gousseau & Xia 2016, with local spectra, so that the
     arrangement stays free.
     """
-    own, wanted = (0.5 * torch.log(power_spectrum(x) + FLOOR) for x in (images, style))
+    own, wanted = (0.5 * torch.log(welch_spectrum(x) + FLOOR) for x in (images, style))
     return (own - wanted).square().mean(dim=(1, 2))

@@ -20,7 +20,7 @@ LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 CONVOLUTIONS = ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "3_4", "4_1")
 VGG19_WIDTHS = (64, 128, 256, 512)
 SLIM_WIDTHS = (16, 32, 64, 128)
-SHIPPED = Path(__file__).parents[1] / "weights" / "ganmod-slim.safetensors"
+GANMOD_SLIM_FILE = Path(__file__).parents[1] / "weights" / "ganmod-slim.safetensors"
 
 # torchvision's vgg19-dcbb9e9d.pth carries the first digits of its SHA-256 in its name.
 VGG19_FILE, VGG19_SHA256_PREFIX = "vgg19-dcbb9e9d.pth", "dcbb9e9d"
@@ -133,7 +133,7 @@ def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
     maps to VGG-19's own widths. Raises FeatureError naming the file that is missing.
     """
     if name == "ganmod-slim":
-        network = _load_shipped(Path(path) if path is not None else SHIPPED)
+        network = _load_shipped(Path(path) if path is not None else GANMOD_SLIM_FILE)
     elif name == "vgg19":
         network = _load_vgg19(Path(path) if path is not None else None)
     elif name in ("vgg19-slim", "vgg19-slim-aux"):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LUMA",
     "ImageError",
     "center_crop",
     "list_images",
@@ -28,6 +29,8 @@ __all__ = [
     "to_uint8",
     "write_image",
 ]
+
+LUMA = (0.299, 0.587, 0.114)  # weights of R, G and B in a picture's brightness (Rec. 601)
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"}

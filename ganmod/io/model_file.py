@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ganmod.io.atomic_write import atomic_write
 
-FORMAT_VERSION = 1
+_FORMAT_VERSION = 1
 
 # A safetensors file is: header length (8 bytes, little-endian), JSON header, tensor bytes.
 _LENGTH_BYTES = 8
@@ -59,7 +59,7 @@ def save_model_file(
         raise ModelFileError(
             f"{path}: the kind of a model file is empty, expected a name such as 'style-transfer'"
         )
-    metadata = {"ganmod_format": str(FORMAT_VERSION), "kind": kind, "config": _config_json(config, path)}
+    metadata = {"ganmod_format": str(_FORMAT_VERSION), "kind": kind, "config": _config_json(config, path)}
     stored = {name: _stored_tensor(name, tensor, half, path) for name, tensor in tensors.items()}
     try:
         # Through memory, so that a full disk is an OSError with its reason and not an error of the format.
@@ -253,9 +253,9 @@ def _checked_metadata(header: Mapping[str, Any], path: Path) -> tuple[str, dict[
         raise ModelFileError(
             f"{path}: its format is {version!r}, expected a whole number; fetch or save it again"
         )
-    if int(version) > FORMAT_VERSION:
+    if int(version) > _FORMAT_VERSION:
         raise ModelFileError(
-            f"{path}: has format {version}, this ganmod reads up to {FORMAT_VERSION}; install a newer ganmod"
+            f"{path}: has format {version}, this ganmod reads up to {_FORMAT_VERSION}; install a newer ganmod"
         )
     kind, text = metadata.get("kind"), metadata.get("config")
     try:

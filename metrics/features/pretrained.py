@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ganmod.features.vgg import SHIPPED, VGG19_FILE, load_features
+from ganmod.features.vgg import GANMOD_SLIM_FILE, VGG19_FILE, load_features
 from ganmod.features.weights_file import WeightsFile, cached, find_weights, read_weights
 from ganmod.io.model_file import load_state
 from metrics.features.base import (
@@ -268,6 +268,6 @@ def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
 def _vgg_file(name: str, path: str | Path | None) -> Path | None:
     """The file that `load_features` is to read, there or not; None: it has to be given."""
     if path is None:
-        return {"ganmod-slim": SHIPPED, "vgg19": cached(VGG19_FILE)}.get(name)
-    in_folder = {"ganmod-slim": SHIPPED.name, "vgg19": VGG19_FILE}.get(name, "4SE.pth")
+        return {"ganmod-slim": GANMOD_SLIM_FILE, "vgg19": cached(VGG19_FILE)}.get(name)
+    in_folder = {"ganmod-slim": GANMOD_SLIM_FILE.name, "vgg19": VGG19_FILE}.get(name, "4SE.pth")
     return Path(path) / in_folder if Path(path).is_dir() else Path(path)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ganmod.io.images import LUMA
 from ganmod.process_shares import ONE_PROCESS, Processes
 
-LUMA = (0.299, 0.587, 0.114)  # Rec. 601
 NYQUIST_BAND = 0.4  # cycles per pixel, of at most 0.5: patterns with a period of 2 to 2.5 pixels
 LOW_BAND = 0.1  # cycles per pixel: along a stripe
 

@@ -12,6 +12,8 @@ import math
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ganmod.io.images import LUMA
+
 GRADIENT_SIGMA = 1.0  # pixels
 WINDOWS = (2.0, 4.0, 8.0)  # pixels; window sizes worth reporting: fine strokes to broad ones
 NUM_BINS = 36
@@ -27,7 +29,7 @@ def luma(image: np.ndarray) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype not in (np.uint8, np.float32, np.float64):
         got = f"{image.dtype} {list(image.shape)}"
         raise ValueError(f"got image {got}, expected uint8 or float [H,W,3], or float [H,W]")
-    return image @ np.array([0.299, 0.587, 0.114]) / (255 if image.dtype == np.uint8 else 1)
+    return image @ np.array(LUMA) / (255 if image.dtype == np.uint8 else 1)
 
 
 def orientation_field(grey: np.ndarray, *, window: float = 4.0) -> np.ndarray:

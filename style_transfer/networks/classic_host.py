@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganmod.features.style_losses import Features
 from ganmod.modulation.statistics import match_statistics, mean_std
 from style_transfer.masks import pooled_mask
 from style_transfer.networks.mirrored_decoder import MirroredDecoder, plain_conv
 from style_transfer.networks.staged_decoder import InputStatistics
-from style_transfer.networks.style_encoder import Features, StyleEncoder
+from style_transfer.networks.style_encoder import StyleEncoder
 
 _EPS = 1e-5
 

@@ -9,11 +9,12 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganmod.features.style_losses import Features
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from style_transfer.networks.mirrored_decoder import MirroredDecoder
 from style_transfer.networks.staged_decoder import InputStatistics, apply_modulated
-from style_transfer.networks.style_encoder import Features, StyleEncoder
+from style_transfer.networks.style_encoder import StyleEncoder
 
 
 class PaperStyleEncoder(StyleEncoder):

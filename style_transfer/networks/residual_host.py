@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganmod.features.style_losses import Features
 from ganmod.features.vgg import calibration_images
 from ganmod.io.images import to_tensor
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, widen
@@ -24,7 +25,7 @@ from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
 from style_transfer.masks import pooled_mask
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder, apply_modulated
-from style_transfer.networks.style_encoder import Features, StyleEncoder
+from style_transfer.networks.style_encoder import StyleEncoder
 from style_transfer.procedural_styles import draw_style_set
 
 BRANCH_STD = 0.1  # of what a block adds to its input at the beginning

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-Features = Mapping[str, Tensor]
+from ganmod.features.style_losses import Features
 
 
 class StyleEncoder(nn.Module):

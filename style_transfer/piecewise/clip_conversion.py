@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,13 +22,13 @@ from torch import Tensor
 from ganmod.io.atomic_write import TEMPORARY_SUFFIX, atomic_write
 from ganmod.io.clip import Clip, ClipFrame, join_segments, write_segment
 from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
+from style_transfer.piecewise.tiled import ProgressCallback
 from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.prepare import interpolate_params
 
 SEGMENT_FRAMES = 30
 _INDEX = "index.json"
 _STATE_KIND = "clip-state"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def convert_clip(
     last_params: list[Any] | None = None,
     size: int | None = None,
     segment_frames: int = SEGMENT_FRAMES,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> Converted:
     """Stylise a video file as .mp4, with its sound and its frames' times.
 

@@ -28,7 +28,7 @@ UNIT = 8  # pixels: tiles begin at multiples, whole pixels of relu4_1 and of a c
 # VGG-19's two 3x3 convolutions at full size, two at half, four at a quarter, one at an eighth reach 30 pixels
 # far; the residual host's content encoder reaches 7.
 ENCODER_MARGIN = 32
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]  # units of work done, and of all
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def stylize_tiled(
     *,
     tile: int = CPU_TILE,
     size: int | None = None,
-    progress: Progress = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
 ) -> Any:
     """`model.apply_params`, equal up to rounding, in the memory of a tile and two feature maps.
 

@@ -31,7 +31,7 @@ from style_transfer.prepare import (
 
 SMOOTHING = 0.8
 BLEND = 0.6
-TOLERANCE = 0.03  # change of a block, in [0,1], at which blending has fallen to 1/e; noise is below
+_TOLERANCE = 0.03  # change of a block, in [0,1], at which blending has fallen to 1/e; noise is below
 CUT = 0.15  # mean change of a frame, in [0,1], that begins a new shot
 _UNIT = 8  # pixels: frames are padded to multiples
 
@@ -40,7 +40,7 @@ def blend_weights(change: Tensor, blend: float) -> Tensor:
     """Share of the past [N,1,h,w] for a mean change [N,1,h,w] of each cell, in [0,1]: `blend` where nothing
     changes.
     """
-    return blend * torch.exp(-(change / TOLERANCE).square())
+    return blend * torch.exp(-(change / _TOLERANCE).square())
 
 
 def change_of(frame: Tensor, before: Tensor, cell: int = 8) -> Tensor:

@@ -23,7 +23,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes = {"c_dim": 3, "img_resolution": 8, "channel_base": 32}
     names = ("cat", "dog", "1")
     save_stylegan2(folder / "classes.safetensors", G_ema=tiny_generator(**classes), class_names=names)
-    (folder / "style.safetensors").symlink_to(style_transfer.model.SHIPPED)
+    (folder / "style.safetensors").symlink_to(style_transfer.model.SHIPPED_MODEL)
     (folder / "noise.bin").write_bytes(bytes(range(100)))
     (folder / "text.png").write_text("no picture at all, but long enough")
     write_image(folder / "square.png", np.zeros((20, 20, 3), np.uint8))

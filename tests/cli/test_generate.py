@@ -56,7 +56,7 @@ def test_load_gives_the_averaged_generator_in_full_precision(models: Path):
 
 def test_load_refuses_other_files(tmp_path: Path):
     with pytest.raises(ModelFileError, match=r"style_transfer\.load"):
-        ganmod.load(style_transfer.model.SHIPPED)
+        ganmod.load(style_transfer.model.SHIPPED_MODEL)
     file = tmp_path / "m.safetensors"
     save_model_file(file, {"G.x": torch.zeros(1)}, kind="stylegan2", config={"generator": {"size": 4}})
     with pytest.raises(ModelFileError, match=r"describes no StyleGAN2 generator.*'size'"):

@@ -14,7 +14,7 @@ from torch import Tensor
 from ganmod.io.images import ImageError
 from ganmod.modulation.statistics import mean_std, mean_variance, weighted_mean_variance
 from style_transfer import ControlledStyle, Controls, StyleTransferModel
-from style_transfer.color import luma, match_color, match_luma
+from style_transfer.color import match_color, match_luma, to_luma
 from style_transfer.masks import pooled_mask, style_mask
 from style_transfer.networks.residual_host import StatisticsStyleEncoder
 from style_transfer.piecewise.tiled import stylize_tiled
@@ -235,8 +235,8 @@ def test_colours_are_matched_by_those_inside_the_mask() -> None:
     mask[..., :15] = 1
     for match in (match_luma, match_color):
         torch.testing.assert_close(match(style, content, mask)[..., :15], match(style[..., :15], content))
-    inside = luma(match_luma(style, content, mask))[..., :15]
-    torch.testing.assert_close(inside.mean(), luma(content).mean())
+    inside = to_luma(match_luma(style, content, mask))[..., :15]
+    torch.testing.assert_close(inside.mean(), to_luma(content).mean())
 
 
 # The size of styles, and models of a fixed one.

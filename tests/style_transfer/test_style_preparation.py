@@ -8,8 +8,8 @@ import torch
 from orientations import mean_orientation, orientation_difference
 from torch import Tensor
 
-from style_transfer.color import luma, match_color, match_luma, shift_chroma, with_luma
-from style_transfer.prepare import prepare_style, turn_style
+from style_transfer.color import match_color, match_luma, shift_chroma, to_luma, with_luma
+from style_transfer.prepare import prepare_style, rotate_style_tensor
 from style_transfer.procedural_styles import draw_style
 
 SIZE = 64
@@ -26,7 +26,7 @@ def waves(height: int, width: int, period: float) -> Tensor:
 def test_strokes_turn_by_the_angle_and_widen_by_the_scale(degrees: float, scale: float) -> None:
     """Against waves drawn at that angle and period, where the turned image does not reach over its border."""
     period = 12.0
-    turned = turn_style(waves(SIZE, SIZE, period), SIZE, degrees=degrees, scale=scale)
+    turned = rotate_style_tensor(waves(SIZE, SIZE, period), SIZE, degrees=degrees, scale=scale)
     steps = torch.arange(SIZE) - (SIZE - 1) / 2
     down, right = torch.meshgrid(steps, steps, indexing="ij")
     angle = np.radians(degrees)
@@ -39,13 +39,13 @@ def test_strokes_turn_by_the_angle_and_widen_by_the_scale(degrees: float, scale:
 def test_no_corner_is_black() -> None:
     white = torch.ones(1, 3, 50, 90)
     for degrees in (1, 45, 200):
-        assert turn_style(white, SIZE, degrees=degrees, scale=0.7).min() > 0.999
+        assert rotate_style_tensor(white, SIZE, degrees=degrees, scale=0.7).min() > 0.999
 
 
 def test_a_turned_drawing_has_the_direction_of_one_drawn_at_that_angle() -> None:
     upright = torch.from_numpy(draw_style("stripes", 128)).movedim(-1, 0)[None] / 255
     for degrees in (20, 110):
-        turned = turn_style(upright, SIZE, degrees=degrees)[0].permute(1, 2, 0).double().numpy()
+        turned = rotate_style_tensor(upright, SIZE, degrees=degrees)[0].permute(1, 2, 0).double().numpy()
         drawn = mean_orientation(draw_style("stripes", 128, angle=degrees))[0]
         assert orientation_difference(mean_orientation(turned)[0], drawn) < 3
 
@@ -53,8 +53,8 @@ def test_a_turned_drawing_has_the_direction_of_one_drawn_at_that_angle() -> None
 def test_whole_turns_are_the_prepared_style() -> None:
     style = torch.rand(2, 3, 70, 100)
     for degrees in (0, 360, -360, 3600):
-        assert torch.equal(turn_style(style, SIZE, degrees=degrees), prepare_style(style, SIZE))
-    nearly = turn_style(style, SIZE, degrees=1e-4)
+        assert torch.equal(rotate_style_tensor(style, SIZE, degrees=degrees), prepare_style(style, SIZE))
+    nearly = rotate_style_tensor(style, SIZE, degrees=1e-4)
     assert (nearly - prepare_style(style, SIZE)).abs().max() < 1e-3  # no jump
 
 
@@ -87,9 +87,11 @@ def test_luma_is_matched_in_mean_and_deviation(pair: tuple[Tensor, Tensor]) -> N
     matched = match_luma(style, content)
     assert torch.equal(matched[:, 0], matched[:, 2])
     for statistic in (torch.mean, torch.std):
-        torch.testing.assert_close(statistic(luma(matched)), statistic(luma(content)), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(
+            statistic(to_luma(matched)), statistic(to_luma(content)), rtol=1e-3, atol=1e-6
+        )
     flat = torch.full((1, 3, 8, 8), 0.2)
-    torch.testing.assert_close(luma(match_luma(flat, content)).mean(), luma(content).mean())
+    torch.testing.assert_close(to_luma(match_luma(flat, content)).mean(), to_luma(content).mean())
 
 
 def test_luma_of_one_and_chroma_of_the_other() -> None:
@@ -97,10 +99,10 @@ def test_luma_of_one_and_chroma_of_the_other() -> None:
     joined = with_luma(content, stylized)
     assert joined.min() > -1e-6
     assert joined.max() < 1 + 1e-6
-    torch.testing.assert_close(joined - luma(joined), content - luma(content), rtol=0, atol=1e-6)
+    torch.testing.assert_close(joined - to_luma(joined), content - to_luma(content), rtol=0, atol=1e-6)
     calm = 0.5 + 0.1 * (content - 0.5)  # whose chroma fits at any luma
     wanted = 0.25 + 0.5 * stylized
-    torch.testing.assert_close(luma(with_luma(calm, wanted)), luma(wanted), rtol=0, atol=1e-6)
+    torch.testing.assert_close(to_luma(with_luma(calm, wanted)), to_luma(wanted), rtol=0, atol=1e-6)
 
 
 def test_a_shift_of_chroma_makes_up_for_the_gamuts_border() -> None:
@@ -108,6 +110,6 @@ def test_a_shift_of_chroma_makes_up_for_the_gamuts_border() -> None:
     images = torch.rand(2, 3, 30, 30, generator=generator).square()  # many values near 0
     content = torch.rand(2, 3, 30, 30, generator=generator) * torch.tensor([1.0, 0.5, 0.4])[:, None, None]
     shifted = shift_chroma(images, content)
-    found, wanted = ((x - luma(x)).mean(dim=(2, 3)) for x in (shifted, content))
+    found, wanted = ((x - to_luma(x)).mean(dim=(2, 3)) for x in (shifted, content))
     assert (found - wanted).abs().max() < 0.5 / 255
     assert 0 <= shifted.min() <= shifted.max() <= 1

@@ -16,7 +16,8 @@ from ganmod.cli.options.checks import check_device
 from ganmod.cli.options.shared import batch_option, timing_options
 
 if TYPE_CHECKING:
-    from ganmod.cli.bench.style import Comparison, Progress
+    from ganmod.cli.bench.style import Comparison
+    from ganmod.cli.bench.timing import Advance
 
 LOSS_TOLERANCE = 0.01
 STYLE_DIMS = {"full": 512, "slim": 128}
@@ -104,7 +105,7 @@ def _run(
     from ganmod.cli.bench import style as bench_style
     from ganmod.machine import bf16_instructions
     from style_transfer import load
-    from style_transfer.model import SHIPPED
+    from style_transfer.model import SHIPPED_MODEL
 
     widths, style_dim = bench_style.WIDTHS[width], STYLE_DIMS[width]
     device = torch.device(device_name)
@@ -131,7 +132,7 @@ def _run(
         models = {
             f"random, {width}": lambda: bench_style.random_model(widths, style_dim=style_dim, size=size)
         }
-        if SHIPPED.is_file():
+        if SHIPPED_MODEL.is_file():
             models["shipped"] = load
         for name, make in models.items():
             with _progress_bar(name, 1 + 2 * repeats) as progress:
@@ -141,7 +142,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _progress_bar(name: str, total: int) -> Iterator[Progress]:
+def _progress_bar(name: str, total: int) -> Iterator[Advance]:
     """A bar on standard error (on a terminal only), and the call that advances it."""
     bar = tqdm(total=total, desc=name, unit="run", leave=False, disable=None)
     try:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from configs.schema import load_starganv2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
-from ganmod.cli.bench.style import Progress, interleaved_ms
+from ganmod.cli.bench.timing import Advance, interleaved_ms
 from ganmod.layers import half_precision
 from ganmod.modulation import AdaConv, AdaIN, WeightDemod
 from ganmod.modulation.functional import adaconv
@@ -191,7 +191,7 @@ class IterationTime:
         return asdict(self)
 
 
-class Iteration:
+class StarGANv2Iteration:
     """The four phases of an iteration, each with its backward and optimizer step, on random images.
 
     form: "obvious", else as the training loop computes it, in "float32" or "bfloat16".
@@ -288,13 +288,13 @@ def compare_iterations(
     settings: dict[str, Any],
     repeats: int,
     device: torch.device,
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[IterationTime]:
     """Times of every modulation in the obvious form and in `forms`; one run of each is the warm-up."""
     rows = []
     for modulation in modulations:
         iterations = {
-            form: Iteration(modulation, form, preset=preset, settings=settings, device=device)
+            form: StarGANv2Iteration(modulation, form, preset=preset, settings=settings, device=device)
             for form in (OBVIOUS, *forms)
         }
         deviations = {}
@@ -338,7 +338,7 @@ def peak_of_iteration(
     modulation: str, form: str, preset: str, settings: dict[str, Any], device: torch.device
 ) -> float | None:
     """MiB that an iteration adds to the memory in use, in this process, which has made none before."""
-    iteration = Iteration(modulation, form, preset=preset, settings=settings, device=device)
+    iteration = StarGANv2Iteration(modulation, form, preset=preset, settings=settings, device=device)
     before = start_of_peak(device)
     iteration()
     return peak_since(before, device)

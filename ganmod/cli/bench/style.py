@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from configs.style import StyleLoss
+from ganmod.cli.bench.timing import Advance, interleaved_ms
 from ganmod.features.vgg import SLIM_WIDTHS, VGG19_WIDTHS, VGGFeatures, calibration_images
 from ganmod.io.images import center_crop, resize_short_side, to_tensor
 from ganmod.modulation.fast import fast_adaconv
@@ -30,7 +30,6 @@ from training.style.build import Losses, same_network, style_transfer_losses
 
 WIDTHS = {"full": VGG19_WIDTHS, "slim": SLIM_WIDTHS}
 OP_BATCH = 4
-Progress = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -60,27 +59,6 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"ratio_min": self.ratio_min, "ratio_median": self.ratio_median}
-
-
-def interleaved_ms(
-    forms: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, progress: Progress
-) -> dict[str, list[float]]:
-    """Wall time in ms of `repeats` calls of each form, taken in turn; warming up is the caller's part."""
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    for _ in range(repeats):
-        for name, form in forms.items():
-            _wait(device)
-            begin = time.perf_counter()
-            form()
-            _wait(device)
-            times[name].append((time.perf_counter() - begin) * 1000)
-            progress()
-    return times
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _compare(
@@ -204,7 +182,7 @@ def training_losses(
 LossForm = Callable[[StyleTransferModel, VGGFeatures, StyleLoss, Tensor, Tensor], Losses]
 
 
-class Iteration:
+class StyleIteration:
     """Forward, backward and Adam step of one form, with a model, an optimizer and a batch of its own."""
 
     def __init__(
@@ -255,17 +233,22 @@ def compare_iteration(
     repeats: int = 5,
     device: torch.device,
     dtypes: Sequence[torch.dtype] = (torch.float32,),
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[Comparison]:
     """The training loop's iteration in each of `dtypes` against the obvious form in float32.
 
     Encoder and loss network are the same network, as in Chandran et al. 2021, and both forms encode an image
     once. The deviation is that of the three losses in the first iteration, from equal weights.
     """
-    sizes = {"widths": widths, "style_dim": style_dim, "batch": batch, "size": size, "device": device}
-    forms = {"obvious": Iteration(obvious_losses, **sizes)}  # type: ignore[arg-type]
+
+    def make(losses: LossForm, **options: Any) -> StyleIteration:
+        return StyleIteration(
+            losses, widths=widths, style_dim=style_dim, batch=batch, size=size, device=device, **options
+        )
+
+    forms = {"obvious": make(obvious_losses)}
     for dtype in dtypes:
-        forms[_name(dtype)] = Iteration(training_losses, **sizes, dtype=dtype, channels_last=True, fused=True)  # type: ignore[arg-type]
+        forms[_name(dtype)] = make(training_losses, dtype=dtype, channels_last=True, fused=True)
     first = {}
     for name, form in forms.items():  # the warm-up
         first[name] = form()
@@ -301,7 +284,7 @@ def compare_op(
     repeats: int = 5,
     device: torch.device,
     compiled: bool = False,
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[Comparison]:
     """AdaConv, forward and backward, against the loop over samples, at the four scales and summed over them.
 
@@ -375,7 +358,7 @@ def compare_stylize(
     size: int = 256,
     repeats: int = 5,
     device: torch.device,
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[Comparison]:
     """One content in a style whose parameters were predicted before, against predicting them every time."""
     model = model.to(device).eval()

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from configs.schema import load_stylegan2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
-from ganmod.cli.bench.style import Progress
+from ganmod.cli.bench.timing import Advance, synchronize
 from training.stylegan2.build import build_networks, build_optimizers, resolve
 from training.stylegan2.step import (
     Augmenter,
@@ -157,7 +157,7 @@ def compare_steps(
     settings: dict[str, Any],
     repeats: int,
     device: torch.device,
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[StepTime]:
     """Times of every modulation in every variant, all in turn; one run of each is the warm-up."""
     steps = {
@@ -176,10 +176,10 @@ def compare_steps(
             if on_gpu:
                 before = start_of_peak(device)
             for phase, (run, _) in step.phases.items():
-                _wait(device)
+                synchronize(device)
                 begin = time.perf_counter()
                 run()
-                _wait(device)
+                synchronize(device)
                 if turn:
                     times[key][phase].append(time.perf_counter() - begin)
             if on_gpu:
@@ -220,8 +220,3 @@ def _row(
     phases = {phase: statistics.median(values) for phase, values in times.items()}
     total = sum(phases[phase] * share for phase, (_, share) in step.phases.items())
     return StepTime(modulation, variant, step.parameters, phases, total, total / step.batch * 1000, peak)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -22,6 +22,7 @@ import torch
 
 import style_transfer
 from ganmod.cli.bench.style import random_model
+from ganmod.cli.bench.timing import Advance
 from ganmod.features.vgg import VGG19_WIDTHS
 from ganmod.io.images import resize
 from ganmod.machine import peak_memory_mb
@@ -32,7 +33,6 @@ from style_transfer.procedural_styles import builtin_contents, draw_style
 
 Width = Literal["slim", "full"]
 Form = Literal["whole", "tiled", "clip"]
-Progress = Callable[[], None]
 FULL_STYLE_DIM, FULL_STYLE_SIZE = 512, 256
 
 
@@ -140,7 +140,7 @@ def measure_images(
     repeats: int = 1,
     threads: int = 0,
     device: str = "cpu",
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[Measured]:
     """Square images of these sides in pixels by tiles, and whole up to `whole_up_to` pixels."""
     rows = []
@@ -172,7 +172,7 @@ def measure_frames(
     repeats: int = 3,
     threads: int = 0,
     device: str = "cpu",
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> list[Measured]:
     """Frames (rows, columns) of a clip, as `ganmod stylize` computes them, without reading and writing.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ganmod.cli.options.shared import Option, together
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.clip import CLIP_SUFFIXES, Clip
 from ganmod.io.images import read_image
@@ -24,7 +25,7 @@ from style_transfer.piecewise.video import BLEND, SMOOTHING, ClipStylizer, morph
 
 FPS, SECONDS = 25.0, 4.0
 AUTO_TILE_FROM = 1024  # pixels of the longer side: below, an image takes little memory anyway
-CLIP_OPTIONS = (
+clip_options: Option[Any] = together(
     click.option(
         "--tile",
         metavar="auto|N",
@@ -64,19 +65,11 @@ CLIP_OPTIONS = (
         help="Clips: numbers to convolve in.  [default: float32]",
     ),
 )
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def clip_options(command: Command) -> Command:
-    """The options of clips, morphs and tiles."""
-    for option in reversed(CLIP_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """What was given of CLIP_OPTIONS; None or empty: not given."""
+    """The values of `clip_options`; None or empty: not given."""
 
     tile: str | None
     interpolate_styles: tuple[Path, Path] | None

@@ -21,12 +21,12 @@ from ganmod.io.restricted_unpickle import read_tensors_pickle
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
 
-FILES = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("content", type=FILES)
-@click.argument("style", type=FILES)
+@click.argument("content", type=_FILE)
+@click.argument("style", type=_FILE)
 @click.option(
     "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Image file."
 )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import numpy as np
 
+from ganmod.cli.options.shared import Option, together
 from ganmod.io.images import ImageError, read_image
 from style_transfer.masks import style_mask
 from style_transfer.prepare import MIN_SIDE, crop_style
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Rectangle = tuple[int, int, int, int]  # x, y, width, height in pixels of the style's file
 
 
@@ -33,7 +33,7 @@ class RectangleArgument(click.ParamType):
         return x, y, width, height
 
 
-STYLE_PART_OPTIONS = (
+style_part_options: Option[Any] = together(
     click.option(
         "--style-crop",
         multiple=True,
@@ -55,13 +55,6 @@ STYLE_PART_OPTIONS = (
         "strokes, by less than in proportion. For models that read statistics.",
     ),
 )
-
-
-def style_part_options(command: Command) -> Command:
-    """--style-crop, --style-mask and --style-size."""
-    for option in reversed(STYLE_PART_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclass(frozen=True)

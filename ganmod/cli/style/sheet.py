@@ -19,7 +19,7 @@ from style_transfer.controls import Controls
 from style_transfer.model import StyleTransferModel
 
 SHEET, PAGE = "sheet.jpg", "sheet.html"
-CELL = 192  # pixels, short side of a result where no --size is given
+_CELL = 192  # pixels, short side of a result where no --size is given
 LIMIT = 400  # pictures on one page
 NUMBERS = ("alpha", "rotate-style", "style-scale")
 WORDS = ("preserve-color",)
@@ -116,7 +116,7 @@ def write_sheet(
         results: dict[Path, list[np.ndarray]] = {file: [] for file in images}
         for file, image in images.items():
             for styled in loaded:
-                results[file].append(styled.apply(image, size=size or CELL, stylize=stylize))
+                results[file].append(styled.apply(image, size=size or _CELL, stylize=stylize))
                 bar.update()
         by_plan.append((plan, results))
     bar.close()
@@ -127,7 +127,7 @@ def write_sheet(
         f"{len(images)} contents x {len(by_plan)} styles, from left to right: {', '.join(labels)}."
     )
     rows: list[list[np.ndarray | None]] = []
-    shown = {file: resize_short_side(image, size or CELL) for file, image in images.items()}
+    shown = {file: resize_short_side(image, size or _CELL) for file, image in images.items()}
     for file in images:
         report.heading(contents[file])
         for plan, results in by_plan:

@@ -13,7 +13,8 @@ from configs.style import StyleLoss
 from ganmod import machine
 from ganmod.cli.bench import command as bench
 from ganmod.cli.bench import style as bench_style
-from ganmod.cli.bench.style import Comparison, Iteration, obvious_losses, training_losses
+from ganmod.cli.bench.style import Comparison, StyleIteration, obvious_losses, training_losses
+from ganmod.cli.bench.timing import interleaved_ms
 
 WIDTHS = (4, 8, 8, 16)
 CPU = torch.device("cpu")
@@ -42,8 +43,8 @@ def test_the_obvious_form_has_the_losses_of_the_training_loop() -> None:
 
 def test_both_forms_make_the_same_steps() -> None:
     """Losses after a few Adam steps agree only if gradients do."""
-    obvious = Iteration(obvious_losses, **SIZES)
-    fast = Iteration(training_losses, **SIZES, channels_last=True)
+    obvious = StyleIteration(obvious_losses, **SIZES)
+    fast = StyleIteration(training_losses, **SIZES, channels_last=True)
     before, after = obvious(), None
     fast()
     for _ in range(3):
@@ -54,7 +55,7 @@ def test_both_forms_make_the_same_steps() -> None:
 
 
 def test_every_form_starts_from_the_same_weights_and_images() -> None:
-    first, second = (Iteration(obvious_losses, **SIZES) for _ in range(2))
+    first, second = (StyleIteration(obvious_losses, **SIZES) for _ in range(2))
     state = second.model.state_dict()
     for name, tensor in first.model.state_dict().items():
         assert torch.equal(tensor, state[name]), name
@@ -98,7 +99,7 @@ def test_cached_parameters_give_the_same_picture() -> None:
 
 def test_forms_run_in_turn_and_are_all_timed() -> None:
     order: list[str] = []
-    times = bench_style.interleaved_ms(
+    times = interleaved_ms(
         {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, CPU, lambda: None
     )
     assert order == ["a", "b"] * 3

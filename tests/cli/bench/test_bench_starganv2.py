@@ -12,7 +12,7 @@ from tiny_starganv2 import build, draw
 from torch import Tensor
 
 from ganmod.cli.bench import starganv2 as bench_starganv2
-from ganmod.cli.bench.starganv2 import Iteration, compare_iterations
+from ganmod.cli.bench.starganv2 import StarGANv2Iteration, compare_iterations
 from ganmod.starganv2 import Discriminator, Generator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.resampled_conv import conv_avg_pool, nearest_conv
 from training.starganv2.step import FirstOrder, Networks, Samples, generator_phase
@@ -42,7 +42,7 @@ def test_losses_and_gradients_are_those_of_the_obvious_form(
     modulation: str, changes: dict, from_reference: bool
 ):
     obvious, fast = (
-        Iteration(
+        StarGANv2Iteration(
             modulation,
             form,
             preset="starganv2-afhq",

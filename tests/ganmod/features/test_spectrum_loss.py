@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganmod.features.spectrum_loss import FLOOR, STRIDE, WINDOW, power_spectrum, spectrum_loss
+from ganmod.features.spectrum_loss import FLOOR, STRIDE, WINDOW, spectrum_loss, welch_spectrum
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -34,7 +34,7 @@ def reference(image: Tensor) -> Tensor:
 def test_powers_are_those_of_a_fourier_transform() -> None:
     image = 0.5 + 0.1 * noise(40, 36)
     # Brightness of a grey picture is sqrt(3) times its value, the other colours are 0.
-    power = power_spectrum(image.expand(1, 3, -1, -1))[0]
+    power = welch_spectrum(image.expand(1, 3, -1, -1))[0]
     wanted = 3 * reference(image)
     half = [
         (u, v) for v in range(9) for u in range(-7, 9) if (u, v) != (0, 0) and not (v in (0, 8) and u < 0)
@@ -45,13 +45,13 @@ def test_powers_are_those_of_a_fourier_transform() -> None:
 
 
 def test_white_noise_has_its_variance_as_power() -> None:
-    power = power_spectrum(0.2 * noise(4, 3, 256, 256))
+    power = welch_spectrum(0.2 * noise(4, 3, 256, 256))
     assert power[..., 40:].mean().item() == pytest.approx(0.04, rel=0.02)
 
 
 def test_a_picture_of_one_colour_has_no_power_and_no_part_of_the_loss() -> None:
     flat = torch.full((1, 3, 32, 32), 0.7)
-    assert power_spectrum(flat).max() < 1e-9
+    assert welch_spectrum(flat).max() < 1e-9
     assert spectrum_loss(flat, torch.full((1, 3, 48, 20), 0.1)).item() < 1e-6
 
 
@@ -61,7 +61,7 @@ def test_lines_of_two_pixels_count_by_the_logarithm_of_their_strength() -> None:
     lines = style.clone()
     lines[:, :, ::2] += 0.05
     lines[:, :, 1::2] -= 0.05
-    power = power_spectrum(lines)
+    power = welch_spectrum(lines)
     wanted = (0.5 * torch.log(1 + power / FLOOR)).square().mean()
     torch.testing.assert_close(spectrum_loss(lines, style), wanted[None], rtol=1e-4, atol=1e-7)
     assert spectrum_loss(lines, style) > 10 * spectrum_loss(style + 0.002 * noise(1, 3, 64, 64), style)

@@ -201,7 +201,7 @@ def stylize_with(tmp_path: Path, good: Path, ganmod_command):
 
 @pytest.mark.parametrize("share", [0.0, 0.00001, 0.001, 0.5, 0.9999])
 def test_a_model_file_cut_short_is_refused(tmp_path: Path, share: float, stylize_with) -> None:
-    whole = style_transfer.model.SHIPPED.read_bytes()
+    whole = style_transfer.model.SHIPPED_MODEL.read_bytes()
     bad = tmp_path / "cut.safetensors"
     bad.write_bytes(whole[: int(len(whole) * share)])
     assert_fails(stylize_with(bad), 1, bad, "is empty" if share == 0 else "cut short")

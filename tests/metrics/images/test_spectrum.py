@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metrics.images.spectrum import LUMA, band_powers, power_spectrum
+from ganmod.io.images import LUMA
+from metrics.images.spectrum import band_powers, power_spectrum
 
 SIDE = 16
 
