@@ -19,7 +19,7 @@ from configs.stylegan2 import StyleGAN2Run
 PRESETS = Path(__file__).parent
 
 AnyRun = StyleRun | StyleGAN2Run | StarGANv2Run
-Run = TypeVar("Run", bound=Strict)
+RecipeRun = TypeVar("RecipeRun", bound=Strict)
 
 
 class ConfigError(ValueError):
@@ -51,7 +51,7 @@ def load_starganv2_config(source: str, changes: Mapping[str, Any]) -> StarGANv2R
     return load_recipe(StarGANv2Run, source, changes)
 
 
-def load_recipe(kind: type[Run], source: str, changes: Mapping[str, Any]) -> Run:
+def load_recipe(kind: type[RecipeRun], source: str, changes: Mapping[str, Any]) -> RecipeRun:
     """A run of one recipe from a preset's name or a YAML file; errors as `load_style_config` says."""
     path = Path(source)
     if source in list_presets():

@@ -20,14 +20,14 @@ from configs.sections import (
     TrainingMetric,
 )
 
-Architecture = Literal["modulated", "classic", "residual"]
+StyleArchitecture = Literal["modulated", "classic", "residual"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StyleNetworkOptions(NetworkOptions):
     """The trained part of a style-transfer model; `style_transfer.ModelSpec` extends it."""
 
-    architecture: Architecture = "modulated"
+    architecture: StyleArchitecture = "modulated"
     """modulated: the paper's, a style encoder and a modulated convolution at every decoder scale.
 
     classic matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017). residual

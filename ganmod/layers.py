@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PaddingMode = Literal["zeros", "reflect"]
+LRELU_SLOPE = 0.2  # of the GANs' leaky ReLUs, as published
 
 
 def reflect_pad(x: Tensor, pad: int) -> Tensor:

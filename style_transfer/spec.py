@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from configs.style import Architecture, StyleNetworkOptions
+from configs.style import StyleArchitecture, StyleNetworkOptions
 from ganmod.network_spec import NetworkSpec
 
 
@@ -21,10 +21,9 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
     encoder_widths: tuple[int, int, int, int]
 
     def __post_init__(self) -> None:
-        if self.architecture not in get_args(Architecture):
-            raise ValueError(
-                f"architecture is {self.architecture!r}, expected one of {', '.join(get_args(Architecture))}"
-            )
+        known = get_args(StyleArchitecture)
+        if self.architecture not in known:
+            raise ValueError(f"architecture is {self.architecture!r}, expected one of {', '.join(known)}")
         if self.width < 8 or self.width % 4 or self.num_blocks < 1:
             raise ValueError(
                 f"width is {self.width} and num_blocks {self.num_blocks}, expected a multiple of 4 from 8 on "

@@ -21,9 +21,9 @@ from training.style.build import (
     build_optimizers,
     build_second_network,
     draw_origin,
-    load_state,
     lr_factor,
     resolve,
+    restore_state,
     same_network,
     style_transfer_losses,
 )
@@ -78,7 +78,7 @@ def train(
         config, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
     )
     if run.resumed_state is not None:
-        load_state(run.resumed_state, model, ema, optimizers)
+        restore_state(run.resumed_state, model, ema, optimizers)
     real = {"": style_images(data, config.model.style_image_size)}
     metrics = RunMetrics(
         config.metric,

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.layers import widen
+from ganmod.layers import LRELU_SLOPE, widen
 from ganmod.starganv2.generator import check_images
-from ganmod.starganv2.residual_block import LRELU_SLOPE, ResidualBlock, he_init
+from ganmod.starganv2.residual_block import ResidualBlock, he_init
 from ganmod.starganv2.spec import StarGANv2Spec
 
 SHARED_LAYERS, DOMAIN_LAYERS = 4, 3  # hidden layers of the mapping network

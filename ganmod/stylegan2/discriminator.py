@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, half_precision
+from ganmod.layers import LRELU_SLOPE, Conv2d, EqualizedLinear, ScaledReLU, half_precision
 from ganmod.resample import DownConv2d, Downsample2x
-from ganmod.stylegan2.mapping import LRELU_GAIN, LRELU_SLOPE, MappingNetwork
+from ganmod.stylegan2.mapping import LRELU_GAIN, MappingNetwork
 from ganmod.stylegan2.spec import HALF_DTYPES, DiscriminatorSpec, Level
 from ganmod.stylegan2.synthesis import RESNET_GAIN
 

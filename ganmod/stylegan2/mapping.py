@@ -7,9 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from ganmod.layers import EqualizedLinear, ScaledReLU
+from ganmod.layers import LRELU_SLOPE, EqualizedLinear, ScaledReLU
 
-LRELU_SLOPE = 0.2
 LRELU_GAIN = 2**0.5  # the published gain; keeping the second moment exactly would take sqrt(2 / 1.04)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ganmod.layers import EqualizedLinear, ScaledReLU, StaticConv2d, half_precision, widen
+from ganmod.layers import LRELU_SLOPE, EqualizedLinear, ScaledReLU, StaticConv2d, half_precision, widen
 from ganmod.modulation import (
     ModulatedConv2d,
     StyleSpec,
@@ -18,7 +18,7 @@ from ganmod.modulation import (
     options_per_modulation,
 )
 from ganmod.resample import UpConv2d, Upsample2x
-from ganmod.stylegan2.mapping import LRELU_GAIN, LRELU_SLOPE
+from ganmod.stylegan2.mapping import LRELU_GAIN
 from ganmod.stylegan2.spec import HALF_DTYPES, GeneratorSpec, Level
 
 NoiseMode = Literal["random", "const", "none"]
@@ -26,7 +26,7 @@ NoiseMode = Literal["random", "const", "none"]
 RESNET_GAIN = 0.5**0.5  # of both branches, so that their sum keeps its size
 
 
-class StyleLift(nn.Module):
+class DescriptorLift(nn.Module):
     """w [N,w_dim] -> style descriptor [N,D,S,S]: two fully connected layers."""
 
     def __init__(self, w_dim: int, descriptor_dim: int, descriptor_size: int) -> None:
@@ -57,7 +57,7 @@ class SynthesisLayer(ModulatedConv2d):
         modulate_after_upsampling: bool = False,
         gain: float = 1.0,
         conv_clamp: float | None = None,
-        lift: StyleLift | None = None,
+        lift: DescriptorLift | None = None,
     ) -> None:
         conv = (
             UpConv2d(in_channels, level.channels, input_upsampled=modulate_after_upsampling)
@@ -113,7 +113,7 @@ class SynthesisBlock(nn.Module):
                 modulate_after_upsampling=spec.modulate_after_upsampling,
                 gain=gain,
                 conv_clamp=spec.conv_clamp,
-                lift=StyleLift(spec.w_dim, style.dim, style.size) if per_layer else None,
+                lift=DescriptorLift(spec.w_dim, style.dim, style.size) if per_layer else None,
             )
 
         if in_channels == 0:
@@ -183,7 +183,7 @@ class SynthesisNetwork(nn.Module):
             spec.descriptor_size if lifted else 1,
             host_width=max(level.channels for level in levels),
         )
-        self.lift = StyleLift(spec.w_dim, style.dim, style.size) if spec.style_lift == "shared" else None
+        self.lift = DescriptorLift(spec.w_dim, style.dim, style.size) if spec.style_lift == "shared" else None
         names = modulation_per_resolution(spec.modulation, [level.resolution for level in levels])
         options = options_per_modulation(spec.modulation_options, names.values())
         self.block_names = [f"b{level.resolution}" for level in levels]

@@ -85,7 +85,7 @@ def diffaugment(images: Tensor, params: DiffAugmentParams) -> Tensor:
     changed = (params.color != neutral).any(dim=1)
     x = transform_some(x, changed, lambda part, i: change_color(part, params.color[i]))
     changed = (params.shift != 0).any(dim=1)
-    x = transform_some(x, changed, lambda part, i: translate(part, params.shift[i]))
+    x = transform_some(x, changed, lambda part, i: translate_images(part, params.shift[i]))
     changed = (params.box[:, :2] < params.box[:, 2:]).all(dim=1)
     return transform_some(x, changed, lambda part, i: erase(part, params.box[i])).to(images.dtype)
 
@@ -102,7 +102,7 @@ def change_color(images: Tensor, color: Tensor) -> Tensor:
     return mean + (x - mean) * contrast
 
 
-def translate(images: Tensor, shift: Tensor) -> Tensor:
+def translate_images(images: Tensor, shift: Tensor) -> Tensor:
     """images [N,C,H,W] moved by shift [N,2] pixels (to the right, down), 0 where nothing comes from."""
     n, channels, height, width = images.shape
     x = torch.arange(width) - shift[:, :1]  # [N,W]

@@ -144,7 +144,7 @@ def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, 
     return optimizers
 
 
-def load_state(
+def restore_state(
     state: Mapping[str, Any],
     model: StyleTransferModel,
     ema: Mapping[str, Tensor],

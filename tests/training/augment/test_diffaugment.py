@@ -16,7 +16,7 @@ from training.augment.diffaugment import (
     draw_diffaugment,
     erase,
     parse_policy,
-    translate,
+    translate_images,
 )
 
 ALL = "color,translation,cutout"
@@ -42,7 +42,7 @@ def test_color_equals_the_formula_on_one_image():
 
 def test_translation_moves_and_fills_with_zeros():
     x = images(2)
-    out = translate(x, torch.tensor([[2, -1], [-9, 3]]))
+    out = translate_images(x, torch.tensor([[2, -1], [-9, 3]]))
     expected = torch.zeros_like(x[0])
     expected[:, :-1, 2:] = x[0, :, 1:, :-2]
     assert torch.equal(out[0], expected)
@@ -116,7 +116,7 @@ def test_an_image_does_not_depend_on_its_batch_and_keeps_its_precision(dtype: to
 
 def test_transforms_follow_one_another_color_translation_cutout():
     x, params = images(3), drawn(3, ALL, (7, 9))
-    expected = erase(translate(change_color(x, params.color), params.shift), params.box)
+    expected = erase(translate_images(change_color(x, params.color), params.shift), params.box)
     torch.testing.assert_close(diffaugment(x, params), expected, atol=1e-12, rtol=0)
 
 
