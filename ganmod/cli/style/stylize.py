@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click
 from tqdm import tqdm
@@ -12,7 +13,14 @@ import style_transfer
 from ganmod.cli.options.checks import check_device, import_plugins
 from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
 from ganmod.cli.options.shared import device_option, plugin_option
-from ganmod.cli.style.arguments import StyleArgument, StyleAt, WeightedPath, read_usable, style_plans
+from ganmod.cli.style.arguments import (
+    StyleArgument,
+    StyleAt,
+    StylePlan,
+    WeightedPath,
+    read_usable,
+    style_plans,
+)
 from ganmod.cli.style.clip import (
     ClipOptions,
     by_tiles,
@@ -21,12 +29,12 @@ from ganmod.cli.style.clip import (
     first_image,
     stylize_clip,
 )
-from ganmod.cli.style.parts import Rectangle, style_part_options, style_parts
+from ganmod.cli.style.parts import Rectangle, StylePart, style_part_options, style_parts
 from ganmod.cli.style.sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
 from ganmod.devices import find_device
 from ganmod.distributed import rank_and_world_size
 from ganmod.io.images import ImageError, write_image
-from style_transfer.controls import Controls, PreserveColor
+from style_transfer.controls import ControlledStyle, Controls, PreserveColor
 from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 
 
@@ -144,13 +152,7 @@ def stylize(
     parts = style_parts(style_crop, style_mask, len(ends or given) + len(style_at), folder=folder)
     inputs = [content, *given, *ends, *(path for _, path in style_at), *mask, *style_mask]
     if check_clip_options(content, given, out, clip, for_images=for_images, style_at=bool(style_at)):
-        if ends:
-            mixed = zip(ends, parts, strict=True)
-            plans = [
-                plan for end, part in mixed for plan in style_plans([WeightedPath(end, None)], (), (), [part])
-            ]
-        else:
-            plans = style_plans(style, style_at, (), parts)
+        plans = _end_plans(ends, parts) if ends else style_plans(style, style_at, (), parts)
         refuse_inputs(out, *inputs)
         check_device(device)
         import_plugins(plugin)
@@ -196,45 +198,87 @@ def stylize(
         _report(left_out)
         return
 
-    mine = plans[rank::num_processes]
-    unusable: dict[Path, ImageError] = {}
+    def apply(loaded: ControlledStyle, file: Path) -> Any:
+        return loaded.apply(read_usable(file), size=size, stylize=by_tiles(network, tile))
+
+    done = _write_pictures(
+        plans[rank::num_processes],
+        contents,
+        lambda plan, name: out / f"{name}--{plan.name}.png" if several else out,
+        load=lambda plan: plan.load(network, controls, style_size=style_size),
+        apply=apply,
+        skip_existing=skip_existing,
+        show_progress=several,
+    )
+    if not several and done.unusable:
+        raise next(iter(done.unusable.values()))
+    kept = f" ({done.num_kept} were there)" if done.num_kept else ""
+    click.echo(f"wrote {done.num_written} images{kept} to {out}" if several else f"wrote {out}{kept}")
+    if several and num_processes == 1 and done.num_written + done.num_kept:
+        pictures = {plan.picture: plan.name for plan in plans if plan.picture not in done.unusable}
+        usable = {file: name for file, name in contents.items() if file not in done.unusable}
+        click.echo(f"grid: {write_grid(out, usable, pictures)}")
+    _report(done.unusable.values())
+
+
+class _Done(NamedTuple):
+    """What became of the pairs of a folder."""
+
+    num_written: int
+    num_kept: int  # there already
+    unusable: dict[Path, ImageError]  # photos and style images, with what is wrong with them
+
+
+def _write_pictures(
+    plans: Sequence[StylePlan],
+    contents: Mapping[Path, str],
+    file_of: Callable[[StylePlan, str], Path],
+    *,
+    load: Callable[[StylePlan], ControlledStyle],
+    apply: Callable[[ControlledStyle, Path], Any],
+    skip_existing: bool,
+    show_progress: bool,
+) -> _Done:
+    """Write every content in every style, style by style; images that cannot be used are left out.
+
+    contents: {file: name in the results}. file_of: the result's file, of a plan and a content's name.
+    """
     num_written, num_kept = 0, 0
-    bar = tqdm(total=len(contents) * len(mine), unit="img", disable=None if several else True)
-    for plan in mine:
+    unusable: dict[Path, ImageError] = {}
+    bar = tqdm(total=len(contents) * len(plans), unit="img", disable=None if show_progress else True)
+    for plan in plans:
         try:
-            loaded = plan.load(network, controls, style_size=style_size)
+            loaded = load(plan)
         except ImageError as error:
             unusable[plan.picture] = error
             bar.update(len(contents))
             continue
-        for content_file in contents:
-            file = out / f"{contents[content_file]}--{plan.name}.png" if several else out
+        for content, name in contents.items():
             bar.update()
-            if content_file in unusable:
+            if content in unusable:
                 continue
-            if skip_existing and file.exists():
+            if skip_existing and file_of(plan, name).exists():
                 num_kept += 1
                 continue
             try:
-                result = loaded.apply(read_usable(content_file), size=size, stylize=by_tiles(network, tile))
+                result = apply(loaded, content)
             except ImageError as error:
-                fits = str(content_file) in str(error)  # a mask of another aspect does not know the content
-                unusable[content_file] = error if fits else ImageError(f"{content_file}: {error}")
+                fits = str(content) in str(error)  # a mask of another aspect does not know the content
+                unusable[content] = error if fits else ImageError(f"{content}: {error}")
                 continue
-            write_image(file, result)
+            write_image(file_of(plan, name), result)
             num_written += 1
     bar.close()
+    return _Done(num_written, num_kept, unusable)
 
-    if not several and unusable:
-        raise next(iter(unusable.values()))
-    kept = f" ({num_kept} were there)" if num_kept else ""
-    click.echo(f"wrote {num_written} images{kept} to {out}" if several else f"wrote {out}{kept}")
-    if several and num_processes == 1 and num_written + num_kept:
-        shown = {plan.picture: plan.name for plan in plans if plan.picture not in unusable}
-        for file in unusable:
-            contents.pop(file, None)
-        click.echo(f"grid: {write_grid(out, contents, shown)}")
-    _report(unusable.values())
+
+def _end_plans(ends: Sequence[Path], parts: Sequence[StylePart]) -> list[StylePlan]:
+    """One plan for each end of a clip that moves from one style to another."""
+    return [
+        plan
+        for end, part in zip(ends, parts, strict=True)
+        for plan in style_plans([WeightedPath(end, None)], (), (), [part])
+    ]
 
 
 def _report(unusable: Collection[ImageError]) -> None:
