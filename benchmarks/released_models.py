@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--short-side", type=int, default=320, help="of training images, at most, in pixels")
     pack.add_argument("--format", choices=("webp", "jpeg"), default="webp", help="of training images")
     pack.add_argument("--limit-mb", type=float, default=40, help="of the whole folder, in 10^6 bytes")
-    pack.add_argument("-o", "--out", type=Path, required=True, help="written anew")
+    pack.add_argument("-o", "--out", type=Path, required=True, help="replaced where it exists")
 
     for name in JOBS:
         job = commands.add_parser(name, help="train this model")

@@ -42,10 +42,10 @@ def bf16_instructions(device: torch.device) -> list[str]:
     if device.type == "cuda":
         return ["cuda"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
     flags = {word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()}
-    found = sorted(flags & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16"})
-    if not found and _sysctl("hw.optional.arm.FEAT_BF16") == "1":
-        found = ["FEAT_BF16"]
-    return found
+    supported = sorted(flags & {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16"})
+    if not supported and _sysctl("hw.optional.arm.FEAT_BF16") == "1":
+        supported = ["FEAT_BF16"]
+    return supported
 
 
 def peak_memory_mb(device: torch.device) -> float:

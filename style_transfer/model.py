@@ -320,11 +320,11 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
 
 def _named_encoder(spec: ModelSpec, digest: str, path: str | Path | None, source: Path) -> VGGFeatures:
     encoder = load_features(spec.encoder, path=path)
-    found = weights_digest(encoder)
-    if found != digest:
+    actual = weights_digest(encoder)
+    if actual != digest:
         raise FeatureError(
             f"{source} needs the weights of {spec.encoder} with the SHA-256 {digest}, but those found have "
-            f"{found}: give the file that it was trained with as encoder_weights, or put it where "
+            f"{actual}: give the file that it was trained with as encoder_weights, or put it where "
             f"load_features({spec.encoder!r}) looks first"
         )
     return encoder

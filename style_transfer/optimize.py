@@ -185,9 +185,9 @@ class PixelOptimizer:
 
     def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
         settings, x = self.settings, self.pixels
-        found = self.network.normalized(x)
-        content = content_loss(found, self.content_target).sum()
-        style = STYLE_LOSSES[settings.style_loss](found, self.style_target).sum()
+        features = self.network.normalized(x)
+        content = content_loss(features, self.content_target).sum()
+        style = STYLE_LOSSES[settings.style_loss](features, self.style_target).sum()
         beyond = (F.relu(x - 1).square() + F.relu(-x).square()).mean()
         loss = settings.content_weight * content + settings.style_weight * style + 100 * beyond
         if settings.tv_weight:

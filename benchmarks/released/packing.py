@@ -61,7 +61,7 @@ def pack(
     image_format: str,
     limit: int,
 ) -> dict[str, int]:
-    """Write the folder `out` anew -> {part: bytes}, with their "total".
+    """Write the folder `out`, replacing it -> {part: bytes}, with their "total".
 
     content, style: folders; exclude: files of names to leave out, beside the held-out images, of which every
     `every`-th content and style of the JSON file `pairs` is taken. feature_networks: {name: path, or None for

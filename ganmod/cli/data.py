@@ -155,21 +155,21 @@ def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
 
     files = ImageFiles(path)
     labels = find_labels(files)
-    found = survey(files, labels, verify=verify)
+    facts = survey(files, labels, verify=verify)
     if sheet is not None:
         write_image(sheet, contact_sheet(files, labels))
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        click.echo(json.dumps(facts, indent=1))
         return
-    click.echo(f"{path}: {found['num_images']} images, {found['bytes'] / 2**20:.1f} MiB")
-    click.echo(f"sizes (width x height): {_listed(found['sizes'])}")
-    click.echo(f"modes: {_listed(found['modes'])}")
-    click.echo(f"labels: {_kind(labels)}" + (f": {_listed(found['labels'])}" if found["labels"] else ""))
-    if found["corrupt"]:
-        click.echo(f"corrupt: {len(found['corrupt'])}")
-        for error in found["corrupt"][:SHOWN]:
+    click.echo(f"{path}: {facts['num_images']} images, {facts['bytes'] / 2**20:.1f} MiB")
+    click.echo(f"sizes (width x height): {_listed(facts['sizes'])}")
+    click.echo(f"modes: {_listed(facts['modes'])}")
+    click.echo(f"labels: {_kind(labels)}" + (f": {_listed(facts['labels'])}" if facts["labels"] else ""))
+    if facts["corrupt"]:
+        click.echo(f"corrupt: {len(facts['corrupt'])}")
+        for error in facts["corrupt"][:SHOWN]:
             click.echo(f"  {error}")
-    if len(found["sizes"]) > 1:
+    if len(facts["sizes"]) > 1:
         click.echo(f"training needs one size: ganmod data pack {path} OUT.zip --size N")
     if sheet is not None:
         click.echo(f"wrote {sheet}")

@@ -84,10 +84,12 @@ def project_command(
             bar.set_postfix(distance=f"{distance:.4f}", refresh=False)
             bar.update()
 
-        found = project(G, target, maps, c=c, space=space, num_steps=steps, seed=seed, progress=show)
-    write_image(out / RESULT, found.image)
-    pictures = [[target, found.start_image, found.image]]
+        projection = project(G, target, maps, c=c, space=space, num_steps=steps, seed=seed, progress=show)
+    write_image(out / RESULT, projection.image)
+    pictures = [[target, projection.start_image, projection.image]]
     write_image(out / PICTURE, make_grid(pictures, column_labels=["target", "start", "result"]))
-    save_latents(out / LATENTS, found.ws, noise=found.noise)
-    click.echo(f"distance: {found.start_distance:.4f} at the start, {found.distance:.4f} at the end")
+    save_latents(out / LATENTS, projection.ws, noise=projection.noise)
+    click.echo(
+        f"distance: {projection.start_distance:.4f} at the start, {projection.distance:.4f} at the end"
+    )
     click.echo(f"wrote {RESULT}, {PICTURE} and {LATENTS} to {out}")

@@ -125,7 +125,7 @@ def quickstart(
     rows = [[image, style, *(pictures[name][photo] for name in pictures)] for photo, image in photos.items()]
     grid = make_grid(rows, column_labels=["photo", "style", *pictures], cell_size=(_CELL, _CELL))
     write_image(out / "before-and-after.png", grid)
-    losses = {name: mean_losses(shipped.encoder, photos, style, found) for name, found in pictures.items()}
+    losses = {name: mean_losses(shipped.encoder, photos, style, images) for name, images in pictures.items()}
     add_training(report, tuned, losses, grid, style=learned, minutes=minutes)
     click.echo(f"    {out / 'before-and-after.png'} ({time.monotonic() - begin:.0f} s after the start)")
     commands = next_commands(out, tuned.model_file)
@@ -208,15 +208,15 @@ def mean_losses(
     network: VGGFeatures, photos: dict[str, np.ndarray], style: np.ndarray, pictures: dict[str, np.ndarray]
 ) -> tuple[float, float]:
     """(content, style) loss of the pictures of all photos, in the features of `network`."""
-    found = []
+    terms = []
     for photo, picture in pictures.items():
         size = min(SHORT_SIDE, *photos[photo].shape[:2])
         features, content, target = (
             network.normalized(to_tensor(image)[None])
             for image in (picture, resize_short_side(photos[photo], size), resize_short_side(style, size))
         )
-        found.append((content_loss(features, content).item(), mean_std_loss(features, target).item()))
-    content_term, style_term = np.mean(found, axis=0)
+        terms.append((content_loss(features, content).item(), mean_std_loss(features, target).item()))
+    content_term, style_term = np.mean(terms, axis=0)
     return float(content_term), float(style_term)
 
 

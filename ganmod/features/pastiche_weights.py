@@ -81,7 +81,7 @@ def converted_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None
         try:
             file = read_model_file(cache, expect_kind=CACHED_KIND)
         except ModelFileError:
-            pass  # damaged: converted anew below, if the package is there
+            pass  # damaged: converted again below, if the package is there
         else:
             if file.config["source_sha256"] == CODES_SHA256:
                 return file.tensors

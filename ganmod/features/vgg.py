@@ -172,7 +172,7 @@ def _load_vgg19(path: Path | None) -> VGGFeatures:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         if not digest.startswith(VGG19_SHA256_PREFIX):
             raise FeatureError(
-                f"{file} has SHA-256 {digest}, expected one beginning {VGG19_SHA256_PREFIX}: copy it anew"
+                f"{file} has SHA-256 {digest}, expected one beginning {VGG19_SHA256_PREFIX}: copy it again"
             )
     return vgg19_from_state(read_tensors_pickle(file), source=str(file))
 

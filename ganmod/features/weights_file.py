@@ -58,13 +58,15 @@ def read_weights(file: Path, files: tuple[WeightsFile, ...]) -> tuple[Mapping[st
     for known in files:
         if file.name == known.name and not digest.startswith(known.sha256):
             raise FeatureError(
-                f"{file} has SHA-256 {digest}, expected one beginning {known.sha256[:8]}: copy it anew"
+                f"{file} has SHA-256 {digest}, expected one beginning {known.sha256[:8]}: copy it again"
             )
     if file.suffix == ".safetensors":
         try:
             state: Any = safetensors.torch.load(data)
         except (SafetensorError, KeyError, ValueError) as error:
-            raise FeatureError(f"{file} is damaged or no safetensors file ({error}): copy it anew") from error
+            raise FeatureError(
+                f"{file} is damaged or no safetensors file ({error}): copy it again"
+            ) from error
     else:
         state = read_tensors_pickle(file)
         if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):

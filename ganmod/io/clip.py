@@ -53,13 +53,13 @@ class Clip:
             announced = stream.frames if "mp4" in container.format.name else 0  # others count loosely
             self.num_frames = announced - cut_off if announced else shown
         if not self.num_frames:
-            raise ClipError(f"{self.path} has no frames: its video is empty, record or copy it anew")
+            raise ClipError(f"{self.path} has no frames: its video is empty, record or copy it again")
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[Any, Any]]:
         av = import_av(self.path)
         if self.path.is_file() and not self.path.stat().st_size:
-            raise ClipError(f"cannot read {self.path}: it is empty (0 bytes); copy it anew")
+            raise ClipError(f"cannot read {self.path}: it is empty (0 bytes); copy it again")
         try:
             container = av.open(str(self.path))
         except av.FFmpegError as error:
@@ -118,7 +118,7 @@ class Clip:
                 # A camera held upright writes the picture lying, and the angle beside it.
                 yield ClipFrame(np.rot90(image, round(getattr(frame, "rotation", 0) / 90)), time)
         if not count:
-            raise ClipError(f"{self.path} has no frames that can be decoded: copy or record it anew")
+            raise ClipError(f"{self.path} has no frames that can be decoded: copy or record it again")
         if count < self.num_frames and not self.notes:
             self.broken = True
             self.notes.append(
@@ -187,7 +187,7 @@ def join_segments(
             video = out.add_stream_from_template(first.streams.video[0])
         video.time_base = time_base
         packets: list[Iterator[Any]] = [_video_packets(video, segments, time_base)]
-        said = "no sound"
+        message = "no sound"
         source = stack.enter_context(av.open(str(sound))) if sound is not None else None
         if source is not None and source.streams.audio:
             audio = source.streams.audio[0]
@@ -195,17 +195,17 @@ def join_segments(
             if name in _SOUND_OF_MP4:
                 copied = out.add_stream_from_template(audio)
                 packets.append(_sound_packets(source.demux(audio), copied, sound_end))
-                said = f"sound copied ({name})"
+                message = f"sound copied ({name})"
             elif name:
                 encoded = out.add_stream("aac", rate=audio.rate)
                 packets.append(_encoded_sound(source.decode(audio), encoded, sound_end))
-                said = f"sound converted from {name} to aac"
+                message = f"sound converted from {name} to aac"
             else:
-                said = "sound left out: its codec is unknown"
+                message = "sound left out: its codec is unknown"
         # Players expect both to lie side by side in the file.
         for packet in heapq.merge(*packets, key=lambda i: i.dts * i.time_base):
             out.mux(packet)
-    return said
+    return message
 
 
 def _video_packets(
@@ -215,8 +215,8 @@ def _video_packets(
 
     for file, times in segments:
         with av.open(str(file)) as container:
-            found = (packet for packet in container.demux(video=0) if packet.size)
-            for packet, time in zip(found, times, strict=True):
+            packets = (packet for packet in container.demux(video=0) if packet.size)
+            for packet, time in zip(packets, times, strict=True):
                 step = max(round((packet.duration or 0) * packet.time_base / time_base), 1)
                 packet.stream, packet.time_base = stream, time_base
                 packet.pts, packet.dts, packet.duration = time, time, step

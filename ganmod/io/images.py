@@ -200,7 +200,7 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"image folder {folder} {problem}")
-    found: list[Path] = []
+    images: list[Path] = []
     visited = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -210,14 +210,14 @@ def list_images(folder: str | Path) -> list[Path]:
         visited.add(real)
         # Sorted, so that of two links to one folder the same one is always kept.
         folders[:] = sorted(i for i in folders if not i.startswith(".") and i != "__MACOSX")
-        found += [
+        images += [
             Path(parent, i)
             for i in files
             if not i.startswith(".") and os.path.splitext(i)[1].lower() in IMAGE_SUFFIXES
         ]
-    if not found:
+    if not images:
         raise ValueError(f"no image in folder {folder}: looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+    return sorted(images, key=lambda path: path.relative_to(folder).parts)
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

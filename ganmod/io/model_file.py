@@ -228,9 +228,9 @@ def _check_start(start: bytes, path: Path) -> None:
     is_zip = start.startswith(b"PK\x03\x04")
     is_pickle = len(start) > 1 and start[0] == 0x80 and start[1] <= 5
     if is_zip or is_pickle:
-        found = "zip archive, as torch.save writes," if is_zip else "pickle"
+        actual = "zip archive, as torch.save writes," if is_zip else "pickle"
         raise ModelFileError(
-            f"{path}: is a {found} and not a model file; nothing in it was run. "
+            f"{path}: is a {actual} and not a model file; nothing in it was run. "
             "Turn it into a model file with `ganmod import`"
         )
     if len(start) <= _LENGTH_BYTES:

@@ -76,14 +76,14 @@ def import_starganv2(
     UnsafePickleError as `read_tensors_pickle`.
     """
     content = read_tensors_pickle(path)
-    found = [name for name in ("generator", "mapping_network", "style_encoder") if _is_state(content, name)]
-    if len(found) < 3:
+    present = [name for name in ("generator", "mapping_network", "style_encoder") if _is_state(content, name)]
+    if len(present) < 3:
         held = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else ""
         raise ImportStarGANv2Error(
             f"{path}: holds no generator, mapping_network and style_encoder, only "
             f"{held or type(content).__name__}; give a *_nets_ema.ckpt of clovaai/stargan-v2"
         )
-    states = [_tensors(content[name]) for name in found]
+    states = [_tensors(content[name]) for name in present]
     spec = _spec_of(*states, domains=domains, w_hpf=w_hpf, source=str(path))
     generator, mapping, style_encoder = states
     generator.pop(_FILTER, None)
@@ -93,14 +93,14 @@ def import_starganv2(
         rename(mapping, _MAPPING_NAMES),
         rename(style_encoder, _encoder_names(_count(style_encoder, r"shared\.(\d+)\.conv1\.weight"))),
     )
-    for name, network, tensors in zip(found, networks, renamed, strict=True):
+    for name, network, tensors in zip(present, networks, renamed, strict=True):
         try:
             load_state(network, tensors, source=f"{path}: {name}")
         except ModelFileError as error:
             reason = str(error).removesuffix(". Build the model from the configuration of the same file")
             raise ImportStarGANv2Error(f"{reason}. Only the published networks can be imported") from error
         network.eval().requires_grad_(False)
-    return ImportedStarGANv2(networks, tuple(str(name) for name in content if name not in found))
+    return ImportedStarGANv2(networks, tuple(str(name) for name in content if name not in present))
 
 
 def _spec_of(

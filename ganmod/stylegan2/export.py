@@ -184,7 +184,7 @@ def _onnx_session(data: bytes) -> Callable[[Tensor], Tensor]:
 @torch.no_grad()
 def largest_difference(
     expected: Callable[[Tensor], Tensor],
-    found: Callable[[Tensor], Tensor],
+    actual: Callable[[Tensor], Tensor],
     *,
     z_dim: int,
     batches: Sequence[int],
@@ -194,5 +194,5 @@ def largest_difference(
     for batch in batches:
         z = torch.from_numpy(np.random.RandomState(batch).randn(batch, z_dim)).float()
         wanted = expected(z)
-        differences.append((found(z) - wanted).abs().max() / wanted.abs().max().clamp_min(1))
+        differences.append((actual(z) - wanted).abs().max() / wanted.abs().max().clamp_min(1))
     return torch.stack(differences).max().item()

@@ -58,11 +58,11 @@ def load_latents(path: str | Path, G: Generator) -> Latents:
     """
     path = Path(path)
     arrays = _read(path)
-    found = next((arrays[name] for name in WS_NAMES if name in arrays), None)
-    if found is None:
+    array = next((arrays[name] for name in WS_NAMES if name in arrays), None)
+    if array is None:
         held = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} holds {held}, expected an array named {' or '.join(WS_NAMES)}")
-    ws = found[None] if found.ndim == 2 else found
+    ws = array[None] if array.ndim == 2 else array
     if ws.ndim != 3 or list(ws.shape[1:]) != [G.num_ws, G.w_dim] or not ws.is_floating_point():
         raise ValueError(
             f"{path}: its ws are {ws.dtype} {list(ws.shape)}, expected floats [N, {G.num_ws}, {G.w_dim}] for "

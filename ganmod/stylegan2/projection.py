@@ -171,15 +171,15 @@ def project(
             # The noise explores, which is for the way from the mean; W+ starts where W has ended.
             strength = w_noise_strength(step, num_steps, w_std) if stage == "w" else 0.0
             disturbance = torch.randn(ws.shape, generator=random).to(device) * strength
-            found = distance(ws + disturbance)
+            value = distance(ws + disturbance)
             optimizer.zero_grad(set_to_none=True)
-            (found + NOISE_WEIGHT * noise_regularization(noise)).backward()
+            (value + NOISE_WEIGHT * noise_regularization(noise)).backward()
             optimizer.step()
             with torch.no_grad():
                 for noise_image in noise:
                     noise_image.copy_(normalize_noise(noise_image))
             if progress is not None:
-                progress(found.item())
+                progress(value.item())
     image, end_distance = snapshot(ws.detach())
     final = ws.detach().expand(1, G.num_ws, -1).cpu().clone()
     return Projection(

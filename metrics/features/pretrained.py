@@ -222,8 +222,8 @@ def load_perceptual_maps(
         function = _import_callable(name)
 
         def own(x: Tensor) -> dict[str, Tensor]:
-            found = function(x)
-            return {"features": found} if isinstance(found, Tensor) else dict(found)
+            output = function(x)
+            return {"features": output} if isinstance(output, Tensor) else dict(output)
 
         return own
     if name not in PRETRAINED:
@@ -245,7 +245,7 @@ def load_perceptual_maps(
 def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
     module_name, _, attribute = name.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise  # the module is there, and imports something that is not
@@ -254,10 +254,10 @@ def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
             "where it can be imported"
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise ValueError(f"feature space {name}: {module_name} has no {attribute!r}")
-        found = getattr(found, part)
-    made = found() if isinstance(found, type) else found
+        target = getattr(target, part)
+    made = target() if isinstance(target, type) else target
     if not callable(made):
         raise ValueError(
             f"feature space {name} is of type {type(made).__name__}, expected a function of images"

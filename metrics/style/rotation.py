@@ -264,8 +264,8 @@ def _mean_emd(strokes: Sequence[Strokes], histograms: Sequence[np.ndarray]) -> f
 def _check_angles(degrees: Sequence[float]) -> None:
     if len(degrees) < 3:
         raise ValueError(
-            f"got {len(degrees)} angles, expected at least 3: with fewer, a part that turns cannot be told "
-            "from one that stays"
+            f"got {len(degrees)} angles, expected at least 3: with fewer, a part that turns looks like one "
+            "that stays"
         )
     turn = np.exp(2j * np.radians(np.array(degrees)))
     if abs(turn.mean()) > 1e-6 or abs((turn**2).mean()) > 1e-6:

@@ -87,15 +87,15 @@ def convert_clip(
             parts.add(images, segment, clip.rate, {})
     last = parts.segments[-1][1][-1]
     end = last * clip.time_base + 1 / clip.rate if clip.broken else None
-    said: list[str] = []
+    messages: list[str] = []
     atomic_write(
         out,
-        lambda temporary: said.append(
+        lambda temporary: messages.append(
             join_segments(temporary, parts.segments, clip.time_base, sound=source, sound_end=end)
         ),
     )
     parts.remove()
-    return Converted(parts.num_frames, resumed, said[0], tuple(clip.notes))
+    return Converted(parts.num_frames, resumed, messages[0], tuple(clip.notes))
 
 
 def _segments(frames: Iterator[ClipFrame], length: int) -> Iterator[tuple[int, list[ClipFrame]]]:

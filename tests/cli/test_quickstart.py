@@ -96,7 +96,7 @@ def test_quickstart_twice_in_one_folder(tmp_path: Path, ganmod_command: Callable
     assert len(commands) == 4
     assert all(command.strip() in text for command in commands)
 
-    # Again, in the same folder, with a style of one's own: the training begins anew.
+    # Again, in the same folder, with a style of the user: the training starts again.
     (out / "report.html").unlink()
     arguments = ("--minutes", SECONDS / 60, "--seed", 1, "--style", own)
     again = ganmod_command("quickstart", "--out", out, *arguments)

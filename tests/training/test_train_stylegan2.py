@@ -206,7 +206,7 @@ def test_a_run_is_not_continued_as_another(
         train(tiny(images, 2, **again), tmp_path, show_progress=False)
 
 
-def test_a_run_that_cannot_begin_anew_leaves_the_old_one(tmp_path: Path, images: Path) -> None:
+def test_a_run_that_cannot_start_again_leaves_the_old_one(tmp_path: Path, images: Path) -> None:
     train(tiny(images, 1), tmp_path, show_progress=False)
     files = {file.name for file in tmp_path.iterdir()}
     missing = {"metric.every": 1, "metric.features": "cifar-resnet56", "metric.feature_weights": "missing.th"}

@@ -115,18 +115,18 @@ def _run(
         dtypes = [torch.float32, *([torch.bfloat16] if bf16_instructions(device) else [])]
         click.echo(f"A training iteration, {width} width, AdaConv, random weights")
         with _progress_bar("iteration", (repeats + 1) * (len(dtypes) + 1)) as progress:
-            found = bench_style.compare_iteration(
+            results = bench_style.compare_iteration(
                 widths=widths, style_dim=style_dim, batch=batch, dtypes=dtypes, progress=progress, **common
             )
-        rows += _print(found)
+        rows += _print(results)
         if len(dtypes) == 1:
             click.echo("  bfloat16: left out, the processor has no instructions for it")
     if "op" in parts:
         click.echo("The AdaConv op, forward and backward")
         for mode in (False, True) if compiled else (False,):
             with _progress_bar("compiled op" if mode else "eager op", 4 * 2 * (repeats + 1)) as progress:
-                found = bench_style.compare_op(widths=widths, compiled=mode, progress=progress, **common)
-            rows += _print(found)
+                results = bench_style.compare_op(widths=widths, compiled=mode, progress=progress, **common)
+            rows += _print(results)
     if "stylize" in parts:
         click.echo("Stylising with cached parameters")
         models = {
@@ -136,8 +136,8 @@ def _run(
             models["shipped"] = load
         for name, make in models.items():
             with _progress_bar(name, 1 + 2 * repeats) as progress:
-                found = bench_style.compare_stylize(make(), name, progress=progress, **common)
-            rows += _print(found)
+                results = bench_style.compare_stylize(make(), name, progress=progress, **common)
+            rows += _print(results)
     return rows
 
 

@@ -190,8 +190,8 @@ def compare_steps(
     if not on_gpu:  # an allocator that has served one step before hides what the next one needs
         for modulation, variant in itertools.product(modulations, variants):
             if not variant.compiled:
-                found = in_own_process(peak_of_step, modulation, variant, preset, size, settings, device)
-                peaks[modulation, variant.name] = found
+                peak = in_own_process(peak_of_step, modulation, variant, preset, size, settings, device)
+                peaks[modulation, variant.name] = peak
     return [
         _row(modulation, variant, steps[modulation, variant], measured, peaks[modulation, variant])
         for (modulation, variant), measured in times.items()

@@ -24,7 +24,7 @@ reference_cache_option: Option[Any] = click.option(
 
 
 def device_option(default: str = "auto") -> Option[Any]:
-    """--device; a command that does little starts on the CPU unless told otherwise."""
+    """--device; a command that does little starts on the CPU by default."""
     words = f"{'auto, ' if default == 'auto' else ''}cpu, cuda, cuda:N or mps."
     return click.option("--device", default=default, show_default=True, help=words)
 

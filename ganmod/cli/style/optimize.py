@@ -150,7 +150,7 @@ def _write_state(path: Path, *, state: dict[str, Any]) -> None:
 
 def _read_state(path: Path) -> dict[str, Any]:
     """ValueError, which says what to do, for a file that is no state."""
-    found = read_tensors_pickle(path)
-    if not isinstance(found, dict) or not {"settings", "counts", "pixels", "optimizer"} <= found.keys():
-        raise ValueError(f"{path} is no state of an optimisation: remove it to begin anew")
-    return found
+    state = read_tensors_pickle(path)
+    if not isinstance(state, dict) or not {"settings", "counts", "pixels", "optimizer"} <= state.keys():
+        raise ValueError(f"{path} is no state of an optimisation: remove it to start again")
+    return state

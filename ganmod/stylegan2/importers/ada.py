@@ -95,25 +95,25 @@ class _Layer:
         return name in self._state
 
     def value(self, name: str, kind: type[T]) -> T:
-        found = self._state.get(name)
-        if isinstance(found, kind):
-            return found
+        entry = self._state.get(name)
+        if isinstance(entry, kind):
+            return entry
         raise ImportStyleGAN2Error(
-            f"{self.place} has {name} = {found!r}, expected {kind.__name__}; only the published StyleGAN2 "
+            f"{self.place} has {name} = {entry!r}, expected {kind.__name__}; only the published StyleGAN2 "
             "networks can be imported"
         )
 
     def number(self, name: str) -> float:
-        found = self._state.get(name)
-        return float(found) if isinstance(found, int) else self.value(name, float)
+        entry = self._state.get(name)
+        return float(entry) if isinstance(entry, int) else self.value(name, float)
 
     def optional(self, name: str) -> float | None:
         return None if self._state.get(name) is None else self.number(name)
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments that the network was built with."""
-        found = self._state.get("_init_kwargs")
-        return found if isinstance(found, dict) else {}
+        entry = self._state.get("_init_kwargs")
+        return entry if isinstance(entry, dict) else {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers (frozen layers keep their weights there), as in a state_dict."""
@@ -220,13 +220,13 @@ def _discriminator(record: _Layer) -> Discriminator:
 
 
 def _tensor(layer: _Layer, name: str) -> Tensor:
-    found = layer.tensors().get(name)
-    if found is None or not found.ndim:
+    entry = layer.tensors().get(name)
+    if entry is None or not entry.ndim:
         raise ImportStyleGAN2Error(
             f"{layer.place} is a {layer.class_name} without {name!r}; only the published StyleGAN2 networks "
             "can be imported"
         )
-    return found
+    return entry
 
 
 def _limits(built: _Layer, widths: dict[int, int]) -> tuple[int, int]:

@@ -74,8 +74,8 @@ def check_resample_filter(kernel: Tensor, *, source: str) -> None:
     """Raise ImportStyleGAN2Error unless kernel [T,T] or [T] is the published 1, 3, 3, 1 up to a factor."""
     taps = filter_taps(RESAMPLE_TAPS).double()
     expected = taps if kernel.ndim == 1 else taps[:, None] * taps
-    found = kernel.double() / kernel.double().sum()
-    if found.shape != expected.shape or not torch.allclose(found, expected, atol=1e-5):
+    normalized = kernel.double() / kernel.double().sum()
+    if normalized.shape != expected.shape or not torch.allclose(normalized, expected, atol=1e-5):
         raise ImportStyleGAN2Error(
             f"{source} resamples with another filter than 1, 3, 3, 1 (it has {list(kernel.shape)} taps); "
             "such a network cannot be imported"

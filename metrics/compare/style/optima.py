@@ -60,7 +60,7 @@ class PixelOptima:
             "settings": asdict(settings),
         }
         if folder is not None:
-            pair_files(folder, list(contents), list(styles))  # refuses names that cannot be told apart
+            pair_files(folder, list(contents), list(styles))  # refuses names that would share a file
             _claim(folder, self.made_with)
 
     def __call__(self, content: str, style: str) -> Tensor:

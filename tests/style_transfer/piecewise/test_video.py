@@ -69,7 +69,7 @@ def test_bfloat16_is_as_close_to_float32_as_for_an_image():
         assert 0 < np.abs(half(frame, params) - exact).mean() < 1.5 * rounded
 
 
-def test_a_new_shot_begins_anew():
+def test_a_new_shot_starts_again():
     model = make("adaconv")
     params = model.predict_style(STYLES[0])
     before, after = noisy(2), [np.full((40, 56, 3), 250, np.uint8)]
