@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ganmod.layers import widen
+
 WINDOW, STRIDE = 16, 4  # pixels
 FLOOR = (1 / 255) ** 2  # power of what no 8-bit picture shows
 # Brightness, red against green, yellow against blue; orthonormal.
@@ -44,7 +46,7 @@ def welch_spectrum(images: Tensor) -> Tensor:
     """
     mix = images.new_tensor(OPPONENT)
     with torch.autocast(images.device.type, enabled=False):
-        wide = images.to(torch.promote_types(images.dtype, torch.float32))
+        wide = widen(images)
         colors = torch.einsum("oc,nchw->nohw", mix.to(wide.dtype), wide)
         patches = F.unfold(colors.flatten(0, 1)[:, None], WINDOW, stride=STRIDE)  # [3N,256,L]
         responses = _waves().to(patches) @ patches

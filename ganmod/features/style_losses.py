@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from ganmod.layers import widen
 from ganmod.modulation.statistics import mean_std
 
 Features = Mapping[str, Tensor]
@@ -55,7 +56,7 @@ def gram(x: Tensor, *, shift: tuple[int, int] = (0, 0)) -> Tensor:
             f"features are {x.shape[2]} x {x.shape[3]}, too small to shift by {shift}: use larger images"
         )
     top, left = max(-rows, 0), max(-columns, 0)
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = widen(x)
     first = x[:, :, top : top + height, left : left + width].flatten(2)
     second = x[:, :, top + rows : top + rows + height, left + columns : left + columns + width].flatten(2)
     with torch.autocast(x.device.type, enabled=False):  # it would round the sums to half precision

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ganmod.layers import widen
+
 
 class Statistics(NamedTuple):
     """What an instance normalisation takes off: of a whole image, for its tiles, or smoothed over a clip."""
@@ -66,7 +68,7 @@ def mean_variance(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def weighted_mean_variance(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """`mean_variance` of x [N,C,H,W] where pixels count by weights [N or 1,1,H,W] >= 0, their sum above 0."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = widen(x)
     shares = weights.to(wide.dtype)
     shares = shares / shares.sum(dim=(2, 3), keepdim=True)
     mean = (wide * shares).sum(dim=(2, 3), keepdim=True)
@@ -126,7 +128,7 @@ class _MeanVariance(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # half-precision sums lose the variance
+        wide = widen(x)  # half-precision sums lose the variance
         mean = wide.mean(dim=(2, 3), keepdim=True)
         var = (wide - mean).square_().mean(dim=(2, 3), keepdim=True)  # two passes, for exactness
         return mean, var

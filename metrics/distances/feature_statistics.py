@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganmod.layers import widen
 from ganmod.process_shares import Processes
 from metrics.distances.frechet import GaussianStatistics
 
@@ -83,7 +84,7 @@ def to_saved_uint8(images: Tensor) -> Tensor:
     """
     if not images.is_floating_point():
         raise ValueError(f"got {images.dtype} {list(images.shape)}, expected float images in [-1,1]")
-    x = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+    x = widen(images.detach())
     if torch.isnan(x).any():
         raise ValueError(f"images {list(images.shape)} hold NaN: look for the step that made it")
     return (x / 2 + 0.5).mul(255).round().clamp(0, 255).to(torch.uint8)

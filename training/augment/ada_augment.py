@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganmod.layers import widen
 from training.augment.ada_draw import AugmentParams
 from training.augment.ada_transforms import band_filter, transform_some, warp
 
@@ -31,7 +32,7 @@ def augment(images: Tensor, params: AugmentParams) -> Tensor:
             "draw as many"
         )
     with torch.autocast(images.device.type, enabled=False):
-        x = images.to(torch.promote_types(images.dtype, torch.float32))
+        x = widen(images)
         x = warp(x, params.inverse)
         changed = (params.color != torch.eye(4, dtype=params.color.dtype)).flatten(1).any(dim=1)
         x = transform_some(x, changed, lambda part, i: transform_color(part, params.color[i]))
