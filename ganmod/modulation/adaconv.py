@@ -83,12 +83,12 @@ class AdaConv(Modulation):
         self.impl = "matmul"
 
     def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
-        return self._convolved(x, params, None)
+        return self._convolve(x, params, None)
 
     def modulate_with(self, x: Tensor, params: AdaConvParams, statistics: Statistics) -> Tensor:
-        return self._convolved(x, params, statistics)
+        return self._convolve(x, params, statistics)
 
-    def _convolved(self, x: Tensor, params: AdaConvParams, statistics: Statistics | None) -> Tensor:
+    def _convolve(self, x: Tensor, params: AdaConvParams, statistics: Statistics | None) -> Tensor:
         return fast_adaconv(
             x,
             params.depthwise,

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ganmod.layers import EqualizedLinear
 from ganmod.modulation.base import Modulation, StyleSpec, check_style, pool_style
+from ganmod.modulation.functional import NORM_EPS
 from ganmod.modulation.registry import register_modulation
 from ganmod.modulation.statistics import Statistics, instance_norm
 
@@ -21,7 +22,7 @@ class AdaINParams(NamedTuple):
 class AdaIN(Modulation):
     """scale * IN(x) + shift before the convolution, both linear in the style (Huang & Belongie 2017)."""
 
-    def __init__(self, channels: int, style: StyleSpec, *, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, style: StyleSpec, *, eps: float = NORM_EPS) -> None:
         super().__init__(channels, style)
         self.eps = eps
         self.affine = EqualizedLinear(style.dim, 2 * channels, init_std=0.1)

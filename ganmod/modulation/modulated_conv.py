@@ -69,9 +69,9 @@ class ModulatedConv2d(nn.Module):
         """
         if self.resample_first is not None:
             x = self.resample_first(x)
-        x = self._modulated(x, params, statistics)  # [N,C,H,W]
+        x = self._modulate(x, params, statistics)  # [N,C,H,W]
         x = self.modulation.convolve(x, self.conv, params)  # [N,O,H',W']
-        return self._finished(x, noise)
+        return self._finish(x, noise)
 
     def apply_regions(
         self, x: Tensor, params: Sequence[Any], masks: Tensor, noise: Tensor | None = None
@@ -89,7 +89,7 @@ class ModulatedConv2d(nn.Module):
             )
         if self.resample_first is not None:
             x = self.resample_first(x)
-        parts = [self._modulated(x, p) for p in params]
+        parts = [self._modulate(x, p) for p in params]
         if self.modulation.convolves_plainly:  # the same for all: once is enough
             x = self.conv(_blend(parts, masks))
         else:
@@ -97,16 +97,16 @@ class ModulatedConv2d(nn.Module):
                 self.modulation.convolve(part, self.conv, p) for part, p in zip(parts, params, strict=True)
             ]
             x = _blend(convolved, masks)  # [N,O,H',W']
-        return self._finished(x, noise)
+        return self._finish(x, noise)
 
-    def _modulated(self, x: Tensor, params: Any, statistics: Statistics | None = None) -> Tensor:
+    def _modulate(self, x: Tensor, params: Any, statistics: Statistics | None = None) -> Tensor:
         if statistics is None:
             x = self.modulation.modulate(x, params)
         else:
             x = self.modulation.modulate_with(x, params, statistics)
         return x if self.between is None else self.between(x)
 
-    def _finished(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def _finish(self, x: Tensor, noise: Tensor | None) -> Tensor:
         # The gain of a ScaledReLU goes in with the bias: a pass over the image less, forward and backward.
         gain = self.rectifier.gain if self.rectifier is not None else 1.0
         x = torch.add((self.bias * gain)[:, None, None].to(x.dtype), x, alpha=gain)

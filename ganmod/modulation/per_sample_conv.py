@@ -17,11 +17,11 @@ What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewh
 + backward, least of 4 in ms (interleaved, on a machine with other work: read the ratios):
 
   channels, side, group size                  512,32,1   256,64,2   128,128,4   64,256,8
-  float32    functional.adaconv                     78        160         357        597
+  float32    two convolutions, loop                  78        160         357        597
              two kernels composed, loop             32        113         228        319
              chunks                                 26         55         155        325
              samples, channels last                 19         67         131        291
-  bfloat16   functional.adaconv                     45        163         246        572
+  bfloat16   two convolutions, loop                  45        163         246        572
              two kernels composed, loop             22        138         225        564
              chunks                                 21         90         217        589
              samples, channels last                 14         47         142        420

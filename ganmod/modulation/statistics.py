@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ganmod.layers import widen
+from ganmod.modulation.functional import NORM_EPS
 
 
 class Statistics(NamedTuple):
@@ -22,7 +23,7 @@ def instance_norm(
     scale: Tensor | None = None,
     shift: Tensor | None = None,
     *,
-    eps: float = 1e-5,
+    eps: float = NORM_EPS,
     statistics: Statistics | None = None,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * scale + shift per sample and channel, biased variance, in x's precision.
@@ -76,7 +77,7 @@ def weighted_mean_variance(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_std(
-    x: Tensor, *, eps: float = 1e-5, unbiased: bool = False, weights: Tensor | None = None
+    x: Tensor, *, eps: float = NORM_EPS, unbiased: bool = False, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Spatial mean and sqrt(var + eps) of x [N,C,H,W] -> two [N,C,1,1], in float32 or wider.
 
@@ -105,7 +106,7 @@ def match_statistics(
     style_mean: Tensor,
     style_std: Tensor,
     *,
-    eps: float = 1e-5,
+    eps: float = NORM_EPS,
     content_mean_std: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Classic AdaIN: content features with the style's mean and deviation (Huang & Belongie 2017, Eq. 8).

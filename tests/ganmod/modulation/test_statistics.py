@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ganmod.layers import reflect_pad
+from ganmod.modulation.functional import adain
 from ganmod.modulation.statistics import instance_norm, mean_variance
 
 
@@ -80,3 +81,17 @@ def test_padding_keeps_half_precision_under_autocast() -> None:
     assert padded.dtype == torch.bfloat16
     assert torch.equal(padded, F.pad(x, (1, 1, 1, 1), mode="reflect"))
     assert reflect_pad(x.to("meta"), 1).shape == (1, 2, 6, 6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_with_scale_and_shift_is_adain(layout: torch.memory_format) -> None:
+    """The form that layers run, against the paper's formula, with its gradients, in float64."""
+    torch.manual_seed(0)
+    x = (3 * torch.randn(2, 4, 5, 6, dtype=torch.float64) + 1).to(memory_format=layout)
+    args = [x.requires_grad_(), *(torch.randn(2, 4, dtype=torch.float64, requires_grad=True) for _ in "sb")]
+    results = []
+    for form in (instance_norm, adain):
+        out = form(*args)
+        results.append([out, *torch.autograd.grad(out.sin().sum(), args)])
+    for got, want in zip(*results, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
