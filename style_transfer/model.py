@@ -313,7 +313,7 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
     try:
         model = StyleTransferModel(spec, encoder)
     except ValueError as error:  # an option of its modulation that this version does not know
-        raise ModelFileError(f"{source}: {error}; train and save it again") from error
+        raise ModelFileError(f"{source}: {error}") from error
     load_state(model, tensors, source=str(source))
     return model.eval()
 

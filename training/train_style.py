@@ -1,4 +1,4 @@
-"""Training of a style-transfer model: one flat loop, resumable to the bit."""
+"""Training of a style-transfer model: one flat loop; a resumed CPU run is bit-identical."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def train(
     Args:
         config: the run, from `configs.schema.load_style_config`.
         run_dir: its folder, which is created.
-        resume: False begins again and removes what an earlier run left.
+        resume: False starts over and deletes the folder's earlier run.
         show_progress: False hides the bars; None shows them in a terminal.
     """
     # Process, data, networks. Every process builds the same initial weights from the seed.
@@ -71,7 +71,7 @@ def train(
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizers = build_optimizers(model, config.optimizer)
     compute_losses = torch.compile(style_transfer_losses) if runtime.compile else style_transfer_losses
-    shared = same_network(model.encoder, loss_network)  # then an image need be encoded only once
+    shared = same_network(model.encoder, loss_network)  # each image is then encoded once for input and target
 
     # Run folder and resume; a missing feature network fails here, not hours later.
     run = lifecycle.open_run(
@@ -94,7 +94,7 @@ def train(
 
     with progress:
         while True:
-            # Save a snapshot, a checkpoint; measure; done?
+            # Snapshot, checkpoint and metrics where due; stop if done.
             stop = progress.should_stop()
             nimg, step = progress.nimg, progress.step
             record = {"nimg": nimg, "seconds": progress.seconds}
@@ -110,7 +110,7 @@ def train(
                     **{name: optimizer.state_dict() for name, optimizer in optimizers.items()},
                 }
                 lifecycle.save_run(run, progress, state | metrics.state_dict())
-            if metrics.due(progress):  # after the checkpoint: a run that is killed meanwhile measures again
+            if metrics.due(progress):  # after the checkpoint: if killed meanwhile, the resumed run measures
                 with averaged_weights(model, ema):
                     samples = {"": stylized_by_index(model, data, device, dtype)}
                     if metrics.measure(run, progress, samples) and rank == 0:
@@ -140,7 +140,7 @@ def train(
                 (terms.total * weight).backward()
                 losses += torch.stack([x.detach().double() for x in terms]) * weight
 
-            # Optimizer and EMA; a step with non-finite losses or gradients is counted and left out.
+            # Optimizer step, skipped and counted where a loss or gradient is not finite; then EMA.
             distributed.average_gradients(trained)
             norm = gradient_norm(trained)
             named_losses = dict(zip(("total", "content", "style"), losses, strict=True))

@@ -31,8 +31,9 @@ def largest_group_size(channels: int, kernel_budget: int) -> int:
 class AdaConv(Modulation):
     """Convolves the normalised features with depthwise and pointwise kernels predicted from the style.
 
-    kernel_budget: predicted kernel maps per layer; a group holds the largest divisor of C that is <= budget /
-    C channels. None takes the host's widest layer: 512, 128, 32, 8 groups at 512, 256, 128, 64 channels.
+    kernel_size: odd, in pixels. kernel_budget: predicted kernel maps per layer; the group size is the largest
+    divisor of C that is at most budget / C. None takes the host's widest layer: 512, 128, 32, 8 groups at
+    512, 256, 128, 64 channels.
     normalize: "instance", "none" or "demod", see `functional.adaconv`.
     lr_mul: learning rate of the predictor as a multiple of the others', under Adam.
     """

@@ -20,7 +20,7 @@ class AdaINParams(NamedTuple):
 
 @register_modulation("adain")
 class AdaIN(Modulation):
-    """scale * IN(x) + shift before the convolution, both linear in the style (Huang & Belongie 2017)."""
+    """scale * IN(x) + shift before the convolution, both affine in the style (Huang & Belongie 2017)."""
 
     def __init__(self, channels: int, style: StyleSpec, *, eps: float = NORM_EPS) -> None:
         super().__init__(channels, style)

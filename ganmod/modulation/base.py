@@ -1,4 +1,4 @@
-"""What a host can supply, and what every modulation must offer."""
+"""Interface between a network with modulated layers (a host) and a modulation."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Modulation(nn.Module):
     A host calls `predict` once per style and then `modulate` and `convolve` per image, so parameters can be
     cached, interpolated between styles, mixed per layer, inspected and exported.
 
-    uses_statistics: `modulate` depends on its input's mean and variance. reach: how many pixels around one
-    it looks at. Tiles and clips need both, and `modulate_with`. normalizes_outputs: `convolve` takes the
-    scale of its input and weight out of the result.
+    uses_statistics: `modulate` depends on its input's mean and variance. reach: radius in
+    pixels of its receptive field. Tiles and clips need both, and `modulate_with`. normalizes_outputs: the
+    result of `convolve` does not depend on the scale of its input and weight.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
@@ -68,7 +68,7 @@ class Modulation(nn.Module):
         fold_gains(self)
 
     def use_exportable_form(self) -> None:
-        """Before a host is exported: the same results without groups whose number depends on the batch."""
+        """For export: the same results without convolutions whose `groups` depends on the batch."""
 
     def predict(self, style: Tensor) -> Any:
         """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""
@@ -92,7 +92,7 @@ class Modulation(nn.Module):
 
 
 def check_modulate_with(modulation: Modulation) -> None:
-    """Raise ValueError where `modulate` was overridden without `modulate_with`, which then does not fit."""
+    """Raise ValueError where `modulate` was overridden without `modulate_with`."""
     order = type(modulation).__mro__
     home = {name: next(c for c in order if name in vars(c)) for name in ("modulate", "modulate_with")}
     if order.index(home["modulate"]) < order.index(home["modulate_with"]):

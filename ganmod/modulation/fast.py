@@ -1,6 +1,6 @@
-"""The forms of weight demodulation and adaptive convolution that layers run, for `functional.py`'s formulas.
+"""Faster implementations, used by the layers, of the formulas in `functional.py`.
 
-AdaIN's is `statistics.instance_norm`.
+For AdaIN see `statistics.instance_norm`, for the convolution of weight demodulation `WeightDemod`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def fast_adaconv(
 ) -> Tensor:
     """`functional.adaconv` in one pass over the image: the two kernels are multiplied into one first.
 
-    H and W must exceed K // 2. impl: a form of the convolution, see `per_sample_conv`. statistics: for the
-    instance norm, instead of x's own.
+    H and W must exceed K // 2. impl: which implementation of the convolution, see
+    `per_sample_conv`. statistics: used by the instance norm instead of those measured from x.
     """
     kernel = compose_kernels(depthwise, pointwise)
     if normalize == "demod":

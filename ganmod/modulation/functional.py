@@ -1,6 +1,6 @@
 """The modulations as their papers write them: AdaIN, weight demodulation, adaptive convolution.
 
-For reading and for tests: layers run the forms in `fast.py` and `statistics.py`, with the same results.
+Reference implementations; layers use the equivalent faster ones in `fast.py` and `statistics.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def adain(x: Tensor, scale: Tensor, shift: Tensor, *, eps: float = NORM_EPS) -> 
 def weight_demod(x: Tensor, weight: Tensor, scale: Tensor, *, eps: float = DEMOD_EPS) -> Tensor:
     """A convolution whose weight is modulated and demodulated (Karras et al. 2020, Eq. 1-3).
 
-    x [N,C,H,W]; weight [O,C,K,K], K odd; scale [N,C] -> [N,O,H,W], zeros outside the image.
+    x [N,C,H,W]; weight [O,C,K,K], K odd; scale [N,C] -> [N,O,H,W], zero padding.
     """
     outputs = []
     for sample, s in zip(x, scale, strict=True):
@@ -56,9 +56,9 @@ def adaconv(
 ) -> Tensor:
     """p * (f * norm(x)) + b, with kernels of its own for each sample (Chandran et al. 2021, Eq. 3-5).
 
-    x [N,C,H,W]; depthwise f [N,C,C/g,K,K], K odd; pointwise p [N,C,C/g,1,1]; bias b [N,C] -> [N,C,H,W], the
-    image reflected at its borders. normalize: "instance" is the paper's; "none" leaves x as it is; "demod"
-    does, too, and scales the composed kernel p f of each output channel to unit norm.
+    x [N,C,H,W]; depthwise f [N,C,C/g,K,K], K odd; pointwise p [N,C,C/g,1,1]; bias b [N,C] -> [N,C,H,W],
+    reflection padding; g groups of C/g channels. normalize: "instance" is the paper's; "none" leaves x as it
+    is; "demod" does not normalise x either, and divides each output by the norm of its composed kernel.
     """
     outputs = []
     for sample, f, p, b in zip(x, depthwise, pointwise, bias, strict=True):
@@ -67,7 +67,7 @@ def adaconv(
         out = F.conv2d(F.pad(out, (pad,) * 4, mode="reflect"), f, groups=groups)
         out = F.conv2d(out, p, groups=groups)
         if normalize == "demod":
-            kernels = p.reshape(groups, f.shape[1], -1) @ f.reshape(groups, f.shape[1], -1)  # [C/g,g,g*K*K]
+            kernels = p.reshape(groups, f.shape[1], -1) @ f.reshape(groups, f.shape[1], -1)  # [g,C/g,C/g*K*K]
             out = out / (kernels.square().sum(dim=2).reshape(-1, 1, 1) + DEMOD_EPS).sqrt()
         outputs.append(out + b[:, None, None])
     return torch.cat(outputs)

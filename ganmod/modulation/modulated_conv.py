@@ -65,7 +65,7 @@ class ModulatedConv2d(nn.Module):
     ) -> Tensor:
         """The layer with parameters predicted before; noise broadcasts to [N,O,H',W'].
 
-        statistics: to be used instead of x's own, where x is a tile or a frame of a clip.
+        statistics: used instead of those measured from x, which is a tile or a frame of a clip.
         """
         if self.resample_first is not None:
             x = self.resample_first(x)
@@ -76,7 +76,7 @@ class ModulatedConv2d(nn.Module):
     def apply_regions(
         self, x: Tensor, params: Sequence[Any], masks: Tensor, noise: Tensor | None = None
     ) -> Tensor:
-        """`apply_params` with parameters of its own in every region of the image.
+        """`apply_params` with separate parameters for each region of the image.
 
         params: one NamedTuple per region. masks [N,R,h,w] of any size, or [1,R,h,w] for all samples: the
         regions' shares of each pixel, sum 1. Statistics are those of the whole x. The modulated features are
@@ -107,7 +107,7 @@ class ModulatedConv2d(nn.Module):
         return x if self.between is None else self.between(x)
 
     def _finish(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        # The gain of a ScaledReLU goes in with the bias: a pass over the image less, forward and backward.
+        # The gain of a ScaledReLU is applied together with the bias, which saves a pass over the image.
         gain = self.rectifier.gain if self.rectifier is not None else 1.0
         x = torch.add((self.bias * gain)[:, None, None].to(x.dtype), x, alpha=gain)
         if noise is not None:

@@ -87,7 +87,7 @@ def read_stylegan2(path: str | Path, *, half_precision: bool = False) -> StyleGA
         # Half precision is for the speed of training; on a CPU it is slower, and only less exact.
         G = Generator(spec if half_precision else replace(spec, num_half_res=0))
     except ValueError as error:  # an option of its modulation that this version does not know
-        raise ModelFileError(f"{path}: {error}; train and save it again") from error
+        raise ModelFileError(f"{path}: {error}") from error
     prefix = "G_ema."
     tensors = {
         name.removeprefix(prefix): tensor for name, tensor in file.tensors.items() if name.startswith(prefix)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -33,6 +33,8 @@ from metrics.compare.translations import measure_translations
 from metrics.image_sets.distances import LIBRARIES
 from metrics.table import Table
 
+T = TypeVar("T")
+
 CURVE_POINTS = 40  # of a run's statistics in runs/NAME.json
 
 MEASURE: dict[str, Callable[[Sequence[RunRecord], RunProtocol], Outcome]] = {
@@ -47,7 +49,7 @@ class RunComparison:
     """Runs compared.
 
     record: all that was found as plain values, what comparison.json holds. outcome: the figures and samples
-    behind it. runs: what was compared. command: the line that made it, which the report states.
+    behind it. runs: what was compared. command: the command line that made it, for the report.
     """
 
     record: Mapping[str, Any]
@@ -143,6 +145,9 @@ def check_runs(runs: Sequence[RunRecord], *, equal: Equal = "kimg", allow_differ
     """
     if not runs:
         raise ValueError("no run is given: name one run folder or model file at least")
+    names = [run.facts.name for run in runs]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"several runs are named {', '.join(twice)}, expected a name for each: see read_run")
     recipes = {run.facts.name: run.facts.recipe for run in runs}
     if len(set(recipes.values())) > 1:
         each = ", ".join(f"{name} {recipe}" for name, recipe in recipes.items())
@@ -172,10 +177,17 @@ def without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
+def thinned(lines: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the lines, evenly spread, with the first and the last."""
+    if len(lines) <= count:
+        return list(lines)
+    return [lines[round(i * (len(lines) - 1) / (count - 1))] for i in range(count)]
+
+
 def _write_run(folder: Path, label: str, run: RunRecord) -> None:
     name = re.sub(r"[^0-9A-Za-z._-]+", "_", label)
     if run.config is not None:
         text = yaml.safe_dump(without_folders(run.config), sort_keys=False)
         atomic_write_text(folder / f"{name}.yaml", text)
-    curves = {"stats": run.stats[:: max(len(run.stats) // CURVE_POINTS, 1)], "metrics": run.metrics}
+    curves = {"stats": thinned(run.stats, CURVE_POINTS), "metrics": run.metrics}
     atomic_write_text(folder / f"{name}.json", json.dumps(curves) + "\n")

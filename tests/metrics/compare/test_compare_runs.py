@@ -105,3 +105,5 @@ def test_unlike_runs_are_refused_unless_they_are_marked(runs, data: Path, tmp_pa
         check_runs([])
     with pytest.raises(ValueError, match="equal down to training seed 0"):
         check_runs([runs[0], read_run(run_folder(tmp_path / "copy"))])
+    with pytest.raises(ValueError, match="several runs are named same, expected a name for each"):
+        check_runs([read_run(run_folder(tmp_path / "x" / str(i)), name="same") for i in range(2)])

@@ -9,7 +9,7 @@ from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import center_crop, resize, to_tensor, write_image
 from metrics.style.pair_pictures import PairPictures, picture_name
 from metrics.style.pair_scores import Contestant, score_pairs, score_results
-from metrics.style.table import loss_table, make_row, plain
+from metrics.style.table import loss_table, make_row, row_values
 
 CONTENTS, STYLES = ("set/a.jpg", "b.png"), ("x.y.png", "z.jpeg")
 
@@ -104,4 +104,4 @@ def test_pictures_of_the_unchanged_contents_score_as_the_model_that_changes_noth
     (cells,) = loss_table([row]).rows
     assert cells[0] == "other"
     assert cells[-3:] == ["", "", ""]
-    assert not [name for name in plain(row) if "param" in name or "seconds" in name]
+    assert not [name for name in row_values(row) if "param" in name or "seconds" in name]
