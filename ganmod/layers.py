@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PaddingMode = Literal["zeros", "reflect"]
+RESIDUAL_GAIN = 0.5**0.5  # of the sum of two branches, so that it keeps its size
 LRELU_SLOPE = 0.2  # of the GANs' leaky ReLUs, as published
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, chosen_label, load_generator
 from ganmod.cli.options.shared import batch_option, device_option, plugin_option, truncation_options
+from ganmod.data.seeding import seed_latents
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.images import IMAGE_SUFFIXES, make_grid, read_image, write_image
 from ganmod.stylegan2 import Generator, NoiseMode
@@ -25,7 +26,6 @@ from ganmod.stylegan2.sampling import (
     mix_layers,
     render,
     render_in_batches,
-    seed_latents,
     walk_w,
     walk_z,
 )

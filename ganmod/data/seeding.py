@@ -1,4 +1,4 @@
-"""Random draws that belong to data, not to processes: made per group of consecutive samples.
+"""Random draws that belong to data and seeds, not to processes; of training, per group of samples.
 
 Groups are those of the minibatch deviation: processes and microbatches take whole ones.
 """
@@ -19,6 +19,15 @@ Params = TypeVar("Params", bound=tuple[Tensor, ...])
 def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
     """The random generator of one item: seeded by (seed, purpose, index), the same in every process."""
     return np.random.default_rng([seed, zlib.crc32(purpose.encode()), index])
+
+
+def seed_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
+    """The z of each seed, float32 [N,z_dim]: RandomState(seed).randn(1, z_dim), as the published code draws.
+
+    So a seed gives the same image on every machine, and imported models give the images known by their seeds.
+    """
+    rows = [np.random.RandomState(seed).randn(1, z_dim) for seed in seeds]
+    return torch.from_numpy(np.concatenate(rows)).float()
 
 
 def draw_groups(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.layers import LRELU_SLOPE, ScaledReLU, StaticConv2d, widen
+from ganmod.layers import LRELU_SLOPE, RESIDUAL_GAIN, ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import (
     ModulatedConv2d,
     StyleSpec,
@@ -19,7 +19,6 @@ from ganmod.modulation import (
 )
 from ganmod.starganv2.resampled_conv import nearest_conv
 from ganmod.starganv2.residual_block import (
-    RESIDUAL_GAIN,
     AffineInstanceNorm,
     ResidualBlock,
     he_init,

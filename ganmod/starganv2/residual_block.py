@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.layers import LRELU_SLOPE
+from ganmod.layers import LRELU_SLOPE, RESIDUAL_GAIN
 from ganmod.modulation.statistics import instance_norm
 from ganmod.starganv2.resampled_conv import conv_avg_pool
-
-RESIDUAL_GAIN = 0.5**0.5  # of the sum of both branches, so that it keeps its size
 
 
 def he_init(module: nn.Module) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ganmod.data.seeding import seed_latents
 from ganmod.io.images import resize, to_tensor, to_uint8
 from ganmod.starganv2.model_io import StarGANv2
-from ganmod.stylegan2.sampling import seed_latents
 
 
 def prepare_images(images: Sequence[np.ndarray], img_size: int) -> Tensor:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ganmod.layers import LRELU_SLOPE, Conv2d, EqualizedLinear, ScaledReLU, half_precision
+from ganmod.layers import LRELU_SLOPE, RESIDUAL_GAIN, Conv2d, EqualizedLinear, ScaledReLU, half_precision
 from ganmod.resample import DownConv2d, Downsample2x
 from ganmod.stylegan2.mapping import LRELU_GAIN, MappingNetwork
 from ganmod.stylegan2.spec import HALF_DTYPES, DiscriminatorSpec, Level
-from ganmod.stylegan2.synthesis import RESNET_GAIN
 
 
 def minibatch_std(x: Tensor, *, group_size: int, num_channels: int = 1, eps: float = 1e-8) -> Tensor:
@@ -65,7 +64,7 @@ class DiscriminatorBlock(nn.Module):
         self.fromrgb = _conv(spec.img_channels, channels, 1, clamp=clamp) if has_rgb else None
         self.conv0 = _conv(channels, channels, clamp=clamp)
         self.conv1 = _conv(
-            channels, out_channels, clamp=clamp, down=True, gain=RESNET_GAIN if is_resnet else 1.0
+            channels, out_channels, clamp=clamp, down=True, gain=RESIDUAL_GAIN if is_resnet else 1.0
         )
         self.skip = DownConv2d(channels, out_channels, 1) if is_resnet else None
         self.downsample_img = Downsample2x() if spec.architecture == "skip" else None
@@ -82,7 +81,7 @@ class DiscriminatorBlock(nn.Module):
             assert x is not None
             out = self.conv1(self.conv0(x))  # [N,O,H/2,W/2]
             if self.skip is not None:
-                out = self.skip.apply_weight(x, self.skip.scaled_weight * RESNET_GAIN) + out
+                out = self.skip.apply_weight(x, self.skip.scaled_weight * RESIDUAL_GAIN) + out
         img = None if self.downsample_img is None or img is None else self.downsample_img(img)
         return out, img
 

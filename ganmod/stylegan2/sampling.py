@@ -44,15 +44,6 @@ def parse_ranges(text: str, *, largest: int = MAX_SEED) -> list[int]:
     return numbers
 
 
-def seed_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """The z of each seed, float32 [N,z_dim]: RandomState(seed).randn(1, z_dim), as the published code draws.
-
-    So a seed gives the same image on every machine, and imported models give the images known by their seeds.
-    """
-    rows = [np.random.RandomState(seed).randn(1, z_dim) for seed in seeds]
-    return torch.from_numpy(np.concatenate(rows)).float()
-
-
 def class_label(which: str | int | None, *, c_dim: int, class_names: Sequence[str] = ()) -> Tensor | None:
     """The label [1,c_dim] of a class given by name or index, a name first; None for an unconditional model.
 

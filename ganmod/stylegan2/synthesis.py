@@ -8,7 +8,15 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ganmod.layers import LRELU_SLOPE, EqualizedLinear, ScaledReLU, StaticConv2d, half_precision, widen
+from ganmod.layers import (
+    LRELU_SLOPE,
+    RESIDUAL_GAIN,
+    EqualizedLinear,
+    ScaledReLU,
+    StaticConv2d,
+    half_precision,
+    widen,
+)
 from ganmod.modulation import (
     ModulatedConv2d,
     StyleSpec,
@@ -22,8 +30,6 @@ from ganmod.stylegan2.mapping import LRELU_GAIN
 from ganmod.stylegan2.spec import HALF_DTYPES, GeneratorSpec, Level
 
 NoiseMode = Literal["random", "const", "none"]
-
-RESNET_GAIN = 0.5**0.5  # of both branches, so that their sum keeps its size
 
 
 class DescriptorLift(nn.Module):
@@ -119,7 +125,7 @@ class SynthesisBlock(nn.Module):
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(level.channels, level.height, level.width))
         self.conv0 = layer(in_channels, up=True, gain=1.0) if in_channels else None
-        self.conv1 = layer(level.channels, up=False, gain=RESNET_GAIN if self.is_resnet else 1.0)
+        self.conv1 = layer(level.channels, up=False, gain=RESIDUAL_GAIN if self.is_resnet else 1.0)
         self.skip = UpConv2d(in_channels, level.channels, 1) if self.is_resnet else None
         self.torgb = None
         if is_last or spec.architecture == "skip":
@@ -153,7 +159,7 @@ class SynthesisBlock(nn.Module):
             for layer, layer_params, layer_noise in zip(self.layers, params, noise, strict=False):
                 x = layer.apply_params(x, layer_params, layer_noise)  # [N,O,H,W]
             if self.skip is not None:
-                x = self.skip.apply_weight(shortcut, self.skip.scaled_weight * RESNET_GAIN) + x
+                x = self.skip.apply_weight(shortcut, self.skip.scaled_weight * RESIDUAL_GAIN) + x
             rgb = None if self.torgb is None else widen(self.torgb.apply_params(x, params[-1]))  # [N,3,H,W]
         if img is not None:
             img = self.upsample_img(img)

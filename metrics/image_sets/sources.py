@@ -16,10 +16,10 @@ from torch import Tensor
 from ganmod.data.corrupt_images import MAX_CORRUPT_FILES, CorruptImages
 from ganmod.data.files import ImageFiles
 from ganmod.data.labels import find_labels
-from ganmod.data.seeding import draw
+from ganmod.data.seeding import draw, seed_latents
 from ganmod.io.images import ImageError, read_image
 from ganmod.stylegan2 import Generator
-from ganmod.stylegan2.sampling import seed_latents, seed_noise
+from ganmod.stylegan2.sampling import seed_noise
 from metrics.distances.feature_statistics import to_saved_uint8
 
 LOSSY_SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".jp2", ".webp", ".avif"})

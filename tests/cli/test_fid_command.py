@@ -17,9 +17,10 @@ from small_images import folder_of, picture, png, write_zip
 from small_inception import write_inception
 from tiny_generator import tiny_generator
 
+from ganmod.data.seeding import seed_latents
 from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
-from ganmod.stylegan2.sampling import seed_latents, seed_noise
+from ganmod.stylegan2.sampling import seed_noise
 from metrics.distances.feature_statistics import to_saved_uint8
 from metrics.distances.frechet import GaussianStatistics, frechet_distance_of_statistics
 from metrics.distances.kernel import kid

@@ -12,12 +12,13 @@ from tiny_generator import tiny_generator
 
 import ganmod
 import style_transfer
+from ganmod.data.seeding import seed_latents
 from ganmod.io.images import read_image
 from ganmod.io.model_file import ModelFileError, save_model_file
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.latent_file import load_latents, save_latents
 from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
-from ganmod.stylegan2.sampling import map_latents, render, seed_latents
+from ganmod.stylegan2.sampling import map_latents, render
 
 CLASSES = ("cat", "dog", "1")
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_generator import tiny_generator
 
+from ganmod.data.seeding import seed_latents
 from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.projection import (
@@ -23,7 +24,7 @@ from ganmod.stylegan2.projection import (
     w_noise_strength,
     w_statistics,
 )
-from ganmod.stylegan2.sampling import map_latents, render, seed_latents
+from ganmod.stylegan2.sampling import map_latents, render
 from metrics.features.pretrained import load_perceptual_maps
 
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from configs.schema import load_starganv2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
 from ganmod.cli.bench.timing import Advance, interleaved_ms
-from ganmod.layers import LRELU_SLOPE, half_precision
+from ganmod.layers import LRELU_SLOPE, RESIDUAL_GAIN, half_precision
 from ganmod.modulation import AdaConv, AdaIN, WeightDemod
 from ganmod.modulation.functional import adaconv
 from ganmod.starganv2 import Generator, high_pass
 from ganmod.starganv2.domain_networks import ImageTrunk, select_domain
 from ganmod.starganv2.generator import HIGH_PASS_SIZES, DecoderBlock, DecoderLayer
-from ganmod.starganv2.residual_block import RESIDUAL_GAIN, ResidualBlock
+from ganmod.starganv2.residual_block import ResidualBlock
 from training.gan_losses import discriminator_loss, nonsaturating_generator_loss, r1_penalty
 from training.starganv2.build import build_networks, build_optimizers, build_spec
 from training.starganv2.losses import cycle_loss, diversity_loss, style_reconstruction_loss

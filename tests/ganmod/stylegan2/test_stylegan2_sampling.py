@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from tiny_generator import tiny_generator
 
+from ganmod.data.seeding import seed_latents
 from ganmod.io.animation import write_animation
 from ganmod.stylegan2.sampling import (
     class_label,
@@ -19,7 +20,6 @@ from ganmod.stylegan2.sampling import (
     mix_layers,
     parse_ranges,
     render,
-    seed_latents,
     seed_noise,
     slerp,
     walk_w,
