@@ -85,8 +85,7 @@ class EqualizedLinear(nn.Module):
 
 
 class StaticConv2d(nn.Module):
-    """Convolution without bias, gain 1/sqrt(in * k^2) at run time, optionally after a resampling of its
-    input.
+    """Convolution without bias, gain 1/sqrt(in * k^2) at run time, after an optional resampling.
 
     The learned convolution that every modulation shares: `scaled_weight` is the weight with its gain,
     `apply_weight` convolves with a substitute, one [O,C,K,K] or one per sample [N,O,C,K,K].

@@ -49,8 +49,9 @@ def bf16_instructions(device: torch.device) -> list[str]:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory that this process has had at once, in MiB: allocated on a GPU, else resident; NaN where the
-    system does not say.
+    """Most memory that this process has had at once, in MiB.
+
+    Allocated on a GPU, else resident; NaN where the system does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20

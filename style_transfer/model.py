@@ -140,8 +140,9 @@ class StyleTransferModel(nn.Module):
         )
 
     def predict(self, style: Tensor, mask: Tensor | None = None) -> list[Any]:
-        """Style images [N,3,S,S] in [0,1], S = style_image_size, or of any size where `sees_whole_styles` ->
-        parameters.
+        """Style images [N,3,S,S] in [0,1] -> parameters.
+
+        S = style_image_size, or images of any size where `sees_whole_styles`.
 
         mask [N or 1,1,H,W] in [0,1], of the images' size: how much each pixel counts; statistics are pooled
         with it, brought to the size of each layer's features by area. Raises ValueError for masks of another
@@ -240,8 +241,7 @@ class StyleTransferModel(nn.Module):
         alpha: float = 1.0,
         size: int | None = None,
     ) -> Any:
-        """Content in the style of another image, of the content's kind: uint8 [H,W,3] or float tensor in
-        [0,1].
+        """Content in the style of another image, of the content's kind and range.
 
         content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of
         contents. alpha: 1 is the full style; below, see `with_strength`. size: the content's short side in
@@ -261,8 +261,9 @@ class StyleTransferModel(nn.Module):
         store_encoder: bool | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a model file; `half` stores float16. `training`: plain values kept in it for the reader's
-        information.
+        """Write a model file; `half` stores float16.
+
+        training: plain values kept in it for the reader's information.
 
         store_encoder: False writes the SHA-256 of the frozen encoder's weights instead of them, and `load`
         then takes the encoder from where `load_features` finds it; None does so for VGG-19, whose weights
@@ -286,8 +287,7 @@ def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:
 
 
 def load(path: str | Path | None = None, *, encoder_weights: str | Path | None = None) -> StyleTransferModel:
-    """The model stored in a model file, in eval mode on the CPU; without a path, the AdaConv model shipped
-    with ganmod.
+    """The model of a model file, in eval mode on the CPU; without a path, the shipped AdaConv model.
 
     encoder_weights: where the frozen encoder lies (`load_features`), for a file that names but does not hold
     it. Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors,

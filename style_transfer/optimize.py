@@ -80,15 +80,18 @@ class OptimizeStep(NamedTuple):
 
 
 class PixelOptimizer:
-    """An optimisation as an iterator over its steps; `state()` and `load_state` carry it over an
-    interruption.
+    """An optimisation as an iterator over its steps.
+
+    `state()` and `load_state` carry it over an interruption.
     """
 
     def __init__(
         self, content: Tensor, style: Tensor, network: VGGFeatures, settings: OptimizeSettings | None = None
     ) -> None:
-        """content [1,3,H,W], style [1,3,h,w] in [0,1], of any size; the style keeps the size it has beside a
-        content of full size. Raises ValueError for images below 16 pixels.
+        """Take a content [1,3,H,W] and a style [1,3,h,w] in [0,1], of any size.
+
+        The style keeps the size it has beside a content of full size. Raises ValueError for images below 16
+        pixels.
         """
         self.settings = settings or OptimizeSettings()
         for name, image in (("content", content), ("style", style)):

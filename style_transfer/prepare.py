@@ -99,8 +99,10 @@ def rotate_style_tensor(
     whole: bool = False,
     mode: Filter = "bicubic",
 ) -> Tensor:
-    """Style images [N,3,H,W], short side resized to `size`, turned counter-clockwise and enlarged about their
-    centre -> [N,3,size,size], or, with `whole`, [N,3,h,w] of their own aspect.
+    """Style images [N,3,H,W] rotated and enlarged -> [N,3,size,size].
+
+    The short side is resized to `size`, the image turned counter-clockwise and enlarged about its centre.
+    With `whole`, the result has the image's aspect: [N,3,h,w].
 
     scale: 2 doubles the width of strokes, 0.5 halves it. Whole images are enlarged as they are, up to twice
     `size`, and cut beyond. The plane beyond the image is its mirror image, so no corner is black and strokes

@@ -1,4 +1,4 @@
-"""If this fails, one public name means two things, or a function is too long to be read at once."""
+"""If this fails, a public name means two things, a function is too long, or a docstring starts badly."""
 
 from __future__ import annotations
 
@@ -115,3 +115,16 @@ def test_no_function_is_too_long() -> None:
         if lines > (MAX_LOOP_LINES if name in loops else MAX_LINES)
     }
     assert not long
+
+
+def test_the_first_line_of_a_docstring_is_a_sentence_of_its_own() -> None:
+    """So that a list of functions, or an editor's hint, can show it."""
+    wrapped = [
+        f"{path.relative_to(ROOT)}:{getattr(node, 'name', '')}"
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+        and "\n" in (ast.get_docstring(node) or "").split("\n\n")[0]
+    ]
+    assert not wrapped

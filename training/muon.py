@@ -13,8 +13,9 @@ _ITERATIONS = 5
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix U V^T of matrix = U S V^T, roughly: singular values end in 0.7 to
-    1.2.
+    """The nearest semi-orthogonal matrix U V^T of matrix = U S V^T, roughly.
+
+    Singular values end in 0.7 to 1.2.
 
     matrix [M,N] -> [M,N]. Newton-Schulz iteration in the matrix's own precision, on its smaller side.
     """

@@ -91,8 +91,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors that a user can repair are one message, not a traceback (GANMOD_DEBUG=1
-    shows it).
+    """Run the command line.
+
+    Errors that a user can repair are one message, not a traceback (GANMOD_DEBUG=1 shows it).
     """
     try:
         cli(standalone_mode=False)

@@ -91,8 +91,9 @@ class ImageFiles:
         return self._members[name].file_size if self.is_zip else (self.path / name).stat().st_size
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names and, in a zip, the images' checksums; in a folder, their sizes and times of
-        change. No image is read: large data sets have hundreds of gigabytes.
+        """SHA-256 over the names and, in a zip, the images' checksums; in a folder, sizes and times.
+
+        No image is read: large data sets have hundreds of gigabytes.
         """
         digest = hashlib.sha256()
         for name in self.names:

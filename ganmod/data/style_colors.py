@@ -1,6 +1,4 @@
-"""Random changes of a style's colours and contrast, so that a model meets more palettes than its paintings
-have.
-"""
+"""Random changes of a style's colours and contrast: more palettes than the paintings have."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ OPPONENT = ((3**-0.5,) * 3, (2**-0.5, -(2**-0.5), 0.0), (6**-0.5, 6**-0.5, -2 * 
 
 @functools.cache
 def _waves() -> Tensor:
-    """Hann window times cosine and sine of every frequency but 0: [2F, WINDOW * WINDOW], with white noise of
-    power 1 giving cosine^2 + sine^2 = 1 on average.
+    """Hann window times cosine and sine of every frequency but 0: [2F, WINDOW * WINDOW].
+
+    For white noise of power 1, cosine^2 + sine^2 is 1 on average.
     """
     place = torch.arange(WINDOW, dtype=torch.float64)
     hann = 0.5 - 0.5 * torch.cos(2 * math.pi * (place + 0.5) / WINDOW)

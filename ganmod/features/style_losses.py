@@ -1,5 +1,4 @@
-"""Content and style losses on features divided by their stored RMS: pure functions, for training and for
-metrics.
+"""Content and style losses on features divided by their stored RMS: pure functions.
 
 Features are dictionaries {relu1_1: [N,C,H,W], ...} from `VGGFeatures.normalized`. Every loss is returned per
 sample, [N].
@@ -25,8 +24,9 @@ def content_loss(features: Features, target: Features, *, layer: str = "relu4_1"
 
 
 def mean_std_loss(features: Features, target: Features) -> Tensor:
-    """Squared differences of the channel means and deviations, averaged over channels, summed over layers ->
-    [N].
+    """Squared differences of channel means and deviations -> [N].
+
+    Averaged over channels, summed over layers.
 
     Huang & Belongie 2017, Eq. 13. Features of other image sizes are allowed.
     """
@@ -43,8 +43,9 @@ def mean_std_loss(features: Features, target: Features) -> Tensor:
 
 
 def gram(x: Tensor, *, shift: tuple[int, int] = (0, 0)) -> Tensor:
-    """Products of channel pairs, the second moved by `shift` (rows, columns), averaged over positions: ->
-    [N,C,C].
+    """Products of channel pairs, averaged over positions -> [N,C,C].
+
+    shift: (rows, columns) by which the second channel is moved.
 
     x [N,C,H,W]. Gatys et al. 2016, Eq. 3; shifted: Berger & Memisevic 2017, which sees arrangement, not just
     content.
@@ -69,8 +70,9 @@ def gram_loss(features: Features, target: Features) -> Tensor:
 
 
 def shifted_gram_loss(features: Features, target: Features) -> Tensor:
-    """`gram_loss` averaged over the four shifts in SHIFTS: sensitive to the arrangement and direction of
-    strokes.
+    """`gram_loss` averaged over the four shifts in SHIFTS.
+
+    It is sensitive to the arrangement and direction of strokes.
     """
     return _gram_distance(features, target, SHIFTS)
 

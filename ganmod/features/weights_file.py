@@ -1,6 +1,4 @@
-"""Weights files of pretrained networks: found by their published names, checked by hash, read without running
-anything in them.
-"""
+"""Weights files of pretrained networks: located by name, checked by hash, read without running anything."""
 
 from __future__ import annotations
 

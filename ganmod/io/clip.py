@@ -83,8 +83,10 @@ class Clip:
             yield container, stream
 
     def _count(self) -> tuple[int, int]:
-        """Packets with data, one for each frame in what cameras and encoders write today: those that are
-        shown, and those that a cut without encoding has left in the file, hidden by its edit list.
+        """Packets with data: one for each frame in what cameras and encoders write today.
+
+        Frames that are shown, and those that a cut without encoding has left in the file, hidden by its
+        edit list.
         """
         with self._open() as (container, stream):
             packets = self._until_broken(container.demux(stream))

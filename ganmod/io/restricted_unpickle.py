@@ -80,8 +80,11 @@ def read_tensors_pickle(path: str | Path) -> Any:
 
 
 def refused_globals(file: BinaryIO, path: Path, *, allowed: re.Pattern[str]) -> list[str]:
-    """Classes and functions that the first offending pickle of a file names, as module.name, and that
-    `allowed` does not match; found by listing the pickle's instructions, none of which is run.
+    """Classes and functions of a file's first offending pickle that `allowed` does not match.
+
+    As module.name.
+
+    The pickle's instructions are listed, none is run.
 
     Reads pickles one after another, as torch.save writes them, or those of a zip archive.
     """

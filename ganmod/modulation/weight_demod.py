@@ -20,8 +20,9 @@ class WeightDemodParams(NamedTuple):
 
 @register_modulation("weight_demod")
 class WeightDemod(Modulation):
-    """Scales the weight's input channels by the style, its outputs to unit norm (Karras et al. 2020, Eq.
-    1-3).
+    """Scales the weight's input channels by the style, its outputs to unit norm.
+
+    Karras et al. 2020, Eq. 1-3.
 
     impl: "unfused" scales the features before and after one shared convolution (cheap to train), "fused"
     builds a weight per sample; the results are equal. `demodulate=False` leaves out the second scaling, as in

@@ -14,15 +14,17 @@ from torch import Tensor
 
 
 def conv_avg_pool(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A convolution, zeros outside, then the mean of 2 x 2 pixels: x [N,C,H,W], H and W even, weight
-    [O,C,3,3], bias [O] -> [N,O,H/2,W/2].
+    """A convolution with zero padding, then the mean of 2 x 2 pixels.
+
+    x [N,C,H,W], H and W even, weight [O,C,3,3], bias [O] -> [N,O,H/2,W/2].
     """
     return F.conv2d(x, _doubled(weight) / 4, bias, stride=2, padding=1)
 
 
 def nearest_conv(x: Tensor, weight: Tensor) -> Tensor:
-    """Every pixel repeated 2 x 2 times, then a convolution, zeros outside: x [N,C,H,W], weight [O,C,3,3] ->
-    [N,O,2H,2W].
+    """Nearest upsampling by 2, then a convolution with zero padding.
+
+    x [N,C,H,W], weight [O,C,3,3] -> [N,O,2H,2W].
     """
     kernel = _doubled(weight).flip(2, 3).transpose(0, 1)  # [C,O,4,4], a transposed convolution's
     return F.conv_transpose2d(x, kernel, stride=2, padding=1)

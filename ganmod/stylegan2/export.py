@@ -27,8 +27,12 @@ _CHECKED_BATCHES = (1, 3)
 
 
 class Exported(NamedTuple):
-    """any_batch: whether the file takes any number of latents, or one only; difference: the largest between
-    its images and PyTorch's; reason: why not any number, if so.
+    """What was written.
+
+    Attributes:
+        any_batch: whether the file takes any number of latents, or one only.
+        difference: the largest between its images and PyTorch's.
+        reason: why not any number, if so.
     """
 
     any_batch: bool

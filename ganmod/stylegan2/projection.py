@@ -28,8 +28,10 @@ _SMALLEST_REGULARISED = 8  # pixels: the pyramid of a noise image ends here
 
 
 class Projection(NamedTuple):
-    """ws [1,num_ws,w_dim] and one noise image [H,W] per layer, on the CPU; the images uint8 [H,W,3] at the
-    start and at the end, and their distances to the target.
+    """The latents of an image, and how near they come.
+
+    ws [1,num_ws,w_dim] and one noise image [H,W] per layer, on the CPU; the images uint8 [H,W,3] at the start
+    and at the end, and their distances to the target.
     """
 
     ws: Tensor
@@ -62,8 +64,9 @@ def fit_target(image: np.ndarray, size: tuple[int, int], *, crop: bool = False) 
 def w_statistics(
     G: Generator, c: Tensor | None = None, *, num_samples: int = W_SAMPLES, seed: int = 0
 ) -> tuple[Tensor, float]:
-    """Mean [w_dim] of w over random z, of the class c [1,c_dim] if there is one, and its root mean squared
-    distance from there.
+    """Mean [w_dim] of w over random z, and its root mean squared distance from there.
+
+    Of the class c [1,c_dim] if there is one.
     """
     z = torch.from_numpy(np.random.RandomState(seed).randn(num_samples, G.z_dim)).float()
     w = map_latents(G, z, c)[:, 0]

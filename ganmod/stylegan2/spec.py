@@ -25,8 +25,12 @@ _MIN_START = 4  # pixels of the shorter side at the coarsest level
 
 
 class Level(NamedTuple):
-    """One resolution of a network. resolution: the power of two nearest to sqrt(height * width), which names
-    the level's block and its range in "adaconv@4-32"; half: whether it runs in half precision.
+    """One resolution of a network.
+
+    Attributes:
+        resolution: the power of two nearest to sqrt(height * width), which names the level's block and its
+            range in "adaconv@4-32".
+        half: whether it runs in half precision.
     """
 
     height: int

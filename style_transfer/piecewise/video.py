@@ -37,8 +37,9 @@ _UNIT = 8  # pixels: frames are padded to multiples
 
 
 def blend_weights(change: Tensor, blend: float) -> Tensor:
-    """Share of the past [N,1,h,w] for a mean change [N,1,h,w] of each cell, in [0,1]: `blend` where nothing
-    changes.
+    """Share of the past [N,1,h,w] for a mean change [N,1,h,w] of each cell, in [0,1].
+
+    `blend` where nothing changes.
     """
     return blend * torch.exp(-(change / _TOLERANCE).square())
 

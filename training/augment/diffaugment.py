@@ -91,8 +91,10 @@ def diffaugment(images: Tensor, params: DiffAugmentParams) -> Tensor:
 
 
 def change_color(images: Tensor, color: Tensor) -> Tensor:
-    """images [N,C,H,W], color [N,3]: + brightness, then distances from the pixel's mean over channels times
-    the saturation, then those from the image's mean times the contrast.
+    """Brightness, saturation and contrast of images [N,C,H,W] changed by color [N,3].
+
+    Brightness is added; then distances from the pixel's mean over channels are multiplied by the saturation,
+    then those from the image's mean by the contrast.
     """
     brightness, saturation, contrast = color.to(images.device, images.dtype)[:, :, None, None, None].unbind(1)
     x = images + brightness

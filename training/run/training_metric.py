@@ -17,8 +17,11 @@ Generate = Callable[[Tensor], Tensor]
 
 
 class RealImages(NamedTuple):
-    """A set of real images. load: global indices -> images, as for `measure_set`. content_hash: gives a hash
-    of the images and of what is done to them.
+    """A set of real images.
+
+    Attributes:
+        load: global indices -> images, as for `measure_set`.
+        content_hash: gives a hash of the images and of what is done to them.
     """
 
     load: Callable[[Tensor], Sequence[Tensor | None]]
@@ -45,8 +48,12 @@ class MetricHook:
         seed: int = 0,
         processes: Processes = ONE_PROCESS,
     ) -> None:
-        """real: the real images in `space`, by the name of their set, with features for kid. num_images:
-        samples per set and call, over all processes. measures: fid, kid or both; the first gives `name`.
+        """Measure nothing yet.
+
+        Args:
+            real: the real images in `space`, by the name of their set, with features for kid.
+            num_images: samples per set and call, over all processes.
+            measures: fid, kid or both; the first gives `name`.
 
         Raises ValueError when a set is of another space's dimension, or num_images is below 2.
         """
@@ -91,8 +98,10 @@ class MetricHook:
         *,
         done: Callable[[int], object] = lambda num_images: None,
     ) -> dict[str, float]:
-        """generators: by set, global indices int64 [n] on the CPU -> uint8 RGB [n,3,H,W], as for
-        `measure_generator`; every process must call this. Torch's random state is left as it was.
+        """Distances of generated images; every process must call this.
+
+        generators: by set, global indices int64 [n] on the CPU -> uint8 RGB [n,3,H,W], as for
+        `measure_generator`. Torch's random state is left as it was.
 
         done: called after each batch of this process with its number of images. Frechet distances may be
         negative by rounding. Raises ValueError, so that nothing wrong is logged, when samples, features or

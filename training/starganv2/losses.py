@@ -6,15 +6,17 @@ from torch import Tensor
 
 
 def style_reconstruction_loss(predicted: Tensor, style: Tensor) -> Tensor:
-    """mean |E(G(x, s), y) - s|: style codes [N,D] of a translated image and of its style -> [N] (Choi et al.
-    2020, Eq. 2).
+    """mean |E(G(x, s), y) - s| -> [N] (Choi et al. 2020, Eq. 2).
+
+    Style codes [N,D] of a translated image and of its style.
     """
     return (predicted - style).abs().mean(dim=1)
 
 
 def diversity_loss(images: Tensor, others: Tensor) -> Tensor:
-    """mean |G(x, s1) - G(x, s2)|, to be maximised: images [N,C,H,W] of two styles -> [N] (Choi et al. 2020,
-    Eq. 3).
+    """mean |G(x, s1) - G(x, s2)| -> [N], to be maximised (Choi et al. 2020, Eq. 3).
+
+    Images [N,C,H,W] of two styles.
     """
     return (images - others).abs().mean(dim=(1, 2, 3))
 

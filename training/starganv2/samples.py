@@ -73,8 +73,9 @@ def domain_sets(dataset: DomainImages) -> dict[str, RealImages]:
 def translations_by_index(
     averaged: StarGANv2, dataset: DomainImages, make: SampleMaker
 ) -> dict[str, Generate]:
-    """By target domain: indices [N] -> uint8 [N,3,S,S], images of the other domains in turn, each in a style
-    from a latent of its own. Image i depends on (seed, i) alone.
+    """By target domain: indices [N] -> uint8 [N,3,S,S], translations in styles from latents.
+
+    The sources are images of the other domains in turn. Image i depends on (seed, i) alone.
     """
 
     def generate(target: int, indices: Tensor) -> Tensor:

@@ -152,8 +152,10 @@ def discriminator_phase(
 def generator_phase(
     networks: Networks, first_order: FirstOrder, samples: Samples, *, from_reference: bool
 ) -> GeneratorLosses:
-    """The four terms for styles from latents, which train G, mapping network and style encoder, or from
-    references, which train G alone: the two others then take no gradient (Choi et al. 2020, section 3.2).
+    """The four terms of the generator's loss (Choi et al. 2020, section 3.2).
+
+    Styles from latents train G, mapping network and style encoder; styles from references train G alone: the
+    two others then take no gradient.
     """
     with torch.set_grad_enabled(not from_reference):
         style = styles_of(networks, samples, 0, from_reference=from_reference)

@@ -36,8 +36,9 @@ class Losses(NamedTuple):
 
 
 def find_images(paths: list[str], exclude: list[str]) -> list[Path]:
-    """The image files given and all images in the folders given, without the file names listed (one per line)
-    in the `exclude` files.
+    """The image files given and all images in the folders given.
+
+    exclude: files with names to leave out, one per line.
     """
     left_out = {line.strip() for file in exclude for line in Path(file).read_text().splitlines()}
     listed = [[Path(path)] if Path(path).is_file() else list_images(path) for path in paths]
@@ -107,8 +108,9 @@ def resolve(config: StyleRun) -> StyleRun:
 
 
 def build_model(config: StyleModel, *, transfer: str | None = None) -> StyleTransferModel:
-    """The untrained model with its pretrained encoder; with `transfer` the trained one of that file, or the
-    "shipped" one.
+    """The untrained model with its pretrained encoder.
+
+    transfer: instead, the trained model of that file, or the "shipped" one.
     """
     if transfer is not None:
         file = None if transfer == SHIPPED else transfer
@@ -162,8 +164,9 @@ def restore_state(
 
 
 def lr_factor(nimg: int, schedule: StyleSchedule) -> float:
-    """What the learning rate is multiplied by after nimg images: a rise over warmup_kimg, a straight fall to
-    0 over the last decay_kimg.
+    """Factor of the learning rate after nimg images.
+
+    It rises over warmup_kimg, and falls to 0 in a straight line over the last decay_kimg.
     """
     rise = min(1.0, (nimg + schedule.batch_size) / (schedule.warmup_kimg * 1000 + 1e-9))
     fall = min(1.0, (schedule.total_kimg * 1000 - nimg) / (schedule.decay_kimg * 1000 + 1e-9))

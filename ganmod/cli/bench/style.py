@@ -115,9 +115,11 @@ def sample_batch(batch: int, size: int) -> tuple[Tensor, Tensor]:
 def obvious_losses(
     model: StyleTransferModel, network: VGGFeatures, config: StyleLoss, content: Tensor, style: Tensor
 ) -> Losses:
-    """The obvious form: content and style pass through the network one after the other, one convolution per
-    sample, statistics by torch's own functions. The encoder's features serve as targets, too. ValueError
-    for another style loss, or where `network` is not the model's encoder.
+    """The losses in their obvious form.
+
+    Content and style pass through the network one after the other, one convolution per sample, statistics by
+    torch's own functions. The encoder's features serve as targets, too. ValueError for another style loss, or
+    where `network` is not the model's encoder.
     """
     if config.style != "mean_std" or not same_network(network, model.encoder):
         raise ValueError("this form computes the mean_std loss in the encoder's own features only")
@@ -198,8 +200,12 @@ class StyleIteration:
         channels_last: bool = False,
         fused: bool | None = None,
     ) -> None:
-        """dtype: bfloat16 means autocast. channels_last: memory format of weights and images. fused: of Adam;
-        None is torch's choice.
+        """Set how an iteration is computed.
+
+        Args:
+            dtype: bfloat16 means autocast.
+            channels_last: memory format of weights and images.
+            fused: of Adam; None is torch's choice.
         """
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.losses, self.dtype, self.device = losses, dtype, device

@@ -63,9 +63,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """seconds: of an image or a frame; processor_seconds: the least that the process took of all cores, which
-    other work on the machine hardly changes. peak_mib: the most memory that the process has held, on a GPU
-    what torch has allocated; before_mib: when it began to stylise. None where the system does not say.
+    """Time and memory of an image or a frame.
+
+    Attributes:
+        seconds: wall clock.
+        processor_seconds: the least that the process took of all cores, which other work hardly changes.
+        peak_mib: the most memory that the process has held; on a GPU what torch has allocated.
+        before_mib: the same when it began to stylise; None where the system does not report it.
     """
 
     case: Case
