@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,17 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 PaddingMode = Literal["zeros", "reflect"]
-RESIDUAL_GAIN = 0.5**0.5  # of the sum of two branches, so that it keeps its size
+RESIDUAL_GAIN = 0.5**0.5  # keeps the size of a sum of two branches
 LRELU_SLOPE = 0.2  # of the GANs' leaky ReLUs, as published
 
 
 def reflect_pad(x: Tensor, pad: int) -> Tensor:
-    """x [N,C,H,W] -> [N,C,H+2*pad,W+2*pad], mirrored at the edges, in x's own precision.
+    """x [N,C,H,W] -> [N,C,H+2*pad,W+2*pad], mirrored at the edges, in x's precision.
 
-    On a CPU, autocast would have the padding done in float32: two casts of every image, for a copy.
+    On a CPU, autocast would pad in float32, at the cost of two casts of every image.
     """
     kind = x.device.type
-    # torch 2.11 cannot trace the first question, and only devices that are not compiled for say no to it.
+    # torch 2.11 cannot trace is_autocast_available, which is False only on devices without a compiler.
     known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
     if not known or not torch.is_autocast_enabled(kind):
         return F.pad(x, (pad,) * 4, mode="reflect")
@@ -34,15 +35,15 @@ def widen(x: Tensor) -> Tensor:
 
 
 def half_precision(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-    """Convolutions and products in dtype, as autocast does it; None changes nothing."""
+    """A context that runs convolutions and products in dtype by autocast; None changes nothing."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def fold_gains(module: nn.Module) -> None:
-    """Multiply the weights of a module's layers by their run-time gains for good, which then are one.
+    """Multiply the weights of a module's layers by their run-time gains, and set the gains to one.
 
-    The function stays the same. Under Adam, whose steps do not follow the gradient's size, the layers then
-    learn as plain ones: sqrt(fan-in) times as fast, relative to their weights. For layers with `fold_gain_`.
+    Outputs stay the same. Adam's steps do not scale with the gradient, so the layers then learn like plain
+    ones: sqrt(fan-in) times as fast, relative to their weights. Applies to layers with `fold_gain_`.
     """
     for layer in module.modules():
         fold = getattr(layer, "fold_gain_", None)
@@ -50,11 +51,39 @@ def fold_gains(module: nn.Module) -> None:
             fold()
 
 
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    transposed: bool = False,
+) -> Tensor:
+    """`F.conv2d`, or `F.conv_transpose2d`, with one weight for all samples or one for each.
+
+    Args:
+        x: [N,C,H,W].
+        weight: [O,C,K,K] or [N,O,C,K,K], for transposed convolutions, too.
+        bias: [O].
+    """
+    kernel = weight.transpose(-4, -3) if transposed else weight
+    function: Callable[..., Tensor] = F.conv_transpose2d if transposed else F.conv2d
+    if weight.ndim == 4:
+        return function(x, kernel, bias, stride=stride, padding=padding)
+    n, channels, height, width = x.shape
+    joined = x.reshape(1, n * channels, height, width)
+    biases = None if bias is None else bias.repeat(n)
+    out = function(joined, kernel.flatten(0, 1), biases, stride=stride, padding=padding, groups=n)
+    return out.reshape(n, weight.shape[1], *out.shape[2:])
+
+
 class EqualizedLinear(nn.Module):
     """x [N,I] -> [N,O]; the weight starts at N(0, init_std^2) and is multiplied by 1/sqrt(I) at run time.
 
-    lr_mul: the layer's learning rate as a multiple of the others': parameters are stored 1/lr_mul times as
-    large and multiplied by lr_mul at run time.
+    Args:
+        lr_mul: the layer's learning rate as a multiple of the others'. Parameters are stored 1/lr_mul times
+            as large and multiplied by lr_mul at run time.
     """
 
     def __init__(
@@ -75,7 +104,7 @@ class EqualizedLinear(nn.Module):
 
     @torch.no_grad()
     def fold_gain_(self) -> None:
-        """Take 1/sqrt(I) into the stored weight, lr_mul stays; see `fold_gains`."""
+        """Fold 1/sqrt(I) into the stored weight and keep lr_mul; see `fold_gains`."""
         self.weight.mul_(self.gain / self.bias_gain)
         self.gain = self.bias_gain
 
@@ -115,28 +144,20 @@ class StaticConv2d(nn.Module):
         return self.apply_weight(x, self.scaled_weight)
 
     def apply_weight(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x [N,C,H,W], weight [O,C,K,K] or [N,O,C,K,K] -> [N,O,H',W'], padded and resampled as this layer.
-
-        bias [O]: added to the result.
-        """
+        """`forward` with another weight, [O,C,K,K] or [N,O,C,K,K], and a bias [O]: -> [N,O,H',W']."""
         if self.resample is not None:
             x = self.resample(x)
         pad = self.padding
         if pad and self.padding_mode == "reflect":
             x, pad = reflect_pad(x, pad), 0
-        if weight.ndim == 4:
-            return F.conv2d(x, weight, bias, padding=pad)
-        n, channels, height, width = x.shape
-        joined = x.reshape(1, n * channels, height, width)
-        biases = None if bias is None else bias.repeat(n)
-        out = F.conv2d(joined, weight.flatten(0, 1), biases, padding=pad, groups=n)
-        return out.reshape(n, weight.shape[1], *out.shape[2:])
+        return convolve(x, weight, bias, padding=pad)
 
 
 class Conv2d(nn.Module):
     """`StaticConv2d` with a bias and an activation: the unmodulated layer of our networks.
 
-    conv: a resampling convolution to use instead of a plain one, with these channels and kernel size.
+    Args:
+        conv: a resampling convolution to use instead of a plain one, with these channels and kernel size.
     """
 
     def __init__(
@@ -161,7 +182,7 @@ class Conv2d(nn.Module):
         if self.activation is None:
             return self.conv.apply_weight(x, self.conv.scaled_weight, self.bias)
         # As g * max(x, s * x) = max(g * x, s * g * x), the activation's gain and the bias go into the
-        # convolution: two passes over the image less, forward and backward.
+        # convolution, which saves two passes over the image, forward and backward.
         gain = self.activation.gain
         x = self.conv.apply_weight(x, self.conv.weight * (self.conv.gain * gain), self.bias * gain)
         return self.activation.rectify_(x)
@@ -170,8 +191,10 @@ class Conv2d(nn.Module):
 class ScaledReLU(nn.Module):
     """max(x, slope * x) * gain, then clamped to +-clamp.
 
-    gain: by default sqrt(2 / (1 + slope^2)), which keeps the second moment of a unit Gaussian; StyleGAN2 has
-    sqrt(2) with a slope of 0.2. clamp: for training in half precision; None leaves it out.
+    Args:
+        gain: None takes sqrt(2 / (1 + slope^2)), which keeps the second moment of a unit Gaussian; StyleGAN2
+            has sqrt(2) with a slope of 0.2.
+        clamp: for training in half precision; None does not clamp.
     """
 
     def __init__(self, slope: float = 0.0, *, gain: float | None = None, clamp: float | None = None) -> None:
@@ -184,7 +207,7 @@ class ScaledReLU(nn.Module):
         return self.rectify_(x * self.gain)
 
     def rectify_(self, x: Tensor) -> Tensor:
-        """The same for an x that carries the gain already; x is overwritten."""
+        """`forward` for an x already multiplied by the gain; x is overwritten."""
         x = F.leaky_relu(x, self.slope, inplace=True)
         # hardtanh is clamp with a backward of one pass instead of four.
         return x if self.clamp is None else F.hardtanh(x, -self.clamp, self.clamp)

@@ -1,4 +1,4 @@
-"""FIR resampling in plain PyTorch: zero insertion, padding, filtering, decimation, as StyleGAN2 does it.
+"""FIR resampling in plain PyTorch: zero insertion, padding, filtering, decimation, as in StyleGAN2.
 
 One depthwise convolution, strided to decimate and transposed to insert zeros. For the filters of 2 to 5 taps
 used here it was the fastest form on a CPU in both memory formats, forward and backward: two passes along the
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.layers import StaticConv2d
+from ganmod.layers import StaticConv2d, convolve
 
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)  # StyleGAN2's low-pass filter, before normalisation
 
@@ -41,10 +41,18 @@ def upfirdn2d(
 ) -> Tensor:
     """Insert up - 1 zeros after every pixel, pad, convolve with kernel x kernel * gain, keep every down-th.
 
-    x [N,C,H,W], kernel [T] for both axes, mirrored as a convolution is; padding (before, after) counts pixels
-    of the enlarged image, negative crops -> [N,C,H',W'] with H' = (H*up + before + after - T) // down + 1.
     Any floating dtype and memory format, both kept; differentiable any number of times in x.
-    Raises ValueError for factors below one, a kernel that is not [T], and an output without pixels.
+
+    Args:
+        x: [N,C,H,W].
+        kernel: [T], for both axes, mirrored as in a mathematical convolution.
+        padding: (before, after), in pixels of the enlarged image; negative values crop.
+
+    Returns:
+        [N,C,H',W'] with H' = (H*up + before + after - T) // down + 1.
+
+    Raises:
+        ValueError: for factors below one, a kernel that is not [T], and an output without pixels.
     """
     if up < 1 or down < 1:
         raise ValueError(f"up is {up} and down {down}, expected whole numbers from 1")
@@ -74,26 +82,29 @@ def _filter(
     """`upfirdn2d` with kernel [Ty,Tx], and factors and padding for the y axis, then the x axis."""
     channels = x.shape[1]
     if max(up) == 1:
-        inner = [before for before, after in padding if before == after >= 0]
-        if len(inner) < 2:  # the convolution pads both ends alike
-            x, inner = F.pad(x, [*padding[1], *padding[0]]), [0, 0]
+        both_ends = _both_ends(padding)
+        if both_ends is None:
+            x = F.pad(x, [*padding[1], *padding[0]])
         weight = kernel.flip(0, 1).expand(channels, 1, *kernel.shape)
-        return F.conv2d(x, weight, stride=down, padding=inner, groups=channels)
+        return F.conv2d(x, weight, stride=down, padding=both_ends or 0, groups=channels)
 
-    # A transposed convolution gives the whole convolution of the enlarged image, (H-1) * up + T pixels, of
-    # which a window is wanted: T - 1 - before pixels go at one end, T - up - after at the other.
+    # A transposed convolution gives the full convolution of the enlarged image, (H-1) * up + T pixels; the
+    # output lacks T - 1 - before of them at one end and T - up - after at the other.
     crops = [
         (taps - 1 - before, taps - factor - after)
         for taps, factor, (before, after) in zip(kernel.shape, up, padding, strict=True)
     ]
     weight = kernel.expand(channels, 1, *kernel.shape)
-    inner = [start for start, end in crops if start == end >= 0]
-    if len(inner) == 2:
-        x = F.conv_transpose2d(x, weight, stride=up, padding=inner, groups=channels)
-    else:
-        x = F.conv_transpose2d(x, weight, stride=up, groups=channels)
+    both_ends = _both_ends(crops)
+    x = F.conv_transpose2d(x, weight, stride=up, padding=both_ends or 0, groups=channels)
+    if both_ends is None:
         x = F.pad(x, [-crop for crop in (*crops[1], *crops[0])])
     return x[:, :, :: down[0], :: down[1]] if max(down) > 1 else x
+
+
+def _both_ends(pairs: Sequence[tuple[int, int]]) -> list[int] | None:
+    """The padding of each axis, as convolutions take it; None where the ends differ or are negative."""
+    return [start for start, _ in pairs] if all(start == end >= 0 for start, end in pairs) else None
 
 
 def upsample_2x(x: Tensor, kernel: Tensor) -> Tensor:
@@ -109,7 +120,7 @@ def downsample_2x(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 class _Resample2x(nn.Module):
-    """Holds the filter; not part of the state, as it is not learned."""
+    """Holds the filter, which is not learned and therefore not part of the state_dict."""
 
     kernel: Tensor
 
@@ -135,11 +146,13 @@ class Downsample2x(_Resample2x):
 class UpConv2d(StaticConv2d):
     """[N,C,H,W] -> [N,O,2H,2W]: a transposed convolution with stride 2, then the low-pass filter.
 
-    Equal to inserting zeros, filtering and convolving with nothing cut off between, at a quarter of the cost.
-    As a transposed convolution its kernel is mirrored: y = w * x and not the correlation that the other
-    layers compute; weights of the published code load as they are. A 1 x 1 kernel is applied before the
-    upsampling. `input_upsampled`: the input is [N,C,2H,2W] already, convolved with the same mirrored kernel
-    and zero padding; equal but for the outermost pixels.
+    Equal to inserting zeros, filtering and convolving without a crop in between, at a quarter of the cost.
+    The kernel is mirrored as in every transposed convolution (the other layers compute a correlation), so
+    weights of the published code load as they are. A 1 x 1 kernel is applied before the upsampling.
+
+    Args:
+        input_upsampled: the input is [N,C,2H,2W] already, convolved with the same mirrored kernel and zero
+            padding; equal except for the outermost pixels.
     """
 
     kernel: Tensor
@@ -165,27 +178,18 @@ class UpConv2d(StaticConv2d):
         if size == 1:
             x = upsample_2x(super().apply_weight(x, weight), self.kernel)
         else:
-            x = self._transposed(x, weight)  # [N,O,2H-2+K,2W-2+K]
-            # What `upsample_2x` and the convolution would pad, less what the transposed one has not cut off.
+            x = convolve(x, weight, stride=2, transposed=True)  # [N,O,2H-2+K,2W-2+K]
+            # The padding of `upsample_2x` and the convolution, less the border that the transposed one adds.
             before = self.padding + (taps + 1) // 2 - (size - 1)
             after = self.padding + (taps - 2) // 2 - (size - 2)
             x = upfirdn2d(x, self.kernel, padding=(before, after), gain=4.0)
         return x if bias is None else x + bias[:, None, None].to(x.dtype)
 
-    @staticmethod
-    def _transposed(x: Tensor, weight: Tensor) -> Tensor:
-        if weight.ndim == 4:
-            return F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
-        n, channels, height, width = x.shape
-        per_sample = weight.transpose(1, 2).flatten(0, 1)  # [N*C,O,K,K]
-        out = F.conv_transpose2d(x.reshape(1, n * channels, height, width), per_sample, stride=2, groups=n)
-        return out.reshape(n, weight.shape[1], *out.shape[2:])
-
 
 class DownConv2d(StaticConv2d):
     """[N,C,H,W] -> [N,O,H/2,W/2]: the low-pass filter, then a convolution with stride 2.
 
-    A 1 x 1 kernel reads the downsampled image, which is the same and needs less filtering.
+    A 1 x 1 kernel is applied to the downsampled image: the same result with less filtering.
     """
 
     kernel: Tensor
@@ -209,9 +213,4 @@ class DownConv2d(StaticConv2d):
         else:
             pads = (self.padding + (taps - 1) // 2, self.padding + (taps - 2) // 2)
             x = upfirdn2d(x, self.kernel, padding=pads)  # [N,C,H-2+K,W-2+K]
-        if weight.ndim == 4:
-            return F.conv2d(x, weight, bias, stride=stride)
-        n, channels, height, width = x.shape
-        x = x.reshape(1, n * channels, height, width)
-        out = F.conv2d(x, weight.flatten(0, 1), stride=stride, groups=n)
-        return out.reshape(n, weight.shape[1], *out.shape[2:])
+        return convolve(x, weight, bias, stride=stride)
