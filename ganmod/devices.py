@@ -1,4 +1,4 @@
-"""The device of a name, for work that runs wherever torch does: CUDA GPUs, Apple's (mps), CPUs."""
+"""Devices by name, for work that runs on CUDA GPUs, Apple's GPUs (mps) and CPUs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda, cuda:N or mps -> the device; ValueError, which says what to give, for another.
+    """The device named auto, cpu, cuda, cuda:N or mps; raises ValueError for any other name.
 
     auto: the first of cuda, mps and cpu that torch has. cuda: the GPU of this process under torchrun.
     """

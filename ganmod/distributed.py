@@ -1,4 +1,4 @@
-"""torch.distributed through torchrun: start, and the explicit averaging of gradients."""
+"""torch.distributed under torchrun: the process group, and explicit averaging of gradients."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """The number of this process and how many there are: of the process group, else of torchrun's variables.
+    """Rank and number of processes, of the process group or else of torchrun's variables.
 
-    (0, 1) for a process on its own.
+    (0, 1) for a single process.
     """
     if dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
@@ -23,21 +23,24 @@ def rank_and_world_size() -> tuple[int, int]:
 def start(device: str) -> tuple[int, int, torch.device]:
     """Join the process group of torchrun, if any (NCCL on GPUs, else gloo) -> (rank, world_size, device).
 
-    device: "auto" takes the GPU of this process where there is one, else the CPU.
+    device: as for `resolve_device`.
     """
-    chosen = chosen_device(device)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+    resolved = resolve_device(device)
+    if resolved.type == "cuda":
+        torch.cuda.set_device(resolved)
     _, world_size = rank_and_world_size()
     if world_size == 1:
-        return 0, 1, chosen
+        return 0, 1, resolved
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    return *rank_and_world_size(), chosen
+        dist.init_process_group("nccl" if resolved.type == "cuda" else "gloo")
+    return *rank_and_world_size(), resolved
 
 
-def chosen_device(device: str) -> torch.device:
-    """The device of a name: "auto" is a GPU where there is one, "cuda" that of this process."""
+def resolve_device(device: str) -> torch.device:
+    """The device of a name: "cuda" is this process's GPU, "auto" the same or else the CPU.
+
+    Raises ValueError for "cuda" where torch sees no GPU.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -56,7 +59,7 @@ def stop() -> None:
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replace every gradient by its mean over processes, in one reduction.
 
-    A process without a gradient counts as zero; a parameter that has one on no process keeps none.
+    A missing gradient counts as zero; where all processes lack it, it stays None.
     """
     if not dist.is_initialized():
         return

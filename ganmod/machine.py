@@ -1,4 +1,4 @@
-"""The machine that figures were taken on: without it a time says nothing."""
+"""Description of the machine that timings are measured on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import ganmod
 
 
 def describe_machine(device: torch.device) -> dict[str, str]:
-    """Versions and hardware that the numbers belong to."""
+    """Versions and hardware, to be stored with timings."""
     return {
         "ganmod": ganmod.__version__,
         "torch": torch.__version__,
@@ -28,7 +28,7 @@ def describe_machine(device: torch.device) -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """The processor's model, as its system calls it."""
+    """The processor's model, as the system names it."""
     for line in _cpuinfo():
         if line.startswith(("model name", "Model")):
             return line.partition(":")[2].strip()
@@ -38,7 +38,7 @@ def cpu_name() -> str:
 
 
 def bf16_instructions(device: torch.device) -> list[str]:
-    """The processor's bfloat16 features by name, empty without them; for a GPU, what torch says of it."""
+    """Names of the processor's bfloat16 features; ["cuda"] for a GPU with bfloat16; [] without any."""
     if device.type == "cuda":
         return ["cuda"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
     flags = {word for line in _cpuinfo() if line.startswith(("flags", "Features")) for word in line.split()}
@@ -49,9 +49,9 @@ def bf16_instructions(device: torch.device) -> list[str]:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory that this process has had at once, in MiB.
+    """Peak memory of this process in MiB: allocated on a GPU, else resident.
 
-    Allocated on a GPU, else resident; NaN where the system does not report it.
+    NaN where the system does not report it.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
@@ -66,9 +66,9 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def resident_mib(key: Literal["VmRSS", "VmHWM"]) -> float | None:
-    """Resident memory of this process in MiB, now (VmRSS) or at most (VmHWM); None where Linux does not tell.
+    """Resident memory of this process in MiB, current (VmRSS) or peak (VmHWM); None without Linux's /proc.
 
-    Not by getrusage, which hands the peak of the process that started this one down to it.
+    getrusage is not used here: a process inherits the peak of the one that started it.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()

@@ -14,7 +14,7 @@ S = TypeVar("S", bound="NetworkSpec")
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """Base of the specifications: to a dictionary and back, and the checks that they share."""
+    """Base of the specifications: conversion to a dictionary and back, and shared checks."""
 
     def check_choice(self, name: str, known: tuple[str, ...]) -> None:
         """Raise ValueError unless the field holds one of the known words."""
@@ -22,7 +22,7 @@ class NetworkSpec:
             raise ValueError(f"{name} is {getattr(self, name)!r}, expected {' or '.join(map(repr, known))}")
 
     def check_at_least(self, low: int, *names: str) -> None:
-        """Raise ValueError unless the fields hold numbers from `low`."""
+        """Raise ValueError unless the fields hold numbers of at least `low`."""
         for name in names:
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number from {low}")
@@ -33,9 +33,9 @@ class NetworkSpec:
 
     @classmethod
     def from_options(cls: type[S], options: NetworkOptions, **values: Any) -> S:
-        """The spec with the options of a configuration's section, and with `values`, which come first.
+        """The spec with the options of a configuration's section; `values` override them.
 
-        options: of the section that this spec extends; those of other networks in it are left out.
+        options: the section that this spec extends; its options for other networks are ignored.
         """
         shared = {
             option.name
@@ -47,7 +47,7 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
-        """The spec that `to_dict` wrote; ValueError for a key it does not have."""
+        """The spec that `to_dict` wrote; raises ValueError for an unknown key."""
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:

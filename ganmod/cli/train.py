@@ -168,13 +168,13 @@ def stylegan2(
 
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
     """For a dry run; errors as the run itself would raise."""
-    from ganmod.distributed import chosen_device, rank_and_world_size
+    from ganmod.distributed import rank_and_world_size, resolve_device
     from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
 
     dataset = build_dataset(config.data, config.runtime.seed)
     height, width = dataset.image_shape[1:]
     _, world_size = rank_and_world_size()
-    resolved = resolve(config, (height, width), world_size, chosen_device(config.runtime.device))
+    resolved = resolve(config, (height, width), world_size, resolve_device(config.runtime.device))
     G, D = build_networks(
         resolved.model,
         (height, width),

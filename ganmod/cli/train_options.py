@@ -163,10 +163,10 @@ def check_run_folder(
         return options.out
     resolved, lines = describe(config)
     if config.metric.every:
-        from ganmod.distributed import chosen_device
+        from ganmod.distributed import resolve_device
         from training.run.metric_hook import wanted_metrics
 
-        wanted_metrics(config.metric, chosen_device(config.runtime.device))
+        wanted_metrics(config.metric, resolve_device(config.runtime.device))
     click.echo(to_yaml(resolved), nl=False)
     for line in lines:
         click.echo(f"# {line}")

@@ -84,7 +84,7 @@ def style_command(
 
     import torch
 
-    from ganmod.distributed import chosen_device
+    from ganmod.distributed import resolve_device
     from ganmod.io.atomic_write import atomic_write_text
     from metrics.compare import StyleProtocol, compare_style_models
     from metrics.compare.style.pairs import pairs_to_json, read_pairs
@@ -109,7 +109,7 @@ def style_command(
     protocol = replace(
         protocol,
         pairs=read_pairs(pairs_file) if pairs_file is not None and has_list else None,
-        device=chosen_device(device),
+        device=resolve_device(device),
         progress=terminal_progress(rank=0),
     )
     command = _repeating_command(models, protocol, threads=torch.get_num_threads())

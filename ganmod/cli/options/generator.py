@@ -34,9 +34,9 @@ def load_generator(model: Path, *, plugin: tuple[str, ...], device: str) -> tupl
     """The generator on its device, and its class names; click.UsageError for an unknown device or plugin."""
     check_device(device)
     import_plugins(plugin)
-    from ganmod.distributed import chosen_device
+    from ganmod.distributed import resolve_device
 
-    chosen = chosen_device(device)
+    chosen = resolve_device(device)
     G, class_names = read_stylegan2(model, half_precision=chosen.type != "cpu")
     return G.to(chosen), class_names
 
