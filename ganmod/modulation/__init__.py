@@ -1,4 +1,4 @@
-"""Modulations of a convolution by a style: AdaIN, weight demodulation, AdaConv, and users' own."""
+"""Modulations of a convolution by a style: AdaIN, weight demodulation, AdaConv, and custom ones."""
 
 from ganmod.modulation.adaconv import AdaConv, AdaConvParams
 from ganmod.modulation.adain import AdaIN, AdaINParams

@@ -31,11 +31,15 @@ def largest_group_size(channels: int, kernel_budget: int) -> int:
 class AdaConv(Modulation):
     """Convolves the normalised features with depthwise and pointwise kernels predicted from the style.
 
-    kernel_size: odd, in pixels. kernel_budget: predicted kernel maps per layer; the group size is the largest
-    divisor of C that is at most budget / C. None takes the host's widest layer: 512, 128, 32, 8 groups at
-    512, 256, 128, 64 channels.
-    normalize: "instance", "none" or "demod", see `functional.adaconv`.
-    lr_mul: learning rate of the predictor as a multiple of the others', under Adam.
+    Args:
+        kernel_size: odd, in pixels.
+        kernel_budget: predicted kernel maps per layer. The group size is the largest divisor of C that is at
+            most budget / C. None takes the channels of the host's widest layer; 512 gives 512, 128, 32, 8
+            groups at 512, 256, 128, 64 channels.
+        normalize: "instance", "none" or "demod", see `functional.adaconv`.
+        residual_gain: how far the first kernels are from the identity.
+        lr_mul: learning rate of the predictor as a multiple of the others', under Adam.
+        impl: form of the convolution, see `per_sample_conv`.
     """
 
     def __init__(

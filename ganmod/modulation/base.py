@@ -17,9 +17,11 @@ StyleKind = Literal["vector", "map", "features", "mask", "id"]
 class StyleSpec:
     """The style that a host supplies to its modulations.
 
-    kind: vector [N, dim] (a mapping network's w, a StarGAN v2 style code) | map [N, dim, size, size] (a style
-    encoder's descriptor W) | features | mask | id. host_width: channels of the host's widest modulated layer,
-    the default AdaConv kernel budget; 0 when the host has one width only.
+    Args:
+        kind: vector [N,dim] (a mapping network's w, a StarGAN v2 style code), map [N,dim,size,size] (a style
+            encoder's descriptor W), features, mask or id.
+        host_width: channels of the host's widest modulated layer, AdaConv's default kernel budget; 0 for a
+            host with a single width.
     """
 
     kind: StyleKind
@@ -29,14 +31,16 @@ class StyleSpec:
 
 
 class Modulation(nn.Module):
-    """How a style touches one convolution. Override `predict`, and `modulate` or `convolve` or both.
+    """How a style modulates one convolution. Override `predict`, and `modulate` or `convolve` or both.
 
     A host calls `predict` once per style and then `modulate` and `convolve` per image, so parameters can be
-    cached, interpolated between styles, mixed per layer, inspected and exported.
+    cached, interpolated between styles, mixed per layer, inspected and exported. Tiles and clips need
+    `uses_statistics`, `reach` and `modulate_with`.
 
-    uses_statistics: `modulate` depends on its input's mean and variance. reach: radius in
-    pixels of its receptive field. Tiles and clips need both, and `modulate_with`. normalizes_outputs: the
-    result of `convolve` does not depend on the scale of its input and weight.
+    Attributes:
+        uses_statistics: whether `modulate` depends on its input's mean and variance.
+        reach: radius of `modulate`'s receptive field in pixels.
+        normalizes_outputs: whether the result of `convolve` is independent of the scale of input and weight.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
@@ -68,7 +72,7 @@ class Modulation(nn.Module):
         fold_gains(self)
 
     def use_exportable_form(self) -> None:
-        """For export: the same results without convolutions whose `groups` depends on the batch."""
+        """For export: compute the same without convolutions whose `groups` depends on the batch."""
 
     def predict(self, style: Tensor) -> Any:
         """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""
@@ -79,9 +83,9 @@ class Modulation(nn.Module):
         return x
 
     def modulate_with(self, x: Tensor, params: Any, statistics: Statistics) -> Tensor:
-        """`modulate` with given statistics instead of x's own: x is a tile, or a frame of a clip.
+        """`modulate` with these statistics in place of x's, where x is a tile or a frame of a clip.
 
-        Raises ValueError where `modulate` was overridden and this was not.
+        Raises ValueError where a subclass overrides `modulate` without this method.
         """
         check_modulate_with(self)
         return x
@@ -92,7 +96,7 @@ class Modulation(nn.Module):
 
 
 def check_modulate_with(modulation: Modulation) -> None:
-    """Raise ValueError where `modulate` was overridden without `modulate_with`."""
+    """Raise ValueError where `modulate` is overridden without `modulate_with`."""
     order = type(modulation).__mro__
     home = {name: next(c for c in order if name in vars(c)) for name in ("modulate", "modulate_with")}
     if order.index(home["modulate"]) < order.index(home["modulate_with"]):
@@ -104,7 +108,7 @@ def check_modulate_with(modulation: Modulation) -> None:
 
 
 def check_style(style: Tensor, spec: StyleSpec) -> None:
-    """Raise ValueError unless style has the shape that `spec` announces."""
+    """Raise ValueError unless style has the shape of `spec`."""
     expected = [spec.dim] if spec.kind == "vector" else [spec.dim, spec.size, spec.size]
     if list(style.shape[1:]) != expected:
         raise ValueError(

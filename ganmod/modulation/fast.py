@@ -1,4 +1,4 @@
-"""Faster implementations, used by the layers, of the formulas in `functional.py`.
+"""Faster implementations of the formulas in `functional.py`, for use in layers.
 
 For AdaIN see `statistics.instance_norm`, for the convolution of weight demodulation `WeightDemod`.
 """
@@ -22,7 +22,7 @@ def demodulation(weight: Tensor, scale: Tensor, *, eps: float = DEMOD_EPS) -> Te
 
 
 def compose_kernels(depthwise: Tensor, pointwise: Tensor) -> Tensor:
-    """The one kernel that equals depthwise, then pointwise: [N,C,C/g,K,K], [N,C,C/g,1,1] -> [N,C,C/g,K,K]."""
+    """The single kernel equal to depthwise, then pointwise: [N,C,C/g,K,K], [N,C,C/g,1,1] -> [N,C,C/g,K,K]."""
     n, channels, group_size, size, _ = depthwise.shape
     groups = channels // group_size
     first = depthwise.reshape(n * groups, group_size, group_size * size * size)
@@ -41,10 +41,13 @@ def fast_adaconv(
     impl: ConvImpl = "auto",
     statistics: Statistics | None = None,
 ) -> Tensor:
-    """`functional.adaconv` in one pass over the image: the two kernels are multiplied into one first.
+    """`functional.adaconv` in one pass over the image, with both kernels composed into one.
 
-    H and W must exceed K // 2. impl: which implementation of the convolution, see
-    `per_sample_conv`. statistics: used by the instance norm instead of those measured from x.
+    H and W must exceed K // 2.
+
+    Args:
+        impl: form of the convolution, see `per_sample_conv`.
+        statistics: for the instance norm, in place of x's.
     """
     kernel = compose_kernels(depthwise, pointwise)
     if normalize == "demod":

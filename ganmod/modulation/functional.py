@@ -1,6 +1,6 @@
 """The modulations as their papers write them: AdaIN, weight demodulation, adaptive convolution.
 
-Reference implementations; layers use the equivalent faster ones in `fast.py` and `statistics.py`.
+Reference implementations; layers use equivalent faster ones in `fast.py` and `statistics.py`.
 """
 
 from __future__ import annotations
@@ -54,11 +54,17 @@ def adaconv(
     normalize: Normalize = "instance",
     eps: float = NORM_EPS,
 ) -> Tensor:
-    """p * (f * norm(x)) + b, with kernels of its own for each sample (Chandran et al. 2021, Eq. 3-5).
+    """p * (f * norm(x)) + b -> [N,C,H,W], with separate kernels for each sample, reflection padding.
 
-    x [N,C,H,W]; depthwise f [N,C,C/g,K,K], K odd; pointwise p [N,C,C/g,1,1]; bias b [N,C] -> [N,C,H,W],
-    reflection padding; g groups of C/g channels. normalize: "instance" is the paper's; "none" leaves x as it
-    is; "demod" does not normalise x either, and divides each output by the norm of its composed kernel.
+    Chandran et al. 2021, Eq. 3-5.
+
+    Args:
+        x: [N,C,H,W].
+        depthwise: f [N,C,C/g,K,K], K odd, in g groups of C/g channels.
+        pointwise: p [N,C,C/g,1,1].
+        bias: b [N,C].
+        normalize: "instance" as in the paper; "none" leaves x unchanged; "demod" does, too, and divides each
+            output by the norm of its composed kernel.
     """
     outputs = []
     for sample, f, p, b in zip(x, depthwise, pointwise, bias, strict=True):

@@ -15,10 +15,16 @@ class KernelPredictor(nn.Module):
 
     The depthwise head is a convolution where the descriptor is as large as the kernel (S = K), a transposed
     convolution where it is smaller, a valid convolution where it is larger; the two other heads read the
-    pooled style (Chandran et al. 2021, section 4.2). Differs from the paper: kernels are the identity (delta
-    depthwise, identity pointwise) plus the predicted residual, which starts at `residual_gain`, and the bias
-    of the depthwise head is one number per kernel element. Predicted from nothing, with a scalar bias per
-    kernel, the untrained decoder does not see its content.
+    pooled style (Chandran et al. 2021, section 4.2).
+
+    Differs from the paper: kernels are the identity (delta depthwise, identity pointwise) plus a predicted
+    residual, and the depthwise head has a bias per kernel element. With kernels predicted from scratch and
+    a scalar bias per kernel, the output of an untrained decoder shows nothing of its content.
+
+    Args:
+        group_size: channels of a group, C/g.
+        residual_gain: initial size of the residual.
+        lr_mul: as in `EqualizedLinear`.
     """
 
     def __init__(
@@ -38,8 +44,8 @@ class KernelPredictor(nn.Module):
         taps = abs(kernel_size - self.style_size) + 1
         if self.style_size == kernel_size:
             taps = min(3, kernel_size)
-        # Residuals are summed over the group (and, depthwise, over its taps): dividing by the root of their
-        # number keeps the disturbance of the identity at residual_gain, whatever the group and kernel size.
+        # Residuals are summed over the group (depthwise, over the taps, too): dividing by the root of their
+        # number keeps the deviation from the identity at residual_gain for every group and kernel size.
         depthwise_std = residual_gain / (group_size * kernel_size**2) ** 0.5
         pointwise_std = residual_gain / group_size**0.5
         self.depthwise_weight = nn.Parameter(
@@ -57,7 +63,7 @@ class KernelPredictor(nn.Module):
 
     @torch.no_grad()
     def fold_gain_(self) -> None:
-        """Take the depthwise head's gain into its stored weight, lr_mul stays; see `layers.fold_gains`."""
+        """Fold the depthwise head's gain into its weight and keep lr_mul; see `layers.fold_gains`."""
         self.depthwise_weight.mul_(self.depthwise_gain / self.lr_mul)
         self.depthwise_gain = self.lr_mul
 

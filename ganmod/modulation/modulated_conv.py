@@ -1,4 +1,4 @@
-"""The one layer that hosts know: a static convolution plus a modulation."""
+"""The modulated layer of all networks: a static convolution plus a modulation."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ class ModulatedConv2d(nn.Module):
     """modulate -> activation between -> [resample] -> convolve -> + noise -> + bias -> activation after.
 
     x [N,C,H,W], style as the modulation expects it -> [N,O,H',W']. The static weight `conv.weight` and the
-    bias are the same parameters under every modulation. resample_first: a resampling of x before it is
-    modulated; the convolution must not resample again then.
+    bias are the same parameters under every modulation.
+
+    Args:
+        between: activation between modulation and convolution.
+        activation: after the bias.
+        noise: whether the layer adds noise, with a learned strength.
+        resample_first: resampling before the modulation; the convolution must then not resample.
     """
 
     def __init__(
@@ -63,9 +68,9 @@ class ModulatedConv2d(nn.Module):
         *,
         statistics: Statistics | None = None,
     ) -> Tensor:
-        """The layer with parameters predicted before; noise broadcasts to [N,O,H',W'].
+        """`forward` with parameters from `predict`; noise broadcasts to [N,O,H',W'].
 
-        statistics: used instead of those measured from x, which is a tile or a frame of a clip.
+        statistics: replace x's, where x is a tile or a frame of a clip.
         """
         if self.resample_first is not None:
             x = self.resample_first(x)
@@ -78,9 +83,12 @@ class ModulatedConv2d(nn.Module):
     ) -> Tensor:
         """`apply_params` with separate parameters for each region of the image.
 
-        params: one NamedTuple per region. masks [N,R,h,w] of any size, or [1,R,h,w] for all samples: the
-        regions' shares of each pixel, sum 1. Statistics are those of the whole x. The modulated features are
-        blended, or, where the modulation acts inside the convolution, its results.
+        Statistics are taken over all of x. The modulated features are blended, or the convolution's results
+        where the modulation acts inside it.
+
+        Args:
+            params: one NamedTuple per region.
+            masks: each region's share of each pixel, sum 1: [N,R,h,w] of any size, [1,R,h,w] for all samples.
         """
         if len(params) != masks.shape[1]:
             raise ValueError(
@@ -90,7 +98,7 @@ class ModulatedConv2d(nn.Module):
         if self.resample_first is not None:
             x = self.resample_first(x)
         parts = [self._modulate(x, p) for p in params]
-        if self.modulation.convolves_plainly:  # the same for all: once is enough
+        if self.modulation.convolves_plainly:  # the same convolution for all regions
             x = self.conv(_blend(parts, masks))
         else:
             convolved = [

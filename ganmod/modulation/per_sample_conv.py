@@ -1,4 +1,4 @@
-"""Convolution with kernels of its own for every sample, in several forms that give the same result.
+"""Convolution with separate kernels for each sample, in several forms that give the same result.
 
 Samples and groups are one axis here: N samples of C channels in G groups are N * G independent small
 convolutions over the N * C channels of a single image. The forms differ in how many of them share a call:
@@ -9,12 +9,12 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   chunks    a few megabytes of channels per call, groups merged likewise.
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
-  matmul    K * K matrix products with shifted images; samples stay an axis of their own, as formats such as
-            ONNX need, which know no number of groups that depends on the batch.
+  matmul    K * K matrix products with shifted images; samples stay a separate axis, for formats such as ONNX
+            in which the number of groups cannot depend on the batch.
 
-What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewhere grouped
-(fewest launches, unmeasured). Why: AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward
-+ backward, least of 4 in ms (interleaved, on a machine with other work: read the ratios):
+"auto" takes samples on a CPU if x is channels-last, else chunks; on other devices grouped (fewest launches,
+not measured). Timings of AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward +
+backward, minimum of 4 in ms (interleaved, with other work on the machine: compare the ratios):
 
   channels, side, group size                  512,32,1   256,64,2   128,128,4   64,256,8
   float32    two convolutions, loop                  78        160         357        597
@@ -27,8 +27,8 @@ What "auto" takes: on the CPU samples if x is channels-last, else chunks; elsewh
              samples, channels last                 14         47         142        420
 
 oneDNN falls back to slow kernels for groups of 2 to 7 channels (the weight gradient of 256 x 64 x 64: 34 ms
-with groups of 2, 13 ms with groups of 8), and buffers beyond some ten megabytes go back to the system after
-every call and cost a page fault per 4 KiB at the next one.
+with groups of 2, 13 ms with groups of 8). Buffers above about ten megabytes are returned to the system after
+every call, and cost a page fault per 4 KiB in the next one.
 """
 
 from __future__ import annotations
@@ -59,12 +59,18 @@ def per_sample_conv2d(
     norm_eps: float | None = None,
     impl: ConvImpl = "auto",
 ) -> Tensor:
-    """Convolve sample n of x with weight[n], reflect padding, same size out.
+    """Convolve sample n of x with weight[n], reflect padding -> [N,O,H,W].
 
-    x [N,C,H,W], weight [N,O,C/G,K,K] (G groups, inferred from the shapes; K odd), bias [N,O] -> [N,O,H,W].
-    With `norm_eps`, x is instance-normalised first, (x - mean) / sqrt(var + norm_eps), part by part, while
-    the part is in the cache. `impl` picks a form, see the module's description; all give the same result.
-    Raises ValueError for an unknown form and for shapes that do not fit together.
+    Args:
+        x: [N,C,H,W].
+        weight: [N,O,C/G,K,K] in G groups, K odd.
+        bias: [N,O].
+        norm_eps: instance-normalise x first, (x - mean) / sqrt(var + norm_eps), part by part while the part
+            is in the cache; None does not.
+        impl: the form, see this module's description.
+
+    Raises:
+        ValueError: for an unknown form and for shapes that do not fit together.
     """
     _check(x, weight, impl)
     n, channels, height, width = x.shape
@@ -81,7 +87,7 @@ def per_sample_conv2d(
     if impl == "loop":
         step = groups // n
     elif impl == "chunks":
-        merge = _merged_groups(groups, group_size, weight.shape[0] * out_channels // groups)
+        merge = _merge_factor(groups, group_size, weight.shape[0] * out_channels // groups)
         bytes_per_group = merge * group_size * height * width * x.element_size()
         step = merge * _groups_per_chunk(groups // merge, bytes_per_group)
     convolve = _FORMS.get(impl, _conv2d)
@@ -127,16 +133,16 @@ def _check(x: Tensor, weight: Tensor, impl: str) -> None:
         )
 
 
-def _merged_groups(groups: int, group_size: int, rows: int) -> int:
+def _merge_factor(groups: int, group_size: int, rows: int) -> int:
     """How many adjacent groups one block-diagonal group replaces: a divisor of groups; 1 if depthwise."""
     if group_size == 1 and rows == 1:
-        return 1  # oneDNN has a kernel of its own for depthwise convolutions
+        return 1  # oneDNN has a special kernel for depthwise convolutions
     limit = max(_MERGED_CHANNELS // group_size, 1)
     return max(m for m in range(1, limit + 1) if groups % m == 0)
 
 
 def _groups_per_chunk(groups: int, bytes_per_group: int) -> int:
-    """Groups per call, so that all calls are about equally large and none much larger than the chunk size."""
+    """Groups per call: calls of about equal size, none much larger than a chunk."""
     budget = _COMPILED_CHUNK_BYTES if torch.compiler.is_compiling() else _CHUNK_BYTES
     calls = -(-groups // max(budget // bytes_per_group, 1))
     return -(-groups // calls)
@@ -150,12 +156,12 @@ def _choose(x: Tensor) -> ConvImpl:
 
 
 def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
-    """The form of that name; arguments and result as in `per_sample_conv2d`."""
+    """Form "samples"; arguments and result as in `per_sample_conv2d`."""
     n, channels = x.shape[:2]
     out_channels, group_size, size = weight.shape[1:4]
     groups = channels // group_size
     rows = out_channels // groups
-    merge = _merged_groups(groups, group_size, rows)
+    merge = _merge_factor(groups, group_size, rows)
     x = x.contiguous(memory_format=torch.channels_last)
     if norm_eps is not None:
         x = instance_norm(x, eps=norm_eps)
@@ -171,7 +177,7 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | N
 
 
 def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
-    """The form of that name; arguments and result as in `per_sample_conv2d`."""
+    """Form "matmul"; arguments and result as in `per_sample_conv2d`."""
     n, channels, height, width = x.shape
     out_channels, group_size, size = weight.shape[1:4]
     groups = channels // group_size
@@ -198,7 +204,7 @@ def _block_diagonal(weight: Tensor, merge: int, rows: int) -> Tensor:
 
 
 def _conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """x padded [1,C,H+K-1,W+K-1], weight [O,C/G,K,K], bias [O] -> [1,O,H,W]. The same for the forms below."""
+    """Padded x [1,C,H+K-1,W+K-1], weight [O,C/G,K,K], bias [O] -> [1,O,H,W], as in the forms below."""
     return F.conv2d(x, weight, bias, groups=x.shape[1] // weight.shape[1])
 
 

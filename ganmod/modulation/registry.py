@@ -1,4 +1,4 @@
-"""The one string-keyed registry: modulations by name."""
+"""Registry of modulations by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class ModulationInfo:
 def register_modulation(name: str) -> Callable[[M], M]:
     """Class decorator that makes a `Modulation` available under `name`.
 
-    Raises ValueError for a name already taken and for a class that overrides neither modulate nor convolve.
+    Raises ValueError for a name in use and for a class without `predict`, or without `modulate` and
+    `convolve`.
     """
 
     def register(cls: M) -> M:
@@ -92,7 +93,7 @@ def modulation_per_resolution(text: str, resolutions: Sequence[int]) -> dict[int
     """The modulation of each resolution: "adaconv" for all, or "adaconv@4-32,weight_demod@64-" by ranges.
 
     A range is "32", "4-32", "-32" or "64-", both ends included. Raises ValueError for an unknown modulation,
-    a range that cannot be read, two ranges that overlap, and a resolution that none covers.
+    an invalid range, ranges that overlap, and a resolution in no range.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 and "@" not in text:
@@ -129,10 +130,13 @@ def modulation_per_resolution(text: str, resolutions: Sequence[int]) -> dict[int
 
 
 def options_per_modulation(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The options of each modulation in `names`: `options` itself if there is one, else by its name.
+    """The options of each modulation in `names`.
 
-    With several, options are nested, {"adaconv": {"normalize": "none"}}; with one they may be. Raises
-    ValueError where it is not clear which modulation an option is for.
+    Args:
+        options: nested by name, {"adaconv": {"normalize": "none"}}; for a single modulation also flat.
+
+    Raises:
+        ValueError: for options of several modulations that are not nested.
     """
     names = list(dict.fromkeys(names))
     if all(key in _REGISTRY and isinstance(value, Mapping) for key, value in options.items()):

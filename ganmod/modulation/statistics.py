@@ -12,7 +12,7 @@ from ganmod.modulation.functional import NORM_EPS
 
 
 class Statistics(NamedTuple):
-    """What an instance normalisation takes off: of a whole image, for its tiles, or smoothed over a clip."""
+    """For an instance normalisation: those of a full image for its tiles, or smoothed over a clip."""
 
     mean: Tensor  # [N,C,1,1], float32 or wider
     var: Tensor  # [N,C,1,1], biased
@@ -28,35 +28,39 @@ def instance_norm(
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * scale + shift per sample and channel, biased variance, in x's precision.
 
-    x [N,C,H,W]; scale, shift [N,C], both or neither -> [N,C,H,W] (Ulyanov et al. 2016). statistics: to be
-    used instead of x's own. One pass of torch's batch normalisation, which sums in float32 or wider, with
-    samples as channels. On a CPU, channels-last images go sample by sample: to join samples and channels,
-    they would be copied into another layout.
+    Ulyanov et al. 2016. Uses torch's batch normalisation with samples as channels, which sums in float32 or
+    wider. On a CPU, channels-last images go sample by sample: joined, they would be copied to another layout.
+
+    Args:
+        x: [N,C,H,W].
+        scale: [N,C], None for ones.
+        shift: [N,C], None for zeros.
+        statistics: replace x's.
     """
     n, channels, height, width = x.shape
-    # In float32 and always given: without them, or in x's half precision, statistics would be rounded, too.
+    # Always passed, in float32: without them, or in half precision, statistics would be rounded, too.
     wide = torch.promote_types(x.dtype, torch.float32)
     scale = x.new_ones((n, channels), dtype=wide) if scale is None else scale.to(wide)
     shift = x.new_zeros((n, channels), dtype=wide) if shift is None else shift.to(wide)
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    # A traced loop would be unrolled, and fix the number of samples.
+    # Tracing would unroll the loop and fix the number of samples.
     if x.device.type == "cpu" and channels_last and not torch.compiler.is_compiling():
         triples = zip(x.split(1), scale, shift, strict=True)
-        each = [None] * n if statistics is None else [_one(statistics, i) for i in range(n)]
+        each = [None] * n if statistics is None else [_select(statistics, i) for i in range(n)]
         samples = [_batch_norm(*triple, one, eps=eps) for triple, one in zip(triples, each, strict=True)]
         return torch.cat(samples) if n > 1 else samples[0]
     joined = x.reshape(1, n * channels, height, width)
     return _batch_norm(joined, scale.flatten(), shift.flatten(), statistics, eps=eps).reshape(x.shape)
 
 
-def _one(statistics: Statistics, sample: int) -> Statistics:
+def _select(statistics: Statistics, sample: int) -> Statistics:
     return Statistics(statistics.mean[sample], statistics.var[sample])
 
 
 def _batch_norm(
     x: Tensor, weight: Tensor, bias: Tensor, statistics: Statistics | None, *, eps: float
 ) -> Tensor:
-    # torch's function rather than F.batch_norm, which refuses an image of one pixel.
+    # Not F.batch_norm, which rejects images of one pixel.
     mean, var = (None, None) if statistics is None else (i.flatten().to(weight.dtype) for i in statistics)
     measure = statistics is None
     return torch.batch_norm(x, weight, bias, mean, var, measure, 0.0, eps, torch.backends.cudnn.enabled)
@@ -68,7 +72,7 @@ def mean_variance(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted_mean_variance(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """`mean_variance` of x [N,C,H,W] where pixels count by weights [N or 1,1,H,W] >= 0, their sum above 0."""
+    """`mean_variance` of x [N,C,H,W] with weights [N or 1,1,H,W] >= 0 of the pixels, their sum above 0."""
     wide = widen(x)
     shares = weights.to(wide.dtype)
     shares = shares / shares.sum(dim=(2, 3), keepdim=True)
@@ -81,13 +85,14 @@ def mean_std(
 ) -> tuple[Tensor, Tensor]:
     """Spatial mean and sqrt(var + eps) of x [N,C,H,W] -> two [N,C,1,1], in float32 or wider.
 
-    `unbiased` is the convention of the AdaIN authors' code; losses and layers here use the biased variance.
-    weights [N or 1,1,H,W] >= 0: by which the pixels count, their sum above 0.
+    Args:
+        unbiased: as in the AdaIN authors' code; losses and layers here use the biased variance.
+        weights: of the pixels, [N or 1,1,H,W] >= 0, their sum above 0.
     """
     if weights is not None:
         mean, var = weighted_mean_variance(x, weights)
         if unbiased:
-            # As many equal weights: their number for weights of 0 and 1. One pixel alone deviates by nothing.
+            # Effective number of pixels: their count for weights of 0 and 1. A single one has deviation 0.
             wide = weights.to(var.dtype)
             count = wide.sum(dim=(2, 3), keepdim=True).square() / wide.square().sum(dim=(2, 3), keepdim=True)
             var = var * (count / (count - 1).clamp_min(1e-4))
@@ -111,18 +116,20 @@ def match_statistics(
 ) -> Tensor:
     """Classic AdaIN: content features with the style's mean and deviation (Huang & Belongie 2017, Eq. 8).
 
-    content [N,C,H,W]; style_mean, style_std [N,C,1,1] from `mean_std(..., unbiased=True)` -> [N,C,H,W].
-    content_mean_std: the same for the content, where it is a part of an image; None measures them.
+    Args:
+        content: [N,C,H,W].
+        style_mean: [N,C,1,1] from `mean_std(..., unbiased=True)`, as is style_std.
+        content_mean_std: those of the image that content is a part of; None computes them from content.
     """
     mean, std = content_mean_std or mean_std(content, eps=eps, unbiased=True)
     return ((content - mean) / std * style_std + style_mean).to(content.dtype)
 
 
 class _MeanVariance(torch.autograd.Function):
-    """Forward, torch.var_mean takes several times as long on a CPU; backward, autograd passes five times.
+    """On a CPU several times as fast as torch.var_mean, with one backward pass in place of autograd's five.
 
-    As the variance's gradient is 2 (x - mean) / HW, both gradients together are x * a + b, with numbers a and
-    b for each channel.
+    The variance's gradient is 2 (x - mean) / HW, so both gradients together are x * a + b, with an a and a b
+    for each channel.
     """
 
     generate_vmap_rule = True

@@ -24,9 +24,10 @@ class WeightDemod(Modulation):
 
     Karras et al. 2020, Eq. 1-3.
 
-    impl: "unfused" scales the features before and after one shared convolution (cheap to train), "fused"
-    builds a weight per sample; the results are equal. `demodulate=False` leaves out the second scaling, as in
-    ToRGB layers.
+    Args:
+        demodulate: scale outputs to unit norm; False in ToRGB layers.
+        impl: "unfused" scales the features before and after one shared convolution (cheap to train), "fused"
+            builds a weight per sample; the results are equal.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class WeightDemod(Modulation):
     def convolve(self, x: Tensor, conv: StaticConv2d, params: WeightDemodParams) -> Tensor:
         weight, scale = conv.scaled_weight, params.scale
         if self.demodulate and x.dtype == torch.float16:
-            # Large styles overflow float16 before demodulation takes their common factor out again.
+            # Large styles would overflow float16; demodulation removes this common factor again.
             scale = scale / scale.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
         if self.impl == "fused":
             per_sample = weight[None] * scale[:, None, :, None, None]  # [N,O,C,K,K]
