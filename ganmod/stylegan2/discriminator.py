@@ -15,10 +15,14 @@ def minibatch_std(x: Tensor, *, group_size: int, num_channels: int = 1, eps: flo
     """Standard deviation over groups of samples, as further channels (Karras et al. 2018, section 3).
 
     x [N,C,H,W] -> [N,C+num_channels,H,W]: sqrt(var + eps) of every feature over its group (biased), averaged
-    over C / num_channels channels and all pixels. A group is group_size consecutive samples, or all where
-    there are fewer, so that a group can be drawn, and computed, in one place. Differs from the published
-    code, which groups samples that lie N / group_size apart. Raises ValueError for a batch that does not
-    divide.
+    over C / num_channels channels and all pixels. Differs from the published code in its groups of
+    consecutive samples, which one process can generate: there they lie N / group_size apart.
+
+    Args:
+        group_size: samples in a group; all of a smaller batch.
+
+    Raises:
+        ValueError: for a batch that does not divide into groups.
     """
     n, channels, height, width = x.shape
     size = min(group_size, n)
@@ -53,7 +57,7 @@ def _conv(
 
 
 class DiscriminatorBlock(nn.Module):
-    """One resolution: fromrgb (at the finest, at all in "skip"), conv0, conv1 (downsampling)."""
+    """One resolution: fromrgb (the finest; all in "skip"), conv0, conv1 (downsampling)."""
 
     def __init__(self, spec: DiscriminatorSpec, level: Level, *, out_channels: int, is_first: bool) -> None:
         super().__init__()
@@ -87,7 +91,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """The coarsest level: minibatch deviation, 3x3 convolution, two fully connected layers; in float32."""
+    """The coarsest level, in float32: minibatch deviation, 3x3 convolution, two fully connected layers."""
 
     def __init__(self, spec: DiscriminatorSpec, level: Level, *, out_features: int) -> None:
         super().__init__()
@@ -145,7 +149,7 @@ class Discriminator(nn.Module):
         return [getattr(self, name) for name in self.block_names]
 
     def layers(self) -> list[nn.Module]:
-        """All layers with parameters, in the image's order: the first are those that freeze-D keeps fixed."""
+        """All layers with parameters, in forward order; freeze-D freezes the first of them."""
         stages: list[nn.Module] = [*self.blocks, self.epilogue]
         return [
             layer

@@ -22,17 +22,17 @@ ExportFormat = Literal["onnx", "pt2"]
 
 TOLERANCE = 1e-3  # of the largest difference, where images span 2
 OPSET = 18
-_EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
+_EXAMPLE_BATCH = 2  # torch.export treats a batch of one as a constant
 _CHECKED_BATCHES = (1, 3)
 
 
-class Exported(NamedTuple):
-    """What was written.
+class ExportResult(NamedTuple):
+    """Properties of an exported file.
 
     Attributes:
-        any_batch: whether the file takes any number of latents, or one only.
+        any_batch: whether it takes any number of latents, or only one.
         difference: the largest between its images and PyTorch's.
-        reason: why not any number, if so.
+        reason: why it takes only one, "" otherwise.
     """
 
     any_batch: bool
@@ -45,7 +45,7 @@ class ExportError(ValueError):
 
 
 class FixedGenerator(nn.Module):
-    """z [N,z_dim] -> image [N,img_channels,H,W] in about [-1,1]: all else is fixed, noise is constant."""
+    """z [N,z_dim] -> image [N,img_channels,H,W] in about [-1,1]: all other inputs are fixed."""
 
     c: Tensor | None
 
@@ -57,9 +57,9 @@ class FixedGenerator(nn.Module):
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
     ) -> None:
-        """c [1,c_dim]. The generator is copied, in forms that every format can hold."""
+        """c [1,c_dim]. The generator is copied, see `copy_for_export`."""
         super().__init__()
-        self.G = in_exportable_forms(G)
+        self.G = copy_for_export(G)
         self.psi, self.cutoff = truncation_psi, truncation_cutoff
         self.register_buffer("c", c)
 
@@ -68,8 +68,8 @@ class FixedGenerator(nn.Module):
         return self.G(z, c, truncation_psi=self.psi, truncation_cutoff=self.cutoff, noise_mode="const")
 
 
-def in_exportable_forms(G: Generator) -> Generator:
-    """A copy on the CPU in float32, with modulations in forms without groups that depend on the batch."""
+def copy_for_export(G: Generator) -> Generator:
+    """A copy on the CPU in float32, with modulations in forms that all formats support."""
     G = copy.deepcopy(G).cpu().float().eval().requires_grad_(False)
     for layer in [module for module in G.modules() if isinstance(module, ModulatedConv2d)]:
         layer.modulation.use_exportable_form()
@@ -86,16 +86,16 @@ def export_generator(
     c: Tensor | None = None,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
-) -> Exported:
-    """Write the generator with input z, then run the file and compare it with PyTorch; see `FixedGenerator`.
+) -> ExportResult:
+    """Export the generator with input z to `path`, after comparing its images with PyTorch's.
 
-    Any batch size, where the modulations allow it; otherwise one, with the reason in the result. Nothing is
-    left at `path` if the comparison fails. Raises ExportError where packages are missing, the generator
-    cannot be traced, or images differ by more than 1e-3 of their range.
+    The file takes any batch size if the modulations allow it, else one. Inputs other than z are fixed, see
+    `FixedGenerator`. Raises ExportError, and writes nothing, if packages are missing, the generator cannot be
+    traced, or images differ by more than 1e-3 of their range.
     """
     check_export_packages(file_format)
     model = FixedGenerator(G, c=c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-    program, reason = _traced(model)
+    program, reason = _trace(model)
     data = _onnx_bytes(program) if file_format == "onnx" else _pt2_bytes(program)
     run = _onnx_session(data) if file_format == "onnx" else _pt2_session(data)
     plain = copy.deepcopy(G).cpu().float().eval()
@@ -123,7 +123,7 @@ def export_generator(
         temporary.write_bytes(data)
 
     atomic_write(path, write)
-    return Exported(not reason, difference, reason)
+    return ExportResult(not reason, difference, reason)
 
 
 def check_export_packages(file_format: ExportFormat) -> None:
@@ -138,11 +138,11 @@ def check_export_packages(file_format: ExportFormat) -> None:
 
 
 @torch.no_grad()
-def _traced(model: FixedGenerator) -> tuple[torch.export.ExportedProgram, str]:
-    """The program, and why it takes one latent only, "" if it takes any number."""
+def _trace(model: FixedGenerator) -> tuple[torch.export.ExportedProgram, str]:
+    """The program, and why it takes only one latent, "" if it takes any number."""
     z = torch.zeros(_EXAMPLE_BATCH, model.G.z_dim)
     shapes = {"z": {0: torch.export.Dim("batch")}}
-    try:  # strict: the other tracer takes len(tensor) for a constant
+    try:  # strict: the other tracer treats len(tensor) as a constant
         return torch.export.export(model, (z,), dynamic_shapes=shapes, strict=True), ""
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
@@ -193,7 +193,7 @@ def largest_difference(
     z_dim: int,
     batches: Sequence[int],
 ) -> float:
-    """Between two functions of z [N,z_dim], for random z; relative to the size of values beyond 1."""
+    """Largest difference of two functions of random z [N,z_dim], relative to values above 1."""
     differences = []
     for batch in batches:
         z = torch.from_numpy(np.random.RandomState(batch).randn(batch, z_dim)).float()

@@ -14,8 +14,7 @@ from ganmod.stylegan2.synthesis import NoiseMode, SynthesisNetwork
 class Generator(nn.Module):
     """z [N,z_dim], c [N,c_dim] -> image [N,img_channels,H,W], about [-1,1] once trained (Karras et al. 2020).
 
-    img_resolution: height and width. `mapping` and `synthesis` can be called apart:
-    `G.synthesis(G.mapping(z, c))`.
+    img_resolution: (height, width). The networks can be called separately: `G.synthesis(G.mapping(z, c))`.
     """
 
     def __init__(self, spec: GeneratorSpec) -> None:

@@ -28,10 +28,16 @@ class Latents(NamedTuple):
 
 
 def save_latents(path: str | Path, ws: Tensor, *, noise: Sequence[Tensor] | None = None) -> None:
-    """Write ws [N,num_ws,w_dim] and noise images [H,W]; the suffix, .npz or .safetensors, decides the format.
+    """Write ws and noise images to a .npz or .safetensors file.
 
-    In a .npz, ws is named w, so that stylegan2-ada's `generate.py --projected-w` reads it. Raises ValueError
-    for another suffix.
+    In a .npz, ws is named w, as stylegan2-ada's `generate.py --projected-w` expects.
+
+    Args:
+        ws: [N,num_ws,w_dim].
+        noise: images [H,W], one per layer.
+
+    Raises:
+        ValueError: for another suffix.
     """
     path = Path(path)
     tensors = {WS_NAMES[0]: ws} | {f"noise_{i}": image for i, image in enumerate(noise or ())}
@@ -52,7 +58,7 @@ def save_latents(path: str | Path, ws: Tensor, *, noise: Sequence[Tensor] | None
 
 
 def load_latents(path: str | Path, G: Generator) -> Latents:
-    """Latents for this generator, on its device. Nothing in the file is executed.
+    """Load latents for this generator, to its device. Nothing in the file is executed.
 
     Raises ValueError for a file that is damaged or of another kind, and for shapes that are not the model's.
     """

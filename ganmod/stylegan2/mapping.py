@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ganmod.layers import LRELU_SLOPE, EqualizedLinear, ScaledReLU
 
-LRELU_GAIN = 2**0.5  # the published gain; keeping the second moment exactly would take sqrt(2 / 1.04)
+LRELU_GAIN = 2**0.5  # as published; sqrt(2 / 1.04) would keep the second moment exactly
 
 
 def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:
@@ -18,7 +18,7 @@ def normalize_2nd_moment(x: Tensor, *, eps: float = 1e-8) -> Tensor:
 
 
 def truncate(ws: Tensor, w_avg: Tensor, *, psi: float, cutoff: int | None = None) -> Tensor:
-    """w_avg + psi * (ws - w_avg) for the first `cutoff` of ws, all if None (Karras et al. 2019, appendix B).
+    """w_avg + psi * (ws - w_avg) for the first `cutoff` ws, None for all (Karras et al. 2019, appendix B).
 
     ws [N,num_ws,w_dim], w_avg [w_dim] -> [N,num_ws,w_dim].
     """
@@ -31,9 +31,12 @@ def truncate(ws: Tensor, w_avg: Tensor, *, psi: float, cutoff: int | None = None
 class MappingNetwork(nn.Module):
     """z [N,z_dim], c [N,c_dim] -> ws [N,num_ws,w_dim], or w [N,w_dim] where num_ws is None.
 
-    num_layers fully connected layers with the learning rate lr_mul, leaky ReLU after each; the label is
-    embedded linearly and joined to z, both normalised. w_avg_beta: decay of the mean w per update, None for a
-    network without one. Always computed in float32 or wider.
+    Fully connected layers with a leaky ReLU after each, in float32 or wider. The label is embedded linearly
+    and joined to z, both normalised.
+
+    Args:
+        lr_mul: learning rate of the layers as a multiple of the others'.
+        w_avg_beta: decay of the mean w per update, None for a network without one.
     """
 
     w_avg: Tensor
@@ -71,9 +74,12 @@ class MappingNetwork(nn.Module):
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
-        """truncation_psi 1 leaves w alone, 0 gives the mean; truncation_cutoff: how many of ws are truncated.
+        """Map z and c to ws; raises ValueError for shapes that do not fit.
 
-        c is one-hot, or any weights of the classes. Raises ValueError for shapes that do not fit.
+        Args:
+            c: one-hot, or any weights of the classes.
+            truncation_psi: 1 leaves w unchanged, 0 gives the mean.
+            truncation_cutoff: how many of the ws are truncated, None for all.
         """
         if truncation_psi != 1 and (self.w_avg_beta is None or self.num_ws is None):
             raise ValueError("this mapping network keeps no mean w: truncation_psi must be 1")
@@ -91,7 +97,7 @@ class MappingNetwork(nn.Module):
 
     @torch.no_grad()
     def update_w_avg(self, w: Tensor) -> None:
-        """w_avg <- beta * w_avg + (1 - beta) * mean(w), w [N,w_dim]; forward never does it."""
+        """w_avg <- beta * w_avg + (1 - beta) * mean(w), w [N,w_dim]. Not called by `forward`."""
         if self.w_avg_beta is None:
             raise ValueError("this mapping network keeps no mean w: build it with w_avg_beta")
         self.w_avg.lerp_(w.detach().mean(dim=0).to(self.w_avg.dtype), 1 - self.w_avg_beta)

@@ -1,4 +1,4 @@
-"""Model files of StyleGAN2: all three networks in one file, and the averaged generator back out of it."""
+"""Model files of StyleGAN2: saving all three networks, loading the averaged generator."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _OTHER_KINDS = {  # what loads them
 
 
 class StyleGAN2File(NamedTuple):
-    """What a StyleGAN2 model file gives to its users.
+    """What generation needs of a StyleGAN2 model file.
 
-    G: the generator averaged over training, in eval mode on the CPU. class_names: one per class, empty for an
-    unconditional model and for classes without names.
+    Attributes:
+        G: the generator averaged over training, in eval mode on the CPU.
+        class_names: one per class; empty for an unconditional model and for classes without names.
     """
 
     G: Generator
@@ -42,11 +43,17 @@ def save_stylegan2(
     training: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Write the networks to one model file, whole or not at all.
+    """Write the networks to one model file, atomically.
 
-    G, D: kept for training that continues from the file. class_names: one per class, or none. training: plain
-    values for the reader's information. half: store float16. Raises ModelFileError as `save_model_file`, and
-    ValueError for a number of names that is not the model's number of classes.
+    Args:
+        G: stored to continue training from the file, as is D.
+        class_names: one per class, or none.
+        training: plain values, for information.
+        half: store float16.
+
+    Raises:
+        ModelFileError: as `save_model_file`.
+        ValueError: for a number of names other than the number of classes.
     """
     if class_names and len(class_names) != G_ema.c_dim:
         raise ValueError(
@@ -71,7 +78,7 @@ def load_stylegan2(path: str | Path, *, half_precision: bool = False) -> Generat
     """The generator of a model file, averaged over training, in eval mode on the CPU.
 
     half_precision: run its finest resolutions in half precision, if it was trained so. Raises ModelFileError
-    for a file that is damaged, of another kind, or holds other tensors than its configuration says.
+    for a file that is damaged, of another kind, or has other tensors than its configuration describes.
     """
     return read_stylegan2(path, half_precision=half_precision).G
 
@@ -82,9 +89,9 @@ def read_stylegan2(path: str | Path, *, half_precision: bool = False) -> StyleGA
     if file.kind != KIND:
         way_out = _OTHER_KINDS.get(file.kind, "give a file that `ganmod train stylegan2` wrote")
         raise ModelFileError(f"{path}: is a model file of kind {file.kind!r}, not {KIND!r}; {way_out}")
-    spec, class_names = _checked_config(file, path)
+    spec, class_names = _read_config(file, path)
     try:
-        # Half precision is for the speed of training; on a CPU it is slower, and only less exact.
+        # Half precision makes training faster; on a CPU it is slower and less exact.
         G = Generator(spec if half_precision else replace(spec, num_half_res=0))
     except ValueError as error:  # an option of its modulation that this version does not know
         raise ModelFileError(f"{path}: {error}") from error
@@ -102,7 +109,7 @@ def read_stylegan2(path: str | Path, *, half_precision: bool = False) -> StyleGA
     return StyleGAN2File(G.eval().requires_grad_(False), class_names)
 
 
-def _checked_config(file: ModelFile, path: str | Path) -> tuple[GeneratorSpec, tuple[str, ...]]:
+def _read_config(file: ModelFile, path: str | Path) -> tuple[GeneratorSpec, tuple[str, ...]]:
     try:
         spec = GeneratorSpec.from_dict(file.config["generator"])
         class_names = tuple(str(name) for name in file.config.get("class_names", ()))

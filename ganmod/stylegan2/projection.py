@@ -1,4 +1,4 @@
-"""The latent of a given image: optimisation in W, then in W+ (Karras et al. 2020, appendix D)."""
+"""Projection of an image: optimisation in W, then in W+ (Karras et al. 2020, appendix D)."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ _SMALLEST_REGULARISED = 8  # pixels: the pyramid of a noise image ends here
 
 
 class Projection(NamedTuple):
-    """The latents of an image, and how near they come.
+    """The latents of an image, on the CPU, and how well they reproduce it.
 
-    ws [1,num_ws,w_dim] and one noise image [H,W] per layer, on the CPU; the images uint8 [H,W,3] at the start
-    and at the end, and their distances to the target.
+    Attributes:
+        ws: [1,num_ws,w_dim].
+        noise: one image [H,W] per layer.
+        start_image: uint8 [H,W,3], at `start_distance` from the target.
+        image: the result, uint8 [H,W,3], at `distance` from the target.
     """
 
     ws: Tensor
@@ -43,10 +46,13 @@ class Projection(NamedTuple):
 
 
 def fit_target(image: np.ndarray, size: tuple[int, int], *, crop: bool = False) -> np.ndarray:
-    """A picture uint8 [h,w,3] at the model's size = (height, width), by Lanczos filter.
+    """Resize an image uint8 [h,w,3] to the model's size (height, width) with a Lanczos filter.
 
-    crop: cut the largest centre of the model's aspect out first. Raises ValueError for another aspect without
-    it; a difference of less than a pixel of the model's is none.
+    Args:
+        crop: first cut out the largest centre of the model's aspect ratio.
+
+    Raises:
+        ValueError: without crop, for another aspect ratio, by a pixel of the model's image or more.
     """
     height, width = image.shape[:2]
     scale = max(size[0] / height, size[1] / width)
@@ -64,9 +70,9 @@ def fit_target(image: np.ndarray, size: tuple[int, int], *, crop: bool = False) 
 def w_statistics(
     G: Generator, c: Tensor | None = None, *, num_samples: int = W_SAMPLES, seed: int = 0
 ) -> tuple[Tensor, float]:
-    """Mean [w_dim] of w over random z, and its root mean squared distance from there.
+    """Mean [w_dim] of w over random z, and the root mean squared distance of w from it.
 
-    Of the class c [1,c_dim] if there is one.
+    c [1,c_dim]: the class, None for an unconditional model.
     """
     z = torch.from_numpy(np.random.RandomState(seed).randn(num_samples, G.z_dim)).float()
     w = map_latents(G, z, c)[:, 0]
@@ -89,8 +95,8 @@ def w_noise_strength(step: int, num_steps: int, w_std: float) -> float:
 def noise_regularization(noise: Sequence[Tensor]) -> Tensor:
     """Squared autocorrelation of noise images [H,W] at shifts of one pixel, summed over a pyramid -> [].
 
-    Each level halves the image to the mean of 2 x 2 pixels times 2, which keeps white noise white; the last
-    one has a side of at most 8. Keeps the picture out of the noise.
+    Keeps the image out of the noise. Each level is the mean of 2 x 2 pixels of the one before, times 2, which
+    keeps white noise white; the last level has a side of at most 8.
     """
     total = noise[0].new_zeros(())
     for image in noise:
@@ -125,15 +131,20 @@ def project(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> Projection:
-    """The ws whose image is nearest to target, uint8 [H,W,3] of the generator's size, in `features`.
+    """Optimise the ws whose image is nearest to the target in `features`.
 
-    features: RGB [N,3,H,W] in [0,1] -> maps by layer, such as `load_perceptual_maps` gives.
+    Differs from the paper: any feature network, features divided by their RMS, and W+. The same seed gives
+    the same result on one machine.
 
-    space: "w" optimises one w for all layers, "w+" then one for each in as many steps again, from there.
-    c [1,c_dim]: the class whose mean w is the start. progress: called after every step with the distance.
-    Differs from the paper: the feature network is of choice and at hand, features are divided by their RMS,
-    and W+ is offered. The same seed gives the same result on one machine. Raises ValueError for a target of
-    another size.
+    Args:
+        target: uint8 [H,W,3] of the generator's size.
+        features: RGB [N,3,H,W] in [0,1] -> maps by layer, such as from `load_perceptual_maps`.
+        c: [1,c_dim], the class whose mean w is the start.
+        space: "w" optimises one w for all layers; "w+" continues with one for each, for as many steps.
+        progress: called after every step with the distance.
+
+    Raises:
+        ValueError: for a target of another size.
     """
     if target.shape != (*G.img_resolution, 3):
         raise ValueError(
@@ -171,7 +182,7 @@ def project(
         for step in range(num_steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, num_steps)
-            # The noise explores, which is for the way from the mean; W+ starts where W has ended.
+            # Noise on w is for exploring from the mean; W+ starts from the result of W.
             strength = w_noise_strength(step, num_steps, w_std) if stage == "w" else 0.0
             disturbance = torch.randn(ws.shape, generator=random).to(device) * strength
             value = distance(ws + disturbance)
@@ -191,7 +202,7 @@ def project(
 
 
 def _feature_input(images: Tensor) -> Tensor:
-    """Images [N,1 or 3,H,W] in [-1,1] -> RGB in [0,1], at a size that the feature network takes."""
+    """Images [N,1 or 3,H,W] in [-1,1] -> RGB in [0,1], at a size that suits the feature network."""
     height, width = images.shape[2:]
     scale = min(1.0, MAX_FEATURE_SIDE / max(height, width))
     scale = max(scale, MIN_FEATURE_SIDE / min(height, width))

@@ -1,4 +1,4 @@
-"""Images of a trained generator: latents from seeds, style mixing, walks from seed to seed."""
+"""Images of a trained generator: latents from seeds, style mixing, walks between latents."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ganmod.stylegan2.synthesis import NoiseMode
 
 Curve = Literal["linear", "spline"]
 
-MAX_NUMBERS = 1_000_000  # in one range text: above, it is more likely a slip than a wish
+MAX_NUMBERS = 1_000_000  # in one text of ranges; more are probably a typing error
 MAX_SEED = 2**32 - 1  # of numpy's RandomState
 _PARALLEL = 1e-6  # sine of the angle below which two directions count as one
 
@@ -45,10 +45,13 @@ def parse_ranges(text: str, *, largest: int = MAX_SEED) -> list[int]:
 
 
 def class_label(which: str | int | None, *, c_dim: int, class_names: Sequence[str] = ()) -> Tensor | None:
-    """The label [1,c_dim] of a class given by name or index, a name first; None for an unconditional model.
+    """The label [1,c_dim] of a class, None for an unconditional model.
 
-    A model trained on vectors takes its c_dim numbers, "0.5,1,-2". Raises ValueError for an unknown class,
-    one given for an unconditional model, and none for a conditional one.
+    Args:
+        which: a name, else an index; for a model trained on vectors its c_dim numbers, "0.5,1,-2".
+
+    Raises:
+        ValueError: for an unknown class, a class of an unconditional model, and None for a conditional one.
     """
     if c_dim == 0:
         if which is not None:
@@ -89,14 +92,14 @@ def map_latents(
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> Tensor:
-    """z [N,z_dim] on any device, one label c [1,c_dim] for all -> ws [N,num_ws,w_dim] on the generator's."""
+    """z [N,z_dim], one label c [1,c_dim] for all, on any device -> ws [N,num_ws,w_dim] on the generator's."""
     device = next(G.parameters()).device
     labels = None if c is None else c.to(device).expand(len(z), -1)
     return G.mapping(z.to(device), labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
 
 
 def seed_noise(G: Generator, seeds: Sequence[int]) -> list[Tensor]:
-    """Noise for random mode, [N,1,H,W] for every layer: a seed's is the same in any batch, on any device."""
+    """Random noise [N,1,H,W] for every layer; a seed gives the same in any batch and on any device."""
     device = next(G.parameters()).device
     samples = []
     for seed in seeds:
@@ -118,8 +121,12 @@ def render(
 ) -> np.ndarray:
     """ws [N,num_ws,w_dim] -> uint8 [N,H,W,3]; grey models give three equal channels.
 
-    seeds: one per sample, for the noise of mode "random"; noise: one tensor per layer, instead of a mode.
-    Raises ValueError for a model whose images have neither one channel nor three.
+    Args:
+        seeds: one per sample, for the noise of mode "random".
+        noise: one tensor per layer, overrides noise_mode.
+
+    Raises:
+        ValueError: for a model whose images have neither one nor three channels.
     """
     if G.img_channels not in (1, 3):
         raise ValueError(f"the model's images have {G.img_channels} channels, expected 1 or 3")
@@ -139,9 +146,9 @@ def render_in_batches(
 
 
 def mix_layers(coarse: Tensor, fine: Tensor, layers: Sequence[int]) -> Tensor:
-    """Every pair of rows [R,num_ws,w_dim] and columns [C,num_ws,w_dim] -> [R,C,num_ws,w_dim].
+    """Mix every coarse [R,num_ws,w_dim] with every fine [C,num_ws,w_dim] -> [R,C,num_ws,w_dim].
 
-    A pair has the row's ws, but at `layers` the column's (Karras et al. 2019, section 3.1). Raises ValueError
+    The result is fine at `layers` and coarse elsewhere (Karras et al. 2019, section 3.1). Raises ValueError
     for a layer that the model does not have.
     """
     num_ws = coarse.shape[1]
@@ -154,23 +161,23 @@ def mix_layers(coarse: Tensor, fine: Tensor, layers: Sequence[int]) -> Tensor:
 
 
 def slerp(start: Tensor, end: Tensor, t: float) -> Tensor:
-    """Along the great circle between the directions of start and end [D], t in 0..1 -> [D] of norm sqrt(D).
+    """Spherical interpolation between start and end [D], t in 0..1 -> [D] of norm sqrt(D) (Shoemake 1985).
 
-    Shoemake 1985. A Gaussian latent has about that norm, and the mapping network reads its direction only.
+    A Gaussian latent has about this norm, and the mapping network reads only its direction.
     """
     a, b = start.double() / start.double().norm(), end.double() / end.double().norm()
     angle = torch.acos((a * b).sum().clamp(-1, 1))
     if angle.sin() < _PARALLEL:
-        between = a if t < 0.5 else b  # equal, or opposite, where no one great circle is the shortest
+        between = a if t < 0.5 else b  # equal, or opposite: there is no single shortest great circle
     else:
         between = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / angle.sin()
     return (between * math.sqrt(len(start))).to(start.dtype)
 
 
 def walk_z(keys: Tensor, *, frames_per_step: int) -> Tensor:
-    """A closed walk over latents keys [K,z_dim] by `slerp` -> [K * frames_per_step, z_dim].
+    """A closed walk through latents, keys [K,z_dim], by `slerp` -> [K * frames_per_step, z_dim].
 
-    Frame i * frames_per_step is key i; the last step leads back to the first key.
+    Frame i * frames_per_step is key i; the last step returns to the first key.
     """
     _check_walk(keys, frames_per_step)
     return torch.stack(
@@ -183,9 +190,9 @@ def walk_z(keys: Tensor, *, frames_per_step: int) -> Tensor:
 
 
 def walk_w(keys: Tensor, *, frames_per_step: int, curve: Curve = "linear") -> Tensor:
-    """A closed walk over ws keys [K,num_ws,w_dim] -> [K * frames_per_step, num_ws, w_dim], as `walk_z`.
+    """A closed walk through ws, keys [K,num_ws,w_dim] -> [K * frames_per_step, num_ws, w_dim], as `walk_z`.
 
-    "spline" is the periodic cubic spline: its speed does not jump at the keys.
+    curve: "spline" is a periodic cubic spline, whose speed is continuous at the keys.
     """
     _check_walk(keys, frames_per_step)
     times = np.arange(len(keys) * frames_per_step) / frames_per_step

@@ -1,4 +1,4 @@
-"""What a StyleGAN2 generator and discriminator are built from: plain values that JSON can hold."""
+"""Specifications of a StyleGAN2 generator and discriminator: plain values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class _NetworkSpec(NetworkSpec, SharedOptions):
-    """What both networks share: the configuration's options, and what data and precision give.
+    """Fields of both networks: the configuration's options, and what follows from data and precision.
 
-    img_resolution: pixels, height and width or one number for both; start_size, the coarsest level's, times a
-    power of two. img_channels: of an image. c_dim: classes, 0 for an unconditional network. half_dtype: of
-    the num_half_res finest resolutions.
+    Args:
+        img_resolution: pixels, (height, width) or one number for both: start_size, the coarsest level's,
+            times a power of two.
+        c_dim: classes, 0 for an unconditional network.
+        num_half_res: how many of the finest resolutions run in half_dtype.
     """
 
     img_resolution: int | tuple[int, int]
@@ -97,8 +99,12 @@ class _NetworkSpec(NetworkSpec, SharedOptions):
 class GeneratorSpec(_NetworkSpec, GeneratorOptions):
     """Everything needed to build a generator again (Karras et al. 2020; defaults of its configuration F).
 
-    mapping_lr_mul: learning-rate multiplier of the mapping network. w_avg_beta: decay of the mean w. The
-    others are `configs.stylegan2.GeneratorOptions`.
+    For the other fields see `configs.stylegan2.GeneratorOptions`.
+
+    Args:
+        mapping_layers: fully connected layers of the mapping network.
+        mapping_lr_mul: their learning-rate multiplier.
+        w_avg_beta: decay of the mean w.
     """
 
     mapping_layers: int = 8
@@ -118,9 +124,11 @@ class GeneratorSpec(_NetworkSpec, GeneratorOptions):
 class DiscriminatorSpec(_NetworkSpec, DiscriminatorOptions):
     """Everything needed to build a discriminator again.
 
-    cmap_dim: length of the class embedding of a conditional one; None: the channels of the coarsest level.
-    mapping_layers: of the network that makes it. mbstd_num_channels: features that are deviations of groups
-    of mbstd_group_size samples, 0 for none.
+    Args:
+        cmap_dim: length of a conditional one's class embedding, None for the channels of the coarsest level.
+        mapping_layers: fully connected layers of the network that computes it.
+        mbstd_group_size: samples of a group of the minibatch deviation.
+        mbstd_num_channels: channels of the minibatch deviation, 0 for none.
     """
 
     architecture: Architecture = "resnet"
@@ -144,10 +152,10 @@ class DiscriminatorSpec(_NetworkSpec, DiscriminatorOptions):
 def start_size(
     img_size: tuple[int, int], requested: tuple[int, int] | None = None
 ) -> tuple[tuple[int, int], int]:
-    """Height and width in pixels -> the coarsest level's, and how often they double.
+    """The image's height and width in pixels -> the coarsest level's, and how often they double.
 
     requested: the coarsest level's size; None halves the image until its shorter side has 4 to 7 pixels.
-    Raises ValueError for an image that does not come out, with the nearest sizes that do.
+    Raises ValueError for an image size that does not divide, naming the nearest ones that do.
     """
     text = f"{img_size[0]} x {img_size[1]}"
     if min(img_size) < 2 * _MIN_START and requested is None:

@@ -1,4 +1,4 @@
-"""The synthesis network: ws to an image, every convolution modulated by a modulation of choice."""
+"""The synthesis network: ws to an image, its convolutions modulated by any modulation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class DescriptorLift(nn.Module):
 
 
 class SynthesisLayer(ModulatedConv2d):
-    """A modulated convolution with noise, leaky ReLU and clamp; a fixed noise image is part of its state."""
+    """A modulated convolution with noise, leaky ReLU and clamp; its state includes a fixed noise image."""
 
     noise_const: Tensor
 
@@ -129,7 +129,7 @@ class SynthesisBlock(nn.Module):
         self.skip = UpConv2d(in_channels, level.channels, 1) if self.is_resnet else None
         self.torgb = None
         if is_last or spec.architecture == "skip":
-            # Never the chosen modulation, so that one factor varies at a time.
+            # Always weight demodulation, so that comparisons of modulations vary one factor at a time.
             self.torgb = ModulatedConv2d(
                 StaticConv2d(level.channels, spec.img_channels, 1),
                 WeightDemod(level.channels, StyleSpec("vector", spec.w_dim), demodulate=False),
@@ -141,7 +141,7 @@ class SynthesisBlock(nn.Module):
 
     @property
     def layers(self) -> list[SynthesisLayer]:
-        """conv0, if any, and conv1: those that take noise."""
+        """The layers that take noise: conv0, if any, and conv1."""
         return [layer for layer in (self.conv0, self.conv1) if layer is not None]
 
     def forward(
@@ -171,7 +171,7 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """ws [N,num_ws,w_dim] -> image [N,img_channels,H,W], about [-1,1] once trained (Karras et al. 2020).
 
-    Blocks are named by resolution, `b4` `b8` ...; static weights have the same names under every modulation.
+    Blocks are named by resolution, `b4`, `b8` ...; static weights have the same names under every modulation.
     """
 
     def __init__(self, spec: GeneratorSpec) -> None:
@@ -218,7 +218,7 @@ class SynthesisNetwork(nn.Module):
         return [layer for block in self.blocks for layer in block.layers]
 
     def predict(self, ws: Tensor) -> list[list[Any]]:
-        """ws [N,num_ws,w_dim] -> the parameters of every block: of its convolutions, then of its torgb.
+        """ws [N,num_ws,w_dim] -> the parameters of every block: first of its convolutions, then of its torgb.
 
         A torgb reads the w of the next level's first convolution. Raises ValueError for another shape.
         """
@@ -266,12 +266,12 @@ class SynthesisNetwork(nn.Module):
         noise_mode: NoiseMode = "random",
         noise: Sequence[Tensor | None] | None = None,
     ) -> Tensor:
-        """noise: one tensor per layer, as `make_noise` draws them, instead of noise_mode."""
+        """noise: one tensor per layer, as from `make_noise`; overrides noise_mode."""
         params = self.predict(ws)
         return self.render(params, self.make_noise(len(ws), noise_mode) if noise is None else noise)
 
     def render(self, params: Sequence[Sequence[Any]], noise: Sequence[Tensor | None]) -> Tensor:
-        """The image from parameters predicted before, and one noise per layer."""
+        """The image for the parameters of `predict` and one noise tensor per layer."""
         if len(noise) != len(self.layers):
             raise ValueError(f"noise has {len(noise)} entries, expected {len(self.layers)}: one per layer")
         x: Tensor | None = None

@@ -17,8 +17,8 @@ from ganmod.stylegan2 import Generator, export
 from ganmod.stylegan2.export import (
     ExportError,
     FixedGenerator,
+    copy_for_export,
     export_generator,
-    in_exportable_forms,
 )
 from ganmod.stylegan2.model_io import save_stylegan2
 
@@ -51,7 +51,7 @@ def test_exportable_forms_give_the_same_images(modulation: str, style_lift: str)
     )
     z = torch.randn(3, G.z_dim)
     state = {name: tensor.clone() for name, tensor in G.state_dict().items()}
-    torch.testing.assert_close(images(in_exportable_forms(G), z), images(G, z), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(images(copy_for_export(G), z), images(G, z), rtol=1e-4, atol=1e-5)
     assert all(torch.equal(tensor, state[name]) for name, tensor in G.state_dict().items())
 
 
@@ -131,7 +131,7 @@ def test_a_modulation_that_fixes_the_batch_is_exported_for_one(
 
 def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     G = smallest_generator()
-    monkeypatch.setattr(export, "_traced", lambda model: (None, ""))
+    monkeypatch.setattr(export, "_trace", lambda model: (None, ""))
     monkeypatch.setattr(export, "_pt2_bytes", lambda program: b"program")
     for shift in (0.05, float("nan")):
         wrong = lambda z, shift=shift: images(G, z) + shift  # noqa: E731

@@ -18,7 +18,7 @@ from ganmod.stylegan2.importers.foreign_weights import (
     ImportStyleGAN2Error,
     channel_limits,
     check_resample_filter,
-    filled,
+    load_weights,
     rename,
 )
 from ganmod.stylegan2.spec import DiscriminatorSpec, GeneratorSpec
@@ -39,19 +39,24 @@ _D_NAMES = (
 _PUBLISHED_LIMITS = (32768, 512)  # the default channel_base and channel_max
 _LINEAR = ("affine", "embed", "skip", "out")  # layers without an activation; all others have a leaky ReLU
 _D_MAPPING_LR_MUL = 0.01
-_WHOLE_BATCH = 1 << 16  # a minibatch-deviation group that takes whatever batch comes
+_FULL_BATCH = 1 << 16  # a minibatch-deviation group larger than any batch
 
 
 def import_stylegan2_ada(path: str | Path, *, generator_only: bool = False) -> ImportedNetworks:
-    """network-snapshot-*.pkl -> its networks; nothing in the file is executed.
+    """Import the networks of a network-snapshot-*.pkl; nothing in the file is executed.
 
-    The generators give the official images (in float32) for the same z, c, truncation and noise, the
-    discriminator the official logits for batches up to its minibatch-deviation group: a larger batch is
-    grouped in another order, see `minibatch_std`. Weights are stored as they are. Ours have a gain under the
-    demodulation, which cancels but for the constant in its root: a relative difference of 5e-9 over the mean
-    square of the modulated weights. generator_only: leave out G and D, which only training needs.
-    Raises ImportStyleGAN2Error for networks of another kind, ModelFileError and UnsafePickleError as
-    `read_module_pickle`.
+    The generators give the official images (in float32) for the same z, c, truncation and noise. The
+    discriminator gives the official logits for batches up to its minibatch-deviation group; larger batches
+    are grouped in another order, see `minibatch_std`. Weights are stored unchanged. The gain that ours have
+    cancels in the demodulation up to the constant in its root: a relative difference of 5e-9 over the mean
+    square of the modulated weights.
+
+    Args:
+        generator_only: leave out G and D, which only training needs.
+
+    Raises:
+        ImportStyleGAN2Error: for networks of another kind.
+        ModelFileError, UnsafePickleError: as `read_module_pickle`.
     """
     content = read_module_pickle(path)
     networks = content if isinstance(content, dict) else {}
@@ -71,14 +76,14 @@ def import_stylegan2_ada(path: str | Path, *, generator_only: bool = False) -> I
 
 
 class _Layer:
-    """A pickled network or layer, with readers that say what is missing and where."""
+    """A pickled network or layer; its readers raise errors that name what is missing and where."""
 
-    def __init__(self, record: ModuleRecord, place: str) -> None:
-        self.place, self.class_name = place, record.class_name
+    def __init__(self, record: ModuleRecord, source: str) -> None:
+        self.source, self.class_name = source, record.class_name
         self._state = record.state
         modules = record.state.get("_modules")
         self.children = {
-            name: _Layer(child, f"{place}.{name}")
+            name: _Layer(child, f"{source}.{name}")
             for name, child in (modules.items() if isinstance(modules, dict) else ())
             if isinstance(child, ModuleRecord)
         }
@@ -86,8 +91,8 @@ class _Layer:
     def child(self, name: str) -> _Layer:
         if name not in self.children:
             raise ImportStyleGAN2Error(
-                f"{self.place} is a {self.class_name} without {name!r}, not a network of StyleGAN2; only the "
-                "published StyleGAN2 networks can be imported"
+                f"{self.source} is a {self.class_name} without {name!r}, not a network of StyleGAN2; only "
+                "the published StyleGAN2 networks can be imported"
             )
         return self.children[name]
 
@@ -99,7 +104,7 @@ class _Layer:
         if isinstance(entry, kind):
             return entry
         raise ImportStyleGAN2Error(
-            f"{self.place} has {name} = {entry!r}, expected {kind.__name__}; only the published StyleGAN2 "
+            f"{self.source} has {name} = {entry!r}, expected {kind.__name__}; only the published StyleGAN2 "
             "networks can be imported"
         )
 
@@ -111,24 +116,24 @@ class _Layer:
         return None if self._state.get(name) is None else self.number(name)
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments that the network was built with."""
+        """The keyword arguments of the network's constructor."""
         entry = self._state.get("_init_kwargs")
         return entry if isinstance(entry, dict) else {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers (frozen layers keep their weights there), as in a state_dict."""
-        own: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for group in ("_parameters", "_buffers"):
             held = self._state.get(group)
             for name, tensor in held.items() if isinstance(held, dict) else ():
                 if isinstance(tensor, Tensor):
-                    own[name] = tensor
+                    tensors[name] = tensor
         for child_name, child in self.children.items():
-            own |= {f"{child_name}.{name}": tensor for name, tensor in child.tensors().items()}
-        return own
+            tensors |= {f"{child_name}.{name}": tensor for name, tensor in child.tensors().items()}
+        return tensors
 
     def walk(self) -> Iterator[tuple[str, _Layer]]:
-        """All layers below this one, with their own names."""
+        """Names (without their parents') and layers of all descendants."""
         for name, child in self.children.items():
             yield name, child
             yield from child.walk()
@@ -143,7 +148,7 @@ def _generator(record: _Layer) -> Generator:
     synthesis, mapping = record.child("synthesis"), record.child("mapping")
     if "input" in synthesis.children and not synthesis.blocks():
         raise ImportStyleGAN2Error(
-            f"{record.place} is a StyleGAN3 generator (configuration T or R), expected a StyleGAN2 one: of "
+            f"{record.source} is a StyleGAN3 generator (configuration T or R), expected a StyleGAN2 one: of "
             "the StyleGAN3 repository only networks trained with --cfg=stylegan2 can be imported"
         )
     synthesis.child("b4")
@@ -154,7 +159,7 @@ def _generator(record: _Layer) -> Generator:
     w_avg_beta = mapping.optional("w_avg_beta")
     if w_avg_beta is None:
         raise ImportStyleGAN2Error(
-            f"{mapping.place} keeps no mean w (w_avg_beta is None), which truncation needs; only networks "
+            f"{mapping.source} keeps no mean w (w_avg_beta is None), which truncation needs; only networks "
             "with one can be imported"
         )
     spec = GeneratorSpec(
@@ -173,15 +178,15 @@ def _generator(record: _Layer) -> Generator:
         mapping_lr_mul=lr_mul,
         w_avg_beta=w_avg_beta if w_avg_beta < 1 else 0.995,  # converted TensorFlow networks have 1: none
     )
-    tensors = rename(_checked_tensors(record), _G_NAMES)
+    tensors = rename(_collect_tensors(record), _G_NAMES)
     for name in tensors:
-        if name.endswith("modulation.affine.bias"):  # it starts at 1 there; ours predicts what is added to 1
+        if name.endswith("modulation.affine.bias"):  # theirs starts at 1, which ours adds
             tensors[name] = tensors[name] - 1
     network = Generator(spec)
     for name, empty in network.state_dict().items():
         if name.endswith((".noise_const", ".noise_strength")):  # networks can be built without noise
             tensors.setdefault(name, torch.zeros_like(empty))
-    return filled(network, tensors, source=record.place)
+    return load_weights(network, tensors, source=record.source)
 
 
 def _discriminator(record: _Layer) -> Discriminator:
@@ -207,37 +212,37 @@ def _discriminator(record: _Layer) -> Discriminator:
         half_dtype="float16",
         cmap_dim=epilogue.value("cmap_dim", int) or None,
         mapping_layers=8 if mapping is None else mapping.value("num_layers", int),
-        mbstd_group_size=_WHOLE_BATCH if group_size is None else int(group_size),
+        mbstd_group_size=_FULL_BATCH if group_size is None else int(group_size),
         mbstd_num_channels=0 if deviation is None else deviation.value("num_channels", int),
     )
-    tensors = rename(_checked_tensors(record), _D_NAMES)
-    if mapping is not None:  # what is stored is multiplied by the learning rate's factor, here a fixed one
+    tensors = rename(_collect_tensors(record), _D_NAMES)
+    if mapping is not None:  # stored values are multiplied by the learning-rate factor, here a fixed one
         factor = mapping.child("fc0").number("bias_gain") / _D_MAPPING_LR_MUL
         for name in tensors:
             if name.startswith("mapping.layers."):
                 tensors[name] = tensors[name] * factor
-    return filled(Discriminator(spec), tensors, source=record.place)
+    return load_weights(Discriminator(spec), tensors, source=record.source)
 
 
 def _tensor(layer: _Layer, name: str) -> Tensor:
     entry = layer.tensors().get(name)
     if entry is None or not entry.ndim:
         raise ImportStyleGAN2Error(
-            f"{layer.place} is a {layer.class_name} without {name!r}; only the published StyleGAN2 networks "
+            f"{layer.source} is a {layer.class_name} without {name!r}; only the published StyleGAN2 networks "
             "can be imported"
         )
     return entry
 
 
 def _limits(built: _Layer, widths: dict[int, int]) -> tuple[int, int]:
-    """channel_base and channel_max, those that the network was built with where they are known."""
+    """channel_base and channel_max, those of the network's constructor if known."""
     options = built.options()
     base, limit = (
         options.get(name, default)
         for name, default in zip(("channel_base", "channel_max"), _PUBLISHED_LIMITS, strict=True)
     )
     published = (base, limit) if isinstance(base, int) and isinstance(limit, int) else _PUBLISHED_LIMITS
-    return channel_limits(widths, published=published, source=built.place)
+    return channel_limits(widths, published=published, source=built.source)
 
 
 def _num_half(blocks: dict[int, _Layer]) -> int:
@@ -245,17 +250,17 @@ def _num_half(blocks: dict[int, _Layer]) -> int:
     return sum(block.value("use_fp16", bool) for block in blocks.values())
 
 
-def _checked_tensors(network: _Layer) -> dict[str, Tensor]:
-    """The network's tensors but for its filters, after a check that filters and activations are ours."""
+def _collect_tensors(network: _Layer) -> dict[str, Tensor]:
+    """The network's tensors except its filters; checks that filters and activations equal ours."""
     for name, layer in network.walk():
         if layer.has("activation"):
             expected = "linear" if name in _LINEAR else "lrelu"
             if layer.value("activation", str) != expected:
                 raise ImportStyleGAN2Error(
-                    f"{layer.place} has the activation {layer.value('activation', str)!r}, expected "
+                    f"{layer.source} has the activation {layer.value('activation', str)!r}, expected "
                     f"{expected!r}; such a network cannot be imported"
                 )
     tensors = network.tensors()
     for name in [name for name in tensors if name.split(".")[-1] == "resample_filter"]:
-        check_resample_filter(tensors.pop(name), source=f"{network.place}.{name}")
+        check_resample_filter(tensors.pop(name), source=f"{network.source}.{name}")
     return tensors

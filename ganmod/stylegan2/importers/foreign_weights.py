@@ -1,4 +1,4 @@
-"""What the importers of foreign StyleGAN2 weights share: their result, and checks of what they copy."""
+"""Shared by the importers of foreign StyleGAN2 weights: their result, and checks of the tensors."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _MAX_LISTED = 5
 
 
 class ImportStyleGAN2Error(ValueError):
-    """A file holds no StyleGAN2 networks that can be imported; the message names it, why and what to do."""
+    """A file without StyleGAN2 networks that can be imported; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ImportedNetworks:
-    """The networks of a foreign file, in eval mode on the CPU; G and D are None where the file has none.
+    """The networks of a foreign file, in eval mode on the CPU.
 
-    G_ema: the generator averaged over training, for pictures; G and D: for training that continues.
+    Args:
+        G_ema: the generator averaged over training, for generating images.
+        G: for continued training, as is D; None if the file has none.
     """
 
     G_ema: Generator
@@ -41,7 +43,7 @@ class ImportedNetworks:
         save_stylegan2(path, G_ema=self.G_ema, G=self.G, D=self.D, half=half)
 
     def describe(self) -> str:
-        """What was found, in one line: image size, classes, networks with their parameters."""
+        """One line: image size, classes, networks with their numbers of parameters."""
         height, width = self.G_ema.img_resolution
         classes = f"{self.G_ema.c_dim} classes" if self.G_ema.c_dim else "unconditional"
         sizes = [
@@ -53,12 +55,17 @@ class ImportedNetworks:
 
 
 def channel_limits(widths: Mapping[int, int], *, published: tuple[int, int], source: str) -> tuple[int, int]:
-    """Channels by resolution -> channel_base, channel_max with min(base // resolution, max) channels each.
+    """Find channel_base and channel_max with min(base // resolution, max) channels at each resolution.
 
-    published: the pair to take where it fits; several do. source: what has these widths, for messages.
-    Raises ImportStyleGAN2Error for widths that follow no such rule.
+    Args:
+        widths: channels by resolution.
+        published: the pair to prefer where several fit.
+        source: the network, for messages.
+
+    Raises:
+        ImportStyleGAN2Error: for widths that no pair gives.
     """
-    # The smallest base that gives every width below the largest, and the largest wherever that is reached.
+    # The smallest base with every width below the maximum, and the maximum where it is reached.
     smallest = (max(res * width for res, width in widths.items()), max(widths.values()))
     for base, limit in (published, smallest):
         if all(min(base // res, limit) == width for res, width in widths.items()):
@@ -83,7 +90,7 @@ def check_resample_filter(kernel: Tensor, *, source: str) -> None:
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
-    """The tensors under our names: the first pattern that a name matches as a whole gives the new one."""
+    """The tensors under our names; rules are (pattern, new name), the first full match applies."""
     renamed = {}
     for name, tensor in tensors.items():
         for pattern, new in rules:
@@ -95,19 +102,19 @@ def rename(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> d
     return renamed
 
 
-def filled(network: N, tensors: Mapping[str, Tensor], *, source: str) -> N:
-    """The network with these values, every one used and none missing, in eval mode, without gradients.
+def load_weights(network: N, tensors: Mapping[str, Tensor], *, source: str) -> N:
+    """Load exactly these tensors into the network and return it, in eval mode, without gradients.
 
-    source: where they come from, for messages. Raises ImportStyleGAN2Error that lists what does not fit.
+    source: their origin, for messages. Raises ImportStyleGAN2Error, which lists tensors that do not fit.
     """
-    own = network.state_dict()
+    expected = network.state_dict()
     problems = {
-        "missing": [name for name in own if name not in tensors],
-        "unknown": [name for name in tensors if name not in own],
+        "missing": [name for name in expected if name not in tensors],
+        "unknown": [name for name in tensors if name not in expected],
         "of another shape": [
-            f"{name} ({list(tensors[name].shape)}, expected {list(own[name].shape)})"
-            for name in own
-            if name in tensors and tensors[name].shape != own[name].shape
+            f"{name} ({list(tensors[name].shape)}, expected {list(expected[name].shape)})"
+            for name in expected
+            if name in tensors and tensors[name].shape != expected[name].shape
         ],
     }
     listed = [

@@ -18,7 +18,7 @@ from ganmod.stylegan2.importers.foreign_weights import (
     ImportStyleGAN2Error,
     channel_limits,
     check_resample_filter,
-    filled,
+    load_weights,
     rename,
 )
 from ganmod.stylegan2.spec import DiscriminatorSpec, GeneratorSpec
@@ -30,14 +30,19 @@ _D_GROUP = 4
 
 
 def import_stylegan2_rosinality(path: str | Path, *, generator_only: bool = False) -> ImportedNetworks:
-    """A checkpoint with "g_ema" (and "g", "d", "latent_avg") -> its networks; nothing in it is executed.
+    """Import a checkpoint with "g_ema" (and "g", "d", "latent_avg"); nothing in the file is executed.
 
-    The generators give the original images for the same z, truncation and noise, the discriminator the
-    original logits for batches up to 4: a larger batch is grouped in another order, see `minibatch_std`.
-    latent_avg becomes the mean w; where the file has none, as those of training, it is the mean of 16384
-    latents from a fixed seed. generator_only: leave out G and D, which only training needs.
-    Raises ImportStyleGAN2Error for networks of another kind, ModelFileError and UnsafePickleError as
-    `read_tensors_pickle`.
+    The generators give the original images for the same z, truncation and noise. The discriminator gives the
+    original logits for batches up to 4; larger batches are grouped in another order, see `minibatch_std`.
+    The mean w is latent_avg, or else, as for checkpoints of training, the mean over 16384 latents from a
+    fixed seed.
+
+    Args:
+        generator_only: leave out G and D, which only training needs.
+
+    Raises:
+        ImportStyleGAN2Error: for networks of another kind.
+        ModelFileError, UnsafePickleError: as `read_tensors_pickle`.
     """
     try:
         content = read_tensors_pickle(path)
@@ -63,10 +68,10 @@ def import_stylegan2_rosinality(path: str | Path, *, generator_only: bool = Fals
 
 
 def _generator(state: Mapping[str, Any], mean: Any, source: str) -> Generator:
-    state = _checked(state, source)
+    state = _collect_tensors(state, source)
     convs = _count(state, r"convs\.(\d+)\.conv\.weight")
     if not convs or convs % 2:
-        raise _other_network(state, source)
+        raise _network_error(state, source)
     style_dim = _length(state, "style.1.bias", source)
     resolutions = [8 << i for i in range(convs // 2)]
     widths = {4: _length(state, "conv1.activate.bias", source)}
@@ -85,29 +90,29 @@ def _generator(state: Mapping[str, Any], mean: Any, source: str) -> Generator:
     )
     tensors = rename(state, _generator_names(len(resolutions)))
     for name, tensor in tensors.items():
-        tensors[name] = _in_our_shape(name, tensor)
+        tensors[name] = _convert(name, tensor)
     network = Generator(spec)
     draws = torch.Generator().manual_seed(0)
     for name, noise in network.state_dict().items():
         if name.endswith(".noise_const") and name not in tensors:  # the oldest checkpoints have none
             tensors[name] = torch.randn(noise.shape, generator=draws)
     tensors["mapping.w_avg"] = mean.float().flatten() if isinstance(mean, Tensor) else torch.zeros(style_dim)
-    filled(network, tensors, source=source)
+    load_weights(network, tensors, source=source)
     if not isinstance(mean, Tensor):
         network.mapping.w_avg.copy_(_mean_w(network))
     return network
 
 
 def _generator_names(num_upsamplings: int) -> list[tuple[str, str]]:
-    """Their names -> ours: convolutions are counted through, two per resolution after the first."""
-    places = {r"conv1": ("synthesis.b4.conv1", 0), r"to_rgb1": ("synthesis.b4.torgb", None)}
+    """Rules from their names to ours; their convolutions are numbered, two per resolution after the first."""
+    layers = {r"conv1": ("synthesis.b4.conv1", 0), r"to_rgb1": ("synthesis.b4.torgb", None)}
     for i in range(num_upsamplings):
         block = f"synthesis.b{8 << i}"
-        places[rf"convs\.{2 * i}"] = (f"{block}.conv0", 2 * i + 1)
-        places[rf"convs\.{2 * i + 1}"] = (f"{block}.conv1", 2 * i + 2)
-        places[rf"to_rgbs\.{i}"] = (f"{block}.torgb", None)
+        layers[rf"convs\.{2 * i}"] = (f"{block}.conv0", 2 * i + 1)
+        layers[rf"convs\.{2 * i + 1}"] = (f"{block}.conv1", 2 * i + 2)
+        layers[rf"to_rgbs\.{i}"] = (f"{block}.torgb", None)
     rules = [(r"input\.input", "synthesis.b4.const")]
-    for theirs, (ours, noise) in places.items():
+    for theirs, (ours, noise) in layers.items():
         rules += [
             (rf"{theirs}\.conv\.weight", f"{ours}.conv.weight"),
             (rf"{theirs}\.conv\.modulation\.(weight|bias)", rf"{ours}.modulation.affine.\1"),
@@ -120,8 +125,8 @@ def _generator_names(num_upsamplings: int) -> list[tuple[str, str]]:
     return rules + [(rf"style\.{i + 1}\.(weight|bias)", rf"mapping.layers.{i}.\1") for i in range(64)]
 
 
-def _in_our_shape(name: str, tensor: Tensor) -> Tensor:
-    """Without the axes of length one that theirs have, and the affine bias relative to its start of 1."""
+def _convert(name: str, tensor: Tensor) -> Tensor:
+    """A tensor of theirs as ours: without their axes of length one, affine biases less their start of 1."""
     if name.endswith(".noise_strength"):
         return tensor.reshape(()) if tensor.numel() == 1 else tensor
     if name.endswith(".modulation.affine.bias"):
@@ -142,10 +147,10 @@ def _mean_w(G: Generator) -> Tensor:
 
 
 def _discriminator(state: Mapping[str, Any], source: str) -> Discriminator:
-    state = _checked(state, source)
+    state = _collect_tensors(state, source)
     num_blocks = _count(state, r"convs\.(\d+)\.conv1\.0\.weight")
     if not num_blocks:
-        raise _other_network(state, source)
+        raise _network_error(state, source)
     resolutions = [4 << i for i in range(num_blocks, 0, -1)]  # fine to coarse, as the blocks are counted
     widths = {4: _length(state, "final_conv.0.weight", source)}
     for i, res in enumerate(resolutions, start=1):
@@ -175,11 +180,11 @@ def _discriminator(state: Mapping[str, Any], source: str) -> Discriminator:
             (rf"convs\.{i}\.conv2\.2\.bias", f"b{res}.conv1.bias"),
             (rf"convs\.{i}\.skip\.1\.weight", f"b{res}.skip.weight"),
         ]
-    return filled(Discriminator(spec), rename(state, rules), source=source)
+    return load_weights(Discriminator(spec), rename(state, rules), source=source)
 
 
-def _checked(state: Mapping[str, Any], source: str) -> dict[str, Tensor]:
-    """The state's tensors but for its filters, after a check that these are ours."""
+def _collect_tensors(state: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    """The state's tensors except its filters; checks that these equal ours."""
     tensors = {str(name): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
     for name in [name for name in tensors if name.split(".")[-1] == "kernel"]:
         check_resample_filter(tensors.pop(name), source=f"{source}: {name}")
@@ -188,7 +193,7 @@ def _checked(state: Mapping[str, Any], source: str) -> dict[str, Tensor]:
 
 def _length(state: Mapping[str, Tensor], name: str, source: str) -> int:
     if name not in state or not state[name].ndim:
-        raise _other_network(state, source)
+        raise _network_error(state, source)
     return len(state[name])
 
 
@@ -196,7 +201,7 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return sum(re.fullmatch(pattern, name) is not None for name in state)
 
 
-def _other_network(state: Mapping[str, Tensor], source: str) -> ImportStyleGAN2Error:
+def _network_error(state: Mapping[str, Tensor], source: str) -> ImportStyleGAN2Error:
     return ImportStyleGAN2Error(
         f"{source} is not a network of rosinality/stylegan2-pytorch with --arch stylegan2; its first tensors "
         f"are {', '.join(list(state)[:3]) or 'none'}. Its swagan networks and other code's cannot be imported"
