@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,15 @@ from configs.schema import load_starganv2_config
 from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
 from ganmod.cli.bench.timing import Advance, interleaved_ms
 from ganmod.layers import LRELU_SLOPE, RESIDUAL_GAIN, half_precision
-from ganmod.modulation import AdaConv, AdaIN, WeightDemod
+from ganmod.modulation import (
+    AdaConv,
+    AdaConvParams,
+    AdaIN,
+    AdaINParams,
+    WeightDemod,
+    WeightDemodParams,
+    modulation_per_resolution,
+)
 from ganmod.modulation.functional import adaconv
 from ganmod.starganv2 import Generator, high_pass
 from ganmod.starganv2.domain_networks import ImageTrunk, select_domain
@@ -51,7 +59,9 @@ def obvious_generator(G: Generator, img: Tensor, style: Tensor) -> Tensor:
         x = _residual_block(block, x)
     for block in G.decode:
         assert isinstance(block, DecoderBlock)
-        x = _decoder_block(block, x, style)
+        size = x.shape[2] * (2 if block.up else 1)
+        name = modulation_per_resolution(G.spec.modulation, [size])[size]
+        x = _decoder_block(block, x, style, OBVIOUS_FORMS.get(name))
         if x.shape[2] in skipped:
             x = x + high_pass(skipped[x.shape[2]], G.spec.w_hpf)
     return G.to_rgb(F.leaky_relu(_instance_norm(x, G.norm), LRELU_SLOPE))
@@ -132,35 +142,68 @@ def _residual_block(block: ResidualBlock, x: Tensor) -> Tensor:
     return (shortcut + out) * RESIDUAL_GAIN
 
 
-def _decoder_block(block: DecoderBlock, x: Tensor, style: Tensor) -> Tensor:
-    out = _decoder_layer(block.conv2, _decoder_layer(block.conv1, x, style, up=block.up), style)
+def _adain(modulation: AdaIN, x: Tensor, params: AdaINParams) -> Tensor:
+    shift = params.shift[:, :, None, None]
+    return F.instance_norm(x, eps=modulation.eps) * params.scale[:, :, None, None] + shift
+
+
+def _adaconv(modulation: AdaConv, x: Tensor, params: AdaConvParams) -> Tensor:
+    return adaconv(x, *params, normalize=modulation.normalize, eps=modulation.eps)
+
+
+def _weight_demod(modulation: WeightDemod, x: Tensor, weight: Tensor, params: WeightDemodParams) -> Tensor:
+    """With a weight for each sample."""
+    weights = weight * params.scale[:, None, :, None, None]  # [N,O,C,3,3]
+    if modulation.demodulate:
+        squares = weights.square().sum(dim=(2, 3, 4), keepdim=True)
+        weights = weights * (squares + modulation.eps).rsqrt()
+    joined = x.flatten(0, 1)[None]  # [1,N*C,H,W]
+    return F.conv2d(joined, weights.flatten(0, 1), padding=1, groups=len(x)).unflatten(1, (len(x), -1))[0]
+
+
+class ObviousForm(NamedTuple):
+    """A modulation as its paper writes it, in the steps of `Modulation`; None is its default step.
+
+    Attributes:
+        modulate: modulation, x [N,C,H,W], parameters -> [N,C,H,W].
+        convolve: modulation, x [N,C,H,W], weight [O,C,3,3], parameters -> [N,O,H,W].
+    """
+
+    modulate: Callable[[Any, Tensor, Any], Tensor] | None = None
+    convolve: Callable[[Any, Tensor, Tensor, Any], Tensor] | None = None
+
+
+OBVIOUS_FORMS = {
+    "adain": ObviousForm(modulate=_adain),
+    "adaconv": ObviousForm(modulate=_adaconv),
+    "weight_demod": ObviousForm(convolve=_weight_demod),
+}
+
+
+def _decoder_block(block: DecoderBlock, x: Tensor, style: Tensor, form: ObviousForm | None) -> Tensor:
+    out = _decoder_layer(block.conv1, x, style, form, up=block.up)
+    out = _decoder_layer(block.conv2, out, style, form)
     if not block.shortcut:
         return out
     return (block.skip(_enlarged(x) if block.up else x) + out) * RESIDUAL_GAIN
 
 
-def _decoder_layer(layer: DecoderLayer, x: Tensor, style: Tensor, *, up: bool = False) -> Tensor:
-    modulation, params, weight = layer.modulation, layer.predict(style), layer.conv.weight
-    if type(modulation) is AdaConv and modulation.normalize == "instance":
-        x = adaconv(x, *params, eps=modulation.eps)
-    elif type(modulation) is AdaIN:
-        shift = params.shift[:, :, None, None]
-        x = F.instance_norm(x, eps=modulation.eps) * params.scale[:, :, None, None] + shift
-    elif type(modulation) is not WeightDemod:
-        return layer.apply_params(x, params)  # other options, and a user's own, have one form only
+def _decoder_layer(
+    layer: DecoderLayer, x: Tensor, style: Tensor, form: ObviousForm | None, *, up: bool = False
+) -> Tensor:
+    params, weight = layer.predict(style), layer.conv.weight
+    if form is None:  # a custom modulation has one form only
+        return layer.apply_params(x, params)
+    if form.modulate is not None:
+        x = form.modulate(layer.modulation, x, params)
     assert layer.between is not None
     x = layer.between(x)
     if up:
         x = _enlarged(x)
-    if isinstance(modulation, WeightDemod):  # a weight for each sample
-        weights = weight * params.scale[:, None, :, None, None]  # [N,O,C,3,3]
-        if modulation.demodulate:
-            squares = weights.square().sum(dim=(2, 3, 4), keepdim=True)
-            weights = weights * (squares + modulation.eps).rsqrt()
-        joined = x.flatten(0, 1)[None]  # [1,N*C,H,W]
-        x = F.conv2d(joined, weights.flatten(0, 1), padding=1, groups=len(x)).unflatten(1, (len(x), -1))[0]
-    else:
+    if form.convolve is None:
         x = F.conv2d(x, weight, padding=1)
+    else:
+        x = form.convolve(layer.modulation, x, weight, params)
     return x + layer.bias[:, None, None]
 
 

@@ -36,7 +36,13 @@ def close(a: Tensor, b: Tensor) -> None:
 @pytest.mark.parametrize("from_reference", [False, True], ids=["latent", "reference"])
 @pytest.mark.parametrize(
     ("modulation", "changes"),
-    [("adain", {}), ("adaconv", {}), ("weight_demod", {}), ("adain", {"model.w_hpf": 0.5})],
+    [
+        ("adain", {}),
+        ("adaconv", {}),
+        ("weight_demod", {}),
+        ("adain", {"model.w_hpf": 0.5}),
+        ("adaconv@16,weight_demod@32", {"model.modulation_options": {"adaconv": {"normalize": "demod"}}}),
+    ],
 )
 def test_losses_and_gradients_are_those_of_the_obvious_form(
     modulation: str, changes: dict, from_reference: bool
