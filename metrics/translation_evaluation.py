@@ -216,7 +216,7 @@ class _Translator:
     def translate(self, sources: Tensor, codes: Tensor) -> Tensor:
         """[n,3,S,S], codes [n,K,D] -> [n,K,3,S,S]; a source is encoded once for all of its styles."""
         G, (n, count) = self.networks.G, codes.shape[:2]
-        return G.stylize(G.content(sources).repeated(count), codes.flatten(0, 1)).unflatten(0, (n, count))
+        return G.stylize(G.content(sources).repeat(count), codes.flatten(0, 1)).unflatten(0, (n, count))
 
     def encode(self, domain: str, images: Tensor) -> Tensor:
         """[n,3,S,S] in [-1,1] -> their style codes in the domain [n,D]."""

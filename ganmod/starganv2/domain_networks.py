@@ -17,9 +17,9 @@ SHARED_LAYERS, DOMAIN_LAYERS = 4, 3  # hidden layers of the mapping network
 
 
 def select_domain(outputs: Tensor, domains: Tensor) -> Tensor:
-    """outputs [N,K,D] of all K domains, domains int64 [N] in 0..K-1 -> each sample's own [N,D].
+    """outputs [N,K,D] of all K domains, domains int64 [N] in 0..K-1 -> those of each sample's domain [N,D].
 
-    Raises ValueError for domains of another shape or kind; a number out of range is an IndexError on a CPU.
+    Raises ValueError for domains of another shape or dtype; a number out of range is an IndexError on a CPU.
     """
     if domains.ndim != 1 or len(domains) != len(outputs) or domains.is_floating_point():
         raise ValueError(
@@ -64,7 +64,7 @@ def _layers(widths: list[int]) -> list[nn.Module]:
 class ImageTrunk(nn.Module):
     """img [N,3,S,S] -> features [N,C,1,1]: residual blocks down to 4 x 4, then a 4 x 4 convolution.
 
-    What the style encoder and the discriminator have in common; each has its own.
+    The style encoder and the discriminator have one each.
     """
 
     def __init__(self, spec: StarGANv2Spec) -> None:
@@ -104,7 +104,7 @@ class StyleEncoder(nn.Module):
 class Discriminator(nn.Module):
     """img [N,3,S,S] in [-1,1], domains int64 [N] -> logits [N,1], high for real (Choi et al. 2020, appendix).
 
-    Each domain has a logit of its own. Samples do not depend on one another.
+    Each domain has a separate logit. Samples do not depend on one another.
     """
 
     def __init__(self, spec: StarGANv2Spec) -> None:

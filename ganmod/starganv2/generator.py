@@ -1,4 +1,4 @@
-"""The StarGAN v2 generator: an image and a style code to an image, its decoder modulated as one chooses."""
+"""The StarGAN v2 generator: an image and a style code to an image, with any modulation in its decoder."""
 
 from __future__ import annotations
 
@@ -18,14 +18,10 @@ from ganmod.modulation import (
     options_per_modulation,
 )
 from ganmod.starganv2.resampled_conv import nearest_conv
-from ganmod.starganv2.residual_block import (
-    AffineInstanceNorm,
-    ResidualBlock,
-    he_init,
-)
+from ganmod.starganv2.residual_block import AffineInstanceNorm, ResidualBlock, he_init
 from ganmod.starganv2.spec import StarGANv2Spec
 
-HIGH_PASS_SIZES = (32, 64, 128)  # pixels; the first has a mask of its own, the others share one
+HIGH_PASS_SIZES = (32, 64, 128)  # pixels; the first has a separate mask, the others share one
 
 
 def high_pass(x: Tensor, w_hpf: float) -> Tensor:
@@ -37,7 +33,7 @@ def high_pass(x: Tensor, w_hpf: float) -> Tensor:
 
 
 class PlainStaticConv2d(StaticConv2d):
-    """A static convolution without run-time gain, He-initialised: the weight of StarGAN v2's plain layers."""
+    """A static convolution without run-time gain, He-initialised as StarGAN v2's plain layers."""
 
     def __init__(self, in_channels: int, out_channels: int, *, up: bool = False) -> None:
         resample = nn.Upsample(scale_factor=2, mode="nearest") if up else None
@@ -59,9 +55,14 @@ class PlainStaticConv2d(StaticConv2d):
 class DecoderLayer(ModulatedConv2d):
     """modulate -> leaky ReLU -> [nearest upsampling] -> 3 x 3 convolution -> + bias.
 
-    The modulation learns as fast as the plain layers around it (`Modulation.use_plain_gains`). Where it
-    normalises the outputs, it takes out the factor sqrt 2 by which He initialisation makes up for the leaky
-    ReLU, so that the ReLU gives it back.
+    The modulation learns as fast as the plain layers around it (`Modulation.use_plain_gains`). If it
+    normalises the outputs, it removes the factor sqrt 2 with which He initialisation compensates for the
+    leaky ReLU; the ReLU then has it as a gain.
+
+    Args:
+        modulation: registered name.
+        options: of the modulation.
+        up: upsample before the convolution.
     """
 
     def __init__(
@@ -82,10 +83,14 @@ class DecoderLayer(ModulatedConv2d):
 
 
 class DecoderBlock(nn.Module):
-    """Two modulated convolutions: x [N,C,H,W] -> [N,O,H',W'], upsampled in the first with `up`.
+    """Two modulated convolutions: x [N,C,H,W] -> [N,O,H',W'] (Choi et al. 2020, appendix).
 
-    With `shortcut` the input is added and the sum divided by sqrt 2; the published networks with the
-    high-pass filter have none (Choi et al. 2020, appendix). They hold the shortcut's weight all the same.
+    Args:
+        modulation: registered name.
+        options: of the modulation.
+        up: upsample in the first convolution.
+        shortcut: add the input and divide by sqrt 2. The published networks with the high-pass filter do
+            not, though they contain the shortcut's weight.
     """
 
     def __init__(
@@ -125,13 +130,13 @@ class DecoderBlock(nn.Module):
 
 
 class Content(NamedTuple):
-    """What the generator keeps of images [N,3,S,S], whatever their style: see `Generator.content`."""
+    """Images [N,3,S,S] encoded by `Generator.content`, independent of any style."""
 
     features: Tensor  # [N,C,h,w] of the coarsest level
     skipped: dict[int, Tensor]  # by side in pixels [N,C,h,w], for the high-pass filter
 
-    def repeated(self, count: int) -> Content:
-        """Every image `count` times in a row, for as many styles each."""
+    def repeat(self, count: int) -> Content:
+        """Every image `count` times in a row, for `count` styles each."""
         return Content(
             self.features.repeat_interleave(count, dim=0),
             {size: x.repeat_interleave(count, dim=0) for size, x in self.skipped.items()},
@@ -141,11 +146,11 @@ class Content(NamedTuple):
 class Generator(nn.Module):
     """img [N,3,S,S] in [-1,1], style code [N,style_dim] -> img [N,3,S,S], about [-1,1] (Choi et al. 2020).
 
-    With w_hpf > 0, features of the encoder with 32, 64 and 128 pixels are multiplied by masks, high-pass
-    filtered and added to the decoder's. masks: ([N,1,h,w] for 32 pixels, [N,1,h,w] for the others), in [0,1]
-    and of any size; the published ones come from a face landmark network. Without masks the filtered features
-    are added everywhere (the published code leaves them out then, which without a shortcut keeps little of
-    the image); masks of zeros give that.
+    With w_hpf > 0, the encoder's features of 32, 64 and 128 pixels are multiplied by masks, high-pass
+    filtered and added to the decoder's. The masks ([N,1,h,w] for 32 pixels, [N,1,h,w] for the others) are in
+    [0,1] and of any size; the published ones come from a face landmark network. Without masks the filtered
+    features are added everywhere. The published code then adds none, which keeps little of the image; masks
+    of zeros do the same.
     """
 
     def __init__(self, spec: StarGANv2Spec) -> None:
@@ -197,11 +202,11 @@ class Generator(nn.Module):
     def render(
         self, img: Tensor, params: Sequence[Any], masks: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """`forward` with parameters predicted before."""
+        """`forward` with parameters from `predict`."""
         return self.render_content(self.content(img), params, masks)
 
     def content(self, img: Tensor) -> Content:
-        """img [N,3,S,S] -> what `stylize` needs of it: encoded once for several styles."""
+        """Encode img [N,3,S,S] once for several styles, see `stylize`."""
         check_images(img, self.spec)
         x = self.from_rgb(img)  # [N,C,S,S]
         skipped: dict[int, Tensor] = {}
@@ -212,24 +217,24 @@ class Generator(nn.Module):
         return Content(x, skipped)
 
     def stylize(self, content: Content, style: Tensor, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """`forward` with images encoded before, N of them and of style codes."""
+        """`forward` with N images encoded by `content`, and N style codes."""
         return self.render_content(content, self.predict(style), masks)
 
     def render_content(
         self, content: Content, params: Sequence[Any], masks: tuple[Tensor, Tensor] | None = None
     ) -> Tensor:
-        """`forward` with images encoded and parameters predicted before, N of each."""
+        """`forward` with N images encoded by `content`, and parameters from `predict` for N styles."""
         if masks is not None and self.spec.w_hpf == 0:
             raise ValueError("this generator has no high-pass filter (w_hpf is 0): give masks=None")
         x, skipped = content
         for block, block_params in zip(self.decode, params, strict=True):
             x = block(x, block_params)
             if x.shape[2] in skipped:
-                x = x + self._filtered(skipped[x.shape[2]], masks)
+                x = x + self._filter(skipped[x.shape[2]], masks)
         x = F.leaky_relu(self.norm(x), LRELU_SLOPE)
         return widen(self.to_rgb(x))  # [N,3,S,S]
 
-    def _filtered(self, features: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
+    def _filter(self, features: Tensor, masks: tuple[Tensor, Tensor] | None) -> Tensor:
         if masks is not None:
             size = features.shape[2]
             mask = masks[0] if size == HIGH_PASS_SIZES[0] else masks[1]
@@ -239,7 +244,7 @@ class Generator(nn.Module):
 
 
 def check_images(img: Tensor, spec: StarGANv2Spec) -> None:
-    """ValueError unless img is [N,3,S,S] of the networks' size."""
+    """Raise ValueError unless img is [N,3,S,S] of the networks' size."""
     expected = [spec.img_channels, spec.img_size, spec.img_size]
     if img.ndim != 4 or list(img.shape[1:]) != expected:
         raise ValueError(

@@ -18,7 +18,7 @@ from ganmod.starganv2.model_io import StarGANv2, save_starganv2
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2.importers.foreign_weights import rename
 
-_PARALLEL = "module."  # what torch.nn.DataParallel puts before every name
+_PARALLEL = "module."  # torch.nn.DataParallel's prefix of every name
 _FILTER = "hpf.filter"
 _PUBLISHED_MAX, _PUBLISHED_W_HPF = 512, 1.0
 
@@ -34,12 +34,16 @@ _MAPPING_NAMES = [(r"unshared\.(.+)", r"heads.\1")]
 
 
 class ImportStarGANv2Error(ValueError):
-    """A file holds no StarGAN v2 networks that can be imported; the message names it, why and what to do."""
+    """A file without StarGAN v2 networks that can be imported; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ImportedStarGANv2:
-    """The networks of an official checkpoint, in eval mode on the CPU; left_out: what else it holds."""
+    """The networks of an official checkpoint, in eval mode on the CPU.
+
+    Args:
+        left_out: names of the file's other entries.
+    """
 
     networks: StarGANv2
     left_out: tuple[str, ...]
@@ -49,7 +53,7 @@ class ImportedStarGANv2:
         save_starganv2(path, self.networks, half=half)
 
     def describe(self) -> str:
-        """What was found, in one line: image size, domains, high-pass filter, networks with parameters."""
+        """One line: image size, domains, high-pass filter, networks with their numbers of parameters."""
         spec = self.networks.spec
         filtered = f"high-pass filter 1 / {spec.w_hpf:g}, " if spec.w_hpf else ""
         sizes = [
@@ -65,15 +69,19 @@ class ImportedStarGANv2:
 def import_starganv2(
     path: str | Path, *, domains: Sequence[str] | None = None, w_hpf: float | None = None
 ) -> ImportedStarGANv2:
-    """A checkpoint with the state dicts of generator, mapping_network and style_encoder -> its networks.
+    """Import the generator, mapping network and style encoder of an official checkpoint.
 
-    Nothing in the file is executed. Sizes come from the tensors' shapes. domains: their names in the order of
-    the training folders' names, which the file does not hold; None numbers them from 0. w_hpf: of a generator
-    that is built for the high-pass filter; None takes the file's filter, else the published 1. Its images
-    equal the official ones for equal masks; the network that finds those (fan) is left out. So is the
-    discriminator of a *_nets.ckpt, whose networks are those of training and not their averages.
-    Raises ImportStarGANv2Error for networks of another kind or number of domains, ModelFileError and
-    UnsafePickleError as `read_tensors_pickle`.
+    Nothing in the file is executed. Sizes come from the tensors' shapes. Images equal the official ones for
+    equal masks; the network that predicts masks (fan) is left out. So is the discriminator of a *_nets.ckpt,
+    whose networks are not averaged over training.
+
+    Args:
+        domains: names, in the order of the training folders' names; None numbers the domains from 0.
+        w_hpf: of a generator with the high-pass filter; None takes the file's filter, else the published 1.
+
+    Raises:
+        ImportStarGANv2Error: for networks of another kind or number of domains.
+        ModelFileError, UnsafePickleError: as `read_tensors_pickle`.
     """
     content = read_tensors_pickle(path)
     present = [name for name in ("generator", "mapping_network", "style_encoder") if _is_state(content, name)]
@@ -84,7 +92,7 @@ def import_starganv2(
             f"{held or type(content).__name__}; give a *_nets_ema.ckpt of clovaai/stargan-v2"
         )
     states = [_tensors(content[name]) for name in present]
-    spec = _spec_of(*states, domains=domains, w_hpf=w_hpf, source=str(path))
+    spec = _infer_spec(*states, domains=domains, w_hpf=w_hpf, source=str(path))
     generator, mapping, style_encoder = states
     generator.pop(_FILTER, None)
     networks = StarGANv2(Generator(spec), MappingNetwork(spec), StyleEncoder(spec))
@@ -103,7 +111,7 @@ def import_starganv2(
     return ImportedStarGANv2(networks, tuple(str(name) for name in content if name not in present))
 
 
-def _spec_of(
+def _infer_spec(
     generator: Mapping[str, Tensor],
     mapping: Mapping[str, Tensor],
     style_encoder: Mapping[str, Tensor],
@@ -112,12 +120,12 @@ def _spec_of(
     w_hpf: float | None,
     source: str,
 ) -> StarGANv2Spec:
-    """What the shapes say, checked only as far as reading it needs; the tensors are compared afterwards."""
+    """The spec that follows from the shapes; loading checks the tensors against it."""
     halvings = _count(style_encoder, r"shared\.(\d+)\.conv1\.weight")  # from the image to 4 x 4 pixels
     num_domains = _count(style_encoder, r"unshared\.(\d+)\.weight")
     blocks = _count(generator, r"encode\.(\d+)\.conv1\.weight")
     heads = _count(mapping, r"unshared\.(\d+)\.0\.weight")
-    # From the image to 16 x 16 pixels, 8 x 8 with the filter, and two blocks more.
+    # Blocks from the image to 16 x 16 pixels (8 x 8 with the filter), and two more.
     filtered = {halvings: False, halvings + 1: True}.get(blocks)
     try:
         shapes = (mapping["shared.0.weight"].shape, style_encoder["unshared.0.weight"].shape)
@@ -151,19 +159,19 @@ def _spec_of(
         style_dim=style_dim,
         channel_base=first * (4 << halvings),
         channel_max=_PUBLISHED_MAX if widest < _PUBLISHED_MAX and widest == first << (blocks - 2) else widest,
-        w_hpf=(w_hpf or _strength(generator)) if filtered else 0.0,
+        w_hpf=(w_hpf or _read_w_hpf(generator)) if filtered else 0.0,
     )
 
 
-def _strength(generator: Mapping[str, Tensor]) -> float:
-    """w_hpf of the file's filter, whose middle is 8 / w_hpf; the first checkpoints hold none."""
+def _read_w_hpf(generator: Mapping[str, Tensor]) -> float:
+    """w_hpf of the file's filter, whose centre is 8 / w_hpf; the first checkpoints have no filter."""
     if _FILTER not in generator:
         return _PUBLISHED_W_HPF
     return 8 / float(generator[_FILTER].flatten()[4])
 
 
 def _encoder_names(num_blocks: int) -> list[tuple[str, str]]:
-    """Their layers are counted through: colours, blocks, an activation, the last convolution."""
+    """Rules from their names to ours; theirs number the layers: RGB, blocks, activation, last convolution."""
     rules = [
         (r"shared\.0\.(weight|bias)", r"trunk.from_rgb.\1"),
         (rf"shared\.{num_blocks + 2}\.(weight|bias)", r"trunk.last.\1"),

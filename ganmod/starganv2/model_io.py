@@ -1,4 +1,4 @@
-"""Model files of StarGAN v2: its networks in one file, and the averaged ones back out of it."""
+"""Model files of StarGAN v2: saving all networks, loading the averaged ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OTHER_KINDS = {  # what loads them
 
 
 class StarGANv2(NamedTuple):
-    """What translates images: three networks averaged over training, in eval mode; domains stand in the spec.
+    """The networks for translation, averaged over training, in eval mode; see `spec` for the domains.
 
     G(img, style) -> img, where style is mapping(z, domains) or style_encoder(img, domains).
     """
@@ -45,11 +45,15 @@ def save_starganv2(
     training: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Write the networks to one model file, whole or not at all.
+    """Write the networks to one model file, atomically.
 
-    trained: further networks by name (G, mapping, style_encoder, D), kept for training that continues from
-    the file. training: plain values for the reader's information. half: store float16. Raises ModelFileError
-    as `save_model_file`.
+    Args:
+        trained: other networks by name (G, mapping, style_encoder, D), to continue training from the file.
+        training: plain values, for information.
+        half: store float16.
+
+    Raises:
+        ModelFileError: as `save_model_file`.
     """
     networks = {f"{name}_ema": network for name, network in averaged._asdict().items()} | dict(trained or {})
     tensors = {
@@ -64,8 +68,8 @@ def save_starganv2(
 def load_starganv2(path: str | Path) -> StarGANv2:
     """The networks of a model file, averaged over training, in eval mode on the CPU.
 
-    Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors than its
-    configuration says.
+    Raises ModelFileError for a file that is damaged, of another kind, or has other tensors than its
+    configuration describes.
     """
     file = read_model_file(path)
     if file.kind != KIND:

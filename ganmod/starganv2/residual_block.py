@@ -1,4 +1,4 @@
-"""The unmodulated residual block of StarGAN v2, and how its plain layers start."""
+"""The unmodulated residual block of StarGAN v2, and the initialisation of its plain layers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ganmod.starganv2.resampled_conv import conv_avg_pool
 
 
 def he_init(module: nn.Module) -> None:
-    """Weights of all plain layers N(0, 2 / fan-in), biases zero (He et al. 2015), as published.
+    """Set weights of all plain layers to N(0, 2 / fan-in), biases to zero (He et al. 2015), as published.
 
-    These layers have no run-time gain, unlike StyleGAN2's, since the published learning rate of 1e-4 is that
-    of plain weights: with equalised ones, which are N(0, 1), it would be sqrt(fan-in / 2) times too low, 48
-    times in a 3 x 3 convolution of 512 channels.
+    Unlike StyleGAN2's, these layers have no run-time gain. The published learning rate of 1e-4 is for plain
+    weights; for equalised ones, N(0, 1), it would be sqrt(fan-in / 2) times too low: 48 times in a 3 x 3
+    convolution of 512 channels.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -43,8 +43,7 @@ class ResidualBlock(nn.Module):
     """Pre-activation residual block: [N,C,H,W] -> [N,O,H,W], or [N,O,H/2,W/2] with `down`.
 
     [norm] -> leaky ReLU -> 3 x 3 -> [average pool] -> [norm] -> leaky ReLU -> 3 x 3, plus the input, divided
-    by sqrt 2 (Choi et al. 2020, appendix). The style encoder and the discriminator are built without
-    normalisation.
+    by sqrt 2 (Choi et al. 2020, appendix). Style encoder and discriminator do not normalise.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class ResidualBlock(nn.Module):
         out = F.leaky_relu(self.norm1(x), LRELU_SLOPE)
         if self.down:
             out = conv_avg_pool(out, self.conv1.weight, self.conv1.bias)  # [N,C,H/2,W/2]
-            # Pooled before the 1 x 1 convolution, which is the same as after it at a quarter of the cost.
+            # Pooled before the 1 x 1 convolution: the same result at a quarter of the cost.
             x = F.avg_pool2d(x, 2)
         else:
             out = self.conv1(out)  # [N,C,H,W]

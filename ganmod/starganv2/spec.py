@@ -1,4 +1,4 @@
-"""What the four networks of StarGAN v2 are built from: plain values that JSON can hold."""
+"""Specification of the four networks of StarGAN v2: plain values that JSON can hold."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ganmod.network_spec import NetworkSpec
 MIN_IMG_SIZE = 16
 
 _BOTTLENECK_SIZE = 16  # pixels of the generator's coarsest level; half of it with the high-pass filter
-_LAST_FEATURES = 4  # pixels of the features that style encoder and discriminator end with
+_LAST_FEATURES = 4  # pixels of the last features of style encoder and discriminator
 
 
 @dataclass(frozen=True, kw_only=True)
 class StarGANv2Spec(NetworkSpec, StarGANv2Model):
-    """Everything needed to build the networks again: the configuration's section, and what the data give.
+    """Everything needed to build the networks again: the configuration's options and the data's domains.
 
-    domains: names, two or more. img_channels: of an image. The others are `configs.starganv2.StarGANv2Model`.
+    domains: names, two or more. For the other fields see `configs.starganv2.StarGANv2Model`.
     """
 
     domains: tuple[str, ...]
@@ -52,7 +52,7 @@ class StarGANv2Spec(NetworkSpec, StarGANv2Model):
         return self._widths(int(log2(self.img_size // _LAST_FEATURES)))
 
     def domain_index(self, name: str) -> int:
-        """The number of a domain; ValueError with the known names for an unknown one."""
+        """The number of a domain; raises ValueError for an unknown name."""
         if name not in self.domains:
             raise ValueError(f"unknown domain {name!r}: expected one of {', '.join(self.domains)}")
         return self.domains.index(name)

@@ -22,7 +22,7 @@ def prepare_images(images: Sequence[np.ndarray], img_size: int) -> Tensor:
 
 @torch.no_grad()
 def reference_codes(model: StarGANv2, images: Sequence[np.ndarray], domains: Sequence[str]) -> Tensor:
-    """Style codes [N,style_dim] of reference images uint8 [H,W,3], each of a domain given by its name.
+    """Style codes [N,style_dim] of reference images uint8 [H,W,3], each with the name of its domain.
 
     Raises ValueError for an unknown domain.
     """
@@ -44,7 +44,7 @@ def seed_codes(model: StarGANv2, seeds: Sequence[int], domain: str) -> Tensor:
 
 
 def walk_codes(codes: Tensor, *, frames_per_step: int) -> Tensor:
-    """Straight lines from each code to the next: [K,style_dim] -> [(K - 1) * frames_per_step + 1,style_dim].
+    """Interpolate linearly between codes [K,style_dim] -> [(K - 1) * frames_per_step + 1,style_dim].
 
     Raises ValueError for fewer than two codes.
     """
@@ -59,7 +59,7 @@ def walk_codes(codes: Tensor, *, frames_per_step: int) -> Tensor:
 def translate(
     model: StarGANv2, sources: Sequence[np.ndarray], code: Tensor, *, batch_size: int = 8
 ) -> Iterator[np.ndarray]:
-    """Every source uint8 [H,W,3] in the style of one code [style_dim] -> uint8 [S,S,3], one after another."""
+    """Translate sources uint8 [H,W,3] to the style of one code [style_dim]; yields uint8 [S,S,3]."""
     device = next(model.G.parameters()).device
     for start in range(0, len(sources), batch_size):
         images = prepare_images(sources[start : start + batch_size], model.spec.img_size).to(device)

@@ -93,7 +93,7 @@ def test_a_resampling_and_a_convolution_are_one_convolution(height: int, width: 
 def test_content_encoded_once_serves_several_styles():
     G = build(Generator, img_size=32, w_hpf=1.0)
     x, s = draw(2, 3, 32, 32), draw(6, 5, seed=1)
-    close(G.stylize(G.content(x).repeated(3), s), G(x.repeat_interleave(3, dim=0), s))
+    close(G.stylize(G.content(x).repeat(3), s), G(x.repeat_interleave(3, dim=0), s))
 
 
 def test_the_generator_phase_encodes_each_image_once(monkeypatch: pytest.MonkeyPatch):
