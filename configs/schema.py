@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from configs.sections import Strict
 from configs.starganv2 import StarGANv2Run
 from configs.style import StyleRun
 from configs.stylegan2 import StyleGAN2Run
+from configs.suggestion import did_you_mean
 
 PRESETS = Path(__file__).parent
 
@@ -99,10 +99,8 @@ def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], messa
     for part in where[:-1]:
         section = section.model_fields[part].annotation
     known = [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)
-    near = difflib.get_close_matches(str(where[-1]), known, n=1)
-    return f"{name}: no such key" + (
-        f", did you mean {near[0]!r}?" if near else f" beside {', '.join(known)}"
-    )
+    hint = did_you_mean(str(where[-1]), known, hint=", did you mean {!r}?")
+    return f"{name}: no such key" + (hint or f" beside {', '.join(known)}")
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

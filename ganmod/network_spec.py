@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from configs.sections import NetworkOptions
+from configs.suggestion import did_you_mean
 
 S = TypeVar("S", bound="NetworkSpec")
 
@@ -51,7 +51,6 @@ class NetworkSpec:
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f" (did you mean {near[0]!r}?)" if near else ""
+                hint = did_you_mean(key, known, hint=" (did you mean {!r}?)")
                 raise ValueError(f"{cls.__name__} has no field {key!r}{hint}; it has {', '.join(known)}")
         return cls(**values)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from configs.suggestion import did_you_mean
 from ganmod.modulation.base import Modulation, StyleSpec
 
 M = TypeVar("M", bound=type[Modulation])
@@ -165,5 +165,4 @@ def _options(cls: type[Modulation]) -> dict[str, Any]:
 
 
 def _nearest(word: str, known: list[str]) -> str:
-    match = difflib.get_close_matches(word.lower(), known, n=1)
-    return f" (did you mean {match[0]!r}?)" if match else ""
+    return did_you_mean(word.lower(), known, hint=" (did you mean {!r}?)")

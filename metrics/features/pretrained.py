@@ -6,7 +6,6 @@ images are brought to and the layer. All of these stand in a space's `fingerprin
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from configs.suggestion import did_you_mean
 from ganmod.features.vgg import GANMOD_SLIM_FILE, VGG19_FILE, load_features
 from ganmod.features.weights_file import WeightsFile, cached, find_weights, read_weights
 from ganmod.io.model_file import load_state
@@ -195,11 +195,9 @@ def load_feature_space(
         assert vgg_file is not None  # load_features refuses
         digest = hashlib.sha256(vgg_file.read_bytes()).hexdigest()
     else:
-        near = difflib.get_close_matches(name, NAMES, n=1)
         raise ValueError(
-            f"unknown feature space {name!r}"
-            + (f", did you mean {near[0]!r}" if near else "")
-            + f"? Expected one of {', '.join(NAMES)}, or module:callable for one of your own"
+            f"unknown feature space {name!r}{did_you_mean(name, NAMES)}? Expected one of {', '.join(NAMES)}, "
+            "or module:callable for one of your own"
         )
     fingerprint = f"{name}, {size} px bicubic antialiased, last map averaged, weights sha256 {digest}"
     return NetworkSpace(

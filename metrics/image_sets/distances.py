@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.suggestion import did_you_mean
 from metrics.distances.frechet import covariance_root, frechet_distance_of_statistics
 from metrics.distances.kernel import kid
 from metrics.distances.precision_recall import density_and_coverage, neighbour_distances, precision_and_recall
@@ -28,11 +28,9 @@ def parse_metrics(text: str) -> tuple[str, ...]:
     names = [part.strip().lower() for part in text.split(",") if part.strip()]
     for name in names:
         if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
             raise ValueError(
-                f"unknown metric {name!r}"
-                + (f", did you mean {near[0]!r}" if near else "")
-                + f"? Expected some of {', '.join(METRICS)}"
+                f"unknown metric {name!r}{did_you_mean(name, METRICS, cutoff=0.5)}? Expected some of "
+                f"{', '.join(METRICS)}"
             )
     if not names:
         raise ValueError(f"no metric is given: expected some of {', '.join(METRICS)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from configs.suggestion import did_you_mean
 from ganmod.cli.options.checks import usage_errors
 
 if TYPE_CHECKING:
@@ -61,11 +61,9 @@ def check_space_name(name: str) -> None:
     from metrics.features.pretrained import NAMES
 
     if name not in NAMES and ":" not in name:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f", did you mean {near[0]!r}" if near else ""
         raise click.UsageError(
-            f"--features: unknown space {name!r}{hint}? Expected one of {', '.join(NAMES)}, or "
-            "module:callable"
+            f"--features: unknown space {name!r}{did_you_mean(name, NAMES)}? Expected one of "
+            f"{', '.join(NAMES)}, or module:callable"
         )
 
 
