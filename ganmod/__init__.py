@@ -43,7 +43,7 @@ def load(path: str | Path) -> Generator:
     ModelFileError for a file that holds no StyleGAN2: StarGAN v2 is loaded by
     `ganmod.starganv2.load_starganv2`, style-transfer models by `style_transfer.load`.
     """
-    from ganmod.stylegan2.model_io import load_stylegan2
+    from ganmod.stylegan2.stylegan2_file import load_stylegan2
 
     return load_stylegan2(path)
 

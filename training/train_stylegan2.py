@@ -13,7 +13,7 @@ import torch
 from configs.stylegan2 import StyleGAN2Run
 from ganmod.data.seeding import groups_of_step
 from ganmod.distributed import average, average_gradients
-from ganmod.stylegan2.model_io import save_stylegan2
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from training.run import lifecycle
 from training.run.ema import copy_buffers, ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE

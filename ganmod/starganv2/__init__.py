@@ -2,8 +2,8 @@
 
 from ganmod.starganv2.domain_networks import Discriminator, MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator, high_pass
-from ganmod.starganv2.model_io import StarGANv2, load_starganv2, save_starganv2
 from ganmod.starganv2.spec import StarGANv2Spec
+from ganmod.starganv2.starganv2_file import StarGANv2, load_starganv2, save_starganv2
 
 __all__ = [
     "Discriminator",

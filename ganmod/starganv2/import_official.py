@@ -14,8 +14,8 @@ from ganmod.io.model_file import ModelFileError, load_state
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator
-from ganmod.starganv2.model_io import StarGANv2, save_starganv2
 from ganmod.starganv2.spec import StarGANv2Spec
+from ganmod.starganv2.starganv2_file import StarGANv2, save_starganv2
 from ganmod.stylegan2.importers.foreign_weights import rename
 
 _PARALLEL = "module."  # torch.nn.DataParallel's prefix of every name

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganmod.data.seeding import seed_latents
 from ganmod.io.images import resize, to_tensor, to_uint8
-from ganmod.starganv2.model_io import StarGANv2
+from ganmod.starganv2.starganv2_file import StarGANv2
 
 
 def prepare_images(images: Sequence[np.ndarray], img_size: int) -> Tensor:

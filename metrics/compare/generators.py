@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ganmod.stylegan2.model_io import read_stylegan2
+from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.compare.distances import (
     measure_real,
     measure_real_bands,

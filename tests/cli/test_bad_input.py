@@ -12,7 +12,7 @@ from tiny_generator import tiny_generator
 
 import style_transfer
 from ganmod.io.images import write_image
-from ganmod.stylegan2.model_io import save_stylegan2
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from configs.schema import load_style_config
 from ganmod.io.images import write_image
 from ganmod.starganv2 import Generator as StarGenerator
 from ganmod.starganv2 import MappingNetwork, StarGANv2, StyleEncoder, save_starganv2
-from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
+from ganmod.stylegan2.stylegan2_file import read_stylegan2, save_stylegan2
 from metrics.image_sets.sources import GeneratorImages
 from metrics.images.spectrum import band_powers, power_spectrum
 from metrics.progress import no_progress

@@ -20,7 +20,7 @@ from ganmod.stylegan2.export import (
     copy_for_export,
     export_generator,
 )
-from ganmod.stylegan2.model_io import save_stylegan2
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
 MODULATIONS = ("weight_demod", "adain", "adaconv")
 

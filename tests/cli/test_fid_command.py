@@ -19,8 +19,8 @@ from tiny_generator import tiny_generator
 
 from ganmod.data.seeding import seed_latents
 from ganmod.io.images import read_image, write_image
-from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.sampling import seed_noise
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from metrics.distances.feature_statistics import to_saved_uint8
 from metrics.distances.frechet import GaussianStatistics, frechet_distance_of_statistics
 from metrics.distances.kernel import kid

@@ -17,8 +17,8 @@ from ganmod.io.images import read_image
 from ganmod.io.model_file import ModelFileError, save_model_file
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.latent_file import load_latents, save_latents
-from ganmod.stylegan2.model_io import read_stylegan2, save_stylegan2
 from ganmod.stylegan2.sampling import map_latents, render
+from ganmod.stylegan2.stylegan2_file import read_stylegan2, save_stylegan2
 
 CLASSES = ("cat", "dog", "1")
 

@@ -13,7 +13,6 @@ from tiny_generator import tiny_generator
 
 from ganmod.data.seeding import seed_latents
 from ganmod.io.images import read_image, write_image
-from ganmod.stylegan2.model_io import save_stylegan2
 from ganmod.stylegan2.projection import (
     feature_distance,
     fit_target,
@@ -25,6 +24,7 @@ from ganmod.stylegan2.projection import (
     w_statistics,
 )
 from ganmod.stylegan2.sampling import map_latents, render
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from metrics.features.pretrained import load_perceptual_maps
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tiny_generator import tiny_generator
 
 from configs.schema import load_stylegan2_config, to_yaml
-from ganmod.stylegan2.model_io import save_stylegan2
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
 
 def run_folder(path: Path, *, nimg: int = 2000, **changes: Any) -> Path:

@@ -21,7 +21,7 @@ from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
-from ganmod.stylegan2.model_io import KIND
+from ganmod.stylegan2.stylegan2_file import KIND
 from training.augment.ada_controller import AdaController
 from training.augment.ada_draw import augment_pipe
 from training.augment.diffaugment import parse_policy

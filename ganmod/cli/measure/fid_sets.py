@@ -13,7 +13,7 @@ import torch
 from ganmod.cli.measure.options import NUM_GENERATED, print_values, terminal_progress
 from ganmod.cli.options.generator import chosen_label
 from ganmod.process_shares import Processes
-from ganmod.stylegan2.model_io import read_stylegan2
+from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.features.base import FeatureSpace
 from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.distances import (

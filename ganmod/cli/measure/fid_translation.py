@@ -63,7 +63,7 @@ class TranslationOptions:
 def is_translation_model(path: Path) -> bool:
     """Whether a model file is of StarGAN v2. Raises ModelFileError for one that cannot be read."""
     from ganmod.io.model_file import read_model_file
-    from ganmod.starganv2.model_io import KIND
+    from ganmod.starganv2.starganv2_file import KIND
 
     return read_model_file(path).kind == KIND
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ganmod.cli.options.checks import check_device, import_plugins
 from ganmod.stylegan2 import Generator
-from ganmod.stylegan2.model_io import read_stylegan2
 from ganmod.stylegan2.sampling import class_label, parse_ranges
+from ganmod.stylegan2.stylegan2_file import read_stylegan2
 
 MODEL = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ganmod.resample import RESAMPLE_TAPS, filter_taps
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator
-from ganmod.stylegan2.model_io import save_stylegan2
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
 N = TypeVar("N", bound=nn.Module)
 

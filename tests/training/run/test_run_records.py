@@ -12,7 +12,7 @@ from tiny_generator import discriminator, tiny_generator
 
 from configs.schema import ConfigError
 from ganmod.io.model_file import ModelFileError, save_model_file
-from ganmod.stylegan2.model_io import save_stylegan2
+from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from metrics.compare.comparison import without_folders
 from metrics.compare.runs import differences
 from training.run.records import flat, read_lines, read_run
