@@ -1,10 +1,11 @@
 """Model files: tensors and their configuration in one .safetensors file, written whole, never executed."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -46,13 +47,18 @@ def save_model_file(
 ) -> None:
     """Write tensors and their configuration to `path` in one step (see `atomic_write`).
 
-    tensors: any shapes, any device, stored from the CPU; tensors that share memory are stored separately.
-    kind: what the file is, such as "style-transfer".
-    config: values that JSON can hold; tuples come back as lists.
-    half: store float32, float64 and bfloat16 tensors as float16.
     The same content gives the same bytes.
-    Raises ModelFileError when a finite value is too large for float16, when the configuration is not JSON,
-    when a value is not a tensor, or when the disk refuses the file; a former file at `path` is then kept.
+
+    Args:
+        path: the model file; its former content is kept when an error is raised.
+        tensors: of any shape, on any device; tensors that share memory are stored separately.
+        kind: what the file is, such as "style-transfer".
+        config: values that JSON can hold; tuples come back as lists.
+        half: store float32, float64 and bfloat16 tensors as float16.
+
+    Raises:
+        ModelFileError: a finite value is too large for float16, the configuration is not JSON, a value is
+            not a tensor, or the file cannot be written.
     """
     path = Path(path)
     if not kind:
@@ -60,10 +66,10 @@ def save_model_file(
             f"{path}: the kind of a model file is empty, expected a name such as 'style-transfer'"
         )
     metadata = {"ganmod_format": str(_FORMAT_VERSION), "kind": kind, "config": _config_json(config, path)}
-    stored = {name: _stored_tensor(name, tensor, half, path) for name, tensor in tensors.items()}
+    stored = {name: _prepare_tensor(name, tensor, half, path) for name, tensor in tensors.items()}
     try:
         # Through memory, so that a full disk is an OSError with its reason and not an error of the format.
-        data = _reproducible(safetensors.torch.save(stored, metadata), metadata)
+        data = _fix_metadata_order(safetensors.torch.save(stored, metadata), metadata)
         atomic_write(path, lambda temporary: _write_bytes(temporary, data))
     except (OSError, SafetensorError, KeyError) as error:
         raise ModelFileError(f"{path}: could not be written ({error}); nothing was changed there") from error
@@ -72,22 +78,22 @@ def save_model_file(
 def read_model_file(path: str | Path, *, expect_kind: str | None = None) -> ModelFile:
     """Read a model file; float16 tensors come back as float32, all tensors on the CPU, sorted by name.
 
-    expect_kind: the only kind to accept.
-    Raises ModelFileError when the file is missing, cut short, damaged, not a safetensors file, not written by
-    ganmod, of a newer format or of another kind. A pickle is refused by its first bytes and never run.
+    A pickle is refused by its first bytes and never run.
+
+    Args:
+        path: the model file.
+        expect_kind: the only kind to accept; None accepts every kind.
+
+    Raises:
+        ModelFileError: the file is missing, cut short, damaged, not a safetensors file, not written by
+            ganmod, of a newer format or of another kind.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(_LENGTH_BYTES + 1)
-            _check_start(start, path)
-            data = start + file.read()
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file; check the path") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: could not be read ({error.strerror or error})") from error
-
-    kind, config = _checked_metadata(_checked_header(data, path), path)
+    with open_for_reading(path) as file:
+        start = file.read(_LENGTH_BYTES + 1)
+        _check_start(start, path)
+        data = start + file.read()
+    kind, config = _read_metadata(_read_header(data, path), path)
     if expect_kind is not None and kind != expect_kind:
         raise ModelFileError(
             f"{path}: is a model file of kind {kind!r}, expected {expect_kind!r}; give a file of that kind"
@@ -103,17 +109,36 @@ def read_model_file(path: str | Path, *, expect_kind: str | None = None) -> Mode
     return ModelFile(kind, config, widened)
 
 
+@contextlib.contextmanager
+def open_for_reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file; an OSError, in the block too, becomes a ModelFileError that names the file."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: could not be read ({error.strerror or error})") from error
+
+
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str | Path) -> None:
     """Copy `tensors` into `module`, which must have exactly these names and shapes.
 
-    Values are converted to the module's dtype and device. source: where the tensors come from, for messages.
-    Raises ModelFileError that lists the missing, foreign and unfitting tensors; the module is then unchanged.
+    Values are converted to the module's dtype and device.
+
+    Args:
+        module: unchanged when an error is raised.
+        tensors: by name, as in a state_dict.
+        source: where the tensors come from, for messages.
+
+    Raises:
+        ModelFileError: lists the missing and unknown tensors and those that do not fit.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in tensors]
-    foreign = [name for name in tensors if name not in own]
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    foreign = [name for name in tensors if name not in expected]
     unfitting = []
-    for name, target in own.items():
+    for name, target in expected.items():
         if name not in tensors:
             continue
         tensor = tensors[name]
@@ -122,7 +147,7 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], *, source: str 
         elif tensor.is_floating_point() != target.is_floating_point():
             unfitting.append(f"{name} (got {tensor.dtype}, expected {target.dtype})")
     problems = [
-        f"{title}: {_listed(names)}"
+        f"{title}: {first_names(names)}"
         for title, names in (
             ("missing", missing),
             ("not known to the model", foreign),
@@ -160,7 +185,7 @@ def _with_lists(value: Any) -> Any:
     return value
 
 
-def _stored_tensor(name: str, tensor: Tensor, half: bool, path: Path) -> Tensor:
+def _prepare_tensor(name: str, tensor: Tensor, half: bool, path: Path) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise ModelFileError(f"{path}: {name} is of type {type(tensor).__name__}, expected a tensor")
     if name == "__metadata__":
@@ -178,12 +203,12 @@ def _stored_tensor(name: str, tensor: Tensor, half: bool, path: Path) -> Tensor:
                 f"{path}: {name} holds {largest:g}, float16 ends at {torch.finfo(torch.float16).max:g}; "
                 "save without half"
             )
-    # A copy of its own: safetensors refuses tensors that share memory, such as tied weights.
+    # A separate copy: safetensors refuses tensors that share memory, such as tied weights.
     return stored.to("cpu", copy=True).contiguous()
 
 
-def _reproducible(data: bytes, metadata: Mapping[str, str]) -> bytes:
-    """The same file with its metadata in a fixed order, which safetensors leaves to chance."""
+def _fix_metadata_order(data: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The same file with its metadata in a fixed order; safetensors writes them in any order."""
     end = _LENGTH_BYTES + _header_length(data)
     header = json.loads(data[_LENGTH_BYTES:end])
     header["__metadata__"] = dict(metadata)
@@ -196,8 +221,8 @@ def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _checked_header(data: bytes, path: Path) -> dict[str, Any]:
-    """Return the JSON header after checking that the file has the size it announces."""
+def _read_header(data: bytes, path: Path) -> dict[str, Any]:
+    """The JSON header, after a check that the file has the size that its header states."""
     length = _header_length(data)
     cut_short = ModelFileError(f"{path}: is cut short ({len(data)} bytes); fetch or save it again")
     if length > len(data) - _LENGTH_BYTES:
@@ -241,8 +266,8 @@ def _check_start(start: bytes, path: Path) -> None:
     )
 
 
-def _checked_metadata(header: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
-    """Return kind and configuration."""
+def _read_metadata(header: Mapping[str, Any], path: Path) -> tuple[str, dict[str, Any]]:
+    """The kind and the configuration."""
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "ganmod_format" not in metadata:
         raise ModelFileError(
@@ -271,6 +296,7 @@ def _shape(tensor: Tensor) -> list[int]:
     return list(tensor.shape)
 
 
-def _listed(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+    """A list for a message, cut after a few names."""
     more = len(names) - _MAX_LISTED
     return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

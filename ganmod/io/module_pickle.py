@@ -1,8 +1,8 @@
 """Pickles of whole networks, as StyleGAN2-ADA and StyleGAN3 write them, read as plain records.
 
-Their classes travel as source text inside the pickle, which the original loader executes. Here nothing is: an
-instruction list is checked first, then an unpickler that knows the names below and no others builds values of
-this module's own. A network becomes its class's name and its attributes; its source is dropped unread.
+Such a pickle holds the source text of its classes, which the original loader executes. Nothing is executed
+here: the pickle's instructions are checked first, then an unpickler that knows only the names below builds
+values of the classes below. A network becomes its class's name and its attributes; its source is ignored.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ganmod.io.model_file import ModelFileError
-from ganmod.io.restricted_unpickle import UnsafePickleError, first_names, refused_globals
+from ganmod.io.model_file import ModelFileError, first_names
+from ganmod.io.restricted_unpickle import UnsafePickleError, copy_nested, open_pickle, refused_globals
 
 # Any package may carry the two modules: neither is imported.
 _PERSISTENT = r"([\w.]+\.)?torch_utils\.persistence\._reconstruct_persistent_obj"
@@ -30,8 +30,6 @@ _STANDARD_MODULE = r"torch\.nn\.modules\.\w+\.[A-Z]\w*"
 _TORCH_DTYPE = r"torch\.(bool|u?int\d+|b?float\d+|half|double|long)"
 _STORAGES = re.compile(r"torch\.(cuda\.|storage\.)?[A-Z]\w*Storage")
 _NUMPY_DTYPE = re.compile(r"[<>|=]?[biuf]\d{1,2}")  # numbers and truth values; never objects
-_PLAIN = (type(None), bool, int, float, str, bytes)
-_MAX_DEPTH = 100
 _ZIP_START = b"PK\x03\x04"
 _TORCH_SAVE_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # torch.save's former format
 
@@ -51,31 +49,21 @@ def read_module_pickle(path: str | Path) -> Any:
     and a ModuleRecord for every network and layer. EasyDict and OrderedDict come back as dict, Parameter as
     tensor, NumPy's numbers as numbers and its arrays as tensors, torch.Size as tuple, torch.dtype and
     torch.device as text.
-    Raises UnsafePickleError that names the classes and functions that the file asks for beyond these, and
-    ModelFileError when the file is missing, damaged, TensorFlow's or not a pickle.
+
+    Raises:
+        UnsafePickleError: names the classes and functions that the file asks for beyond these.
+        ModelFileError: the file is missing, damaged, TensorFlow's or not a pickle.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            _check_start(file.read(len(_TORCH_SAVE_START)), path)
-            file.seek(0)
-            refused = refused_globals(file, path, allowed=_ALLOWED)
-            if refused:
-                raise _refusal(refused, path)
-            file.seek(0)
-            content = _Unpickler(file, path).load()
-        return _plain(content, path, {}, 0)
-    except (UnsafePickleError, ModelFileError):
-        raise
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file; check the path") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: could not be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged pickle fails in every way there is
-        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
-        raise ModelFileError(
-            f"{path}: is damaged or not a pickle of networks ({reason}); fetch it again"
-        ) from error
+    with open_pickle(path, expected="a pickle of networks", remedy="fetch it again") as file:
+        _check_start(file.read(len(_TORCH_SAVE_START)), path)
+        file.seek(0)
+        refused = refused_globals(file, path, allowed=_ALLOWED)
+        if refused:
+            raise _refusal(refused, path)
+        file.seek(0)
+        content = _Unpickler(file, path).load()
+        return copy_nested(content, _to_plain, path=path, too_deep="it holds no networks")
 
 
 def _check_start(start: bytes, path: Path) -> None:
@@ -106,7 +94,7 @@ def _refusal(names: list[str], path: Path) -> ValueError:
 
 
 class _Sealed:
-    """Values of the unpickler: a pickle can set no attribute on them."""
+    """Base of the values that the unpickler builds: a pickle can set no attribute on them."""
 
     __slots__ = ()
 
@@ -115,7 +103,7 @@ class _Sealed:
 
 
 class _Builder(_Sealed):
-    """What a name in the pickle stands for; calls one of our functions."""
+    """A callable for a name in the pickle; calls a function of this module."""
 
     __slots__ = ("_function",)
 
@@ -134,17 +122,17 @@ class _Storage(_Sealed):
 
 
 class _TensorView(_Sealed):
-    """A tensor before its numbers are checked."""
+    """A tensor whose offset, size and stride are not checked yet."""
 
     __slots__ = ("layout", "storage")
 
     def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_ignored: Any) -> None:
         self.storage, self.layout = storage, (offset, size, stride)
 
-    def tensor(self) -> Tensor:
+    def to_tensor(self) -> Tensor:
         offset, size, stride = self.layout
         flat = self.storage.values
-        # Views that repeat values could be made as large as one likes.
+        # A view that repeats values could have any size.
         if math.prod(size) > len(flat) or min((offset, *size, *stride), default=0) < 0:
             raise ValueError(f"a tensor of shape {list(size)} over {len(flat)} values")
         return flat.as_strided(size, stride, offset).clone()
@@ -199,14 +187,14 @@ class _Array(_Sealed):
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
-    def tensor(self) -> Tensor:
+    def to_tensor(self) -> Tensor:
         _, shape, dtype, is_fortran, data = self.state
         array = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
-def _persistent(meta: Any) -> _Object:
-    """meta: type, version, module_src (not looked at), class_name, state."""
+def _make_object(meta: Any) -> _Object:
+    """An `_Object` from meta: type, version, module_src (ignored), class_name, state."""
     if not isinstance(meta, dict) or meta.get("type") != "class":
         raise ValueError("a network without a class")
     record = _Object()
@@ -214,45 +202,45 @@ def _persistent(meta: Any) -> _Object:
     return record
 
 
-def _numpy_scalar(dtype: Any, data: Any) -> Any:
+def _read_scalar(dtype: Any, data: Any) -> Any:
     return np.frombuffer(data, dtype.dtype, count=1)[0].item()
 
 
-def _latin1(text: Any, encoding: Any) -> bytes:
+def _encode_latin1(text: Any, encoding: Any) -> bytes:
     if encoding != "latin1":
         raise ValueError(f"bytes written in {encoding!r}")
     return text.encode("latin1")
 
 
-def _device(*parts: Any) -> str:
+def _device_name(*parts: Any) -> str:
     return ":".join(map(str, parts))
 
 
-_NUMPY_PLACE = r"numpy\._?core\.multiarray\."
-_SINGLE: dict[str, Callable[..., Any]] = {  # pattern: what is called in its place
-    _PERSISTENT: _persistent,
+_NUMPY_MODULE = r"numpy\._?core\.multiarray\."
+_FUNCTIONS: dict[str, Callable[..., Any]] = {  # pattern: what is called instead
+    _PERSISTENT: _make_object,
     r"torch\._utils\._rebuild_tensor(_v2)?": _TensorView,
     r"torch\._utils\._rebuild_parameter(_with_state)?": lambda data, *_ignored: data,
-    _NUMPY_PLACE + "scalar": _numpy_scalar,
-    _NUMPY_PLACE + "_reconstruct": _Array,
+    _NUMPY_MODULE + "scalar": _read_scalar,
+    _NUMPY_MODULE + "_reconstruct": _Array,
     r"numpy\.dtype": _Dtype,
     r"numpy\.ndarray": lambda: None,  # only named, as an argument of _reconstruct
-    r"_codecs\.encode": _latin1,  # how pickle protocol 2 writes bytes
+    r"_codecs\.encode": _encode_latin1,  # how pickle protocol 2 writes bytes
     r"torch\.Size": tuple,
-    r"torch\.device": _device,
+    r"torch\.device": _device_name,
 }
-# Built-in types, which cannot be changed by a pickle that asks for them.
+# Built-in types, which a pickle cannot change.
 _TYPES: dict[str, type] = {
     _EASY_DICT: dict,
     r"collections\.OrderedDict": dict,
     r"(builtins|__builtin__)\.set": set,
 }
 _LOAD_FROM_BYTES = r"torch\.storage\._load_from_bytes"
-_ALLOWED = re.compile("|".join([*_SINGLE, *_TYPES, _LOAD_FROM_BYTES, _STANDARD_MODULE, _TORCH_DTYPE]))
+_ALLOWED = re.compile("|".join([*_FUNCTIONS, *_TYPES, _LOAD_FROM_BYTES, _STANDARD_MODULE, _TORCH_DTYPE]))
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the names above; whatever else a pickle asks for, however it does, ends here."""
+    """Knows the names above only; every other name raises."""
 
     def __init__(self, file: Any, path: Path) -> None:
         super().__init__(file)
@@ -263,7 +251,7 @@ class _Unpickler(pickle.Unpickler):
         for pattern, kind in _TYPES.items():
             if re.fullmatch(pattern, full):
                 return kind
-        for pattern, function in _SINGLE.items():
+        for pattern, function in _FUNCTIONS.items():
             if re.fullmatch(pattern, full):
                 return _Builder(function)
         if re.fullmatch(_LOAD_FROM_BYTES, full):
@@ -278,7 +266,7 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to values outside the file")
 
     def _load_storage(self, data: Any) -> _Storage:
-        """The values of a tensor: a file of torch.save within the pickle, for one storage."""
+        """Read the values of a tensor, which the pickle holds as a file of torch.save with one storage."""
         refused = refused_globals(io.BytesIO(data), self._path, allowed=_STORAGES)
         if refused:
             raise _refusal(refused, self._path)
@@ -288,33 +276,15 @@ class _Unpickler(pickle.Unpickler):
         return _Storage(torch.empty(0, dtype=storage.dtype).set_(storage))
 
 
-def _plain(value: Any, path: Path, copies: dict[int, Any], depth: int) -> Any:
-    """Copy of nested containers, each once however often it is shared, with plain tensors in it."""
-    if depth > _MAX_DEPTH:
-        raise ModelFileError(f"{path}: nests more than {_MAX_DEPTH} deep, or in itself; it holds no networks")
-    if type(value) in _PLAIN:
-        return value
-    if id(value) in copies:
-        return copies[id(value)]
-
-    def inner(item: Any) -> Any:
-        return _plain(item, path, copies, depth + 1)
-
-    result: Any
+def _to_plain(value: Any, copy: Callable[[Any], Any]) -> Any:
+    """A value of `_Unpickler` as a plain one, for `copy_nested`."""
     if isinstance(value, _TensorView | _Array):
-        result = value.tensor()
-    elif isinstance(value, _Object):
-        state = inner(value.state)
+        return value.to_tensor()
+    if isinstance(value, _Object):
+        state = copy(value.state)
         if not isinstance(value.class_name, str) or not isinstance(state, dict):
             raise ValueError("a network without a name or attributes")
-        result = ModuleRecord(value.class_name, state)
-    elif isinstance(value, _Dtype):
-        result = str(value.dtype)
-    elif type(value) is dict:
-        result = {inner(key): inner(item) for key, item in value.items()}
-    elif type(value) in (list, tuple, set):
-        result = type(value)(inner(item) for item in value)
-    else:
-        raise ValueError(f"a {type(value).__name__.strip('_')} among the values")
-    copies[id(value)] = result
-    return result
+        return ModuleRecord(value.class_name, state)
+    if isinstance(value, _Dtype):
+        return str(value.dtype)
+    raise ValueError(f"a {type(value).__name__.strip('_')} among the values")

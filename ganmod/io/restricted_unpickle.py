@@ -6,20 +6,22 @@ first gate names all that is refused, and holds even where a program has widened
 """
 
 import argparse
+import contextlib
+import functools
 import io
 import pickle
 import pickletools
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from ganmod.io.model_file import ModelFileError
+from ganmod.io.model_file import ModelFileError, first_names, open_for_reading
 
 _ALLOWED = re.compile(
     r"""collections\.(OrderedDict|Counter)
@@ -36,9 +38,8 @@ _ALLOWED = re.compile(
 )
 _LEGACY_PICKLES = 5  # magic number, version, machine, the object, the storage keys; raw tensors follow
 _ZIP_START = b"PK\x03\x04"
-_MAX_LISTED = 5
 _MAX_DEPTH = 100
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray)
+_PLAIN = (type(None), bool, int, float, str, bytes)
 
 
 class UnsafePickleError(ValueError):
@@ -51,42 +52,52 @@ def read_tensors_pickle(path: str | Path) -> Any:
     Returns what the file holds: tensors (on the CPU) in nested dict, list, tuple and set, with plain values.
     OrderedDict, Counter and argparse.Namespace come back as dict, Parameter as tensor, torch.Size as tuple,
     torch.dtype and torch.device as text.
-    Raises UnsafePickleError that names the classes and functions that the file asks for, and ModelFileError
-    when the file is missing, damaged or not a file of torch.save.
+
+    Raises:
+        UnsafePickleError: names the classes and functions that the file asks for.
+        ModelFileError: the file is missing, damaged or not a file of torch.save.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            refused = refused_globals(file, path, allowed=_ALLOWED)
-            if refused:
-                raise _unsafe(path, f"asks for {first_names(refused)}")
-            file.seek(0)
+    with open_pickle(path, expected="a file of torch.save", remedy="fetch or save it again") as file:
+        refused = refused_globals(file, path, allowed=_ALLOWED)
+        if refused:
+            raise _unsafe(path, f"asks for {first_names(refused)}")
+        file.seek(0)
+        try:
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-        return _plain(content, path, {}, 0)
+        except pickle.UnpicklingError as error:
+            raise _refused_by_torch(error, path) from error
+        convert = functools.partial(_to_plain, path=path)
+        return copy_nested(content, convert, path=path, too_deep="it is no checkpoint")
+
+
+@contextlib.contextmanager
+def open_pickle(path: Path, *, expected: str, remedy: str) -> Iterator[BinaryIO]:
+    """Open a pickle; an error in the block becomes a ModelFileError that names the file.
+
+    UnsafePickleError and ModelFileError pass unchanged.
+
+    Args:
+        path: the pickle.
+        expected: what the file should be, for the message.
+        remedy: what the user can do, for the message.
+    """
+    try:
+        with open_for_reading(path) as file:
+            yield file
     except (UnsafePickleError, ModelFileError):
         raise
-    except FileNotFoundError as error:
-        raise ModelFileError(f"{path}: no such file; check the path") from error
-    except OSError as error:
-        raise ModelFileError(f"{path}: could not be read ({error.strerror or error})") from error
-    except pickle.UnpicklingError as error:
-        raise _refused_by_torch(error, path) from error
-    except Exception as error:  # a damaged archive or pickle fails in every way there is
+    except Exception as error:  # a damaged archive or pickle can raise anything
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
-        raise ModelFileError(
-            f"{path}: is damaged or not a file of torch.save ({reason}); fetch or save it again"
-        ) from error
+        raise ModelFileError(f"{path}: is damaged or not {expected} ({reason}); {remedy}") from error
 
 
 def refused_globals(file: BinaryIO, path: Path, *, allowed: re.Pattern[str]) -> list[str]:
-    """Classes and functions of a file's first offending pickle that `allowed` does not match.
+    """Classes and functions, as module.name, of the first pickle that names any outside of `allowed`.
 
-    As module.name.
-
-    The pickle's instructions are listed, none is run.
-
-    Reads pickles one after another, as torch.save writes them, or those of a zip archive.
+    The pickle's instructions are listed, none is run. A file may hold several pickles, one after another as
+    torch.save's former format has them, or as members of a zip archive.
     """
     names: dict[str, None] = {}  # a set that keeps the order
     for stream, count in _pickle_streams(file, path):
@@ -101,14 +112,8 @@ def refused_globals(file: BinaryIO, path: Path, *, allowed: re.Pattern[str]) -> 
     return []
 
 
-def first_names(names: Sequence[str]) -> str:
-    """A list for a message, cut after a few names."""
-    more = len(names) - _MAX_LISTED
-    return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
-
-
 def _pickle_streams(file: BinaryIO, path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Each place with pickles in the file, and how many may follow one another there."""
+    """Each stream of pickles in the file, with the largest number of pickles in it."""
     start = file.read(len(_ZIP_START))
     file.seek(0)
     if not start:
@@ -130,7 +135,7 @@ def _pickle_streams(file: BinaryIO, path: Path) -> Iterator[tuple[BinaryIO, int]
 
 
 def _global_names(stream: BinaryIO) -> Iterator[str]:
-    """The classes and functions that one pickle names, as module.name, found without running it."""
+    """The classes and functions that one pickle names, as module.name; it is not run."""
     # STACK_GLOBAL (protocol 4) takes its names from the stack, so the texts pushed last are followed. A
     # pickle made to mislead this ends at the second gate, which refuses the instruction as such.
     memo: dict[int, str] = {}
@@ -146,7 +151,7 @@ def _global_names(stream: BinaryIO) -> Iterator[str]:
         if opcode.name == "MEMOIZE":
             memo[len(memo)] = pushed[-1]
         elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            if argument > (position or 0):  # the unpickler would reserve memory up to that place
+            if argument > (position or 0):  # the unpickler would reserve memory up to that entry
                 raise ValueError(f"a memo entry {argument} at byte {position}")
             memo[argument] = pushed[-1]
         elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
@@ -156,7 +161,7 @@ def _global_names(stream: BinaryIO) -> Iterator[str]:
 
 
 def _refused_by_torch(error: pickle.UnpicklingError, path: Path) -> ValueError:
-    """The refusal of the second gate in our words."""
+    """torch's refusal as an error that names the file."""
     text = str(error)
     # "GLOBAL os.system was not an allowed global", "unsupported GLOBAL os.system whose module os is blocked"
     name = re.search(r"GLOBAL (\S+)", text)
@@ -177,10 +182,45 @@ def _unsafe(path: Path, what: str) -> UnsafePickleError:
     )
 
 
-def _plain(value: Any, path: Path, copies: dict[int, Any], depth: int) -> Any:
-    """Copy of nested containers, each once however often it is shared, with plain tensors in it."""
-    if depth > _MAX_DEPTH:
-        raise ModelFileError(f"{path}: nests more than {_MAX_DEPTH} deep, or in itself; it is no checkpoint")
+def copy_nested(
+    value: Any, convert: Callable[[Any, Callable[[Any], Any]], Any], *, path: Path, too_deep: str
+) -> Any:
+    """Copy nested containers as plain dict, list, tuple and set; shared ones stay shared.
+
+    Args:
+        value: the outermost container.
+        convert: copies values of other types; its second argument is the function for values within them.
+        path: the file, for messages.
+        too_deep: what the message says of a file with deep or endless nesting.
+    """
+    copies: dict[int, Any] = {}
+
+    def copy(item: Any, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise ModelFileError(f"{path}: nests more than {_MAX_DEPTH} deep, or in itself; {too_deep}")
+        if type(item) in _PLAIN:
+            return item
+        if id(item) in copies:
+            return copies[id(item)]
+
+        def copy_inner(inner: Any) -> Any:
+            return copy(inner, depth + 1)
+
+        result: Any
+        if type(item) in (dict, OrderedDict, Counter):
+            result = {copy_inner(key): copy_inner(entry) for key, entry in item.items()}
+        elif type(item) in (list, tuple, set):
+            result = type(item)(map(copy_inner, item))
+        else:
+            result = convert(item, copy_inner)
+        copies[id(item)] = result
+        return result
+
+    return copy(value, 0)
+
+
+def _to_plain(value: Any, copy: Callable[[Any], Any], *, path: Path) -> Any:
+    """A value of torch's unpickler as a plain one, for `copy_nested`."""
     if isinstance(value, Tensor):
         if type(value) not in (Tensor, torch.nn.Parameter) or value.is_meta or value.is_quantized:
             raise ModelFileError(
@@ -189,22 +229,11 @@ def _plain(value: Any, path: Path, copies: dict[int, Any], depth: int) -> Any:
         return value.detach()
     if isinstance(value, torch.dtype | torch.device):
         return str(value)
-    if type(value) in _PLAIN:
+    if type(value) in (complex, bytearray):
         return value
-    if id(value) in copies:
-        return copies[id(value)]
-    result: Any
-    if type(value) in (dict, OrderedDict, Counter, argparse.Namespace):
-        items = vars(value) if isinstance(value, argparse.Namespace) else value
-        result = {
-            _plain(key, path, copies, depth + 1): _plain(item, path, copies, depth + 1)
-            for key, item in items.items()
-        }
-    elif type(value) in (list, tuple, set, torch.Size):
-        container = tuple if isinstance(value, tuple) else type(value)
-        result = container(_plain(item, path, copies, depth + 1) for item in value)
-    else:
-        kind = type(value)
-        raise _unsafe(path, f"holds a {kind.__module__}.{kind.__qualname__}")
-    copies[id(value)] = result
-    return result
+    if type(value) is torch.Size:
+        return tuple(value)
+    if type(value) is argparse.Namespace:
+        return {copy(key): copy(item) for key, item in vars(value).items()}
+    kind = type(value)
+    raise _unsafe(path, f"holds a {kind.__module__}.{kind.__qualname__}")
