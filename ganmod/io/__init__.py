@@ -1,1 +1,1 @@
-"""Files: images, clips, model files, pickles that run nothing."""
+"""Files: images, clips, model files, and pickles read without running code."""

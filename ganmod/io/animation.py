@@ -21,7 +21,7 @@ _BT709, _LIMITED_RANGE = 1, 1  # FFmpeg's numbers for colour space, primaries an
 
 
 def check_animation(path: str | Path) -> None:
-    """Raise ValueError unless `write_animation` can write this path: known suffix, `av` there if needed."""
+    """Raise ValueError unless `write_animation` can write this path: known suffix, `av` if .mp4 needs it."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
@@ -32,18 +32,25 @@ def check_animation(path: str | Path) -> None:
 
 
 def write_animation(path: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
-    """Write frames, uint8 [H,W,3] of one size, and return their number; GIF and WebP repeat without end.
+    """Write an animation and return the number of its frames; GIF and WebP repeat endlessly.
 
-    A path without a suffix is a folder of 000000.png, 000001.png ... A file appears whole or not at all. GIF
-    keeps time in steps of 10 ms. Raises ValueError as `check_animation`, and for no frames.
+    A file is only written completely or not at all. GIF rounds times to 10 ms.
+
+    Args:
+        path: .mp4, .gif, .webp, or without a suffix a folder of 000000.png, 000001.png ...
+        frames: uint8 [H,W,3] of one size.
+        fps: frames per second.
+
+    Raises:
+        ValueError: as `check_animation`, and for no frames.
     """
     path = Path(path)
     check_animation(path)
-    counted = _Counted(frames)
+    counted = _FrameCounter(frames)
     if path.suffix == "":
         for frame in counted:
             write_image(path / f"{counted.count - 1:06d}.png", frame)
-        for number in itertools.count(counted.count):  # of a longer animation before
+        for number in itertools.count(counted.count):  # left by a longer animation
             if not (stale := path / f"{number:06d}.png").is_file():
                 break
             stale.unlink()
@@ -56,7 +63,7 @@ def write_animation(path: str | Path, frames: Iterable[np.ndarray], *, fps: floa
     return counted.count
 
 
-class _Counted:
+class _FrameCounter:
     """Passes frames on and counts them."""
 
     def __init__(self, frames: Iterable[np.ndarray]) -> None:
@@ -97,13 +104,13 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float, kind: str) 
 
 
 def add_h264(container: Any, shape: tuple[int, ...], rate: Fraction) -> Any:
-    """An H.264 stream for frames of this shape, (height, width, 3), in an output container of av.
+    """Add an H.264 stream for frames of shape (height, width, 3) to an output container of av.
 
-    Every packet is shown in the order in which it is written, and follows BT.709, as players assume.
+    Packets are shown in the order of writing; colours follow BT.709, as players assume.
     """
     stream = container.add_stream("libx264", rate=rate)
     stream.height, stream.width = shape[0] // 2 * 2, shape[1] // 2 * 2
-    stream.pix_fmt = "yuv420p"  # what browsers play: it has no odd sides
+    stream.pix_fmt = "yuv420p"  # what browsers play; its sides are even
     stream.options = {"crf": str(_CRF), "bf": "0"}
     context = stream.codec_context
     context.color_primaries = context.color_trc = context.colorspace = _BT709
@@ -112,7 +119,7 @@ def add_h264(container: Any, shape: tuple[int, ...], rate: Fraction) -> Any:
 
 
 def h264_frame(frame: np.ndarray) -> Any:
-    """uint8 [H,W,3] -> av's frame for such a stream; an odd last row or column is cut off."""
+    """uint8 [H,W,3] -> av's frame for a stream of `add_h264`; an odd last row or column is cut off."""
     av = import_av("frames")
     height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
     even = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame[:height, :width]), format="rgb24")
@@ -120,7 +127,7 @@ def h264_frame(frame: np.ndarray) -> Any:
 
 
 def import_av(path: str | Path) -> Any:
-    """The package av; ValueError with the way to get it where it is missing. path: what it is needed for."""
+    """Import the package av, which `path` needs; ValueError, with how to install it, if it is missing."""
     try:
         return importlib.import_module("av")
     except ImportError as error:

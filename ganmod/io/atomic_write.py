@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: the one way that model files and checkpoints are written."""
+"""Atomic writing of files: complete or not at all. Model files and checkpoints are written this way."""
 
 import contextlib
 import errno
@@ -10,12 +10,15 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there in one step.
+    """Write a temporary file next to `path`, then rename it in one step.
 
-    `write` receives the temporary path and creates the file; the folder of `path` is made when it is missing.
-    The file and its folder are flushed to the disk, so that after a power cut `path` holds either its former
-    content or the new one. Whatever goes wrong before the move (an interrupt included), the temporary file is
-    removed, `path` keeps its former content and the error goes on to the caller unchanged.
+    File and folder are flushed to the disk: after a power cut `path` holds its former content or the new one.
+    On any error before the rename (an interrupt included) the temporary file is removed, `path` keeps its
+    former content, and the error is raised unchanged.
+
+    Args:
+        path: the file; its folder is made if it is missing.
+        write: creates the file at the temporary path that it is called with.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,14 +30,14 @@ def atomic_write(path: str | Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
-    """`atomic_write` of a text in UTF-8."""
+    """`atomic_write` for text, in UTF-8."""
 
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
@@ -50,7 +53,7 @@ def _flush_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems do not know how to flush a folder; the file is in place all the same.
+        # Some network file systems cannot flush a folder; the file is written all the same.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:

@@ -1,7 +1,7 @@
 """Video files: frames one at a time with their times, and H.264 segments joined to a clip with its sound.
 
-Times are whole numbers of a clip's `time_base` seconds, so that a clip of varying frame rate keeps its sound
-in step.
+Times are integers in units of the clip's `time_base` (seconds); so sound stays in step where the frame rate
+varies.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ class ClipFrame(NamedTuple):
 class Clip:
     """A video file: `frames()` decodes it from the beginning.
 
-    rate: frames per second, the mean of a varying one. num_frames: as counted in the file, undecoded. notes:
-    after `frames()`, what was wrong with the file, one sentence each; empty for a sound one. broken: whether
-    frames are missing at its end.
+    rate: frames per second; the mean if it varies.
+    num_frames: counted without decoding.
+    notes: one sentence for each problem that `frames()` met.
+    broken: whether `frames()` found frames missing at the end.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Raises ClipError for a file without video or frames, or of an unknown codec, and OSError."""
+        """Open and count; ClipError for a file without frames or of an unknown codec, and OSError."""
         self.path = Path(path)
         self.notes: list[str] = []
         self.broken = False
@@ -69,7 +70,7 @@ class Clip:
                 f"cannot read {self.path}: damaged, cut short or not a video ({error.strerror})"
             ) from error
         with container:
-            cover = av.stream.Disposition.attached_pic  # the picture of a record: one still
+            cover = av.stream.Disposition.attached_pic  # a still, such as an album cover
             moving = [stream for stream in container.streams.video if not stream.disposition & cover]
             if not moving:
                 raise ClipError(f"{self.path} has no frames: it holds sound or data, but no video")
@@ -83,10 +84,9 @@ class Clip:
             yield container, stream
 
     def _count(self) -> tuple[int, int]:
-        """Packets with data: one for each frame in what cameras and encoders write today.
+        """Numbers of packets with data: shown, and hidden by the edit list of a cut without re-encoding.
 
-        Frames that are shown, and those that a cut without encoding has left in the file, hidden by its
-        edit list.
+        What cameras and encoders write today has one packet for each frame.
         """
         with self._open() as (container, stream):
             packets = self._until_broken(container.demux(stream))
@@ -94,16 +94,16 @@ class Clip:
         return hidden.count(False), hidden.count(True)
 
     def frames(self) -> Iterator[ClipFrame]:
-        """Every frame up to the end, or to the first that cannot be decoded, which is noted.
+        """Every frame up to the end, or up to the first that cannot be decoded, which `notes` reports.
 
-        Pixels that are not square are made so. Frames of another size than the first are resized to it, which
-        is noted, too. Raises ClipError if not one can be decoded.
+        Frames with non-square pixels are stretched. Frames of another size than the first are resized to it,
+        which `notes` reports too. Raises ClipError if no frame can be decoded.
         """
         self.notes, self.broken = [], False
         count, odd_sizes, last = 0, 0, None
         first: tuple[int, int] | None = None
         with self._open() as (container, stream):
-            for frame in self._until_broken(_decoded(container, stream)):
+            for frame in self._until_broken(_decode(container, stream)):
                 if first is None:
                     first = (frame.height, frame.width)
                     size = (frame.height, max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1))
@@ -113,11 +113,11 @@ class Clip:
                 image = frame.to_ndarray(format="rgb24")
                 step = max(round(1 / (self.rate * self.time_base)), 1)
                 time = frame.pts
-                if time is None or (last is not None and time <= last):  # some files give none, or repeat
+                if time is None or (last is not None and time <= last):  # missing or repeated in some files
                     time = 0 if last is None else last + step
                 last = time
                 count += 1
-                # A camera held upright writes the picture lying, and the angle beside it.
+                # A camera held upright stores the picture on its side, and the angle with it.
                 yield ClipFrame(np.rot90(image, round(getattr(frame, "rotation", 0) / 90)), time)
         if not count:
             raise ClipError(f"{self.path} has no frames that can be decoded: copy or record it again")
@@ -147,7 +147,7 @@ class Clip:
             )
 
 
-def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+def _decode(container: Any, stream: Any) -> Iterator[Any]:
     """Frames; those that the decoder still holds when it meets a broken packet come before the error."""
     import av
 
@@ -161,7 +161,7 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def write_segment(path: Path, images: Sequence[np.ndarray], rate: Fraction) -> None:
-    """Images, uint8 [H,W,3], as an .mp4 of constant rate, for `join_segments`; it can be decoded alone."""
+    """Write images, uint8 [H,W,3], as an .mp4 of constant rate, for `join_segments`."""
     av = import_av(path)
     with av.open(str(path), "w", format="mp4") as container:
         stream = add_h264(container, images[0].shape, rate)
@@ -178,10 +178,14 @@ def join_segments(
     sound: Path | None = None,
     sound_end: Fraction | None = None,
 ) -> str:
-    """Join segments to one .mp4, without encoding them again; returns what became of the sound.
+    """Join segments to one .mp4 without encoding them again; returns what was done with the sound.
 
-    segments: files of `write_segment` with their frames' times. sound: a file whose first audio stream goes
-    along: copied where .mp4 may hold it, else encoded as AAC. sound_end: in seconds, where it stops.
+    Args:
+        path: the .mp4.
+        segments: files of `write_segment`, each with the times of its frames.
+        time_base: unit of these times, in seconds.
+        sound: a file whose first audio stream is added: copied if .mp4 may hold it, else encoded as AAC.
+        sound_end: in seconds; None: the entire stream.
     """
     av = import_av(path)
     with av.open(str(path), "w", format="mp4") as out, contextlib.ExitStack() as stack:
@@ -200,7 +204,7 @@ def join_segments(
                 message = f"sound copied ({name})"
             elif name:
                 encoded = out.add_stream("aac", rate=audio.rate)
-                packets.append(_encoded_sound(source.decode(audio), encoded, sound_end))
+                packets.append(_encode_sound(source.decode(audio), encoded, sound_end))
                 message = f"sound converted from {name} to aac"
             else:
                 message = "sound left out: its codec is unknown"
@@ -240,13 +244,15 @@ def _sound_packets(packets: Iterator[Any], stream: Any, end: Fraction | None) ->
             yield packet
 
 
-def _encoded_sound(frames: Iterator[Any], stream: Any, end: Fraction | None) -> Iterator[Any]:
+def _encode_sound(frames: Iterator[Any], stream: Any, end: Fraction | None) -> Iterator[Any]:
     import av
 
     samples: int | None = None
     with contextlib.suppress(av.FFmpegError):
         for frame in frames:
-            if samples is None:  # counted on from the first: coarse or missing times would go back and forth
+            if (
+                samples is None
+            ):  # later times are counted from the first: those in the file may be coarse or missing
                 samples = round((frame.time or 0) * frame.sample_rate)
             frame.pts, frame.time_base = samples, Fraction(1, frame.sample_rate)
             if end is not None and Fraction(samples, frame.sample_rate) >= end:

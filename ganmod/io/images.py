@@ -70,11 +70,16 @@ class ImageError(ValueError):
 def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.ndarray:
     """Read any raster image that Pillow knows as uint8 [H,W,3].
 
-    source: a path, or the bytes of an encoded image (`name` then stands for it in messages).
-    Transparency is laid over white, EXIF rotation is applied, of an animation the first frame is taken.
-    16-bit samples keep their high byte, so that a grey and a colour file of one picture agree. Float and
-    32-bit samples have no stated range: the smallest of 1 (float only), 255 and 65535 that holds the image.
-    Raises ImageError, which names the image and says why it cannot be read.
+    Transparency is laid over white, EXIF rotation is applied, and of an animation the first frame is read.
+    16-bit samples keep their high byte, so that grey and colour files of one picture agree. Float and 32-bit
+    samples have no stated range: the smallest of 1 (float only), 255 and 65535 that holds the image is taken.
+
+    Args:
+        source: a path, or the bytes of an encoded image.
+        name: the image in messages; by default its path.
+
+    Raises:
+        ImageError: names the image and says why it cannot be read.
     """
     if isinstance(source, bytes):
         name, encoded = name or "<bytes>", source
@@ -92,7 +97,7 @@ def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.nda
     try:
         with Image.open(BytesIO(encoded), formats=formats) as image:
             image.load()
-            return np.ascontiguousarray(_upright(_rgb_array(image), _orientation(image)))
+            return np.ascontiguousarray(_rotate_upright(_to_rgb(image), _orientation(image)))
     except MemoryError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -104,7 +109,7 @@ def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.nda
         raise ImageError(f"cannot read image {name}: damaged, cut short or unusable ({reason})") from error
 
 
-def _rgb_array(image: Image.Image) -> np.ndarray:
+def _to_rgb(image: Image.Image) -> np.ndarray:
     """Loaded Pillow image of any mode -> uint8 [H,W,3]."""
     if image.mode.startswith("I;16"):
         values = np.array(image)
@@ -113,7 +118,7 @@ def _rgb_array(image: Image.Image) -> np.ndarray:
         grey = np.where(values == key, 255, values >> 8) if isinstance(key, int) else values >> 8
         return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        return np.repeat(_grey_of_unknown_range(image)[..., None], 3, axis=2)
+        return np.repeat(_guess_grey_range(image)[..., None], 3, axis=2)
 
     key = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
@@ -127,8 +132,8 @@ def _rgb_array(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _grey_of_unknown_range(image: Image.Image) -> np.ndarray:
-    """Mode I or F -> uint8 [H,W]; see read_image for the rule."""
+def _guess_grey_range(image: Image.Image) -> np.ndarray:
+    """Mode I or F -> uint8 [H,W], as `read_image` says."""
     values = np.array(image).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinity")
@@ -137,7 +142,7 @@ def _grey_of_unknown_range(image: Image.Image) -> np.ndarray:
         raise ValueError(f"values from {low:g} to {high:g}; convert it to 8 or 16 bits first")
     if image.mode == "F" and high <= 1:
         return np.round(values * 255).astype(np.uint8)
-    # Pillow gives 16-bit PGM files in mode I: their range is known, however dark they are.
+    # Pillow reads 16-bit PGM files in mode I: their range is known, even if all values are small.
     if high > 255 or image.format == "PPM":
         return (values / 256).astype(np.uint8)
     return np.round(values).astype(np.uint8)
@@ -152,7 +157,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+def _rotate_upright(array: np.ndarray, orientation: int) -> np.ndarray:
     """Undo EXIF orientation 1..8 (Exif 2.3, table 6) on [H,W,3]."""
     if orientation >= 5:
         array = array.transpose(1, 0, 2)
@@ -164,8 +169,8 @@ def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
 def write_image(path: str | Path, image: np.ndarray | Tensor) -> None:
     """Write uint8 [H,W,3] or a float tensor [3,H,W] in [0,1]; the suffix decides the format.
 
-    The parent folder is made. The file appears whole or not at all, so that interrupted work can be resumed
-    by looking at what exists. JPEG and WebP are written at quality 95. Raises ValueError for another suffix.
+    The parent folder is made. The file is only written completely or not at all, so that interrupted work can
+    be resumed from the files that exist. JPEG and WebP have quality 95. Raises ValueError for another suffix.
     """
     path = Path(path)
     file_format = _WRITE_FORMATS.get(path.suffix.lower())
@@ -204,11 +209,11 @@ def list_images(folder: str | Path) -> list[Path]:
     visited = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in visited:  # a link back up the tree
+        if real in visited:  # a link to a folder above
             folders.clear()
             continue
         visited.add(real)
-        # Sorted, so that of two links to one folder the same one is always kept.
+        # Sorted: of two links to one folder, always the same one is kept.
         folders[:] = sorted(i for i in folders if not i.startswith(".") and i != "__MACOSX")
         images += [
             Path(parent, i)
@@ -241,7 +246,7 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int], *, resample: ResizeFilter = "lanczos") -> np.ndarray:
-    """Resize uint8 [H,W,3] to size = (height, width), antialiased; a copy when the size is right already."""
+    """Resize uint8 [H,W,3] to size = (height, width), antialiased; always a copy."""
     _check_image(image)
     height, width = size
     if height < 1 or width < 1:
@@ -281,11 +286,17 @@ def make_grid(
     cell_size: tuple[int, int] | None = None,
     background: int = 255,
 ) -> np.ndarray:
-    """Tile rows of uint8 [H,W,3] images (None: an empty cell; rows may be short) into one uint8 [H,W,3].
+    """Tile images into one uint8 [H,W,3] of equal cells.
 
-    All cells have one size: cell_size = (height, width), or the largest height and width given. An image of
-    another size is fitted into its cell, aspect kept, centred. gap: pixels between and around the cells.
-    Labels stand above the columns and left of the rows; a column label that is too wide is cut with "..".
+    An image of another size than the cells is resized to fit, aspect kept, and centred.
+
+    Args:
+        images: rows of uint8 [H,W,3]; None is an empty cell, and rows may be short.
+        gap: pixels between and around the cells.
+        column_labels: above the columns; one that is too wide is cut with "..".
+        row_labels: left of the rows.
+        cell_size: (height, width); by default the largest height and width of the images.
+        background: grey level, 0 to 255.
     """
     num_rows, num_columns = len(images), max((len(row) for row in images), default=0)
     shapes = [image.shape for row in images for image in row if image is not None]

@@ -1,4 +1,4 @@
-"""Model files: tensors and their configuration in one .safetensors file, written whole, never executed."""
+"""Model files: tensors and their configuration in one .safetensors file; loading runs no code."""
 
 import contextlib
 import json

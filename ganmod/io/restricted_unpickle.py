@@ -1,8 +1,8 @@
 """Foreign PyTorch checkpoints, read as tensors and plain containers without running anything in them.
 
-Two gates, of which either alone stops foreign code: the pickle is first listed, not run, and every class or
-function that it names must be on the list below; then torch's own restricted unpickler builds the values. The
-first gate names all that is refused, and holds even where a program has widened torch's list for itself.
+Two checks, each of which alone stops foreign code. First the pickle's instructions are listed, not run, and
+every class or function that it names must be in the list below. Then torch's restricted unpickler builds the
+values. The first check names everything it refuses, and holds even where a program has extended torch's list.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def _pickle_streams(file: BinaryIO, path: Path) -> Iterator[tuple[BinaryIO, int]
 def _global_names(stream: BinaryIO) -> Iterator[str]:
     """The classes and functions that one pickle names, as module.name; it is not run."""
     # STACK_GLOBAL (protocol 4) takes its names from the stack, so the texts pushed last are followed. A
-    # pickle made to mislead this ends at the second gate, which refuses the instruction as such.
+    # pickle made to mislead this fails the second check, which refuses the instruction itself.
     memo: dict[int, str] = {}
     pushed = ["", ""]
     argument: Any

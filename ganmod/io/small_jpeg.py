@@ -1,4 +1,4 @@
-"""A picture below a number of bytes, such as one that is kept in a repository."""
+"""JPEG files below a number of bytes, for pictures in a repository."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_BYTES = 2_000
 
 
 def small_jpeg(image: np.ndarray, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """uint8 [H,W,3] as a JPEG below `max_bytes`: at the highest quality that allows it, else reduced.
+    """Encode uint8 [H,W,3] as a JPEG below `max_bytes`: at the highest quality that fits, else smaller.
 
     Raises ValueError for a limit below 2,000.
     """
@@ -36,7 +36,7 @@ def small_jpeg(image: np.ndarray, *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def write_small_jpeg(path: str | Path, image: np.ndarray, *, max_bytes: int = MAX_BYTES) -> None:
-    """Write `small_jpeg(image)`, whole or not at all."""
+    """Write `small_jpeg(image)`, as `atomic_write`."""
     data = small_jpeg(image, max_bytes=max_bytes)
 
     def write(temporary: Path) -> None:

@@ -1,4 +1,4 @@
-"""The folder of results that can be made again, and of files that are looked for but never fetched."""
+"""The cache folder: results that can be computed again, and files that are read if they are there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pathlib import Path
 
 def user_cache_dir() -> Path:
     """$GANMOD_CACHE, or `ganmod` in the user's cache folder."""
-    if given := os.environ.get("GANMOD_CACHE"):
-        return Path(given)
+    if folder := os.environ.get("GANMOD_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ganmod"
