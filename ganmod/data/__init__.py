@@ -1,1 +1,1 @@
-"""Images on disk and what is drawn from them, by seed and position."""
+"""Data sets of images on disk, and random draws by seed and position."""

@@ -1,4 +1,4 @@
-"""Images that cannot be read: a data set names each once, passes over it, and gives up at too many."""
+"""Images that cannot be read: a data set reports each once, skips it, and stops at too many."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ class CorruptImages:
     """The images of a data set that could not be read, by name or index."""
 
     def __init__(self, source: object, *, limit: int = MAX_CORRUPT_FILES) -> None:
-        """source: the data set as messages name it. limit: how many are tolerated."""
+        """No image is known to be corrupt yet.
+
+        Args:
+            source: the data set, for messages.
+            limit: the number of corrupt images that is tolerated.
+        """
         self.source, self.limit = source, limit
         self._names: set[Hashable] = set()
 
@@ -22,7 +27,7 @@ class CorruptImages:
         return image in self._names
 
     def add(self, image: Hashable, error: ImageError) -> None:
-        """Warn of an image, once; raises ImageError when it is one too many."""
+        """Warn of an image, once; ImageError for more than `limit` images."""
         if image in self._names:
             return
         self._names.add(image)

@@ -18,17 +18,24 @@ from ganmod.data.seeding import draw
 from ganmod.data.style_colors import change_colors
 from ganmod.io.images import ImageError, read_image, resize_short_side
 
-PHOTO_STYLES = 3 * 10**9  # position of the content stream from which photos are taken as styles
+PHOTO_STYLES = 3 * 10**9  # position in the content stream where the photos begin that serve as styles
 
 
 class CropStream(Dataset[Tensor]):
     """An endless, seeded stream of random square crops: position n -> uint8 [3,crop,crop].
 
-    Every image is seen once per pass, in an order drawn per pass. An image is first resized so that its short
-    side is at most `short_side`; the crop is a random square between `crop` pixels and that short side,
-    resized to `crop`. With enlarge > 1 it may be smaller, down to crop / enlarge, and sides are drawn evenly
-    on a logarithmic scale. Decoded images are kept in memory up to `cache_mb`. A corrupt file is reported by
-    name and replaced by the next one; more than MAX_CORRUPT_FILES of them raise ImageError.
+    Every image is seen once per pass, in an order drawn per pass. A corrupt file is reported by name and
+    replaced by the next one; more than MAX_CORRUPT_FILES of them raise ImageError.
+
+    Args:
+        images: paths, or uint8 [H,W,3].
+        purpose: name of the stream, part of its seed and of messages.
+        crop: side of the result; the crop is a random square between this and the image's short side.
+        short_side: images with a longer short side are first resized to this one.
+        seed: of all draws.
+        flip: mirror half of the crops.
+        enlarge: above 1, crops may be as small as crop / enlarge, their sides log-uniform.
+        cache_mb: memory for decoded images, in MiB.
     """
 
     def __init__(
@@ -77,8 +84,8 @@ class CropStream(Dataset[Tensor]):
             pixels = pixels[:, ::-1]
         return pixels
 
-    def whole(self, index: int) -> np.ndarray:
-        """Image `index` of `images`, not cropped: uint8 [H,W,3], its short side at most `short_side`.
+    def full_image(self, index: int) -> np.ndarray:
+        """Image `index` of `images`, not cropped: uint8 [H,W,3] with a short side of at most `short_side`.
 
         Raises ImageError for a corrupt file.
         """
@@ -121,8 +128,14 @@ class CropStream(Dataset[Tensor]):
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
     """Content and style crops at the same position of their streams.
 
-    change_colors, photo_styles, same_image: shares of the styles, see `configs.style.StyleData`; photos come
-    from the content stream, far beyond the positions that training reaches.
+    The shares are those of `configs.style.StyleData`.
+
+    Args:
+        content: the stream of photos.
+        style: the stream of styles.
+        change_colors: share of the styles with changed colours.
+        photo_styles: share of photos among the styles, from positions of `content` beyond those of training.
+        same_image: share of pairs whose style is the content itself.
     """
 
     def __init__(

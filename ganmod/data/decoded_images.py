@@ -1,4 +1,4 @@
-"""Decoded images of a data set: kept in memory up to a limit, corrupt ones passed over."""
+"""Decoded images of a data set: kept in memory up to a limit, corrupt ones skipped."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class DecodedImages(Generic[Key]):
-    """The images of a data set by key, each decoded when it is first asked for.
+    """The images of a data set by key, decoded on first use.
 
-    An image that does not fit into the cache is decoded again each time, and does not keep smaller ones out.
-    A copy in another process begins with an empty cache.
+    An image that does not fit into the cache is decoded on every use; smaller ones are still cached. In
+    another process a copy begins with an empty cache.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class DecodedImages(Generic[Key]):
 
         Args:
             decode: a key -> uint8 pixels; raises ImageError for a corrupt file.
-            source: the data set as messages name it.
+            source: the data set, for messages.
             cache_mb: memory for decoded images, in MiB.
-            max_corrupt: corrupt images that are tolerated.
+            max_corrupt: the number of corrupt images that is tolerated.
         """
         self.cache_mb = cache_mb
         self.corrupt = CorruptImages(source, limit=max_corrupt)
@@ -43,7 +43,7 @@ class DecodedImages(Generic[Key]):
         self._free_bytes = cache_mb * 2**20
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the decoded images, which a worker process would be sent."""
+        """Without the decoded images: a worker process would receive them all."""
         return {**self.__dict__, "_cache": {}, "_free_bytes": self.cache_mb * 2**20}
 
     @property
@@ -62,9 +62,9 @@ class DecodedImages(Generic[Key]):
         return pixels
 
     def first_readable(self, keys: Iterable[Key]) -> tuple[Key, np.ndarray] | None:
-        """The first of some images that is not corrupt, with its key; None if all are.
+        """(key, pixels) of the first image that is not corrupt; None if all are.
 
-        Raises ImageError when one more image is corrupt than tolerated.
+        Raises ImageError for more corrupt images than tolerated.
         """
         for key in keys:
             if key not in self.corrupt:

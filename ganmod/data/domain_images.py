@@ -36,14 +36,22 @@ class DomainItem(NamedTuple):
 class DomainImages(Dataset[DomainItem]):
     """Images in one sub-folder per domain, of a folder or a zip: position n of an endless stream -> item.
 
-    Source and target domain are drawn alike, whatever their numbers of images, then the images from all of a
-    domain, with replacement, as the published code does. With crop_prob a random part of 0.8 to 1 of the area
-    is cropped (aspect 0.9 to 1.1); every image is then resized to img_size x img_size, and with `mirror` half
-    of them are flipped. Item n depends on (seed, n) alone. A corrupt file is reported by name as a warning
-    and the next one of its domain is taken; more than max_corrupt of them raise ImageError.
+    Domains are drawn with equal probability, whatever their numbers of images; then images of a domain, with
+    replacement, as the published code does. Item n depends on (seed, n) alone. A corrupt file is reported by
+    a warning with its name, and the next one of its domain is used.
 
-    Raises ValueError for fewer than two domains, a domain without a readable image, images outside of the
-    domains' folders.
+    Args:
+        path: the folder or zip.
+        img_size: every image is resized to this side.
+        seed: of all draws.
+        crop_prob: probability of a random crop: 0.8 to 1 of the area, aspect 0.9 to 1.1.
+        mirror: flip half of the images.
+        cache_mb: memory for decoded images, in MiB.
+        max_corrupt: the number of corrupt files that is tolerated; more raise ImageError.
+
+    Raises:
+        ValueError: for fewer than two domains, a domain without a readable image, images outside of the
+            domains' folders.
     """
 
     def __init__(
@@ -79,7 +87,7 @@ class DomainImages(Dataset[DomainItem]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images per domain whose header can be read."""
+        """{domain: number of images whose header can be read}."""
         return dict(zip(self.domains, map(len, self.names), strict=True))
 
     def __getitem__(self, position: int) -> DomainItem:
@@ -95,7 +103,7 @@ class DomainImages(Dataset[DomainItem]):
         return DomainItem(image, torch.tensor(domain), reference, other, torch.tensor(target))
 
     def image(self, domain: int, index: int) -> Tensor:
-        """Image `index` (modulo their number) of a domain, whole, resized, not flipped: uint8 [3,S,S]."""
+        """Image `index` (modulo their number) of a domain, resized, without crop or flip: uint8 [3,S,S]."""
         return self._resize(self._read(domain, index))
 
     def _draw(self, domain: int, rng: np.random.Generator) -> Tensor:
@@ -127,10 +135,10 @@ class DomainImages(Dataset[DomainItem]):
 
 
 def draw_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
-    """A random part of an image, in pixels: (top, left, height, width).
+    """A random part of an image of height x width pixels: (top, left, height, width).
 
-    Its area is uniform in CROP_AREA of the whole, its aspect log-uniform in CROP_ASPECT. An image so narrow
-    that ten draws do not fit into it gives its middle, of the nearest aspect.
+    Its share of the area is uniform in CROP_AREA, its aspect log-uniform in CROP_ASPECT. If ten draws do not
+    fit into a narrow image, its middle with the nearest aspect is used.
     """
     low, high = (math.log(aspect) for aspect in CROP_ASPECT)
     for _ in range(_ATTEMPTS):
@@ -145,7 +153,7 @@ def draw_crop(rng: np.random.Generator, height: int, width: int) -> tuple[int, i
 
 
 def _domain_labels(files: ImageFiles) -> Labels:
-    """The domain of every image; ValueError, which says how to lay them out, where there are not two."""
+    """The domain of every image; ValueError, which says how to arrange them, for fewer than two domains."""
     empty = _folders_without_images(files)
     if empty and files.label_file() is None:
         raise ValueError(
@@ -164,7 +172,7 @@ def _domain_labels(files: ImageFiles) -> Labels:
 
 
 def _folders_without_images(files: ImageFiles) -> list[str]:
-    """Sub-folders at the top, hidden ones apart, in which no image lies."""
+    """Top-level sub-folders without an image, except hidden ones."""
     if files.is_zip:
         return []
     with_images = {name.split("/")[0] for name in files.names}

@@ -1,4 +1,4 @@
-"""The images of a folder or a zip: which are there, their sizes, their pixels by name."""
+"""The images of a folder or a zip: their names, sizes and pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EXIF_ORIENTATION = 0x0112
 
 
 class Header(NamedTuple):
-    """What the first bytes of an image say: its upright size in pixels and Pillow's mode (RGB, L, P, ...)."""
+    """The upright size of an image in pixels, and Pillow's mode (RGB, L, P, ...)."""
 
     height: int
     width: int
@@ -41,10 +41,11 @@ class Header(NamedTuple):
 class ImageFiles:
     """The images of a folder (with its sub-folders) or of a zip, in the order of their names.
 
-    names: paths inside the folder or the zip, with forward slashes. Hidden files and those without an image
-    suffix are left out. Nothing is ever unpacked. Every process opens a zip for itself.
-    Raises ValueError for a path that is neither a folder nor a zip, holds no image, or for a zip with paths
-    that lead out of it.
+    names: paths inside the folder or the zip, with forward slashes; hidden files and those without an image
+    suffix are left out.
+
+    A zip is never unpacked, and every process opens it separately. Raises ValueError for a path that is
+    neither a folder nor a zip or holds no image, and for a zip with paths that lead out of it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -73,16 +74,16 @@ class ImageFiles:
         return {**self.__dict__, "_archive": None}
 
     def full_name(self, name: str) -> str:
-        """The name for messages: with the folder or the zip before it."""
+        """The name with the path of the folder or zip, for messages."""
         return str(self.path / name)
 
     def read_bytes(self, name: str) -> bytes:
-        """The encoded image; ImageError, which names it, where it cannot be had."""
+        """The encoded image; ImageError, which names it, if it cannot be read."""
         try:
             if self.is_zip:
                 return self._zip().read(self._members[name])
             return (self.path / name).read_bytes()
-        # The zip reader's errors: damage, a password, a compression that is not built in.
+        # The zip reader's errors: damage, a password, an unknown compression.
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise ImageError(f"cannot read image {self.full_name(name)}: {error}") from error
 
@@ -110,13 +111,13 @@ class ImageFiles:
         return read_image(self.read_bytes(name), name=self.full_name(name))
 
     def header(self, name: str) -> Header:
-        """Size and mode, as a rule without decoding the pixels; ImageError where that cannot be had."""
+        """Size and mode, if possible without decoding the pixels; ImageError if they cannot be read."""
         try:
             with self._stream(name) as stream, Image.open(stream) as image:
                 return _header(image)
         except MemoryError:
             raise
-        except Exception:  # decoders raise a dozen types; the full reader has the last word and the message
+        except Exception:  # decoders raise a dozen types; the full reader decides and words the error
             height, width, _ = self.read(name).shape
             return Header(height, width, "RGB")
 
@@ -134,7 +135,7 @@ class ImageFiles:
         return None
 
     def close(self) -> None:
-        """Close the zip, where one is open; reading opens it again."""
+        """Close the zip if it is open; reading opens it again."""
         if self._archive is not None:
             self._archive[1].close()
             self._archive = None
@@ -143,7 +144,7 @@ class ImageFiles:
         return self._zip().open(self._members[name]) if self.is_zip else (self.path / name).open("rb")
 
     def _zip(self) -> zipfile.ZipFile:
-        # A forked process shares the file position of its parent: each opens its own.
+        # A forked process would share its parent's file position: every process opens the zip separately.
         if self._archive is None or self._archive[0] != os.getpid():
             try:
                 self._archive = os.getpid(), zipfile.ZipFile(self.path)
@@ -157,7 +158,7 @@ class ImageFiles:
 def read_headers(
     files: ImageFiles, *, progress: Callable[[], object] = lambda: None
 ) -> tuple[dict[str, Header], dict[str, ImageError]]:
-    """(headers, errors) by name: each image is in one of them. progress is called once per image."""
+    """(headers, errors) by name: each image is in one of them; `progress` is called once per image."""
     headers: dict[str, Header] = {}
     errors: dict[str, ImageError] = {}
     for name in files.names:
@@ -184,7 +185,7 @@ def check_one_size(headers: dict[str, Header], path: Path) -> None:
 
 def _header(image: Image.Image) -> Header:
     orientation = 1
-    # PNG keeps EXIF after the pixels, so that asking for it decodes them.
+    # PNG stores EXIF after the pixels: reading it would decode them.
     if image.width != image.height and (image.format != "PNG" or "exif" in image.info):
         with contextlib.suppress(LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -200,5 +201,5 @@ def _is_image(name: str) -> bool:
 
 
 def shared_folder(names: Sequence[str]) -> str:
-    """The deepest folder that holds all of them, "" for the top."""
+    """The deepest folder that holds all the named files, "" for the top."""
     return posixpath.commonpath([posixpath.dirname(name) for name in names])

@@ -27,18 +27,23 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Images of one size in a folder or a zip, with their labels: position n of an endless stream -> item.
 
     An item is (image uint8 [3,H,W] in 0..255, label float32 [c_dim]); a class is one-hot, and c_dim is 0
-    without labels. Item n depends on (seed, n) alone: every pass shows every image once in an order drawn per
-    pass, and with `mirror` half of the positions are flipped left to right. `image`, `label` and
-    `image_batches` give the same images by index, in the order of their names and never flipped.
+    without labels. Item n depends on (seed, n) alone; every pass shows every image once, in a random order.
+    `image`, `label` and `image_batches` return the images by index, in the order of their names, not flipped.
+    A corrupt file is reported by a warning with its name and left out; the stream shows the next one instead.
 
-    resolution: the size that is expected, a side or (height, width); images are never resized here.
-    labels: "auto" takes those of dataset.json or, without that file, of sub-folders; "required" raises where
-    there are none; "none" ignores them. Decoded images are kept in memory up to cache_mb, in each worker.
-    A corrupt file is reported by name as a warning and left out (in the stream, the next of its pass takes
-    its place); more than max_corrupt of them raise ImageError.
+    Args:
+        path: the folder or zip.
+        resolution: the expected size, a side or (height, width); images are never resized here.
+        labels: "auto" takes those of dataset.json or, without that file, of sub-folders; "required" raises if
+            there are none; "none" ignores them.
+        seed: of the order and the flips.
+        mirror: flip half of the positions left to right.
+        cache_mb: memory for decoded images in each worker, in MiB.
+        max_corrupt: the number of corrupt files that is tolerated; more raise ImageError.
 
-    Raises ValueError for a path without images, fewer than MIN_IMAGES of them, mixed sizes (names two), a
-    size other than `resolution`, missing or malformed labels.
+    Raises:
+        ValueError: for a path without images, fewer than MIN_IMAGES of them, mixed sizes (names two), a size
+            other than `resolution`, missing or malformed labels.
     """
 
     def __init__(
@@ -87,12 +92,12 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def num_images(self) -> int:
-        """Images whose header can be read."""
+        """Number of images whose header can be read."""
         return len(self.names)
 
     @property
     def c_dim(self) -> int:
-        """Length of a label: the number of classes, of a vector's entries, or 0."""
+        """Length of a label: the number of classes or of a vector's entries; 0 without labels."""
         return 0 if self.labels is None else self.labels.c_dim
 
     @property
@@ -120,9 +125,9 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(value.copy()) if value.ndim else self._one_hot(int(value))
 
     def image_batches(self, batch_size: int, *, indices: Iterable[int] | None = None) -> Iterator[Tensor]:
-        """The images `indices` (all) once, in order, not flipped, as uint8 [N,3,H,W]; N may end smaller.
+        """The images `indices` (default: all) in order, not flipped, as uint8 [N,3,H,W].
 
-        Corrupt images are left out and reported. For metrics, which see every image once.
+        Corrupt images are left out and reported; the last batch may be smaller.
         """
         if batch_size < 1:
             raise ValueError(f"got batch_size {batch_size}, expected 1 or more")

@@ -17,15 +17,15 @@ MAX_CLASSES = 100_000
 
 LabelSource = Literal["auto", "folders", "none"]
 
-# Folders such as 00000, 00001, ... hold a thousand images each; they are no classes.
+# Folders such as 00000, 00001, ... hold a thousand images each; they are not classes.
 _STORAGE_FOLDER = re.compile(r"\d{5}")
 
 
 class Labels(NamedTuple):
     """Labels of images, in their order.
 
-    values: int64 [num_images], each a class in 0..c_dim-1, or float32 [num_images, c_dim]. names: one per
-    class, empty for vectors.
+    values: int64 [num_images], each a class in 0..c_dim-1, or float32 [num_images, c_dim].
+    names: one per class, empty for vectors.
     """
 
     values: np.ndarray
@@ -40,18 +40,24 @@ class Labels(NamedTuple):
         return dict(zip(self.names, counts, strict=True))
 
     def subset(self, keep: Sequence[int]) -> Labels:
-        """The labels of these images; classes and their names stay."""
+        """The labels of the images `keep`; classes and their names stay the same."""
         return self._replace(values=self.values[list(keep)])
 
 
 def find_labels(files: ImageFiles, *, source: LabelSource = "auto") -> Labels | None:
-    """Labels of all images, or None where there are none.
+    """Labels of all images, or None if there are none.
 
-    source: "auto" reads dataset.json and, where that file is absent, takes sub-folders as classes, unless
-    some images lie outside of them or they are numbered storage folders (00000, 00001, ...); "folders" takes
-    any sub-folders and ignores dataset.json; "none" looks at nothing. Classes are numbered in the order of
-    their folders' names; a folder inside a class changes nothing, and one around all of them neither.
-    Raises ValueError for a malformed dataset.json, and with "folders" for an image outside of any sub-folder.
+    Classes are numbered in the order of their folders' names. Folders inside a class, and one around all
+    classes, are ignored.
+
+    Args:
+        files: the images.
+        source: "auto" reads dataset.json; without that file, sub-folders are classes, unless images lie
+            outside of them or they are numbered storage folders (00000, 00001, ...). "folders" takes any
+            sub-folders and ignores dataset.json. "none" returns None.
+
+    Raises:
+        ValueError: for a malformed dataset.json; with "folders", for an image outside of any sub-folder.
     """
     if source == "none":
         return None
@@ -61,7 +67,7 @@ def find_labels(files: ImageFiles, *, source: LabelSource = "auto") -> Labels | 
         where = files.full_name(posixpath.join(folder, LABEL_FILE))
         return parse_labels(text, files.names, folder=folder, where=where)
 
-    # A folder packed as a whole has its own name before everything: the classes come after it.
+    # The images of a packed folder may share its name as their first folder: the classes come after it.
     shared = shared_folder(files.names)
     inside = [posixpath.relpath(name, shared or ".") for name in files.names]
     outside = [name for name in inside if "/" not in name]
@@ -81,11 +87,19 @@ def find_labels(files: ImageFiles, *, source: LabelSource = "auto") -> Labels | 
 def parse_labels(text: str, names: Sequence[str], *, where: str, folder: str = "") -> Labels | None:
     """Labels of the images `names` from the text of a dataset.json as stylegan2-ada writes it.
 
-    {"labels": [["00000/img00000000.png", 3], ...]}, or "labels": null for none. A label is a class, an int
-    from 0 on, or a list of floats, of one length for all. "label_names", a list of strings, is optional and
-    names the classes; otherwise they have the names of the folders that hold them, if each has its own, or
-    their numbers. folder: the folder of the file, to which its names are relative. where: its name for
-    messages. Raises ValueError, which names the file and the entry, for anything else.
+    The form is {"labels": [["00000/img00000000.png", 3], ...]}, or "labels": null for none. A label is a
+    class, an int from 0 on, or a list of floats, of one length for all. "label_names", an optional list of
+    strings, names the classes; without it they have the names of their folders, if each has a different one,
+    or their numbers.
+
+    Args:
+        text: content of the file.
+        names: the images to label.
+        where: path of the file, for messages.
+        folder: the file's folder inside the data set; names in the file are relative to it.
+
+    Raises:
+        ValueError: names the file and the entry that is malformed.
     """
     try:
         content = json.loads(text)
@@ -167,7 +181,7 @@ def _class_labels(labels: list[Any], names: Sequence[str], label_names: object, 
 
 
 def _names_of_folders(values: np.ndarray, names: Sequence[str], c_dim: int) -> tuple[str, ...]:
-    """The folders' names where folders and classes are the same partition, otherwise the numbers."""
+    """The names of the folders if each holds exactly one class, otherwise the classes' numbers."""
     pairs = {(int(value), posixpath.dirname(name)) for value, name in zip(values, names, strict=True)}
     folders = {value: posixpath.basename(folder) for value, folder in pairs}
     one_to_one = len(pairs) == c_dim == len(set(folders.values()))

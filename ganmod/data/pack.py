@@ -1,4 +1,4 @@
-"""Packing images and labels into one zip that training reads fast, and stylegan2-ada's own reader too."""
+"""Packing images and labels into one zip, which training and stylegan2-ada's code read fast."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ from ganmod.io.images import ImageError, ResizeFilter, center_crop, resize
 Crop = Literal["center", "none"]
 Result = TypeVar("Result")
 
-# The oldest time that a zip can state: equal input gives equal bytes.
+# The earliest time that a zip can store; fixed, so that equal input gives equal bytes.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass
 class PackReport:
-    """What `pack` wrote: images, how many of them were enlarged, what was left out, their size."""
+    """What `pack` wrote.
+
+    num_enlarged: images that were smaller than the size.
+    skipped: errors of the corrupt images, which were left out.
+    size: (height, width).
+    """
 
     num_images: int = 0
     num_enlarged: int = 0
@@ -52,11 +57,21 @@ def pack(
 ) -> PackReport:
     """Write the images as 00000/img00000000.png, ... and dataset.json into the uncompressed zip `out`.
 
-    labels: of all images in `files`, or None. size: (height, width) of the results, see `fit`; None keeps
-    the images as they are and needs them to have one size. progress is called once per image.
-    The zip appears under its name when it is whole, and equal input gives equal bytes, for any num_workers
-    (threads). A corrupt image is left out; more than max_corrupt raise ImageError. Raises ValueError for
-    mixed sizes without `size`, and when no image is left.
+    The zip is only written completely or not at all. Equal input gives equal bytes.
+
+    Args:
+        files: the images.
+        labels: of all images in `files`, or None.
+        out: the zip.
+        size: (height, width) of the results, see `fit`; None keeps the images, which must have one size.
+        resample: filter of the resizing.
+        crop: see `fit`.
+        max_corrupt: the number of corrupt images that is tolerated, and left out; more raise ImageError.
+        num_workers: threads.
+        progress: called once per image.
+
+    Raises:
+        ValueError: for mixed sizes without `size`, and when no image is left.
     """
     report = PackReport()
     if size is None:
@@ -95,7 +110,7 @@ def pack(
                     )
                 name = f"{report.num_images:08d}"
                 name = f"{name[:5]}/img{name}.png"
-                archive.writestr(_member(name), png)
+                archive.writestr(_zip_member(name), png)
                 report.num_images += 1
                 report.num_enlarged += before[0] < after[0] or before[1] < after[1]
                 report.size = after
@@ -106,7 +121,7 @@ def pack(
             content: dict[str, object] = {"labels": None if labels is None else entries}
             if labels is not None and labels.names:
                 content["label_names"] = labels.names  # not in stylegan2-ada's form, whose reader ignores it
-            archive.writestr(_member(LABEL_FILE), json.dumps(content).encode())
+            archive.writestr(_zip_member(LABEL_FILE), json.dumps(content).encode())
 
     atomic_write(out, write)
     return report
@@ -115,10 +130,9 @@ def pack(
 def fit(
     image: np.ndarray, size: tuple[int, int], *, crop: Crop = "center", resample: ResizeFilter = "lanczos"
 ) -> np.ndarray:
-    """uint8 [H,W,3] -> uint8 [height,width,3] of size = (height, width).
+    """Resize uint8 [H,W,3] to size = (height, width).
 
-    crop: "center" takes the largest part in the middle that has the shape of `size`, "none" the whole image,
-    which is stretched where its shape differs.
+    crop: "center" takes the largest middle part with the aspect of `size`; "none" stretches the entire image.
     """
     height, width = image.shape[:2]
     if crop == "center":
@@ -134,7 +148,7 @@ def fit(
 def _ordered_map(
     function: Callable[[str], Result], items: Iterable[str], num_workers: int
 ) -> Iterator[Result]:
-    """map() over threads, in order, with a few results waiting at most: images are large."""
+    """map() over threads, in order; at most a few results wait, as images are large."""
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(num_workers) as pool:
         try:
@@ -148,7 +162,7 @@ def _ordered_map(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _member(name: str) -> zipfile.ZipInfo:
+def _zip_member(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, _TIMESTAMP)
     member.create_system = 3  # Unix, whatever the system, for the rights that follow
     member.external_attr = 0o644 << 16

@@ -1,6 +1,6 @@
-"""Random draws that belong to data and seeds, not to processes; of training, per group of samples.
+"""Random draws that depend on data and seeds, not on processes; in training, per group of samples.
 
-Groups are those of the minibatch deviation: processes and microbatches take whole ones.
+Groups are those of the minibatch deviation: processes and microbatches never split one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ def draw(seed: int, purpose: str, index: int) -> np.random.Generator:
 
 
 def seed_latents(seeds: Sequence[int], z_dim: int) -> Tensor:
-    """The z of each seed, float32 [N,z_dim]: RandomState(seed).randn(1, z_dim), as the published code draws.
+    """The z of each seed, float32 [N,z_dim]: RandomState(seed).randn(1, z_dim), as in the published code.
 
-    So a seed gives the same image on every machine, and imported models give the images known by their seeds.
+    A seed gives the same image on every machine, and imported models give the published images of a seed.
     """
     rows = [np.random.RandomState(seed).randn(1, z_dim) for seed in seeds]
     return torch.from_numpy(np.concatenate(rows)).float()
@@ -35,10 +35,20 @@ def draw_groups(
 ) -> Params:
     """Parameters of `count` consecutive groups, each drawn from (seed, purpose, its global index).
 
-    draw_one: the generator of one group -> a NamedTuple of tensors [M,...] for its M samples.
-    first: global index of the first group, e.g. images seen so far / group size.
-    Returns one NamedTuple of tensors [count*M,...]: equal, whatever the batch split, for equal samples.
-    ValueError: count below 1, first below 0.
+    Equal samples get equal parameters, however the batch is split.
+
+    Args:
+        draw_one: the generator of one group -> a NamedTuple of tensors [M,...] for its M samples.
+        seed: of the run.
+        purpose: name of the draw, part of its seed.
+        first: global index of the first group, e.g. images seen so far / group size.
+        count: number of groups.
+
+    Returns:
+        One NamedTuple of tensors [count*M,...].
+
+    Raises:
+        ValueError: count below 1, first below 0.
     """
     if count < 1 or first < 0:
         raise ValueError(f"groups {first} to {first + count - 1}: give first >= 0 and count >= 1")
@@ -46,7 +56,7 @@ def draw_groups(
 
 
 def concat_params(parts: Sequence[Params]) -> Params:
-    """NamedTuples of tensors [M_i,...] -> one NamedTuple of tensors [sum(M_i),...], in this order."""
+    """Concatenate NamedTuples of tensors [M_i,...] to one of tensors [sum(M_i),...]."""
     if not parts:
         raise ValueError("no parameters to join: give at least one group's")
     make: Callable[..., Params] = getattr(type(parts[0]), "_make", type(parts[0]))
@@ -54,7 +64,7 @@ def concat_params(parts: Sequence[Params]) -> Params:
 
 
 def groups_of_step(nimg: int, batch_size: int, group_size: int, rank: int = 0, world_size: int = 1) -> range:
-    """Global indices of the groups that one process takes in the step beginning at image `nimg`."""
+    """Global indices of the groups of one process in the step that begins at image `nimg`."""
     count = batch_size // world_size // group_size
     first = nimg // group_size + rank * count
     return range(first, first + count)

@@ -1,4 +1,4 @@
-"""Random changes of a style's colours and contrast: more palettes than the paintings have."""
+"""Random changes of a style's colours and contrast, for palettes that the paintings lack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GREY_AXIS = np.ones(3) / math.sqrt(3)
 
 
 def hue_rotation(angle: float) -> np.ndarray:
-    """The matrix [3,3] that turns RGB about the grey axis by an angle in radians (Rodrigues' formula)."""
+    """The matrix [3,3] that rotates RGB about the grey axis by an angle in radians (Rodrigues' formula)."""
     x, y, z = _GREY_AXIS
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     outer = np.outer(_GREY_AXIS, _GREY_AXIS)
@@ -22,10 +22,10 @@ def hue_rotation(angle: float) -> np.ndarray:
 
 
 def change_colors(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [H,W,3] -> the same picture in other colours, uint8.
+    """Change the colours of a picture, uint8 [H,W,3], at random.
 
-    Drawn: saturation (a quarter grey, a quarter stronger, the others 0.3 to 1.6 times), in half of the cases
-    a turn of all hues, contrast 0.6 to 2.5 times and brightness by up to a quarter; one in seven is inverted.
+    Saturation: a quarter grey, a quarter 1.5 to 3 times, the others 0.3 to 1.6 times. Half get a rotation of
+    all hues. Contrast 0.6 to 2.5 times, brightness by up to a quarter; one in seven is inverted.
     """
     x = pixels.astype(np.float32) / 255
     luma = x @ _LUMA

@@ -1,1 +1,1 @@
-"""Feature networks of losses and encoders, and the losses in their features."""
+"""Feature networks for losses and encoders, and the losses on their features."""

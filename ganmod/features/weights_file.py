@@ -1,4 +1,4 @@
-"""Weights files of pretrained networks: located by name, checked by hash, read without running anything."""
+"""Weights files of pretrained networks: located by name, checked by hash, read without running code."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from ganmod.io.restricted_unpickle import read_tensors_pickle
 
 
 class WeightsFile(NamedTuple):
-    """A file that is known by name, and the beginning of its SHA-256, or all of it."""
+    """A published file: its name, and its SHA-256 or the beginning of it."""
 
     name: str
     sha256: str
 
 
 def find_weights(title: str, files: tuple[WeightsFile, ...], path: str | Path | None) -> Path:
-    """The file at `path`; in a folder, or torch's cache folder for None, the first of `files` that is there.
+    """The path of a network's weights file.
 
-    title: the network, for messages. Raises FeatureError that says which file was expected, its SHA-256,
-    where it was looked for and the option that supplies it.
+    Args:
+        title: the network, for messages.
+        files: the published files, in order of preference.
+        path: the file, or a folder with one of `files`; None: torch's cache folder.
+
+    Raises:
+        FeatureError: says which file was expected, its SHA-256, where it was looked for, and which option
+            supplies it.
     """
-    cache = cached(files[0].name).parent
+    cache = torch_cache_path(files[0].name).parent
     if path is None or Path(path).is_dir():
         folder = cache if path is None else Path(path)
         candidates = [folder / known.name for known in files]
@@ -48,8 +54,14 @@ def find_weights(title: str, files: tuple[WeightsFile, ...], path: str | Path | 
 def read_weights(file: Path, files: tuple[WeightsFile, ...]) -> tuple[Mapping[str, Tensor], str]:
     """(state dict, SHA-256) of a .safetensors file or one that torch.save wrote; tensors on the CPU.
 
-    A checkpoint's `state_dict` is taken out of it. Raises FeatureError when a file named as one of `files`
-    has another hash, when it is damaged, or when it holds no state dict.
+    Of a checkpoint with a `state_dict` entry, that entry is returned.
+
+    Args:
+        file: the path.
+        files: the published files, whose hashes are checked by name.
+
+    Raises:
+        FeatureError: a published file has another hash, or the file is damaged or holds no state dict.
     """
     data = file.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
@@ -74,6 +86,6 @@ def read_weights(file: Path, files: tuple[WeightsFile, ...]) -> tuple[Mapping[st
     return state, digest
 
 
-def cached(name: str) -> Path:
-    """Where torch's cache folder would hold a weights file."""
+def torch_cache_path(name: str) -> Path:
+    """Path of a weights file in torch's cache folder."""
     return Path(torch.hub.get_dir()) / "checkpoints" / name

@@ -1,4 +1,4 @@
-"""Pickles of whole networks, as StyleGAN2-ADA and StyleGAN3 write them, read as plain records.
+"""Pickles of networks, as StyleGAN2-ADA and StyleGAN3 write them, read as plain records.
 
 Such a pickle holds the source text of its classes, which the original loader executes. Nothing is executed
 here: the pickle's instructions are checked first, then an unpickler that knows only the names below builds

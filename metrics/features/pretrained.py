@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from configs.suggestion import did_you_mean
 from ganmod.features.vgg import GANMOD_SLIM_FILE, VGG19_FILE, load_features
-from ganmod.features.weights_file import WeightsFile, cached, find_weights, read_weights
+from ganmod.features.weights_file import WeightsFile, torch_cache_path, find_weights, read_weights
 from ganmod.io.model_file import load_state
 from metrics.features.base import (
     CIFAR_SIZE,
@@ -266,6 +266,6 @@ def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
 def _vgg_file(name: str, path: str | Path | None) -> Path | None:
     """The file that `load_features` is to read, there or not; None: it has to be given."""
     if path is None:
-        return {"ganmod-slim": GANMOD_SLIM_FILE, "vgg19": cached(VGG19_FILE)}.get(name)
+        return {"ganmod-slim": GANMOD_SLIM_FILE, "vgg19": torch_cache_path(VGG19_FILE)}.get(name)
     in_folder = {"ganmod-slim": GANMOD_SLIM_FILE.name, "vgg19": VGG19_FILE}.get(name, "4SE.pth")
     return Path(path) / in_folder if Path(path).is_dir() else Path(path)

@@ -53,7 +53,7 @@ def style_images(data: Pairs, size: int) -> RealImages:
         images: list[Tensor | None] = []
         for index in indices.tolist():
             try:
-                image = to_tensor(style.whole(index))
+                image = to_tensor(style.full_image(index))
             except ImageError:
                 images.append(None)
             else:

