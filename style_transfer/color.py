@@ -1,7 +1,7 @@
 """The content's colours in the style's strokes, by luminance or by covariance.
 
 After Gatys et al., "Preserving Color in Neural Artistic Style Transfer" (2016). Images are RGB [N,3,H,W] in
-[0,1]. Chroma is RGB minus luma: what is left of a pixel when its grey is taken off.
+[0,1]. Chroma is RGB minus luma.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganmod.io.images import LUMA
 
-_STEPS = 20  # of the search for a mean chroma: what a step loses to the gamut's border, the next one adds
+_STEPS = 20  # of `shift_chroma`: each makes up for what clamping took from the one before
 
 
 def to_luma(images: Tensor) -> Tensor:
@@ -21,15 +21,17 @@ def to_luma(images: Tensor) -> Tensor:
 
 
 def to_grey(images: Tensor) -> Tensor:
-    """[N,3,H,W] -> their luma in all three channels."""
+    """Repeat the luma of images [N,3,H,W] in all three channels."""
     return to_luma(images).expand_as(images)
 
 
 def match_luma(style: Tensor, content: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The style in grey, with the mean and deviation of the content's luma (Gatys et al. 2016, Eq. 10).
+    """Make a style grey, with mean and deviation of the content's luma (Gatys et al. 2016, Eq. 10).
 
-    style [1 or N,3,S,T], content [N,3,H,W] -> [N,3,S,T], clamped to [0,1]. mask [1,1,S,T] in [0,1]: how much
-    each pixel of the style counts.
+    Args:
+        style: [1 or N,3,S,T] -> [N,3,S,T], clamped to [0,1].
+        content: [N,3,H,W].
+        mask: how much each pixel of the style counts, [1,1,S,T] in [0,1].
     """
     y, target = to_luma(style), to_luma(content)
     dims = (2, 3)
@@ -42,9 +44,9 @@ def match_luma(style: Tensor, content: Tensor, mask: Tensor | None = None) -> Te
 
 
 def with_luma(content: Tensor, stylized: Tensor) -> Tensor:
-    """The luma of one image with the chroma of another: [N,3,H,W] both -> [N,3,H,W].
+    """Combine the content's chroma with the stylized image's luma, [N,3,H,W] each -> [N,3,H,W].
 
-    Where they do not fit into RGB together, the luma gives way, so that the chroma stays the content's.
+    Outside the RGB gamut, the luma is clamped and the chroma kept.
     """
     chroma = content - to_luma(content)
     low, high = -chroma.amin(dim=1, keepdim=True), 1 - chroma.amax(dim=1, keepdim=True)
@@ -52,11 +54,15 @@ def with_luma(content: Tensor, stylized: Tensor) -> Tensor:
 
 
 def match_color(style: Tensor, content: Tensor, mask: Tensor | None = None, *, eps: float = 1e-4) -> Tensor:
-    """The style in colours with the content's mean and covariance (CORAL; Gatys et al. 2016, Eq. 1-5).
+    """Match mean and covariance of a style's colours to the content's (CORAL; Gatys et al. 2016, Eq. 1-5).
 
-    style [1 or N,3,S,T], content [N,3,H,W] -> [N,3,S,T], clamped to [0,1]. mask: as for `match_luma`. The
-    covariances' square roots are the symmetric ones, so that colours turn as little as possible. eps:
-    variance added to both, or the noise of a grey style would be blown up to colours.
+    Symmetric square roots of the covariances rotate colours as little as possible.
+
+    Args:
+        style: [1 or N,3,S,T] -> [N,3,S,T], clamped to [0,1].
+        content: [N,3,H,W].
+        mask: as for `match_luma`.
+        eps: variance added to both, which keeps the noise of a grey style from being amplified to colours.
     """
     s, t = style.flatten(2).double(), content.flatten(2).double()  # [N,3,P]
     shares, equal = (_shares(i.double(), m).flatten(2) for i, m in ((style, mask), (content, None)))
@@ -68,7 +74,7 @@ def match_color(style: Tensor, content: Tensor, mask: Tensor | None = None, *, e
 
 
 def _shares(images: Tensor, mask: Tensor | None) -> Tensor:
-    """What each pixel counts, sum 1: [1,1,H,W], equal shares without a mask."""
+    """Weights of the pixels, [1,1,H,W] of sum 1; equal without a mask."""
     weights = images.new_ones((1, 1, *images.shape[2:])) if mask is None else mask.to(images)
     return weights / weights.sum(dim=(2, 3), keepdim=True)
 
@@ -86,9 +92,9 @@ def _power(matrix: Tensor, exponent: float) -> Tensor:
 
 
 def shift_chroma(images: Tensor, content: Tensor) -> Tensor:
-    """Images [N,3,H,W] with one shift of colour each, to the content's mean chroma; the mean luma stays.
+    """Shift the colours of each image [N,3,H,W] to the content's mean chroma; the mean luma stays.
 
-    Clamped to [0,1]; the shift makes up for what the clamping takes.
+    The result is clamped to [0,1]; the shift compensates for the clamping.
     """
     target = (content - to_luma(content)).mean(dim=(2, 3), keepdim=True)
     shift = torch.zeros_like(target)

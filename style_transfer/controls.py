@@ -1,4 +1,4 @@
-"""The controls of stylisation together: strength, turned and scaled styles, colours, mixtures, masks.
+"""All controls of stylisation: strength, rotation and scale of styles, colours, mixtures, masks.
 
 sunset = ControlledStyle(model, [painting, texture], weights=[0.7, 0.3], controls=Controls(style_scale=2))
 stylized = sunset.apply(photo)
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from style_transfer.color import match_color, match_luma, shift_chroma, to_grey, with_luma
 from style_transfer.masks import style_mask
-from style_transfer.mixing import check_scales, mix_params, normalized_weights, pick_scales
+from style_transfer.mixing import check_scales, mix_params, normalize_weights, pick_scales
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import check_rotation, from_batch, resize_content, to_batch
 
@@ -27,11 +27,14 @@ Image = np.ndarray | Tensor  # uint8 [H,W,3], or float [3,H,W] or [1,3,H,W] in [
 
 @dataclass(frozen=True)
 class Controls:
-    """How styles are applied; as they stand, plain stylisation. ValueError for values out of range.
+    """How styles are applied; the default is plain stylisation. ValueError for values out of range.
 
-    alpha: 0 (the content's own style) to 1. rotate_style: degrees counter-clockwise. style_scale: width of
-    the strokes, 0.1 to 10 times the style's. preserve_color: "luminance" transfers brightness only and keeps
-    every pixel's chroma; "coral" gives the style the content's colours first, and the result its mean chroma.
+    Attributes:
+        alpha: strength, 0 (content) to 1 (style).
+        rotate_style: degrees counter-clockwise.
+        style_scale: width of the strokes, 0.1 to 10 times the style's.
+        preserve_color: "luminance" transfers brightness only and keeps every pixel's chroma; "coral" matches
+            the style's colours to the content's first, and the result's mean chroma in the end.
     """
 
     alpha: float = 1.0
@@ -51,15 +54,21 @@ class Controls:
 
 
 class ControlledStyle:
-    """Styles that are prepared, and as far as possible predicted, once, for any number of contents.
+    """Styles that are prepared, and if possible predicted, once for any number of contents.
 
-    styles: images of any size, mixed by `weights` (equal ones if None; normalised to sum 1). style_at: styles
-    of single scales, {(1, 2): image} with 1 coarse to 4 fine; the mixture of `styles` has the others. masks
-    [R,H,W] from `style_transfer.masks.make_masks`: each style has a region of the content instead.
-    style_masks: which part of a style counts (`style_transfer.masks.style_mask`), None for the whole; one for
-    each of `styles`, then of `style_at`, or one for all. style_size: short side in pixels to which styles are
-    brought, the model's style_image_size if None. Both are for models that see whole styles. Raises
-    ValueError for combinations that say nothing, with what to do.
+    Args:
+        styles: images of any size, mixed by `weights`.
+        weights: normalised to sum 1; None: equal.
+        style_at: styles of single scales, {(1, 2): image}, 1 (coarse) to 4 (fine); the mixture of `styles`
+            has the others.
+        masks: [R,H,W] from `style_transfer.masks.make_masks`: one style per region of the content.
+        style_masks: which part of a style counts (`style_transfer.masks.style_mask`), None for all of it; one
+            for each of `styles`, then of `style_at`, or one for all. Needs `sees_whole_styles`.
+        style_size: short side of the styles in pixels; None: style_image_size. Needs `sees_whole_styles`.
+        controls: None: plain stylisation.
+
+    Raises:
+        ValueError: for combinations that exclude each other.
     """
 
     def __init__(
@@ -92,7 +101,7 @@ class ControlledStyle:
             check_scales(list(style_at), has_fallback=bool(styles))
         self.model = model
         self.controls = controls or Controls()
-        self.weights = normalized_weights(weights or [1.0] * len(styles)) if styles else []
+        self.weights = normalize_weights(weights or [1.0] * len(styles)) if styles else []
         self.scales = list(style_at)
         self.masks = masks
         self.style_size = style_size
@@ -108,32 +117,32 @@ class ControlledStyle:
         self._predicted: list[list[Any]] | None = None  # kept where they do not depend on the content
 
     def _prepare(self, style: Image, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
-        """A style, and its mask, as the model wants them, where they are."""
+        """Prepare a style and its mask for the model, on their device."""
         images = to_batch(style, "style")
         if len(images) != 1:
             raise ValueError(f"a style is a batch of {len(images)} images, expected one: give several styles")
-        place: dict[str, Any] = {
+        transform: dict[str, Any] = {
             "degrees": self.controls.rotate_style,
             "scale": self.controls.style_scale,
             "size": self.style_size,
         }
-        prepared = self.model.prepare_style(images, **place)
+        prepared = self.model.prepare_style(images, **transform)
         if mask is None:
             return prepared, None
         fitted = style_mask(mask, *images.shape[2:]).to(images)
-        return prepared, self.model.prepare_mask(fitted, **place)
+        return prepared, self.model.prepare_mask(fitted, **transform)
 
     def params(self, content: Image) -> list[list[Any]]:
-        """The parameters for a content: one list per region, a single one without masks."""
+        """Parameters for a content: one list per region, a single one without masks."""
         images = to_batch(content, "content")
-        mixed = self._predicted if self._predicted is not None else self._combined(images)
+        mixed = self._predicted if self._predicted is not None else self._combine_styles(images)
         if self.controls.preserve_color == "none":
             self._predicted = mixed
-        return self.model.with_strength(mixed, self._seen(images), self.controls.alpha)
+        return self.model.with_strength(mixed, self._model_input(images), self.controls.alpha)
 
     @torch.inference_mode()
-    def _combined(self, content: Tensor) -> list[list[Any]]:
-        """Predict all styles, coloured for this content, and put them together: one list per region."""
+    def _combine_styles(self, content: Tensor) -> list[list[Any]]:
+        """Predict all styles, coloured for this content, and combine them: one list per region."""
         predicted = [self._predict(*prepared, content) for prepared in self._prepared]
         num_mixed = len(predicted) - len(self.scales)
         if self.masks is not None:
@@ -154,8 +163,8 @@ class ControlledStyle:
         device = self.model.feature_rms.device
         return self.model.predict(style.to(device), None if mask is None else mask.to(device))
 
-    def _seen(self, content: Tensor) -> Tensor:
-        """The content as the model gets it."""
+    def _model_input(self, content: Tensor) -> Tensor:
+        """The content as the model receives it."""
         return to_grey(content) if self.controls.preserve_color == "luminance" else content
 
     @torch.inference_mode()
@@ -166,21 +175,26 @@ class ControlledStyle:
         size: int | None = None,
         stylize: Callable[[Tensor, list[Any]], Tensor] | None = None,
     ) -> Any:
-        """Stylise a content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; the result is alike.
+        """Stylise a content; the result has its type and layout.
 
-        size: the result's short side in pixels, None as the content. stylize: images [N,3,H,W], parameters ->
-        images, stands for `model.apply_params`, as by tiles. Raises ValueError for contents below 16 pixels
-        and for masks with `stylize`, and ImageError where the masks have another aspect.
+        Args:
+            content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
+            size: short side of the result in pixels; None: as the content.
+            stylize: images [N,3,H,W], parameters -> images; replaces `model.apply_params`, as with tiles.
+
+        Raises:
+            ValueError: for contents below 16 pixels, and for masks together with `stylize`.
+            ImageError: for masks of another aspect.
         """
         if stylize is not None and self.masks is not None:
             raise ValueError("got masks and another way to stylise: one image is stylised whole with masks")
         params = self.params(content)
         images = resize_content(to_batch(content, "content"), size)
-        seen = self._seen(images)
+        inputs = self._model_input(images)
         if self.masks is None:
-            out = (stylize or self.model.apply_params)(seen, params[0])
+            out = (stylize or self.model.apply_params)(inputs, params[0])
         else:
-            out = self.model.apply_regions(seen, params, self.masks)
+            out = self.model.apply_regions(inputs, params, self.masks)
         if self.controls.preserve_color == "luminance":
             out = with_luma(images, out)
         elif self.controls.preserve_color == "coral":

@@ -26,12 +26,15 @@ class ImportAdainError(ValueError):
 
 
 def import_adain(decoder: Path, vgg: Path) -> StyleTransferModel:
-    """decoder.pth and vgg_normalised.pth -> the classic AdaIN model (Huang & Belongie 2017) that they are.
+    """Build the classic AdaIN model (Huang & Belongie 2017) from decoder.pth and vgg_normalised.pth.
 
-    The model gives what the files' own networks give, for images whose sides are multiples of 8: our
-    decoder's runtime gains are divided out of its weights. Nothing in the files is executed.
-    Raises ImportAdainError for swapped files, missing tensors and wrong shapes, and ModelFileError or
-    UnsafePickleError for a file that is no PyTorch checkpoint, or more than tensors.
+    It computes what the files' networks compute, for images whose sides are multiples of 8: our decoder's
+    runtime gains are divided out of its weights. Nothing in the files is executed.
+
+    Raises:
+        ImportAdainError: for swapped files, missing tensors and wrong shapes.
+        ModelFileError: for a file that is no PyTorch checkpoint.
+        UnsafePickleError: for a file that holds more than tensors.
     """
     states = {path: _read_state(path) for path in (decoder, vgg)}
     if _is_encoder(states[decoder]) and not _is_encoder(states[vgg]):
@@ -58,7 +61,7 @@ def import_adain(decoder: Path, vgg: Path) -> StyleTransferModel:
 
 @torch.no_grad()
 def _copy_decoder(state: Mapping[str, Tensor], decoder: ClassicDecoder) -> None:
-    """Weights W, b such that our layers, gains included, give what relu(conv(x)) gives there."""
+    """Copy weights, scaled so that our layers, with their gains, compute the same relu(conv(x))."""
     for i, layer in zip(DECODER_INDEX, _convolutions(decoder), strict=True):
         weight, bias = state[f"{i}.weight"].float(), state[f"{i}.bias"].float()
         if layer is decoder.to_rgb:  # out = output_gain * (gain W x + b) + output_offset
@@ -71,7 +74,7 @@ def _copy_decoder(state: Mapping[str, Tensor], decoder: ClassicDecoder) -> None:
 
 
 def _convolutions(decoder: ClassicDecoder) -> list[Conv2d]:
-    """The classic decoder's nine convolutions in the order in which they run."""
+    """The nine convolutions of the classic decoder in running order."""
     layers = []
     for first, rest in zip(decoder.first, decoder.rest, strict=True):
         for layer in (first, *rest.children()):

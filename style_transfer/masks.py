@@ -1,4 +1,4 @@
-"""Spatial masks: which style goes where. A grey mask for two styles, colours or several masks for any number.
+"""Spatial masks: the region of each style. Grey for two styles, colours or several masks for more.
 
 Masks are shares of every pixel, float [R,H,W] with sum 1 over the R regions.
 """
@@ -15,19 +15,27 @@ from torch import Tensor
 
 from ganmod.io.images import LUMA, ImageError
 
-ASPECT_TOLERANCE = 0.02  # a mask drawn at another size is a pixel off by rounding
+ASPECT_TOLERANCE = 0.02  # by rounding, a mask drawn at another size is off by a pixel
 SAME_COLOR = 48  # grey levels in every channel: JPEG and smooth edges blur a mask's colours by less
-AREA = 0.005  # share of the pixels: colours that cover less, and are near no other, lie between two regions
-_LUMA = np.rint(np.array(LUMA) * 1000).astype(int)  # thousandths: whole numbers add up exactly
+AREA = 0.005  # share of the pixels: colours that cover less are edges between two regions
+_LUMA = np.rint(np.array(LUMA) * 1000).astype(int)  # thousandths: integers add up exactly
 
 
 def make_masks(images: Sequence[np.ndarray], num_styles: int) -> Tensor:
-    """Mask images, uint8 [H,W,3] each -> shares float [R,H,W], R = num_styles, sum 1.
+    """Convert mask images to each style's share of every pixel: float [R,H,W], R = num_styles, sum 1.
 
-    One grey image for two styles: white is the first, black the second, grey a blend. One image in colours
-    for any number: regions in the order of their colours from light to dark. As many images as styles: each
-    is white where its style goes; overlaps share. Warns (UserWarning) of regions without a pixel. Raises
-    ValueError for another number of masks than 1 and num_styles, ImageError for masks that do not fit.
+    Args:
+        images: uint8 [H,W,3] each. One grey image for two styles: white is the first, black the second, grey
+            a blend. One image in colours for any number: regions ordered by colour from light to dark. One
+            image per style: white where the style applies; overlaps are shared.
+        num_styles: at least 2.
+
+    Raises:
+        ValueError: for another number of masks than 1 and num_styles.
+        ImageError: for masks that do not fit.
+
+    Warns:
+        UserWarning: for regions without a pixel.
     """
     if num_styles < 2:
         raise ValueError(f"got a mask and {num_styles} style, expected two styles at least: one per region")
@@ -40,7 +48,7 @@ def make_masks(images: Sequence[np.ndarray], num_styles: int) -> Tensor:
         else:
             masks = color_regions(image, num_styles)
     elif len(images) == num_styles:
-        masks = _joined(images)
+        masks = _normalize_masks(images)
     else:
         raise ValueError(
             f"got {num_styles} styles and {len(images)} masks: expected one mask per style, or a single mask "
@@ -57,18 +65,18 @@ def make_masks(images: Sequence[np.ndarray], num_styles: int) -> Tensor:
 
 
 def color_regions(image: np.ndarray, num_regions: int) -> Tensor:
-    """A mask in `num_regions` colours, uint8 [H,W,3] -> float [R,H,W] of 0 and 1, light to dark.
+    """Split a mask in `num_regions` colours, uint8 [H,W,3] -> float [R,H,W] of 0 and 1, light to dark.
 
-    Colours near one another (JPEG, smooth edges) count as one. Raises ImageError, which lists the colours
-    found, for another number of them.
+    Similar colours (JPEG, smooth edges) count as one. Raises ImageError, which lists the mask's colours, for
+    another number of them.
     """
-    # One number per colour: sorting rows of three takes some sixty times as long.
+    # One number per colour: sorting rows of three takes about 60 times as long.
     packed = image.reshape(-1, 3).astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
-    values, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    values, indices, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colors = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=1)  # [colours,3]
     centers: list[np.ndarray] = []
     for i in np.argsort(-counts, kind="stable"):
-        if counts[i] < AREA * len(place):
+        if counts[i] < AREA * len(indices):
             break
         if all(np.abs(colors[i] - center).max() > SAME_COLOR for center in centers):
             centers.append(colors[i])
@@ -80,12 +88,12 @@ def color_regions(image: np.ndarray, num_regions: int) -> Tensor:
             "each region in one colour of its own, or give one mask per style"
         )
     away = np.stack([np.square(colors - center).sum(axis=1) for center in centers])
-    nearest = away.argmin(axis=0)[place.reshape(-1)].reshape(image.shape[:2])
+    nearest = away.argmin(axis=0)[indices.reshape(-1)].reshape(image.shape[:2])
     return torch.stack([torch.from_numpy(nearest == i).float() for i in range(num_regions)])
 
 
-def _joined(images: Sequence[np.ndarray]) -> Tensor:
-    """One uint8 [H,W,3] per style -> float [R,H,W], divided by their sum."""
+def _normalize_masks(images: Sequence[np.ndarray]) -> Tensor:
+    """Divide one mask per style, uint8 [H,W,3], by their sum -> float [R,H,W]."""
     shapes = [image.shape[:2] for image in images]
     if len(set(shapes)) > 1:
         listed = ", ".join(f"{h} x {w}" for h, w in shapes)
@@ -102,18 +110,22 @@ def _joined(images: Sequence[np.ndarray]) -> Tensor:
 
 
 def fit_masks(masks: Tensor, height: int, width: int) -> Tensor:
-    """Masks [R,h,w] brought to an image of height x width, sum 1 kept; ImageError for another aspect."""
+    """Resize masks [R,h,w] to height x width, keeping the sum of 1; ImageError for another aspect."""
     if masks.shape[1:] == (height, width):
         return masks
-    resized = _fitted(masks, height, width, "content")
+    resized = _resize_masks(masks, height, width, "content")
     return resized / resized.sum(dim=0)
 
 
 def style_mask(image: np.ndarray | Tensor, height: int, width: int) -> Tensor:
-    """Which part of a style image of height x width counts: [1,1,height,width] in [0,1].
+    """Convert an image to a mask of a style, [1,1,height,width] in [0,1].
 
-    image: uint8 [H,W] or [H,W,3], white where the style counts, or floats [H,W] in [0,1], of the style's
-    aspect. Raises ImageError for another aspect, for other values and where nothing counts.
+    Args:
+        image: uint8 [H,W] or [H,W,3], white where the style counts, or float [H,W] in [0,1].
+        height, width: size of the style image.
+
+    Raises:
+        ImageError: for another aspect than the style's, for other values, and for a mask of zeros.
     """
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] in ((), (3,)):
         grey = image if image.ndim == 2 else (image @ _LUMA) / 1000
@@ -132,12 +144,12 @@ def style_mask(image: np.ndarray | Tensor, height: int, width: int) -> Tensor:
             "the style mask is black everywhere, expected white where the style counts: paint a part white"
         )
     if mask.shape != (height, width):
-        mask = _fitted(mask[None], height, width, "style")[0]
+        mask = _resize_masks(mask[None], height, width, "style")[0]
     return mask[None, None]
 
 
 def check_mask(mask: Tensor, style: Tensor) -> None:
-    """ValueError unless a mask [N or 1,1,H,W] in [0,1] fits style images [N,3,H,W] and leaves something."""
+    """Raise ValueError unless a mask [N or 1,1,H,W] in [0,1] fits style images [N,3,H,W] and is not empty."""
     height, width = style.shape[2:]
     if mask.ndim != 4 or len(mask) not in (1, len(style)) or mask.shape[1:] != (1, height, width):
         raise ValueError(
@@ -153,19 +165,19 @@ def check_mask(mask: Tensor, style: Tensor) -> None:
         )
 
 
-def pooled_mask(mask: Tensor, features: Tensor) -> Tensor:
-    """A mask [N,1,H,W] of an image brought to the size of its features [N,C,h,w], each cell its share."""
+def pool_mask(mask: Tensor, features: Tensor) -> Tensor:
+    """Average an image's mask [N,1,H,W] over the cells of its features [N,C,h,w] -> [N,1,h,w]."""
     return F.interpolate(mask, size=features.shape[2:], mode="area")
 
 
-def _fitted(masks: Tensor, height: int, width: int, what: str) -> Tensor:
-    """Masks [R,h,w] resized to an image of height x width, in [0,1]; ImageError for another aspect."""
-    own_height, own_width = masks.shape[1:]
+def _resize_masks(masks: Tensor, height: int, width: int, what: str) -> Tensor:
+    """Resize masks [R,h,w] to height x width, in [0,1]; ImageError for another aspect."""
+    mask_height, mask_width = masks.shape[1:]
     # Rounding to whole pixels moves the aspect of small masks by more than the tolerance.
-    slack = max(ASPECT_TOLERANCE, 1 / min(own_height, own_width, height, width))
-    if abs(own_width * height / (own_height * width) - 1) > slack:
+    slack = max(ASPECT_TOLERANCE, 1 / min(mask_height, mask_width, height, width))
+    if abs(mask_width * height / (mask_height * width) - 1) > slack:
         raise ImageError(
-            f"the mask is {own_height} x {own_width} pixels, the {what} {height} x {width}: expected one "
+            f"the mask is {mask_height} x {mask_width} pixels, the {what} {height} x {width}: expected one "
             f"aspect ratio (height x width), so draw or crop the mask over the {what}"
         )
     resized = F.interpolate(

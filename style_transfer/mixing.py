@@ -10,8 +10,8 @@ from typing import Any
 NUM_SCALES = 4  # of the decoder: 1 is coarse (an eighth of the image's side), 4 is fine (the image itself)
 
 
-def normalized_weights(weights: Sequence[float]) -> list[float]:
-    """Weights >= 0 divided by their sum; ValueError for negative ones, infinity, NaN or a sum of 0."""
+def normalize_weights(weights: Sequence[float]) -> list[float]:
+    """Divide weights >= 0 by their sum; ValueError for negative ones, infinity, NaN or a sum of 0."""
     if not weights or not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights) > 0:
         listed = ", ".join(f"{w:g}" for w in weights)
         raise ValueError(
@@ -22,28 +22,32 @@ def normalized_weights(weights: Sequence[float]) -> list[float]:
 
 
 def mix_params(params: Sequence[list[Any]], weights: Sequence[float]) -> list[Any]:
-    """Sum over styles of weight * parameters, tensor by tensor; the weights are normalised to sum 1.
+    """Sum over styles of weight * parameters, tensor by tensor.
 
-    params: one list of NamedTuples per style, as `StyleTransferModel.predict_style` gives them. A style of
-    weight 1 among zeros is returned as it is. Raises ValueError for another number of weights than styles.
+    Args:
+        params: one list of NamedTuples per style, from `StyleTransferModel.predict_style`.
+        weights: one per style, normalised here to sum 1; a style with all the weight is returned unchanged.
+
+    Raises:
+        ValueError: for another number of weights than of styles.
     """
     if len(params) != len(weights):
         raise ValueError(
             f"got {len(params)} styles and {len(weights)} weights, expected one weight per style"
         )
-    used = [(p, w) for p, w in zip(params, normalized_weights(weights), strict=True) if w > 0]
+    used = [(p, w) for p, w in zip(params, normalize_weights(weights), strict=True) if w > 0]
     if len(used) == 1:
         return used[0][0]
     mixed = []
-    for place in zip(*(p for p, _ in used), strict=True):  # the same layer of every style
-        kind = type(place[0])
-        fields = zip(*place, strict=True)
+    for layer in zip(*(p for p, _ in used), strict=True):  # of every style
+        kind = type(layer[0])
+        fields = zip(*layer, strict=True)
         mixed.append(kind(*(sum(x * w for x, (_, w) in zip(field, used, strict=True)) for field in fields)))
     return mixed
 
 
 def parse_scales(text: str) -> tuple[int, ...]:
-    """ "2", "1-2" or "1,3-4" -> the scales, 1 (coarse) to 4 (fine); ValueError for anything else."""
+    """Parse "2", "1-2" or "1,3-4" to scales, 1 (coarse) to 4 (fine); ValueError for anything else."""
     scales: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
@@ -57,7 +61,7 @@ def parse_scales(text: str) -> tuple[int, ...]:
 
 
 def check_scales(given: Sequence[tuple[int, ...]], *, has_fallback: bool) -> None:
-    """ValueError for scales given twice, outside 1 to 4, or without a style when there is no fallback."""
+    """Raise ValueError for repeated scales, scales outside 1 to 4, or missing ones without a fallback."""
     seen = [scale for scales in given for scale in scales]
     beyond = sorted({scale for scale in seen if not 1 <= scale <= NUM_SCALES})
     if beyond:
@@ -81,12 +85,16 @@ def pick_scales(
     *,
     scales: Sequence[int] = (1, 2, 3, 4),
 ) -> list[Any]:
-    """Parameters whose scales come from different styles.
+    """Combine parameters of different styles by scale.
 
-    at: {scales: a style's parameters}, such as {(1, 2): a, (3, 4): b}; fallback: the parameters at all other
-    scales. scales: the scale of each of the decoder's stages (`StagedDecoder.scales`). Raises ValueError
-    unless every scale has exactly one style, and for the classic AdaIN model, whose style enters in one
-    place.
+    Args:
+        at: {scales: a style's parameters}, such as {(1, 2): a, (3, 4): b}.
+        fallback: the parameters at all other scales.
+        scales: the scale of each stage of the decoder (`StagedDecoder.scales`).
+
+    Raises:
+        ValueError: unless every scale has exactly one style, and for the classic AdaIN model, in which only
+            one stage has a style.
     """
     check_scales(list(at), has_fallback=fallback is not None)
     if any(len(params) != len(scales) for params in (*at.values(), *([fallback] if fallback else []))):

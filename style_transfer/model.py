@@ -42,7 +42,7 @@ class StyleTransferModel(nn.Module):
     feature_rms: Tensor
 
     def __init__(self, spec: ModelSpec, encoder: VGGFeatures) -> None:
-        """encoder: frozen; its weights are saved with the model, so that a model file is complete."""
+        """Build untrained networks around a frozen encoder, whose weights are saved with them."""
         super().__init__()
         if tuple(encoder.widths) != tuple(spec.encoder_widths):
             raise ValueError(
@@ -50,13 +50,13 @@ class StyleTransferModel(nn.Module):
             )
         self.spec = spec
         self.encoder = encoder.requires_grad_(False).eval()
-        # By what relu4_1 is divided, per channel, before it is decoded; 1 unless the decoder wants it.
+        # Divisor of relu4_1, per channel, before decoding; 1 unless the decoder needs unit variance.
         self.register_buffer("feature_rms", torch.ones(spec.encoder_widths[-1]))
         self.content_encoder, self.style_encoder, self.decoder = build_host(spec)
 
     @property
     def feature_stride(self) -> int:
-        """Pixels of the image, per side, that one of the encoded content stands for."""
+        """Side, in pixels of the image, of one pixel of the encoded content."""
         return math.prod(self.decoder.upsampling)
 
     @property
@@ -66,10 +66,10 @@ class StyleTransferModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Store what the inputs of the style encoder or decoder are scaled by; needed once, before training.
+        """Compute the scales of the style encoder's or decoder's inputs; needed once, before training.
 
-        Of the paper's model the per-channel RMS of relu4_1 on two bundled photos; of the residual one centre
-        and spread of the statistics of those and of drawn styles.
+        Paper's model: per-channel RMS of relu4_1 on two bundled photos. Residual model: mean and spread of
+        the style statistics of these photos and of drawn styles.
         """
         self.style_encoder.calibrate(self.encoder.normalized)
         if self.decoder.unit_variance:
@@ -81,21 +81,21 @@ class StyleTransferModel(nn.Module):
         return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
 
     def calibration(self) -> dict[str, Tensor]:
-        """What `calibrate` has set, by name."""
+        """The buffers that `calibrate` sets, by name."""
         read = {f"style_encoder.{name}": x for name, x in self.style_encoder.calibration().items()}
         return {"feature_rms": self.feature_rms} | read
 
     def encode(
         self, x: Tensor, features: Mapping[str, Tensor] | None = None, *, origin: Origin = (0, 0)
     ) -> Tensor:
-        """RGB [N,3,H,W] in [0,1] -> what the decoder reads, [N,C,H/s,W/s] with s = `feature_stride`.
+        """Encode RGB [N,3,H,W] in [0,1] for the decoder -> [N,C,H/s,W/s] with s = `feature_stride`.
 
         The frozen encoder's scaled relu4_1, without a gradient, or the learned content encoder's output.
 
         Args:
-            x: with sides that are multiples of 8.
-            features: the frozen encoder's of x (`VGGFeatures.normalized`), if they are known.
-            origin: (row, column) of x in the whole image, where x is a tile.
+            x: images whose sides are multiples of 8.
+            features: `VGGFeatures.normalized` of x, if already computed.
+            origin: (row, column) of x in the full image, if x is a tile.
         """
         if self.content_encoder is not None:
             return self.content_encoder(x, origin)
@@ -108,24 +108,28 @@ class StyleTransferModel(nn.Module):
     def predict_from_features(self, features: Mapping[str, Tensor], mask: Tensor | None = None) -> list[Any]:
         """Features of style images (`VGGFeatures.normalized`) -> one NamedTuple per modulated stage.
 
-        mask: as for `predict`, unchecked.
+        The mask is that of `predict`, but not checked.
         """
         return self.decoder.predict(self.style_encoder(self._scale(features), mask))
 
     def prepare_style(
         self, images: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
-        """Style images of any size [N,3,H,W] in [0,1] -> as `predict` wants them; see `rotate_style_tensor`.
+        """Resize, rotate and scale style images [N,3,H,W] in [0,1] of any size for `predict`.
 
-        size: their short side in pixels instead of style_image_size. Raises ValueError for one below 16, and
-        for any unless `sees_whole_styles`.
+        Args:
+            degrees, scale: see `rotate_style_tensor`.
+            size: short side in pixels; None: style_image_size.
+
+        Raises:
+            ValueError: for a size below 16, and for any size unless `sees_whole_styles`.
         """
         return self._rotate(images, degrees, scale, size, "bicubic")
 
     def prepare_mask(
         self, masks: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
-        """Masks of style images [N,1,H,W] in [0,1], of their size -> of the size of `prepare_style`."""
+        """Transform masks [N,1,H,W] in [0,1] of style images as `prepare_style` transforms the images."""
         self.spec.check_sees_whole("got a style mask")
         return self._rotate(masks, degrees, scale, size, "bilinear")
 
@@ -140,13 +144,16 @@ class StyleTransferModel(nn.Module):
         )
 
     def predict(self, style: Tensor, mask: Tensor | None = None) -> list[Any]:
-        """Style images [N,3,S,S] in [0,1] -> parameters.
+        """Predict parameters from style images [N,3,S,S] in [0,1].
 
-        S = style_image_size, or images of any size where `sees_whole_styles`.
+        Args:
+            style: S is style_image_size; images of any size and aspect if `sees_whole_styles`.
+            mask: weight of each pixel in the statistics, [N or 1,1,H,W] in [0,1] of the images' size; it is
+                averaged to the size of each layer's features.
 
-        mask [N or 1,1,H,W] in [0,1], of the images' size: how much each pixel counts; statistics are pooled
-        with it, brought to the size of each layer's features by area. Raises ValueError for masks of another
-        shape, for empty ones, and for any unless `sees_whole_styles`.
+        Raises:
+            ValueError: for images or masks of another shape, for empty masks, and for any mask unless
+                `sees_whole_styles`.
         """
         size = self.spec.style_image_size
         if not self.sees_whole_styles and style.shape[2:] != (size, size):
@@ -161,13 +168,13 @@ class StyleTransferModel(nn.Module):
         return self.predict_from_features(features, mask)
 
     def decode(self, features: Tensor, params: list[Any]) -> Tensor:
-        """Encoded content [N,C,H/8,W/8] and parameters -> image [N,3,H,W], not clamped."""
+        """Decode content [N,C,H/s,W/s] with parameters -> images [N,3,H,W], not clamped."""
         return self.decoder(features, params)
 
     def decode_regions(self, features: Tensor, params: Sequence[list[Any]], masks: Tensor) -> Tensor:
-        """`decode` with the parameters of one style per region, blended by masks [N,R,H,W] at every scale.
+        """`decode` with one style per region, blended at every scale by masks [N,R,H,W] of sum 1.
 
-        The masks are shares of each pixel, sum 1; the normalisation's statistics are the whole image's.
+        Normalisation uses the statistics of the entire image.
         """
         return self.decoder(features, list(zip(*params, strict=True)), masks)
 
@@ -179,7 +186,7 @@ class StyleTransferModel(nn.Module):
     def predict_style(self, style: np.ndarray | Tensor, *, size: int | None = None) -> list[Any]:
         """`predict` for a style of any size: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
 
-        size: as for `prepare_style`.
+        See `prepare_style` for the size.
         """
         images = self.prepare_style(to_batch(style, "style"), size=size)
         return self.predict(images.to(self.feature_rms.device))
@@ -187,10 +194,10 @@ class StyleTransferModel(nn.Module):
     def with_strength(
         self, styles: Sequence[list[Any]], content: np.ndarray | Tensor, alpha: float
     ) -> list[list[Any]]:
-        """Parameters of styles on the way from those of the content's own style, at alpha 0, to them, at 1.
+        """Interpolate from parameters predicted from the content, at alpha 0, to those of styles, at 1.
 
-        The classic model then decodes (1 - alpha) of the content's features and alpha of the stylized ones
-        (Huang & Belongie 2017, Eq. 14). The others' own style is what they predict from the content image.
+        The classic model interpolates features instead, (1 - alpha) * content + alpha * stylized (Huang &
+        Belongie 2017, Eq. 14).
         """
         if alpha == 1:
             return [*styles]
@@ -200,7 +207,7 @@ class StyleTransferModel(nn.Module):
     def apply_params(
         self, content: np.ndarray | Tensor, params: list[Any], *, size: int | None = None
     ) -> Any:
-        """`stylize` with parameters predicted before: many contents in one style, or frames of a video."""
+        """`stylize` with parameters from `predict_style`, for many contents or video frames in one style."""
         images = resize_content(to_batch(content, "content"), size)
         padded = pad_to_multiple(images, 8).to(self.feature_rms.device)
         out = self.decode(self.encode(padded), spread_params(params, len(images)))
@@ -218,8 +225,12 @@ class StyleTransferModel(nn.Module):
     ) -> Any:
         """`apply_params` with one style per region.
 
-        masks [R,h,w] in [0,1], sum 1 at every pixel, of the content's aspect (see `style_transfer.masks`).
-        Raises ValueError for another number of masks than of styles, and for another aspect.
+        Args:
+            params: one list per region.
+            masks: [R,h,w] in [0,1] of the content's aspect, sum 1 at every pixel (`style_transfer.masks`).
+
+        Raises:
+            ValueError: for another number of masks than of styles, and for another aspect.
         """
         images = resize_content(to_batch(content, "content"), size)
         if len(params) != len(masks):
@@ -241,12 +252,16 @@ class StyleTransferModel(nn.Module):
         alpha: float = 1.0,
         size: int | None = None,
     ) -> Any:
-        """Content in the style of another image, of the content's kind and range.
+        """Stylise a content; the result has its type, layout and range.
 
-        content, style: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1]; one style serves any number of
-        contents. alpha: 1 is the full style; below, see `with_strength`. size: the content's short side in
-        pixels, aspect kept; None leaves it. For the size of the style see `prepare_style`. Raises
-        ValueError for images below 16 pixels.
+        Args:
+            content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
+            style: the same, of any size; one style can serve all contents.
+            alpha: strength, 0 (content) to 1 (style); see `with_strength`.
+            size: short side of the result in pixels, aspect kept; None: as the content.
+
+        Raises:
+            ValueError: for images below 16 pixels, and for alpha outside [0, 1].
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number from 0 (content) to 1 (style)")
@@ -261,13 +276,13 @@ class StyleTransferModel(nn.Module):
         store_encoder: bool | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write a model file; `half` stores float16.
+        """Write a model file.
 
-        training: plain values kept in it for the reader's information.
-
-        store_encoder: False writes the SHA-256 of the frozen encoder's weights instead of them, and `load`
-        then takes the encoder from where `load_features` finds it; None does so for VGG-19, whose weights
-        have terms of their own.
+        Args:
+            half: whether to store float16.
+            store_encoder: False stores the SHA-256 of the frozen encoder's weights instead of the weights,
+                and `load` gets them from `load_features`. None: False for VGG-19, which has its own license.
+            training: plain values to record in the file.
         """
         stored = store_encoder if store_encoder is not None else self.spec.encoder != "vgg19"
         config: dict[str, Any] = {"model": asdict(self.spec), "training": dict(training or {})}
@@ -280,18 +295,22 @@ class StyleTransferModel(nn.Module):
 
 
 def build(spec: ModelSpec, encoder: VGGFeatures) -> StyleTransferModel:
-    """A new model with random decoder, calibrated to its encoder."""
+    """Create an untrained model, calibrated to its encoder."""
     model = StyleTransferModel(spec, encoder)
     model.calibrate()
     return model
 
 
 def load(path: str | Path | None = None, *, encoder_weights: str | Path | None = None) -> StyleTransferModel:
-    """The model of a model file, in eval mode on the CPU; without a path, the shipped AdaConv model.
+    """Load a model file, in eval mode on the CPU; without a path, the shipped AdaConv model.
 
-    encoder_weights: where the frozen encoder lies (`load_features`), for a file that names but does not hold
-    it. Raises ModelFileError for a file that is damaged, of another kind, or holds other tensors,
-    FeatureError for an encoder that is missing or another one than the model was trained with.
+    Args:
+        path: the model file.
+        encoder_weights: the frozen encoder's weights (see `load_features`), if the file has only their hash.
+
+    Raises:
+        ModelFileError: for a file that is damaged, of another kind, or holds other tensors.
+        FeatureError: for an encoder that is missing, or is not the one that the model was trained with.
     """
     source = Path(path) if path is not None else SHIPPED_MODEL
     file = read_model_file(source, expect_kind=_KIND)
@@ -308,7 +327,7 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
     if digest is None:
         encoder = VGGFeatures(spec.encoder_widths)
     else:
-        encoder = _named_encoder(spec, str(digest), encoder_weights, source)
+        encoder = _load_encoder(spec, str(digest), encoder_weights, source)
         tensors = {f"encoder.{name}": x for name, x in encoder.state_dict().items()} | tensors
     try:
         model = StyleTransferModel(spec, encoder)
@@ -318,7 +337,7 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
     return model.eval()
 
 
-def _named_encoder(spec: ModelSpec, digest: str, path: str | Path | None, source: Path) -> VGGFeatures:
+def _load_encoder(spec: ModelSpec, digest: str, path: str | Path | None, source: Path) -> VGGFeatures:
     encoder = load_features(spec.encoder, path=path)
     actual = weights_digest(encoder)
     if actual != digest:

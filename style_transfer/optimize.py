@@ -1,4 +1,4 @@
-"""Stylisation by optimising the pixels (Gatys et al. 2016): slow, and the best that a loss can give.
+"""Stylisation by optimising the pixels (Gatys et al. 2016): slow, but the best result of a loss.
 
 Example::
 
@@ -26,19 +26,24 @@ from style_transfer.prepare import MIN_SIDE
 Algorithm = Literal["adam", "lbfgs"]
 Start = Literal["content", "noise"]
 COARSEST = 128  # pixels, short side: below it, VGG-19's relu4_1 has hardly any picture left
-_ROUND = 100  # steps after which a run that goes on until it gains little looks back
+_ROUND = 100  # steps between two comparisons of the best loss, with until_gain
 
 
 @dataclass(frozen=True)
 class OptimizeSettings:
     """What is minimised, and how: content_weight * content + style_weight * style + tv_weight * variation.
 
-    style_loss: mean_std, gram or shifted_gram, of features divided by their RMS. steps: at each size. sizes:
-    how many, each half the next one (coarse to fine), none with a short side below COARSEST. algorithm: Adam
-    with a rate of `lr` that falls to 0 in a straight line, or L-BFGS, for which a step is one iteration with
-    a line search. until_gain: with a number, the last size goes on in rounds of 100 steps until a round
-    lowers the best loss by less than this share, 1,000 steps at most; Adam then keeps its rate. Values beyond
-    0 and 1 cost their squared distance, times 100.
+    Pixels outside [0, 1] cost their squared distance, times 100.
+
+    Attributes:
+        style_loss: mean_std, gram or shifted_gram, of features divided by their RMS.
+        steps: at each size.
+        sizes: number of sizes, each half the next (coarse to fine), none with a short side below COARSEST.
+        algorithm: adam or lbfgs; a step of L-BFGS is one iteration with a line search.
+        lr: learning rate of Adam; it falls linearly to 0, or stays constant with until_gain.
+        start: content or noise.
+        until_gain: the last size continues in rounds of 100 steps until a round lowers the best loss by less
+            than this share, for 1,000 steps at most; None: no further rounds.
     """
 
     style_loss: str = "mean_std"
@@ -69,30 +74,31 @@ class OptimizeSettings:
 
 
 class OptimizeStep(NamedTuple):
-    """Where an optimisation is: step `done` of `total`, of all sizes so far, and its losses."""
+    """State of an optimisation after step `done` of `total`, over all sizes, and its losses."""
 
     done: int
     total: int
     content: float
     style: float
     loss: float
-    image: Tensor  # [1,3,h,w] in [0,1], of the present size
+    image: Tensor  # [1,3,h,w] in [0,1], of the current size
 
 
 class PixelOptimizer:
-    """An optimisation as an iterator over its steps.
+    """An optimisation as an iterator over its steps; `state` and `load_state` resume it.
 
-    `state()` and `load_state` carry it over an interruption.
+    Args:
+        content: [1,3,H,W] in [0,1].
+        style: [1,3,h,w] in [0,1]; at coarse sizes it is reduced by the same factor as the content.
+        network: its features define the losses.
+
+    Raises:
+        ValueError: for images below 16 pixels.
     """
 
     def __init__(
         self, content: Tensor, style: Tensor, network: VGGFeatures, settings: OptimizeSettings | None = None
     ) -> None:
-        """Take a content [1,3,H,W] and a style [1,3,h,w] in [0,1], of any size.
-
-        The style keeps the size it has beside a content of full size. Raises ValueError for images below 16
-        pixels.
-        """
         self.settings = settings or OptimizeSettings()
         for name, image in (("content", content), ("style", style)):
             if image.ndim != 4 or image.shape[:2] != (1, 3) or min(image.shape[2:]) < MIN_SIDE:
@@ -103,9 +109,11 @@ class PixelOptimizer:
         self.network = network
         shortest = min(content.shape[2:])
         count = 1 + max(0, min(self.settings.sizes - 1, int(math.log2(max(shortest / COARSEST, 1)))))
-        self.pyramid = [(_reduced(content, 2**i), _reduced(style, 2**i)) for i in reversed(range(count))]
+        self.pyramid = [
+            (_downsample(content, 2**i), _downsample(style, 2**i)) for i in reversed(range(count))
+        ]
         self.size, self.done, self.in_size = 0, 0, 0
-        self.bests: list[float] = []  # of the rounds of the last size, where until_gain counts
+        self.bests: list[float] = []  # of each round at the last size, with until_gain
         self.best = math.inf
         generator = torch.Generator().manual_seed(self.settings.seed)
         first = self.pyramid[0][0]
@@ -116,7 +124,7 @@ class PixelOptimizer:
         self._begin_size()
 
     def __iter__(self) -> Iterator[OptimizeStep]:
-        while not self._ended():
+        while not self._is_finished():
             if self.in_size >= self.settings.steps and self.size + 1 < len(self.pyramid):
                 self.size, self.in_size = self.size + 1, 0
                 target = self.pyramid[self.size][0]
@@ -128,12 +136,12 @@ class PixelOptimizer:
 
     @property
     def total(self) -> int:
-        """Steps known so far."""
+        """Number of steps known so far; `until_gain` adds rounds."""
         more = _ROUND * len(self.bests) if self.settings.until_gain is not None else 0
         return self.settings.steps * len(self.pyramid) + more
 
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values."""
+        """What `load_state` resumes from, as tensors and plain values."""
         return {
             "settings": asdict(self.settings),
             "counts": [self.size, self.done, self.in_size],
@@ -144,7 +152,7 @@ class PixelOptimizer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state()` of the same images and settings. Raises ValueError for others."""
+        """Resume from a `state` of the same images and settings. Raises ValueError for others."""
         if state["settings"] != asdict(self.settings):
             raise ValueError(
                 f"the state is of an optimisation with {state['settings']}, expected {asdict(self.settings)}"
@@ -160,7 +168,7 @@ class PixelOptimizer:
         self._begin_size()
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _ended(self) -> bool:
+    def _is_finished(self) -> bool:
         if self.size + 1 < len(self.pyramid) or self.in_size < self.settings.steps:
             return False
         gain = self.settings.until_gain
@@ -230,16 +238,21 @@ class PixelOptimizer:
 def optimize_pixels(
     content: Tensor, style: Tensor, network: VGGFeatures, settings: OptimizeSettings | None = None
 ) -> Tensor:
-    """Content [1,3,H,W] in the style of an image [1,3,h,w], in [0,1] -> [1,3,H,W] in [0,1].
+    """Stylise a content by optimising its pixels -> [1,3,H,W] in [0,1].
 
-    network: in whose features the losses are measured. Raises ValueError for images below 16 pixels and for a
-    loss that is not finite.
+    Args:
+        content: [1,3,H,W] in [0,1].
+        style: [1,3,h,w] in [0,1].
+        network: its features define the losses.
+
+    Raises:
+        ValueError: for images below 16 pixels, and for a loss that is not finite.
     """
     (last,) = collections.deque(PixelOptimizer(content, style, network, settings), maxlen=1)
     return last.image
 
 
-def _reduced(image: Tensor, factor: int) -> Tensor:
+def _downsample(image: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return image
     size = [max(round(side / factor), MIN_SIDE) for side in image.shape[2:]]

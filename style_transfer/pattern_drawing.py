@@ -1,8 +1,8 @@
-"""The canvas, the strokes and the shapes that the procedural styles are drawn with.
+"""Canvas, strokes and shapes of the procedural styles.
 
-All geometry is in units of the image's side with the origin in its centre, so that a style keeps its look at
-every size and can be turned by any angle about the centre. The canvas is so large that its inscribed circle
-holds the image's corners: no angle leaves an empty corner.
+Lengths are in units of the image's side, with the origin in its centre: a style looks the same at every size
+and can be rotated about the centre. The canvas's inscribed circle contains the image's corners, so no
+rotation leaves a corner empty.
 """
 
 import math
@@ -17,27 +17,27 @@ __all__ = [
     "Canvas",
     "Color",
     "arcs",
-    "aside",
     "inset",
     "ribbons",
     "round_corners",
+    "shift_sideways",
     "smooth_field",
     "to_colors",
 ]
 
 Color = tuple[int, int, int]
 
-# Half a side of the canvas: the image's half diagonal and a little for the resampling filter.
+# Half a side of the canvas: the image's half diagonal and a margin for the resampling filter.
 REACH = 0.72
 
-# Pillow fills a shape to half a pixel beyond its edge. With at least this many pixels across, thin strokes
-# are as thin in small images as in large ones.
+# Pillow extends a filled shape by half a pixel. With at least this many pixels across, thin strokes are as
+# thin in small images as in large ones.
 _SUPERSAMPLING = 3
 _MIN_PIXELS = 576
 
 
 class Canvas:
-    """A picture of size x size pixels, and what lies around it, addressed in sides of that size.
+    """A picture of size x size pixels and a margin around it, with coordinates in units of that size.
 
     The origin is the centre, y points down.
     """
@@ -45,7 +45,7 @@ class Canvas:
     def __init__(self, size: int, ground: Color):
         self.supersampling = max(_SUPERSAMPLING, math.ceil(_MIN_PIXELS / size))
         self.pixels_per_side = size * self.supersampling
-        # The margin is whole pixels, so that an image that is not turned is cut out without resampling.
+        # Whole pixels: an image that is not rotated is cut out without resampling.
         margin = math.ceil((REACH - 0.5) * self.pixels_per_side)
         side = self.pixels_per_side + 2 * margin
         self.origin = side / 2
@@ -53,13 +53,13 @@ class Canvas:
         self.draw = ImageDraw.Draw(self.picture)
 
     def polygons(self, outlines: np.ndarray, colors: list[Color]) -> None:
-        """outlines [N,P,2], drawn in order."""
+        """Draw outlines [N,P,2] in order."""
         points = self._to_pixels(outlines)
         for outline, color in zip(points.reshape(len(points), -1).tolist(), colors, strict=True):
             self.draw.polygon(outline, fill=color)
 
     def discs(self, centers: np.ndarray, radii: np.ndarray, colors: list[Color]) -> None:
-        """centers [N,2], radii [N], drawn in order."""
+        """Draw discs with centers [N,2] and radii [N] in order."""
         corners = self._to_pixels(np.concatenate([centers - radii[:, None], centers + radii[:, None]], 1))
         for box, color in zip(corners.tolist(), colors, strict=True):
             self.draw.ellipse(box, fill=color)
@@ -67,8 +67,8 @@ class Canvas:
     def _to_pixels(self, points: np.ndarray) -> np.ndarray:
         return points * self.pixels_per_side + (self.origin - 0.5)  # Pillow draws from pixel centres
 
-    def turned(self, angle: float) -> np.ndarray:
-        """The image, turned by `angle` degrees counter-clockwise -> uint8 [size,size,3]."""
+    def rotate(self, angle: float) -> np.ndarray:
+        """Cut out the image, rotated by `angle` degrees counter-clockwise -> uint8 [size,size,3]."""
         side, turn = self.pixels_per_side, math.radians(angle % 360)
         # Rounded, so that quarter turns are exact.
         cos, sin = round(math.cos(turn), 12), round(math.sin(turn), 12)
@@ -100,7 +100,7 @@ def arcs(
     along = np.linspace(-0.5, 0.5, points)
     direction = np.stack([np.cos(angles), np.sin(angles)], -1)[:, None]
     normal = np.stack([-np.sin(angles), np.cos(angles)], -1)[:, None]
-    # The parabola that an arc is for small bends.
+    # A parabola, which approximates an arc for small bends.
     rise = 0.5 * (bends * lengths)[:, None] * (along**2 - 1 / 12)
     return centers[:, None] + direction * (lengths[:, None] * along)[..., None] + normal * rise[..., None]
 
@@ -111,7 +111,7 @@ def _normals(spines: np.ndarray) -> np.ndarray:
     return np.stack([-steps[..., 1], steps[..., 0]], -1)
 
 
-def aside(spines: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+def shift_sideways(spines: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     """Move each spine [N,P,2] sideways by shifts [N]."""
     return spines + _normals(spines) * shifts[:, None, None]
 
@@ -127,7 +127,7 @@ def ribbons(spines: np.ndarray, widths: np.ndarray, *, taper: float) -> np.ndarr
 def inset(outline: np.ndarray, distance: float) -> np.ndarray | None:
     """Shrink a convex outline [P,2] about its centre until its nearest edge has moved by `distance`.
 
-    None where less than half of the way to that edge would be left.
+    Returns None if less than half of the distance to that edge would be left.
     """
     center = outline.mean(0)
     step = np.roll(outline, -1, 0) - outline

@@ -1,4 +1,4 @@
-"""Images and parameters on their way into and out of the model: layout, sizes, padding, interpolation."""
+"""Conversion of images and parameters for the model: layout, size, padding, interpolation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganmod.io.images import ImageError, to_uint8
 
 MIN_SIDE = 16
 Filter = Literal["bicubic", "bilinear"]
-SCALE_RANGE = (0.1, 10.0)  # of the strokes' width: beyond, a few pixels of the style fill the image
+SCALE_RANGE = (0.1, 10.0)  # of the strokes' width: above, a few pixels of the style fill the image
 
 
 def to_batch(image: np.ndarray | Tensor, what: str) -> Tensor:
@@ -50,9 +50,9 @@ def from_batch(batch: Tensor, like: np.ndarray | Tensor) -> np.ndarray | Tensor:
 
 
 def crop_style(image: np.ndarray, rectangle: Sequence[int]) -> np.ndarray:
-    """The part (x, y, width, height) of uint8 [H,W,3], in pixels from the left and the top, a copy.
+    """Copy the rectangle (x, y, width, height) of uint8 [H,W,3], in pixels from the left and the top.
 
-    Raises ImageError, which says the picture's size, for one below 16 pixels or beyond the picture.
+    Raises ImageError, with the picture's size, for a rectangle below 16 pixels or beyond the picture.
     """
     x, y, width, height = rectangle
     rows, columns = image.shape[:2]
@@ -66,7 +66,7 @@ def crop_style(image: np.ndarray, rectangle: Sequence[int]) -> np.ndarray:
     return image[y : y + height, x : x + width].copy()
 
 
-def _resized(images: Tensor, size: int, mode: Filter = "bicubic") -> Tensor:
+def _resize(images: Tensor, size: int, mode: Filter = "bicubic") -> Tensor:
     height, width = images.shape[2:]
     scale = size / min(height, width)
     shape = [max(round(height * scale), size), max(round(width * scale), size)]
@@ -76,15 +76,15 @@ def _resized(images: Tensor, size: int, mode: Filter = "bicubic") -> Tensor:
 
 
 def resize_content(images: Tensor, size: int | None) -> Tensor:
-    """[N,3,H,W] with its short side resized to `size` pixels (antialiased), aspect kept; None leaves it."""
+    """Resize the short side of [N,3,H,W] to `size` pixels (antialiased), aspect kept; None: unchanged."""
     if size is not None and size < MIN_SIDE:
         raise ValueError(f"size is {size} pixels, expected at least {MIN_SIDE}")
-    return images if size is None else _resized(images, size)
+    return images if size is None else _resize(images, size)
 
 
 def prepare_style(images: Tensor, size: int) -> Tensor:
-    """Style images [N,3,H,W] -> [N,3,size,size]: short side resized to `size` (antialiased), centre crop."""
-    images = _resized(images, size)
+    """Resize the short side of style images [N,3,H,W] (antialiased), crop the centre -> [N,3,size,size]."""
+    images = _resize(images, size)
     height, width = images.shape[2:]
     top, left = (height - size) // 2, (width - size) // 2
     return images[:, :, top : top + size, left : left + size]
@@ -99,28 +99,32 @@ def rotate_style_tensor(
     whole: bool = False,
     mode: Filter = "bicubic",
 ) -> Tensor:
-    """Style images [N,3,H,W] rotated and enlarged -> [N,3,size,size].
+    """Rotate and enlarge style images [N,3,H,W] about their centre -> [N,3,size,size].
 
-    The short side is resized to `size`, the image turned counter-clockwise and enlarged about its centre.
-    With `whole`, the result has the image's aspect: [N,3,h,w].
+    The image continues beyond its border by reflection, so no corner is black and strokes keep their width at
+    every angle. (Cropping the inscribed square instead widens strokes by up to 1.41; the parameters predicted
+    from it are 3 to 8 times as far from those of a style drawn at that angle.)
 
-    scale: 2 doubles the width of strokes, 0.5 halves it. Whole images are enlarged as they are, up to twice
-    `size`, and cut beyond. The plane beyond the image is its mirror image, so no corner is black and strokes
-    keep their width at every angle. (The square inscribed in the turned image, brought to `size`, widens
-    strokes by up to 1.41; the parameters predicted from it are 3 to 8 times as far from those of a style
-    drawn at that angle.) Whole turns change nothing. mode: "bilinear" for masks [N,1,H,W], which must not
-    overshoot. Raises ValueError for angles that are not finite and scales beyond SCALE_RANGE.
+    Args:
+        size: pixels of the short side at scale 1.
+        degrees: counter-clockwise; multiples of 360 change nothing.
+        scale: 2 doubles the width of strokes, 0.5 halves it.
+        whole: keep the image's aspect, [N,3,h,w]; enlarged up to twice `size`, and cropped beyond.
+        mode: "bilinear" for masks [N,1,H,W], which must not overshoot.
+
+    Raises:
+        ValueError: for angles that are not finite, and scales outside SCALE_RANGE.
     """
     check_rotation(degrees, scale)
     degrees = degrees % 360
     if degrees == 0 and scale == 1:
-        return _resized(images, size, mode) if whole else prepare_style(images, size)
-    images = _resized(images, max(round(size * scale), MIN_SIDE if whole else 1), mode)
+        return _resize(images, size, mode) if whole else prepare_style(images, size)
+    images = _resize(images, max(round(size * scale), MIN_SIDE if whole else 1), mode)
     height, width = images.shape[2:]
-    # Where the result's centre lies: half a pixel off the image's where sides are odd, as in prepare_style.
+    # The result's centre is half a pixel off the image's where sides are odd, as in prepare_style.
     rows, columns = (min(side, 2 * size) for side in (height, width)) if whole else (size, size)
     turn = math.radians(degrees)
-    # Pixels from the centre, right and down, in the result and, turned back, in the source.
+    # Pixels from the centre, right and down, in the result and, rotated back, in the source.
     down, right = torch.meshgrid(
         *(
             torch.arange(side, dtype=images.dtype, device=images.device) - (side - 1) / 2
@@ -130,14 +134,14 @@ def rotate_style_tensor(
     )
     source_right = math.cos(turn) * right - math.sin(turn) * down + (width - columns) // 2 + columns / 2
     source_down = math.sin(turn) * right + math.cos(turn) * down + (height - rows) // 2 + rows / 2
-    places = torch.stack([source_right * 2 / width - 1, source_down * 2 / height - 1], dim=-1)
-    places = places.expand(len(images), *places.shape)  # [N,rows,columns,2]
-    turned = F.grid_sample(images, places, mode=mode, padding_mode="reflection", align_corners=False)
-    return turned.clamp(0, 1)
+    grid = torch.stack([source_right * 2 / width - 1, source_down * 2 / height - 1], dim=-1)
+    grid = grid.expand(len(images), *grid.shape)  # [N,rows,columns,2]
+    rotated = F.grid_sample(images, grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return rotated.clamp(0, 1)
 
 
 def check_rotation(degrees: float, scale: float) -> None:
-    """ValueError unless `rotate_style_tensor` takes this angle and this scale."""
+    """Raise ValueError unless `rotate_style_tensor` accepts this angle and this scale."""
     if not math.isfinite(degrees):
         raise ValueError(f"rotate_style is {degrees}, expected an angle in degrees, such as 45")
     low, high = SCALE_RANGE
@@ -148,7 +152,7 @@ def check_rotation(degrees: float, scale: float) -> None:
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """[N,3,H,W] reflect-padded at the bottom and right to multiples of `multiple`."""
+    """Reflect-pad [N,3,H,W] at the bottom and right to multiples of `multiple`."""
     bottom, right = (-images.shape[2] % multiple, -images.shape[3] % multiple)
     return F.pad(images, (0, right, 0, bottom), mode="reflect") if bottom or right else images
 
@@ -162,5 +166,5 @@ def interpolate_params(first: list[Any], second: list[Any], weight: float) -> li
 
 
 def spread_params(params: list[Any], samples: int) -> list[Any]:
-    """Parameters predicted for one style, shared by `samples` contents; those of several styles unchanged."""
+    """Expand parameters of one style to `samples` contents; those of several styles are unchanged."""
     return [type(p)(*(x.expand(samples, *x.shape[1:]) if len(x) == 1 else x for x in p)) for p in params]

@@ -1,7 +1,7 @@
 """Style and content images that need no download: six drawn styles, and the photos inside scikit-image.
 
-A style is a texture in the plane, drawn larger than the image, turned and cut out. Lengths are in units of
-the image's side; angles are in radians inside and in degrees in the public functions.
+A style is a texture in the plane, drawn larger than the image, rotated and cut out. Lengths are in units of
+the image's side; angles are in degrees in the public functions, in radians elsewhere.
 """
 
 import math
@@ -19,10 +19,10 @@ from style_transfer.pattern_drawing import (
     Canvas,
     Color,
     arcs,
-    aside,
     inset,
     ribbons,
     round_corners,
+    shift_sideways,
     smooth_field,
     to_colors,
 )
@@ -45,8 +45,12 @@ _PALETTES = (
 def draw_style(name: str, size: int = 256, seed: int = 0, angle: float = 0.0) -> np.ndarray:
     """Draw one of PROCEDURAL_STYLES -> uint8 [size,size,3]; equal arguments give equal images.
 
-    angle: degrees counter-clockwise. At 0 the lines of stripes, hatching and brush_strokes run upright.
-    A larger `size` gives the same picture in finer detail. Raises ValueError for an unknown name or size < 1.
+    Args:
+        size: side in pixels; a larger one shows the same picture in finer detail.
+        angle: degrees counter-clockwise; at 0 the lines of stripes, hatching and brush_strokes are vertical.
+
+    Raises:
+        ValueError: for an unknown name or size < 1.
     """
     if name not in _DRAWERS:
         raise ValueError(f"got style {name!r}, expected one of {', '.join(_DRAWERS)}")
@@ -54,18 +58,18 @@ def draw_style(name: str, size: int = 256, seed: int = 0, angle: float = 0.0) ->
         raise ValueError(f"got size {size}, expected at least 1 pixel")
     # SeedSequence takes no negative entropy; the name keeps equal seeds of two styles apart.
     rng = np.random.default_rng([seed % 2**63, list(_DRAWERS).index(name)])
-    return _DRAWERS[name](size, rng).turned(angle)
+    return _DRAWERS[name](size, rng).rotate(angle)
 
 
 def draw_style_set(count: int, size: int = 256, seed: int = 0) -> list[tuple[str, np.ndarray]]:
-    """`count` pairs (name, uint8 [size,size,3]) that cycle through the styles with ever new seeds and angles.
+    """Draw `count` pairs (name, uint8 [size,size,3]), cycling through the styles with new seeds and angles.
 
     Image i depends on `seed` and i alone, so a larger set begins with the smaller one.
     """
     names = list(PROCEDURAL_STYLES)
     drawn = []
     for i in range(count):
-        # The golden angle spreads any number of turns evenly; the first round stands upright.
+        # The golden angle spreads any number of rotations evenly; the first round is not rotated.
         angle = (i // len(names)) * 137.508 % 360
         name = names[i % len(names)]
         drawn.append((name, draw_style(name, size, seed=seed * 1_000_003 + i, angle=angle)))
@@ -73,9 +77,9 @@ def draw_style_set(count: int, size: int = 256, seed: int = 0) -> list[tuple[str
 
 
 def builtin_contents() -> dict[str, np.ndarray]:
-    """Name -> uint8 [H,W,3]: four photos (300 to 640 px) that lie inside the scikit-image package.
+    """Four photos (300 to 640 px) of the scikit-image package, {name: uint8 [H,W,3]}.
 
-    They are read as files, because skimage.data may reach for the network. Raises ImageError if one is gone.
+    They are read as files, since skimage.data may use the network. Raises ImageError if one is missing.
     """
     folder = files("skimage") / "data"
     names = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -104,7 +108,7 @@ def _draw_packed_shape(
     square, turn = rng.random() < 0.5, rng.uniform(0, math.pi / 2)
     corners = turn + np.arange(4) * math.pi / 2
     unit_square = np.stack([np.cos(corners), np.sin(corners)], 1)
-    # Solid; frame; frame with a core. Frames of tiny shapes would only turn grey.
+    # Solid; frame; frame with a core. Frames of tiny shapes would only look grey.
     frame = 1 - max(0.22, 0.006 / radius)
     scales = [1.0, frame, frame - 0.3][: 1 + int(np.searchsorted((0.4, 0.7), rng.random()))]
     for i, scale in enumerate(scales if radius > 0.014 else scales[:1]):
@@ -116,7 +120,7 @@ def _draw_packed_shape(
 
 
 def _stripes(size: int, rng: Generator) -> Canvas:
-    """Straight bands of uneven width, upright; black and white or from one palette."""
+    """Vertical straight bands of uneven width; black and white or from one palette."""
     ground, colors = _palette(rng, black_and_white=0.3)
     canvas = Canvas(size, ground)
     two_tone = len(colors) == 1
@@ -137,7 +141,7 @@ def _stripes(size: int, rng: Generator) -> Canvas:
 
 
 def _hatching(size: int, rng: Generator) -> Canvas:
-    """Tapered pen strokes, upright, dense where a hidden tone is dark; a second slant in deep shade."""
+    """Vertical tapered pen strokes, dense where a hidden tone is dark; a second slant in deep shade."""
     inks = [(22, 20, 24), (74, 40, 22), (20, 38, 92), (96, 22, 28)]
     papers = [(250, 248, 242), (244, 232, 208), (240, 242, 246)]
     ink, paper = inks[rng.integers(len(inks))], papers[rng.integers(len(papers))]
@@ -177,16 +181,16 @@ def _dots(size: int, rng: Generator) -> Canvas:
     column, row = np.meshgrid(rows, rows)
     centers = np.stack([(column + 0.5 * (row % 2)) * pitch, row * pitch * math.sqrt(0.75)], -1).reshape(-1, 2)
     radii = pitch * np.clip(0.34 + 0.14 * tone(centers), 0.14, 0.49)
-    colors = _dark_to_light(colors)
-    picks = _banded(hue(centers), len(colors), rng, spread=1.1)
+    colors = _sort_dark_to_light(colors)
+    picks = _assign_bands(hue(centers), len(colors), rng, spread=1.1)
     canvas.discs(centers, radii, [colors[i] for i in picks])
     return canvas
 
 
 def _brush_strokes(size: int, rng: Generator) -> Canvas:
-    """Thick oil strokes along a flowing direction, upright on average, with bristle marks and a lit edge."""
+    """Thick oil strokes along a flow, vertical on average, with bristle marks and a lit edge."""
     ground, colors = _palette(rng, black_and_white=0.0)
-    colors = _dark_to_light([ground, *colors])
+    colors = _sort_dark_to_light([ground, *colors])
     canvas = Canvas(size, colors[1])
     flow, hue = smooth_field(rng, waves_per_side=1.2), smooth_field(rng, waves_per_side=2.4)
     for count, length, width in ((420, 0.26, 0.050), (620, 0.19, 0.034), (420, 0.13, 0.022)):
@@ -195,15 +199,15 @@ def _brush_strokes(size: int, rng: Generator) -> Canvas:
         lengths, bends = length * rng.uniform(0.7, 1.2, count), rng.uniform(-0.5, 0.5, count)
         spines = arcs(centers, angles, lengths, bends=bends, points=6)
         widths = width * rng.uniform(0.75, 1.15, count)
-        bases = np.array(colors, dtype=float)[_banded(hue(centers), len(colors), rng, spread=1.0)]
+        bases = np.array(colors, dtype=float)[_assign_bands(hue(centers), len(colors), rng, spread=1.0)]
         bases += rng.uniform(-14, 14, (count, 1)) + rng.uniform(-8, 8, (count, 3))
         # Bottom up: shadow, body, then bristle marks across the width, from the lit edge to the dark one.
-        outlines = [ribbons(i, widths, taper=0.3) for i in (aside(spines, 0.07 * widths), spines)]
+        outlines = [ribbons(i, widths, taper=0.3) for i in (shift_sideways(spines, 0.07 * widths), spines)]
         shades = [bases * 0.62, bases]
         core = 0.94 * spines + 0.06 * spines.mean(1, keepdims=True)
-        for place, light in ((-0.36, 34), (-0.16, -20), (0.05, 18), (0.24, -14), (0.38, -34)):
-            shifts = (place + rng.uniform(-0.05, 0.05, count)) * widths
-            outlines.append(ribbons(aside(core, shifts), 0.11 * widths, taper=0.8))
+        for position, light in ((-0.36, 34), (-0.16, -20), (0.05, 18), (0.24, -14), (0.38, -34)):
+            shifts = (position + rng.uniform(-0.05, 0.05, count)) * widths
+            outlines.append(ribbons(shift_sideways(core, shifts), 0.11 * widths, taper=0.8))
             shades.append(bases + light * rng.uniform(0.5, 1.2, (count, 1)))
         by_stroke = np.stack(outlines, 1).reshape(-1, *outlines[0].shape[1:])
         canvas.polygons(by_stroke, to_colors(np.stack(shades, 1).reshape(-1, 3)))
@@ -221,8 +225,8 @@ def _mosaic(size: int, rng: Generator) -> Canvas:
     lattice = np.stack(np.meshgrid(np.arange(-count, count), np.arange(-count, count)), -1).reshape(-1, 2)
     points = (lattice + rng.uniform(0.08, 0.92, lattice.shape)) * pitch
     diagram = Voronoi(points)
-    colors = _dark_to_light([ground, *colors])
-    picks = _banded(hue(points), len(colors), rng, spread=1.0)
+    colors = _sort_dark_to_light([ground, *colors])
+    picks = _assign_bands(hue(points), len(colors), rng, spread=1.0)
     tints = rng.uniform(-16, 16, (len(points), 1)) + rng.uniform(-7, 7, (len(points), 3))
     for i, region in enumerate(diagram.point_region):
         cell = diagram.regions[region]
@@ -250,12 +254,12 @@ def _palette(rng: Generator, *, black_and_white: float) -> tuple[Color, list[Col
     return ground, colors
 
 
-def _dark_to_light(colors: list[Color]) -> list[Color]:
+def _sort_dark_to_light(colors: list[Color]) -> list[Color]:
     return sorted(colors, key=lambda color: 2 * color[0] + 5 * color[1] + color[2])
 
 
-def _banded(values: np.ndarray, count: int, rng: Generator, *, spread: float) -> list[int]:
-    """Field values [N] (unit variance) -> indices 0..count-1, neighbours blended by +-spread of a band."""
+def _assign_bands(values: np.ndarray, count: int, rng: Generator, *, spread: float) -> list[int]:
+    """Map field values [N] (unit variance) to bands 0..count-1, mixed by +-spread of a band."""
     bands = (np.clip(values, -1.6, 1.6) / 3.2 + 0.5) * count + rng.uniform(-spread, spread, len(values))
     return np.clip(np.floor(bands), 0, count - 1).astype(int).tolist()
 

@@ -11,10 +11,11 @@ from ganmod.network_spec import NetworkSpec
 
 @dataclass(frozen=True)
 class ModelSpec(NetworkSpec, StyleNetworkOptions):
-    """Everything needed to build the model again; stored in its file.
+    """Everything needed to rebuild a model; stored in its file. Extends `configs.style.StyleNetworkOptions`.
 
-    encoder: name of the frozen feature network. encoder_widths: its channels at relu1_1 to relu4_1. The
-    others are `configs.style.StyleNetworkOptions`.
+    Attributes:
+        encoder: name of the frozen feature network.
+        encoder_widths: its channels at relu1_1 to relu4_1.
     """
 
     encoder: str
@@ -36,11 +37,11 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
 
     @property
     def sees_whole_styles(self) -> bool:
-        """Whether styles count through statistics, and so may have any size, aspect and mask."""
+        """Whether only statistics of styles are read, so that they may have any size, aspect and mask."""
         return self.architecture != "modulated"
 
     def check_sees_whole(self, what: str) -> None:
-        """Raise ValueError, which begins with `what` was given, unless `sees_whole_styles`."""
+        """Raise ValueError, whose message begins with `what`, unless `sees_whole_styles`."""
         if not self.sees_whole_styles:
             size = self.style_image_size
             raise ValueError(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ganmod.features.style_losses import Features
 from ganmod.modulation.statistics import match_statistics, mean_std
-from style_transfer.masks import pooled_mask
+from style_transfer.masks import pool_mask
 from style_transfer.networks.mirrored_decoder import MirroredDecoder, plain_conv
 from style_transfer.networks.staged_decoder import InputStatistics
 from style_transfer.networks.style_encoder import StyleEncoder
@@ -20,10 +20,12 @@ _EPS = 1e-5
 
 
 class StatisticsParams(NamedTuple):
-    """What the classic model takes from a style.
+    """Parameters of a style in the classic model.
 
-    Mean and deviation of its relu4_1, [N,C,1,1] each, and how far the content's features go there,
-    [N,1,1,1]: 0 to 1.
+    Attributes:
+        mean: mean of its relu4_1, [N,C,1,1].
+        std: standard deviation of its relu4_1, [N,C,1,1].
+        strength: 0 (content) to 1 (style), [N,1,1,1].
     """
 
     mean: Tensor
@@ -37,7 +39,7 @@ class ClassicStyleEncoder(StyleEncoder):
     def forward(self, features: Features, mask: Tensor | None = None) -> StatisticsParams:
         """See `StyleEncoder`."""
         x = features["relu4_1"]
-        mean, std = mean_std(x, unbiased=True, weights=None if mask is None else pooled_mask(mask, x))
+        mean, std = mean_std(x, unbiased=True, weights=None if mask is None else pool_mask(mask, x))
         return StatisticsParams(mean, std, mean.new_ones((len(mean), 1, 1, 1)))
 
 
@@ -59,7 +61,7 @@ class ClassicDecoder(MirroredDecoder):
         """See `StagedDecoder`."""
 
     def predict(self, style: StatisticsParams) -> list[Any]:
-        """See `StagedDecoder`: the statistics are the parameters, and those of the first stage alone."""
+        """See `StagedDecoder`: the statistics are the parameters, for the first stage only."""
         return [style]
 
     def weaken(
@@ -86,7 +88,7 @@ class ClassicDecoder(MirroredDecoder):
 def match_style(x: Tensor, params: StatisticsParams, statistics: InputStatistics | None = None) -> Tensor:
     """(1 - a) x + a AdaIN(x) with strength a (Huang & Belongie 2017, Eq. 8 and 14): x [N,C,H,W] -> the same.
 
-    statistics: of the whole content's features, where x is a part of them.
+    The statistics are those of the full content's features, if x is a part of them.
     """
     content = None
     if statistics is not None:

@@ -12,13 +12,13 @@ from style_transfer.networks.staged_decoder import StagedDecoder
 from style_transfer.networks.style_encoder import StyleEncoder
 from style_transfer.spec import ModelSpec
 
-BUDGET = 4  # AdaConv's kernel budget by default, as a multiple of the residual host's width
+BUDGET = 4  # AdaConv's default kernel budget, as a multiple of the residual host's width
 
 
 class Host(NamedTuple):
     """What an architecture adds to the frozen encoder.
 
-    content_encoder: None where the decoder reads the frozen encoder's relu4_1.
+    Without a content encoder, the decoder reads the frozen encoder's relu4_1.
     """
 
     content_encoder: ContentEncoder | None

@@ -57,11 +57,11 @@ class MirroredDecoder(StagedDecoder):
         raise NotImplementedError
 
     def draw_scale(self, scale: int, x: Tensor, *, first: RunLayer = _call, rest: RunLayer = _call) -> Tensor:
-        """Scale 0 to 3: [N,C,h,w] -> [N,C',h',w'], at the finest the image.
+        """Run one scale: [N,C,h,w] -> [N,C',h',w'], at the finest scale the image.
 
         Args:
-            scale: its index, 0 for the coarsest.
-            x: the output of the scale before.
+            scale: its index, 0 (coarse) to 3 (fine).
+            x: the output of the previous scale.
             first: runs the scale's first layer.
             rest: runs each of the plain convolutions that follow.
         """

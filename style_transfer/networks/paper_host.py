@@ -21,7 +21,7 @@ class PaperStyleEncoder(StyleEncoder):
     """relu4_1 of the style image [N,C,S,S] -> style descriptor W [N,D,d,d].
 
     Three times [3x3 convolution, LeakyReLU, 2x2 average pooling], then one fully connected layer (Chandran et
-    al. 2021, section 4.1), which fixes the side S of its input. Takes no mask.
+    al. 2021, section 4.1), which fixes the side S. Masks are not supported.
     """
 
     def __init__(self, channels: int, feature_size: int, *, style_dim: int, descriptor_size: int) -> None:
@@ -48,8 +48,8 @@ class PaperStyleEncoder(StyleEncoder):
 class ModulatedDecoder(MirroredDecoder):
     """VGG-19 mirrored, with one modulated convolution at each of 4 scales."""
 
-    # Weight demodulation assumes inputs of unit variance, which VGG features are far from; instance
-    # normalisation does not mind. So one scale per channel serves every modulation.
+    # Weight demodulation assumes inputs of unit variance, which VGG features do not have; instance
+    # normalisation is indifferent. So one scale per channel suits every modulation.
     unit_variance = True
 
     def __init__(
@@ -67,13 +67,13 @@ class ModulatedDecoder(MirroredDecoder):
 
         super().__init__(widths, modulated_conv)
 
-    def modulated(self, stage: int) -> ModulatedConv2d:
+    def modulated_conv(self, stage: int) -> ModulatedConv2d:
         """See `StagedDecoder`."""
         return cast(ModulatedConv2d, self.first[stage])
 
     def first_reach(self, stage: int) -> int:
         """See `MirroredDecoder`."""
-        return self.modulated(stage).modulation.reach
+        return self.modulated_conv(stage).modulation.reach
 
     def run_stage(
         self,

@@ -1,7 +1,7 @@
 """The residual host: a learned content encoder, modulated residual blocks, and a style encoder of statistics.
 
-The blocks work at a quarter of the size. As the style encoder reads statistics, style images of any size and
-aspect count as a whole.
+The blocks work at a quarter of the size. The style encoder reads statistics, so style images may have any
+size and aspect.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ganmod.io.images import to_tensor
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
-from style_transfer.masks import pooled_mask
+from style_transfer.masks import pool_mask
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder, apply_modulated
 from style_transfer.networks.style_encoder import StyleEncoder
 from style_transfer.procedural_styles import draw_style_set
 
-BRANCH_STD = 0.1  # of what a block adds to its input at the beginning
-NOISE_SIDE = 256  # pixels after which the noise repeats
+BRANCH_STD = 0.1  # of the initial weights of a block's second convolution
+NOISE_SIDE = 256  # period of the noise in pixels
 Origin = tuple[int, int] | Tensor  # row, column; a tensor [2] where it is drawn on a device
 NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
 NUM_DRAWN = 20  # styles for the calibration
@@ -38,12 +38,12 @@ NUM_DRAWN = 20  # styles for the calibration
 class StatisticsStyleEncoder(StyleEncoder):
     """Features {layer: [N,C,h,w]} of style images of any size -> style descriptor W [N,D,d,d].
 
-    What it reads is what the style losses compare: mean and deviation of every channel at every layer; and,
-    beyond that, the covariances of a few learned combinations of each layer's channels. A multilayer
-    perceptron of three layers turns these numbers into W.
+    It reads what the style losses compare, mean and deviation of every channel at every layer, and the
+    covariances of a few learned combinations of each layer's channels. A multilayer perceptron of three
+    layers maps these numbers to W.
 
-    With a mask [N or 1,1,H,W] in [0,1], of the images' size, each pixel counts by it; a cell of the features
-    by its mean there.
+    A mask [N or 1,1,H,W] in [0,1], of the images' size, weights the pixels; its mean over a cell of the
+    features weights the cell.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class StatisticsStyleEncoder(StyleEncoder):
     def statistics(features: Features, mask: Tensor | None = None) -> Tensor:
         """Means of all channels of all layers, then their deviations: [N, 2 * sum of widths]."""
         moments = [
-            mean_variance(x) if mask is None else weighted_mean_variance(x, pooled_mask(mask, x))
+            mean_variance(x) if mask is None else weighted_mean_variance(x, pool_mask(mask, x))
             for x in features.values()
         ]
         means = [mean.flatten(1) for mean, _ in moments]
@@ -79,7 +79,7 @@ class StatisticsStyleEncoder(StyleEncoder):
 
     @torch.no_grad()
     def calibrate(self, encode: Callable[[Tensor], Features]) -> None:
-        """Store centre and spread of the statistics of varied images, to which all are scaled."""
+        """Compute mean and spread of the statistics of varied images, which standardise all statistics."""
         statistics = self.statistics(encode(_varied_images()))
         self.center.copy_(statistics.mean(dim=0))
         self.spread.copy_(statistics.std(dim=0) + 0.1 * statistics.std(dim=0).mean())
@@ -95,14 +95,14 @@ class StatisticsStyleEncoder(StyleEncoder):
         deviations = self.center[sum(self.widths) :].split(self.widths)  # one [C] per layer
         for projection, x, deviation in zip(self.projections, features.values(), deviations, strict=True):
             scaled = widen(x.flatten(2)) / (deviation[:, None] + 0.1)  # [N,C,P]
-            # Projected before the products, which then are few: [N,k,P]
+            # Projected before the products, to have few of them: [N,k,P]
             linear = cast(EqualizedLinear, projection)
             projected = torch.matmul(linear.weight * linear.gain, scaled)  # no bias: it would cancel
             if mask is None:
                 projected = projected - projected.mean(dim=2, keepdim=True)
                 covariance = projected @ projected.transpose(1, 2) / projected.shape[2]
             else:
-                weights = pooled_mask(mask, x).flatten(2).to(projected.dtype)  # [N,1,P]
+                weights = pool_mask(mask, x).flatten(2).to(projected.dtype)  # [N,1,P]
                 shares = weights / weights.sum(dim=2, keepdim=True)
                 projected = projected - (projected * shares).sum(dim=2, keepdim=True)
                 covariance = (projected * shares) @ projected.transpose(1, 2)
@@ -121,7 +121,7 @@ def _varied_images() -> Tensor:
 
 
 def fixed_noise() -> Tensor:
-    """The same standard normal numbers everywhere, [NOISE_SIDE, NOISE_SIDE]."""
+    """Standard normal noise [NOISE_SIDE, NOISE_SIDE], the same on every machine."""
     values = np.random.RandomState(0).standard_normal((NOISE_SIDE, NOISE_SIDE))
     return torch.from_numpy(values).float()
 
@@ -129,9 +129,9 @@ def fixed_noise() -> Tensor:
 class ContentEncoder(nn.Module):
     """RGB [N,3,H,W] in [0,1] -> [N,C+64,H/4,W/4]: C learned channels, pixels and noise.
 
-    The pixels, 4 x 4 x 3, take no part in the blocks. They come back where the decoder has reached the full
-    size, so that it need not redraw the content's edges. From the noise, 4 x 4, it can make a style's grain
-    where the content is flat; without it a network could draw nothing there but regular patterns.
+    The pixels, 4 x 4 x 3, bypass the blocks and return at full size, so the decoder need not redraw the
+    content's edges. From the noise, 4 x 4, it makes a style's grain where the content is flat; without noise
+    it could only draw regular patterns there.
     """
 
     noise: Tensor
@@ -146,7 +146,7 @@ class ContentEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor, origin: Origin = (0, 0)) -> Tensor:
-        """origin: (row, column) of x in the whole image, where x is a tile."""
+        """Encode images, or a tile whose first pixel is at origin (row, column) of the full image."""
         noise = self._noise_at(origin, x.shape[2], x.shape[3]).to(x.dtype).expand(len(x), -1, -1, -1)
         x = (x - 0.5) * 4  # photos: mean near 0.5, deviation near 0.25
         carried = torch.cat([x, noise], dim=1)
@@ -156,7 +156,7 @@ class ContentEncoder(nn.Module):
         return torch.cat([x, carried], dim=1)
 
     def _noise_at(self, origin: Origin, height: int, width: int) -> Tensor:
-        """[1,1,height,width]: the noise repeated over the plane, from the origin on."""
+        """[1,1,height,width]: the noise, repeated over the plane, from the origin on."""
         rows = (torch.arange(height, device=self.noise.device) + origin[0]) % NOISE_SIDE
         columns = (torch.arange(width, device=self.noise.device) + origin[1]) % NOISE_SIDE
         return self.noise[rows][:, columns][None, None]
@@ -172,13 +172,15 @@ class BilinearUpsample(nn.Module):
 class ResidualDecoder(StagedDecoder):
     """Encoded content [N,C+64,H/4,W/4] -> image [N,3,H,W].
 
-    Residual blocks at a quarter of the size, then two modulated convolutions that double it, then one to RGB,
-    which sees the content's pixels, too. Each of the first stages adds noise to its output, by a learned gain
-    per channel: what becomes of it is up to the next one's modulation, that is to the style.
+    Residual blocks x <- x + conv(modulated conv(x)) at a quarter of the size, then two modulated convolutions
+    that double it, then one to RGB, which also sees the content's pixels. All stages but the last add noise
+    to their output, with a learned gain per channel. A stage that doubles the size modulates its input before
+    the bilinear upsampling, so the statistics are those of the previous stage's output.
 
-    A block is x <- x + conv(modulated conv(x)), the second convolution small at the beginning. Where a stage
-    doubles the size, its input is modulated before it is enlarged (bilinear), so that its statistics are
-    those of the stage before's output.
+    Args:
+        style: what the modulations read.
+        modulation: a registered name.
+        width: channels C of the blocks, a multiple of 4.
     """
 
     def __init__(
@@ -216,15 +218,15 @@ class ResidualDecoder(StagedDecoder):
         self.scales = (1,) * coarse + (2,) * (num_blocks - coarse) + (3, 4, 4)
         self.upsampling = (1,) * num_blocks + (2, 2, 1)
 
-    def modulated(self, stage: int) -> ModulatedConv2d:
+    def modulated_conv(self, stage: int) -> ModulatedConv2d:
         """See `StagedDecoder`."""
         return cast(ModulatedConv2d, [*self.blocks, *self.up, self.to_rgb][stage])
 
     def reach(self, stage: int) -> int:
         """See `StagedDecoder`."""
-        layer = self.modulated(stage)
+        layer = self.modulated_conv(stage)
         around, padding = layer.modulation.reach, layer.conv.padding
-        if self.upsampling[stage] > 1:  # the padding is of doubled pixels, of which the outermost blends two
+        if self.upsampling[stage] > 1:  # padding is in upsampled pixels, and the outermost one blends two
             return around + padding // 2 + 1
         if stage < len(self.blocks):
             padding += cast(Conv2d, self.block_convs[stage]).conv.padding
@@ -240,7 +242,7 @@ class ResidualDecoder(StagedDecoder):
         masks: Tensor | None = None,
     ) -> Tensor:
         """See `StagedDecoder`."""
-        layer = self.modulated(stage)
+        layer = self.modulated_conv(stage)
         if stage == self.num_stages - 1:
             y = apply_modulated(layer, x, params[stage], statistics, masks)
             return y * self.output_gain + self.output_offset

@@ -1,8 +1,7 @@
-"""What decoders have in common: stages, each of which sees the whole image through statistics alone.
+"""The base class of decoders: stages that depend on the entire image only through mean and variance.
 
-A stage may begin with a normalisation, and nothing else in it makes a pixel depend on all others. Given the
-mean and variance of a stage's whole input, a tile of it gives a tile of its output: so tiles and clips run a
-decoder stage by stage, and masks and parameters of several styles go in stage by stage.
+A stage may begin with a normalisation; everything else in it is local. With the mean and variance of the full
+input, a tile of the input yields a tile of the output. Tiles, clips and masks are processed stage by stage.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from style_transfer.prepare import interpolate_params, spread_params
 
 
 class InputStatistics(NamedTuple):
-    """Mean and biased variance [N,C,1,1] of a stage's whole input, and its number of pixels."""
+    """Mean and biased variance [N,C,1,1] of a stage's full input, and its number of pixels."""
 
     mean: Tensor
     var: Tensor
@@ -30,9 +29,9 @@ class StagedDecoder(nn.Module):
     """Encoded content [N,C,h,w] -> image [N,3,H,W], not clamped, in stages.
 
     Attributes:
-        scales: for each stage the scale that it belongs to, 1 (coarse) to 4 (fine), as in `pick_scales`.
-        upsampling: by how much each stage enlarges its input.
-        unit_variance: whether relu4_1 has to be divided by its RMS per channel before it is decoded.
+        scales: the scale of each stage, 1 (coarse) to 4 (fine), as in `pick_scales`.
+        upsampling: the factor by which each stage enlarges its input.
+        unit_variance: whether relu4_1 must be divided by its RMS per channel before decoding.
     """
 
     scales: tuple[int, ...]
@@ -43,33 +42,33 @@ class StagedDecoder(nn.Module):
     def num_stages(self) -> int:
         return len(self.scales)
 
-    def modulated(self, stage: int) -> ModulatedConv2d:
+    def modulated_conv(self, stage: int) -> ModulatedConv2d:
         """The modulated convolution with which a stage begins."""
         raise NotImplementedError
 
     def reach(self, stage: int) -> int:
-        """How many pixels of its input around one a stage's output depends on."""
+        """How far around a pixel, in pixels of its input, a stage's output depends on it."""
         raise NotImplementedError
 
     def uses_statistics(self, stage: int) -> bool:
         """Whether a stage depends on the mean and variance of its input."""
-        return self.modulated(stage).modulation.uses_statistics
+        return self.modulated_conv(stage).modulation.uses_statistics
 
     def check_takes_statistics(self) -> None:
-        """Raise ValueError where a modulation cannot be given statistics; see `Modulation.modulate_with`."""
+        """Raise ValueError if a modulation does not accept statistics; see `Modulation.modulate_with`."""
         for stage in range(self.num_stages):
-            check_modulate_with(self.modulated(stage).modulation)
+            check_modulate_with(self.modulated_conv(stage).modulation)
 
     def predict(self, style: Any) -> list[Any]:
         """What the style encoder returns -> parameters, one NamedTuple per stage, coarse to fine."""
-        return [self.modulated(stage).predict(style) for stage in range(self.num_stages)]
+        return [self.modulated_conv(stage).predict(style) for stage in range(self.num_stages)]
 
     def weaken(
         self, styles: Sequence[list[Any]], predict_content: Callable[[], list[Any]], alpha: float
     ) -> list[list[Any]]:
-        """Parameters of styles at strength alpha, 0 to below 1; see `StyleTransferModel.with_strength`.
+        """Reduce styles to strength alpha, 0 to below 1; see `StyleTransferModel.with_strength`.
 
-        predict_content: predicts the parameters of the content's own style.
+        predict_content predicts parameters from the content.
         """
         content = predict_content()
         samples = len(content[0][0])
@@ -84,21 +83,20 @@ class StagedDecoder(nn.Module):
         statistics: InputStatistics | None = None,
         masks: Tensor | None = None,
     ) -> Tensor:
-        """One stage: [N,C,h,w] -> [N,C',h',w'], of the last one the image.
+        """Run one stage: [N,C,h,w] -> [N,C',h',w'], for the last stage the image.
 
         Args:
             stage: its index, 0 for the one that reads encoded content.
-            x: the output of the stage before, or a tile of it.
-            params: of all stages, as `predict` returns them; with masks, of each stage one NamedTuple per
-                region.
-            statistics: of the whole x, where x is a tile or a frame of a clip and the stage
-                `uses_statistics`. None: x is whole.
+            x: the output of the previous stage, or a tile of it.
+            params: of all stages, from `predict`; with masks, one NamedTuple per region for each stage.
+            statistics: of the full input, if x is a tile or a frame of a clip and the stage
+                `uses_statistics`. None: those of x.
             masks: [N,R,h,w], each region's share of every pixel, sum 1.
         """
         raise NotImplementedError
 
     def forward(self, x: Tensor, params: Sequence[Any], masks: Tensor | None = None) -> Tensor:
-        """All stages of a whole image; params and masks as for `run_stage`."""
+        """Run all stages on a full image; params and masks as for `run_stage`."""
         for stage in range(self.num_stages):
             x = self.run_stage(stage, x, params, masks=masks)
         return x
@@ -107,7 +105,7 @@ class StagedDecoder(nn.Module):
 def apply_modulated(
     layer: ModulatedConv2d, x: Tensor, params: Any, statistics: InputStatistics | None, masks: Tensor | None
 ) -> Tensor:
-    """`layer` with the parameters of one style, or of one per region."""
+    """Apply `layer` with the parameters of one style, or of one per region."""
     if masks is not None:
         return layer.apply_regions(x, params, masks)
     known = None if statistics is None else Statistics(statistics.mean, statistics.var)

@@ -1,4 +1,4 @@
-"""What style encoders have in common: features of style images in, what a decoder predicts from out."""
+"""The base class of style encoders."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ class StyleEncoder(nn.Module):
     """The frozen encoder's features of style images -> the input of `StagedDecoder.predict`."""
 
     def forward(self, features: Features, mask: Tensor | None = None) -> Any:
-        """features: {layer: [N,C,h,w]} of the style images.
+        """Encode style images.
 
-        mask: [N or 1,1,H,W] in [0,1], of the images' size: how much each pixel counts.
+        Args:
+            features: {layer: [N,C,h,w]} of the images.
+            mask: how much each pixel counts, [N or 1,1,H,W] in [0,1] of the images' size.
         """
         raise NotImplementedError
 
     def calibrate(self, encode: Callable[[Tensor], Features]) -> None:
-        """Store what inputs are scaled by, if anything. encode: RGB [N,3,H,W] in [0,1] -> features."""
+        """Compute the scales of the inputs, if any, with encode: RGB [N,3,H,W] in [0,1] -> features."""
 
     def calibration(self) -> dict[str, Tensor]:
         """The buffers that `calibrate` sets, by name."""

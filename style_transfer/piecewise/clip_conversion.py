@@ -1,7 +1,7 @@
-"""Video file to video file, in segments: a conversion that was killed goes on where it stopped.
+"""Conversion of video files in segments: an interrupted conversion resumes where it stopped.
 
-Beside the result lies a folder with the segments done and what the next frame depends on. It is used only
-where everything that the result depends on is the same, and goes away with the last segment.
+A folder next to the result holds the finished segments and the state for the next frame. It is used only if
+everything that the result depends on is unchanged, and is removed after the last segment.
 """
 
 from __future__ import annotations
@@ -32,8 +32,15 @@ _STATE_KIND = "clip-state"
 
 
 @dataclass(frozen=True)
-class Converted:
-    """What a conversion did: frames of the result, those of them from before a stop, remarks on the input."""
+class ConversionReport:
+    """What a conversion did.
+
+    Attributes:
+        num_frames: frames of the result.
+        num_resumed: those of them from before an interruption.
+        sound: what became of the sound.
+        notes: remarks on the input.
+    """
 
     num_frames: int
     num_resumed: int
@@ -51,13 +58,22 @@ def convert_clip(
     size: int | None = None,
     segment_frames: int = SEGMENT_FRAMES,
     progress: ProgressCallback = lambda done, total: None,
-) -> Converted:
+) -> ConversionReport:
     """Stylise a video file as .mp4, with its sound and its frames' times.
 
-    params: of one style, from `model.predict_style`; last_params: of another, to which the clip morphs. size:
-    short side in pixels. The same call again goes on after the last whole segment, with the same result. A
-    video that breaks off gives the frames before the break, and a note. Raises ClipError, and ValueError
-    without the package av.
+    Repeating a call resumes it after the last complete segment, with the same result. A truncated video gives
+    the frames before the break, and a note.
+
+    Args:
+        params: of one style, from `model.predict_style`.
+        last_params: of a second style, to which the clip morphs.
+        size: short side in pixels; None: as the source.
+        segment_frames: frames of a segment.
+        progress: called with the number of frames done and of all.
+
+    Raises:
+        ClipError: for a video that cannot be used.
+        ValueError: for another suffix than .mp4, and without the package av.
     """
     source, out = Path(source), Path(out)
     if out.suffix.lower() != ".mp4":
@@ -68,7 +84,7 @@ def convert_clip(
     resumed = parts.num_frames
     stylizer.load_state(parts.state() if resumed else {})
 
-    def stylized(index: int, frame: ClipFrame) -> np.ndarray:
+    def stylize(index: int, frame: ClipFrame) -> np.ndarray:
         share = min(index / max(clip.num_frames - 1, 1), 1.0)
         mixed = params if last_params is None else interpolate_params(params, last_params, share)
         return stylizer(frame.image, mixed, size=size)
@@ -79,11 +95,11 @@ def convert_clip(
             continue
         images = []
         for i, frame in enumerate(segment, begin):
-            images.append(stylized(i, frame))
+            images.append(stylize(i, frame))
             progress(i + 1, clip.num_frames)
         if len(segment) == segment_frames:
             parts.add(images, segment, clip.rate, stylizer.state())
-        else:  # the end: nothing goes on from here
+        else:  # the last segment, which needs no state
             parts.add(images, segment, clip.rate, {})
     last = parts.segments[-1][1][-1]
     end = last * clip.time_base + 1 / clip.rate if clip.broken else None
@@ -95,11 +111,11 @@ def convert_clip(
         ),
     )
     parts.remove()
-    return Converted(parts.num_frames, resumed, messages[0], tuple(clip.notes))
+    return ConversionReport(parts.num_frames, resumed, messages[0], tuple(clip.notes))
 
 
 def _segments(frames: Iterator[ClipFrame], length: int) -> Iterator[tuple[int, list[ClipFrame]]]:
-    """(index of the first frame, up to `length` frames), again and again."""
+    """Yield (index of the first frame, up to `length` frames)."""
     begin, segment = 0, []
     for frame in frames:
         segment.append(frame)
@@ -111,10 +127,10 @@ def _segments(frames: Iterator[ClipFrame], length: int) -> Iterator[tuple[int, l
 
 
 class _Parts:
-    """The folder of segments: each is complete when the index names it."""
+    """The folder of segments; those that the index lists are complete."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        """Segments of another conversion, or damaged ones, are removed."""
+        """Open the folder; segments of another conversion, or damaged ones, are removed."""
         self.folder, self.settings = folder, settings
         self.segments: list[tuple[Path, list[int]]] = []
         try:
@@ -137,7 +153,7 @@ class _Parts:
         return self.folder / f"state-{segments:06d}.safetensors"
 
     def state(self) -> dict[str, Tensor]:
-        """What the frame after the last segment depends on."""
+        """The state for the frame after the last segment."""
         return read_model_file(self._state_file(len(self.segments)), expect_kind=_STATE_KIND).tensors
 
     def add(
@@ -153,7 +169,7 @@ class _Parts:
         self._state_file(len(self.segments) - 1).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Only what a conversion writes: a folder that holds other files stays."""
+        """Remove what a conversion writes; a folder with other files stays."""
         for pattern in ("*.mp4", "state-*.safetensors", _INDEX, f".*{TEMPORARY_SUFFIX}"):
             for file in self.folder.glob(pattern):
                 file.unlink()
@@ -173,7 +189,7 @@ def _settings(
     size: int | None,
     segment_frames: int,
 ) -> dict[str, Any]:
-    """All that the result depends on; a large video is known by its size and time."""
+    """All that the result depends on; the video is identified by path, size and time."""
     digest = hashlib.sha256()
     predicted = [x for group in (params, last_params or []) for layer in group for x in layer]
     for tensor in (*stylizer.model.state_dict().values(), *predicted):

@@ -1,10 +1,9 @@
-"""Images of any size in little memory, exactly: tiles that overlap, and statistics of the whole image.
+"""Exact stylisation of large images in little memory: overlapping tiles, statistics of the full image.
 
-One sweep over the tiles for the encoder, then one for each of the decoder's stages. Each writes its output
-for the whole image and measures the statistics that the next one's normalisation needs, so that no tile is
-computed twice but for its margin, which is as wide as the sweep's receptive field. Padding mirrors at the
-image's own border only. What is kept is small against what a layer works on: at most the outputs of two
-scales.
+There is one sweep over the tiles for the encoder, then one for each stage of the decoder. A sweep writes its
+output for the full image and measures the statistics for the next normalisation. Only the margins of tiles,
+as wide as the sweep's receptive field, are computed twice. Padding mirrors at the border of the image only.
+At most the outputs of two scales are kept, which is little compared with what a layer works on.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from style_transfer.networks.staged_decoder import InputStatistics
 from style_transfer.prepare import from_batch, pad_to_multiple, resize_content, spread_params, to_batch
 
 CPU_TILE, GPU_TILE = 256, 1024  # pixels: what stays in a cache, and what keeps many cores busy
-UNIT = 8  # pixels: tiles begin at multiples, whole pixels of relu4_1 and of a content encoder's output
-# VGG-19's two 3x3 convolutions at full size, two at half, four at a quarter, one at an eighth reach 30 pixels
-# far; the residual host's content encoder reaches 7.
+UNIT = 8  # pixels: tiles begin at multiples, to align with relu4_1 and a content encoder's output
+# VGG-19's two 3x3 convolutions at full size, two at half, four at a quarter and one at an eighth have a reach
+# of 30 pixels; the residual host's content encoder has one of 7.
 ENCODER_MARGIN = 32
 ProgressCallback = Callable[[int, int], None]  # units of work done, and of all
 
@@ -49,7 +48,7 @@ def check_tile(tile: int) -> None:
 
 
 def auto_tile(device: torch.device) -> int:
-    """A side in pixels that suits the device."""
+    """The side of a tile in pixels that suits the device."""
     return CPU_TILE if device.type == "cpu" else GPU_TILE
 
 
@@ -65,11 +64,17 @@ def stylize_tiled(
 ) -> Any:
     """`model.apply_params`, equal up to rounding, in the memory of a tile and two feature maps.
 
-    content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1], of any size. params: from
-    `model.predict_style`. tile: side of a tile in pixels, a multiple of 8. size: as for `apply_params`.
-    progress: called with the number of tiles done, and of all, over all sweeps. Whole feature maps stay
-    on the CPU, tiles are computed on the model's device. Raises ValueError for another tile, and for a
-    modulation that cannot be given statistics.
+    Full feature maps stay on the CPU; tiles are computed on the model's device.
+
+    Args:
+        content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1], of any size.
+        params: from `model.predict_style`.
+        tile: side of a tile in pixels, a multiple of 8 from 16 on.
+        size: as for `apply_params`.
+        progress: called with the number of tiles done and of all, over all sweeps.
+
+    Raises:
+        ValueError: for another tile, and for a modulation that does not accept statistics.
     """
     check_tile(tile)
     decoder = model.decoder
@@ -83,9 +88,9 @@ def stylize_tiled(
 
     def sweep(
         x: Tensor, run: Callable[[Tensor, tuple[int, int]], Tensor], margin: int, measure: bool
-    ) -> _Swept:
+    ) -> _SweepOutput:
         nonlocal done
-        swept = _Swept(measure)
+        swept = _SweepOutput(measure)
         for row, column in _tiles(x, rows, columns, margin):
             part = x[:, :, row.padded_start : row.padded_stop, column.padded_start : column.padded_stop]
             origin = row.padded_start, column.padded_start
@@ -110,8 +115,8 @@ def stylize_tiled(
     return from_batch(swept.out[:, :, :height, :width].float().clamp_(0, 1), content)
 
 
-class _Swept:
-    """What a sweep has written so far: its output for the whole image, and the statistics of that."""
+class _SweepOutput:
+    """A sweep's output for the full image, as far as it is written, and its statistics."""
 
     out: Tensor
 
@@ -121,18 +126,18 @@ class _Swept:
         self.moments: tuple[Tensor, Tensor] | None = None  # mean and sum of squared deviations, float64
 
     def add(self, result: Tensor, whole: torch.Size, part: torch.Size, row: _Span, column: _Span) -> None:
-        """result: of a tile with its margin; whole, part: shapes of the sweep's input and of that tile."""
+        """Write the result of a tile with its margin; whole, part: shapes of the sweep's input and tile."""
 
-        def scaled(pixels: int) -> int:
+        def scale(pixels: int) -> int:
             return pixels * result.shape[2] // part[2]  # features are smaller or larger by a fixed factor
 
         if self.pixels == 0:
-            shape = (*result.shape[:2], scaled(whole[2]), scaled(whole[3]))
+            shape = (*result.shape[:2], scale(whole[2]), scale(whole[3]))
             self.out = torch.empty(shape, dtype=result.dtype)
-        top, left = scaled(row.start - row.padded_start), scaled(column.start - column.padded_start)
-        height, width = scaled(row.stop - row.start), scaled(column.stop - column.start)
+        top, left = scale(row.start - row.padded_start), scale(column.start - column.padded_start)
+        height, width = scale(row.stop - row.start), scale(column.stop - column.start)
         inner = result[:, :, top : top + height, left : left + width]
-        y, x = scaled(row.start), scaled(column.start)
+        y, x = scale(row.start), scale(column.start)
         self.out[:, :, y : y + height, x : x + width] = inner
         if self.measure:
             self._measure(inner)
@@ -144,7 +149,7 @@ class _Swept:
         if self.moments is None:
             self.moments = mean, var * count
             return
-        # Two sets of numbers joined (Chan, Golub & LeVeque 1983): nothing cancels.
+        # Merges two sets of numbers without cancellation (Chan, Golub & LeVeque 1983).
         before, squares = self.moments
         share = count / (self.pixels + count)
         shift = mean - before
@@ -159,13 +164,13 @@ class _Swept:
 
 
 def _cuts(units: int, most: int) -> list[int]:
-    """0 to units, cut into as few parts as hold at most `most` each, about equally large."""
+    """Boundaries that cut 0..units into the fewest parts of at most `most`, about equally large."""
     parts = -(-units // most)
     return [i * units // parts for i in range(parts + 1)]
 
 
 def _tiles(x: Tensor, rows: list[int], columns: list[int], margin: int) -> Iterator[tuple[_Span, _Span]]:
-    """Row by row; rows, columns: cuts in units, of which x has some whole number of pixels."""
+    """Yield tiles row by row; rows, columns: cuts in units of an integer number of pixels of x."""
     spans = [
         [
             _Span(start * unit, stop * unit, max(start * unit - margin, 0), min(stop * unit + margin, side))

@@ -1,9 +1,9 @@
-"""Stylising frames one after another without flicker: statistics and features that follow slowly.
+"""Stylisation of consecutive frames without flicker: statistics and features are smoothed over time.
 
-Two things flicker when frames are stylised one by one. The noise of a camera reaches every stroke: so encoded
-features are blended with the frame before's where the picture hardly changes. As they stand for 8 x 8 or 4 x
-4 pixels each, what moves by a pixel or two is not smeared, as it would be in a blend of pictures. And an
-object that enters changes the normalisation of the whole picture: so its statistics are averaged over time.
+Frames that are stylised one by one flicker for two reasons. Camera noise changes every stroke, so encoded
+features are blended with the previous frame's where the picture hardly changes. As each of them covers 8 x 8
+or 4 x 4 pixels, motion by a pixel or two is not smeared, as it would be in a blend of pictures. And an object
+that enters changes the normalisation of the entire picture, so its statistics are averaged over time.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from style_transfer.prepare import (
 
 SMOOTHING = 0.8
 BLEND = 0.6
-_TOLERANCE = 0.03  # change of a block, in [0,1], at which blending has fallen to 1/e; noise is below
+_TOLERANCE = 0.03  # change of a cell, in [0,1], at which blending has fallen to 1/e; above noise
 CUT = 0.15  # mean change of a frame, in [0,1], that begins a new shot
 _UNIT = 8  # pixels: frames are padded to multiples
 
 
 def blend_weights(change: Tensor, blend: float) -> Tensor:
-    """Share of the past [N,1,h,w] for a mean change [N,1,h,w] of each cell, in [0,1].
-
-    `blend` where nothing changes.
-    """
+    """Share of the past in each cell, `blend` if nothing changes: mean change [N,1,h,w] -> [N,1,h,w]."""
     return blend * torch.exp(-(change / _TOLERANCE).square())
 
 
-def change_of(frame: Tensor, before: Tensor, cell: int = 8) -> Tensor:
+def frame_change(frame: Tensor, before: Tensor, cell: int = 8) -> Tensor:
     """Mean absolute difference of two frames [N,3,H,W] over cells of cell x cell pixels -> [N,1,h,w]."""
     return F.avg_pool2d((frame - before).abs().mean(dim=1, keepdim=True), cell)
 
 
 class ClipStylizer:
-    """Stylises the frames of a clip in their order; the first of each shot exactly as `apply_params` does.
+    """Stylises the frames of a clip in order; the first of each shot exactly as `apply_params` does.
 
-    smoothing: share of the past in the normalisation statistics of each layer, 0 to below 1; they steady the
-    picture where something enters, but follow a flickering light late. blend: share of the past in encoded
-    features where the picture does not change, 0 to below 1. Both 0: frame by frame. dtype: torch.bfloat16 to
-    convolve in it; None: in the model's own.
+    With smoothing and blend 0, all frames are stylised separately.
+
+    Args:
+        smoothing: share of the past in the normalisation statistics of each layer, 0 to below 1. It steadies
+            the picture when an object enters, but delays the response to a flickering light.
+        blend: share of the past in encoded features where the picture does not change, 0 to below 1.
+        dtype: torch.bfloat16 to convolve in it; None: the model's dtype.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class ClipStylizer:
 
     @torch.inference_mode()
     def __call__(self, frame: np.ndarray, params: list[Any], *, size: int | None = None) -> np.ndarray:
-        """The next frame uint8 [H,W,3] -> uint8; params: of one style. size: as for `apply_params`."""
+        """Stylise the next frame, uint8 [H,W,3] -> uint8; params and size as for `apply_params`."""
         device = self.model.feature_rms.device
-        image = torch.from_numpy(np.ascontiguousarray(frame)).to(device)  # as bytes: a quarter to transfer
+        image = torch.from_numpy(np.ascontiguousarray(frame)).to(device)  # bytes: a quarter of the size
         images = resize_content(to_batch(image.movedim(2, 0).float() / 255, "frame"), size)
         out = self._stylize(pad_to_multiple(images, _UNIT), params)
         pixels = out[0, :, : images.shape[2], : images.shape[3]].float().clamp(0, 1)
@@ -87,7 +87,7 @@ class ClipStylizer:
         change = None
         before = self._past.get("frame")
         if before is not None and before.shape == x.shape:
-            change = change_of(x, before, self.model.feature_stride)
+            change = frame_change(x, before, self.model.feature_stride)
         if change is None or change.mean() > CUT:
             self._past, change = {}, None
         with half_precision(x.device, self.dtype):
@@ -103,7 +103,7 @@ class ClipStylizer:
         return y
 
     def _statistics(self, stage: int, x: Tensor) -> InputStatistics:
-        """Those of x, averaged with the past."""
+        """Statistics of x, averaged with the past."""
         mean, var = mean_variance(x)
         if f"mean{stage}" in self._past:
             mean = torch.lerp(mean, self._past[f"mean{stage}"], self.smoothing)
@@ -112,11 +112,11 @@ class ClipStylizer:
         return InputStatistics(mean, var, x.shape[2] * x.shape[3])
 
     def state(self) -> dict[str, Tensor]:
-        """What the next frame depends on besides itself; empty before the first."""
+        """What the next frame depends on in addition to itself; empty before the first frame."""
         return dict(self._past)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a `state()`."""
+        """Resume from a `state`."""
         device = self.model.feature_rms.device
         self._past = {name: tensor.to(device) for name, tensor in state.items()}
 
@@ -131,7 +131,7 @@ def morph(
     num_frames: int,
     size: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """A still, uint8 [H,W,3], in styles from `first` to `last`, parameters interpolated: uint8 frames.
+    """Yield uint8 frames of a still, uint8 [H,W,3], with parameters interpolated from `first` to `last`.
 
     The content is encoded once. Raises ValueError for fewer than 2 frames.
     """
@@ -140,7 +140,7 @@ def morph(
     images = resize_content(to_batch(content, "content"), size)
     features = model.encode(pad_to_multiple(images, _UNIT).to(model.feature_rms.device))
     for i in range(num_frames):
-        with torch.inference_mode():  # a generator leaves the decorator's when it yields
+        with torch.inference_mode():  # a generator leaves the decorator's mode when it yields
             params = interpolate_params(first, last, i / (num_frames - 1))
             out = model.decode(features, params)[0, :, : images.shape[2], : images.shape[3]]
             frame = to_uint8(out.float().clamp(0, 1))

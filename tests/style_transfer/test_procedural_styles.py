@@ -71,7 +71,7 @@ def test_size_changes_the_detail_and_not_the_picture(name):
 def test_no_angle_shows_what_lies_outside_the_canvas(size):
     canvas = Canvas(size, (200, 100, 50))
     for angle in (0, 17, 45, 133, 225, 301.5, -45):
-        assert (canvas.turned(angle) == [200, 100, 50]).all()
+        assert (canvas.rotate(angle) == [200, 100, 50]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,7 @@ from ganmod.io.images import ImageError
 from ganmod.modulation.statistics import mean_std, mean_variance, weighted_mean_variance
 from style_transfer import ControlledStyle, Controls, StyleTransferModel
 from style_transfer.color import match_color, match_luma, to_luma
-from style_transfer.masks import pooled_mask, style_mask
+from style_transfer.masks import pool_mask, style_mask
 from style_transfer.networks.residual_host import StatisticsStyleEncoder
 from style_transfer.piecewise.tiled import stylize_tiled
 from style_transfer.piecewise.video import ClipStylizer
@@ -91,7 +91,7 @@ def test_means_deviations_and_covariances_are_pooled_inside_the_mask() -> None:
 def test_a_mask_comes_to_the_features_size_by_area() -> None:
     mask = torch.zeros(1, 1, 16, 24)
     mask[..., 5, :] = 1
-    pooled = pooled_mask(mask, torch.zeros(1, 7, 2, 3))
+    pooled = pool_mask(mask, torch.zeros(1, 7, 2, 3))
     assert torch.equal(pooled, torch.tensor([1 / 8, 0.0])[:, None].expand(1, 1, 2, 3))
 
 

@@ -17,7 +17,7 @@ from ganmod.cli.style.parts import WHOLE, StylePart
 from ganmod.io.images import ImageError, read_image
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks
-from style_transfer.mixing import check_scales, normalized_weights, parse_scales
+from style_transfer.mixing import check_scales, normalize_weights, parse_scales
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE
 
@@ -137,7 +137,7 @@ def style_plans(
             check_scales([scales for scales, _ in at], has_fallback=bool(styles))
         weighted = any(style.weight is not None for style in styles)
         given = tuple(1.0 if style.weight is None else style.weight for style in styles)
-        weights = tuple(normalized_weights(given)) if styles else ()
+        weights = tuple(normalize_weights(given)) if styles else ()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     folders = [style.path for style in styles if style.path.is_dir()]

@@ -88,7 +88,7 @@ def test_the_last_stage_sees_the_contents_pixels(kind: str):
     """With all else that reaches it at zero, the result still follows the content pixel by pixel."""
     model = make(kind)
     received: list[Tensor] = []
-    plain = model.decoder.modulated(6)
+    plain = model.decoder.modulated_conv(6)
     modulate = plain.modulation.modulate
     plain.modulation.modulate = lambda x, p: (received.append(x), modulate(x, p))[1]  # type: ignore[assignment]
     content = torch.rand(1, 3, 32, 32)

@@ -19,7 +19,7 @@ from metrics.images.flicker import mean_change
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.piecewise import clip_conversion
 from style_transfer.piecewise.clip_conversion import convert_clip
-from style_transfer.piecewise.video import ClipStylizer, blend_weights, change_of, morph
+from style_transfer.piecewise.video import ClipStylizer, blend_weights, frame_change, morph
 from style_transfer.prepare import interpolate_params
 from style_transfer.procedural_styles import builtin_contents, draw_style
 
@@ -83,10 +83,10 @@ def test_a_new_shot_starts_again():
 def test_the_past_counts_as_it_should():
     """Closed forms: nothing changed, and a change as large as the tolerance."""
     x = torch.zeros(1, 3, 16, 24)
-    assert torch.equal(change_of(x, x), torch.zeros(1, 1, 2, 3))
+    assert torch.equal(frame_change(x, x), torch.zeros(1, 1, 2, 3))
     y = x.clone()
     y[:, :, :8, :8] = 0.03
-    change = change_of(y, x)
+    change = frame_change(y, x)
     assert change[0, 0, 0, 0].item() == pytest.approx(0.03)
     weights = blend_weights(change, 0.6)
     assert weights[0, 0, 1, 2].item() == pytest.approx(0.6)
