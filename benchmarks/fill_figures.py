@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metrics.compare.report import FORM, shown_table, statements
+from metrics.compare.report import FORM, display_table, statements
 from metrics.style.table import FORM as STYLE_FORM
 from metrics.table import Table
 
@@ -29,7 +29,7 @@ LEFT_OUT = ("non-finite steps", "power / real")  # they stand in the JSON
 def comparison_table(record: Mapping[str, Any], table: str) -> str:
     """The table of a `ganmod compare`, without empty columns, and what its marks mean."""
     marks = [line for line in statements(record) if line.startswith("[")]
-    text = shown_table(record, drop_empty=True, leave_out=LEFT_OUT).to_markdown()
+    text = display_table(record, drop_empty=True, leave_out=LEFT_OUT).to_markdown()
     return "\n".join([text, *(f"\n{line}" for line in marks)])
 
 

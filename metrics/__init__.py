@@ -1,7 +1,4 @@
-"""Measures and the one report writer.
-
-Names are loaded on first use.
-"""
+"""Measures and the report writer. Names are imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one writer of HTML reports: a single page with everything inside, no network and no scripts needed."""
+"""Writer of HTML reports: a single self-contained page, without scripts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL import Image
 from ganmod.io.atomic_write import atomic_write_text
 from metrics.table import Table
 
-# The chart's coordinates, in units of its viewBox: the plot's box and what lies around it.
+# The chart and the plot in it, in units of the viewBox.
 CHART_WIDTH, CHART_HEIGHT = 760, 340
 PLOT_LEFT, PLOT_TOP, PLOT_WIDTH, PLOT_HEIGHT = 70, 14, 670, 270
-MAX_POINTS = 1000  # of a curve; longer ones keep the extremes of each stretch
+MAX_POINTS = 1000  # of a curve; longer ones keep the extremes of each interval
 COLORS = ("#2f7ed8", "#e0712c", "#2a9d6a", "#c4447a", "#8a63d2", "#b08a16", "#2a9fb5", "#8b8b8b")
 DASHES, BORDERS = ("", "7 4", "1 4"), ("solid", "dashed", "dotted")
 
@@ -61,29 +61,29 @@ svg text { fill: var(--soft); font: 12px system-ui, "Segoe UI", Roboto, sans-ser
 
 
 class Report:
-    """A page that grows from top to bottom; every text is escaped, so any string is safe to pass."""
+    """A page that is written from top to bottom. All text is escaped: any string is safe."""
 
     def __init__(self, title: str) -> None:
-        """title: the page's name, plain text."""
+        """Start a page with this title, plain text."""
         self.title = title
         self._parts: list[str] = []
 
     def heading(self, text: str, *, level: int = 2) -> None:
-        """A heading below the title: level 2, or 3 for a part of a part."""
+        """Add a heading of level 2 or 3."""
         if level not in (2, 3):
             raise ValueError(f"got heading level {level}, expected 2 or 3: 1 is the title")
         self._parts.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def paragraph(self, text: str) -> None:
-        """A paragraph of plain text."""
+        """Add a paragraph of plain text."""
         self._parts.append(f"<p>{escape(text)}</p>")
 
     def code(self, text: str) -> None:
-        """Lines kept as they are, such as the command that makes this report."""
+        """Add preformatted lines, such as a command."""
         self._parts.append(f"<pre><code>{escape(text)}</code></pre>")
 
     def figure(self, image: np.ndarray, caption: str = "", *, lossless: bool = False) -> None:
-        """An image, uint8 [H,W,3], stored in the page: as PNG if lossless or small so, otherwise as JPEG."""
+        """Add an image, uint8 [H,W,3], as PNG if `lossless` or if that is smaller, otherwise as JPEG."""
         kind, data = _encode(image, lossless)
         source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
         height, width = image.shape[:2]
@@ -91,7 +91,7 @@ class Report:
         self._figure(tag, caption)
 
     def table(self, table: Table, caption: str = "") -> None:
-        """A table, wider ones with a bar to scroll."""
+        """Add a table, which scrolls if it is wider than the page."""
         self._figure(f'<div class="scroll">{table.to_html()}</div>', caption)
 
     def curves(
@@ -103,10 +103,14 @@ class Report:
         *,
         log_y: bool = False,
     ) -> None:
-        """A line chart of {name: (xs, ys)}, the xs ascending.
+        """Add a line chart.
 
-        Gaps are left at values that are not finite and, on a logarithmic axis, not positive. Raises
-        ValueError when nothing can be shown, or a curve has other numbers of xs and ys.
+        Args:
+            series: {name: (xs, ys)}, xs ascending. Non-finite values (on a logarithmic axis also those <= 0)
+                leave gaps.
+
+        Raises:
+            ValueError: if nothing can be shown, or a curve has unequal numbers of xs and ys.
         """
         self._figure(
             _chart(series, xlabel, ylabel, log_y, title=caption or f"{ylabel} against {xlabel}"), caption
@@ -122,7 +126,7 @@ class Report:
         )
 
     def write(self, path: str | Path) -> None:
-        """Write the page, whole or not at all; its folder is made when missing."""
+        """Write the page atomically; creates its folder."""
         text = self.html().encode("utf-8", errors="replace").decode()  # a lone surrogate, from an odd name
         atomic_write_text(path, text)
 
@@ -136,7 +140,7 @@ def _encode(image: np.ndarray, lossless: bool) -> tuple[str, bytes]:
         raise ValueError(f"got image {image.dtype} {list(image.shape)}, expected uint8 [H,W,3] in 0..255")
     picture, png, jpeg = Image.fromarray(image), BytesIO(), BytesIO()
     picture.save(png, format="PNG", optimize=True)
-    # Not optimize=True: Pillow gives it a buffer that noisy pictures do not fit into.
+    # Without optimize=True, whose buffer is too small for noisy pictures.
     picture.save(jpeg, format="JPEG", quality=90, subsampling=0)
     if lossless or png.tell() <= jpeg.tell():
         return "png", png.getvalue()
@@ -144,8 +148,8 @@ def _encode(image: np.ndarray, lossless: bool) -> tuple[str, bytes]:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers, steps of 1, 2 or 5 times a power of ten, that enclose low..high."""
-    if low == high:  # one value: room on both sides of it
+    """About `count` round numbers that enclose low..high, in steps of 1, 2 or 5 times a power of ten."""
+    if low == high:  # a single value gets room on both sides
         room = abs(low) / 2 or 1.0
         low, high = low - room, high + room
     rough = (high - low) / count
@@ -156,7 +160,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten that enclose low..high (> 0), with 2 and 5 times them where the range is short."""
+    """Powers of ten that enclose low..high (> 0), and their multiples by 2 and 5 if the range is short."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     decades = range(first, max(last, first + 1) + 1)
     every = max(1, len(decades) // 6)
@@ -188,21 +192,21 @@ def _chart(
     x_ticks = nice_ticks(float(x_low), float(x_high), 6)
     y_ticks = log_ticks(float(y_low), float(y_high)) if log_y else nice_ticks(float(y_low), float(y_high))
 
-    def place_x(x: float) -> float:
+    def to_x(x: float) -> float:
         return PLOT_LEFT + PLOT_WIDTH * (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
 
-    def place_y(y: float) -> float:
+    def to_y(y: float) -> float:
         low, high, y = (math.log10(i) if log_y else i for i in (y_ticks[0], y_ticks[-1], y))
         return PLOT_TOP + PLOT_HEIGHT * (1 - (y - low) / (high - low))
 
     right, bottom = PLOT_LEFT + PLOT_WIDTH, PLOT_TOP + PLOT_HEIGHT
     parts = []
     for tick in y_ticks:
-        y = f"{place_y(tick):.2f}"
+        y = f"{to_y(tick):.2f}"
         parts.append(f'<line class="grid" x1="{PLOT_LEFT}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{PLOT_LEFT - 8}" y="{y}" text-anchor="end" dy="4">{_number(tick)}</text>')
     for tick in x_ticks:
-        x = f"{place_x(tick):.2f}"
+        x = f"{to_x(tick):.2f}"
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 4}"/>')
         parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{_number(tick)}</text>')
     middle_x, middle_y = PLOT_LEFT + PLOT_WIDTH // 2, PLOT_TOP + PLOT_HEIGHT // 2
@@ -214,13 +218,13 @@ def _chart(
     for i, (name, points) in enumerate(curves.items()):
         color, dash = COLORS[i % len(COLORS)], i // len(COLORS) % len(DASHES)
         stroke = f'stroke="{color}"' + (f' stroke-dasharray="{DASHES[dash]}"' if dash else "")
-        for stretch in _stretches(points):
-            places = [f"{place_x(a):.2f},{place_y(b):.2f}" for a, b in _thinned(stretch)]
-            if len(places) == 1:  # a line of no length: its round caps make it a dot
-                places, stroke_here = places * 2, f'{stroke} stroke-width="5"'
+        for run in _finite_runs(points):
+            pairs = [f"{to_x(a):.2f},{to_y(b):.2f}" for a, b in _thin(run)]
+            if len(pairs) == 1:  # a line of length 0, whose round caps make a dot
+                pairs, attributes = pairs * 2, f'{stroke} stroke-width="5"'
             else:
-                stroke_here = stroke
-            parts.append(f'<polyline class="curve" {stroke_here} points="{" ".join(places)}"/>')
+                attributes = stroke
+            parts.append(f'<polyline class="curve" {attributes} points="{" ".join(pairs)}"/>')
         border = f"border-top: 3px {BORDERS[dash]} {color}"
         keys.append(f'<span><i style="{border}"></i>{escape(name)}</span>')
     svg = f'<svg role="img" viewBox="0 0 {CHART_WIDTH} {CHART_HEIGHT}">\n<title>{escape(title)}</title>\n'
@@ -228,7 +232,7 @@ def _chart(
 
 
 def _points(name: str, xs: Sequence[float], ys: Sequence[float], log_y: bool) -> np.ndarray:
-    """[N,2], with NaN where nothing can be drawn."""
+    """[N,2], with NaN for points that cannot be drawn."""
     if len(xs) != len(ys):
         raise ValueError(f"curve {name!r} has {len(xs)} xs and {len(ys)} ys, expected as many of both")
     points = np.stack([np.asarray(xs, float), np.asarray(ys, float)], axis=1)
@@ -237,20 +241,20 @@ def _points(name: str, xs: Sequence[float], ys: Sequence[float], log_y: bool) ->
     return points
 
 
-def _stretches(points: np.ndarray) -> list[np.ndarray]:
-    """The runs of finite points between gaps."""
+def _finite_runs(points: np.ndarray) -> list[np.ndarray]:
+    """Split points at gaps."""
     finite = np.isfinite(points[:, 0])
     cuts = np.flatnonzero(np.diff(finite.astype(int))) + 1
     return [run for run in np.split(points, cuts) if len(run) and np.isfinite(run[0, 0])]
 
 
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """About MAX_POINTS of [N,2] at most: the lowest and the highest of equal stretches, so spikes stay."""
+def _thin(points: np.ndarray) -> np.ndarray:
+    """At most about MAX_POINTS of [N,2]: the lowest and the highest of equal intervals, to keep spikes."""
     if len(points) <= MAX_POINTS:
         return points
     kept = {0, len(points) - 1}
-    for stretch in np.array_split(np.arange(len(points)), MAX_POINTS // 2):
-        kept |= {int(stretch[points[stretch, 1].argmin()]), int(stretch[points[stretch, 1].argmax()])}
+    for part in np.array_split(np.arange(len(points)), MAX_POINTS // 2):
+        kept |= {int(part[points[part, 1].argmin()]), int(part[points[part, 1].argmax()])}
     return points[sorted(kept)]
 
 

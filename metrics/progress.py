@@ -1,4 +1,4 @@
-"""How long work reports its progress: whoever starts it hands a `Progress` in, such as bars of a terminal."""
+"""Progress of long work: the caller supplies a `Progress`, such as the bars of a terminal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """The progress of one piece of work; a tqdm bar is one. total: the number of items, which may be set."""
+    """The progress of one task, such as a tqdm bar. `total` is the number of items, which may be set."""
 
     total: float | None
 
     def update(self, n: int = 1) -> object:
-        """n more items are done."""
+        """Report n more items as done."""
 
 
-# (number of items, title) -> a bar to be entered.
+# (number of items, title) -> context manager of a bar.
 Progress = Callable[[int, str], AbstractContextManager[Bar]]
 
 

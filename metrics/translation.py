@@ -1,10 +1,10 @@
-"""Measures of image-to-image translation between domains, as StarGAN v2 is evaluated (Choi et al. 2020, 4.1).
+"""Measures of image-to-image translation between domains, as in StarGAN v2 (Choi et al. 2020, 4.1).
 
 For every ordered pair of domains, each image of the source domain is translated into several styles of the
-target domain: the Frechet distance of all these to real images of the target, the LPIPS distance between the
-translations of one image (diversity), and how well a translation's style can be read off it. Nothing of an
-image is kept. The styles belong to (seed, pair, image, output), so that neither the batch size nor the number
-of processes matters.
+target domain. Measured are the Frechet distance of all translations to real images of the target, the LPIPS
+distance between the translations of one image (diversity), and the error of a translation's encoded style.
+Images are not stored. Styles depend on (seed, pair, image, output) only, not on the batch size or the number
+of processes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ Pair = tuple[int, int]  # source and target domain
 
 @dataclass(frozen=True, eq=False)
 class PairMeasures:
-    """Of all translations of one pair of domains. lpips: None where it was not asked for."""
+    """Measures of all translations of one pair of domains.
+
+    Args:
+        gaussian: statistics of their features.
+        style_error: mean absolute error of the encoded styles.
+        lpips: diversity, None if not measured.
+    """
 
     gaussian: GaussianStatistics
     style_error: float
@@ -35,7 +41,7 @@ class PairMeasures:
 
 
 def output_latents(seed: int, pair: Pair, sources: Tensor, *, num_outputs: int, latent_dim: int) -> Tensor:
-    """z from N(0,1) for the outputs of source images, by index [n] -> float32 [n,num_outputs,latent_dim]."""
+    """z from N(0,1) for the outputs of source images, indices [n] -> float32 [n,num_outputs,latent_dim]."""
     rows = [
         _draw(seed, "latents", pair, index).standard_normal((num_outputs, latent_dim), dtype=np.float32)
         for index in sources.tolist()
@@ -46,9 +52,9 @@ def output_latents(seed: int, pair: Pair, sources: Tensor, *, num_outputs: int, 
 def output_references(
     seed: int, pair: Pair, sources: Tensor, *, num_outputs: int, num_references: int
 ) -> Tensor:
-    """Which reference gives each output its style: indices of sources [n] -> int64 [n,num_outputs].
+    """The reference of each output: indices of source images [n] -> int64 [n,num_outputs].
 
-    All of an image's references differ, as far as there are enough of them.
+    An image's references differ if there are enough of them.
     """
     rows = []
     for index in sources.tolist():
@@ -79,14 +85,12 @@ def measure_pair(
 
     Args:
         load: indices int64 [n] -> images [n,3,S,S] in [-1,1].
-        num_sources: source images.
         codes_of: indices -> style codes [n,K,D].
         translate: images, codes -> [n,K,3,S,S] in about [-1,1].
         encode: images [m,3,S,S] -> their style codes in the target domain [m,D].
-        space: where distances are measured, of what a file would hold.
+        space: feature space of the distances; it gets images rounded to 8 bits.
         diversity: images [n,K,3,S,S] in about [0,1] -> mean LPIPS distance of all pairs of the K [n], see
-            `LpipsDistance.diversity`; it sees them unrounded, as the published code has it.
-        batch_size: source images at a time.
+            `LpipsDistance.diversity`; as in the published code, it gets them unrounded.
         processes: those that share the sources.
         done: called after each batch of this process with its number of translations.
 
@@ -121,10 +125,13 @@ def summarize_pairs(
     *,
     lpips_name: str = "lpips",
 ) -> dict[str, float]:
-    """{name: value}: each measure as its mean over the pairs, then of every pair as name/source2target.
+    """{name: value}: the mean of each measure over the pairs, then its values as name/source2target.
 
-    measured: by names of source and target. real: statistics of real images by domain, in the same space.
-    The Frechet distance is named as `metric_name` says, the reconstruction error of styles style_error.
+    The names are that of the Frechet distance by `metric_name`, `lpips_name`, and style_error.
+
+    Args:
+        measured: {(source, target): measures of that pair}.
+        real: {domain: statistics of its real images in the same space}.
     """
     roots = {target: covariance_root(real[target]) for target in {target for _, target in measured}}
     rows: dict[str, dict[str, float]] = {metric_name(space.name): {}, lpips_name: {}, "style_error": {}}

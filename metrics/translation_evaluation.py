@@ -1,4 +1,4 @@
-"""StarGAN v2 models measured on a data set: every ordered pair of domains, by latents and by references."""
+"""Evaluation of StarGAN v2 models: every ordered pair of domains, by latents and by references."""
 
 from __future__ import annotations
 
@@ -54,36 +54,33 @@ def evaluate_starganv2(
     real_statistics: RealStatistics | None = None,
     cache_dir: Path | None = None,
 ) -> dict[str, float]:
-    """Measure translations between all domains by latents and by references.
+    """Measure translations between all domains, by latents and by references.
 
-    Returns {"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}:
-    for each mode the Frechet distance of the translations to the target's real images in `space`, LPIPS
-    diversity over the translations of an image (lpips_squeeze or lpips_alex; with `lpips`), and the style
+    Returns {"latent/fd_squeezenet1_1": mean over pairs, "latent/fd_squeezenet1_1/cat2dog": of one pair, ...}.
+    For each mode there are the Frechet distance of the translations to the target's real images in `space`,
+    the LPIPS diversity over the translations of an image (lpips_squeeze or lpips_alex), and the style
     reconstruction error (style_error), see `measure_pair`. Images are resized as in training.
 
     Args:
-        networks: the model.
         data: source images and references, a folder or a zip with a sub-folder per domain.
-        space: where distances are measured.
-        real_data: the real images, None for those of `data`; as published, the training images.
+        space: feature space of the distances.
+        real_data: the real images, None for those of `data`; published figures use the training images.
         lpips: measures diversity, None leaves it out.
         num_outputs: translations of each source.
-        num_sources: so many of each domain, drawn from `seed`; None: all.
+        num_sources: number of sources of each domain, drawn from `seed`; None for all.
         seed: of sources, latents and references.
         modes: where styles come from, some of MODES.
-        batch_size: sources at a time.
-        device: where the networks run.
-        processes: those that share the images; all of them call this.
+        processes: those that share the images; all of them must call this.
         progress: shows the images that this process measures.
-        title: of the progress.
-        cautioned: called with each sentence that a reader has to know about these numbers of images.
-        real_statistics: those of the real images, taken from here if it has them, otherwise added; hand one
-            in for several models of the same data.
-        cache_dir: folder in which these are kept from one call to the next, None keeps none.
+        cautioned: called with each warning about too few images, see `cautions`.
+        real_statistics: cache of the real images' statistics, which are added if missing; pass the same one
+            for several models of the same data.
+        cache_dir: folder for these statistics, None for no cache.
+
 
     Raises:
-        ValueError: for an unknown mode, other domains than the model's, fewer than 2 outputs with `lpips`;
-            as `DomainImages` does.
+        ValueError: for an unknown mode, other domains than the model's, and fewer than 2 outputs with
+            `lpips`; see also `DomainImages`.
     """
     if unknown := [mode for mode in modes if mode not in MODES]:
         raise ValueError(f"unknown mode {unknown[0]!r}: expected some of {', '.join(MODES)}")
@@ -161,7 +158,7 @@ def _real_statistics(
     done: Callable[[int], object],
     cache_dir: Path | None,
 ) -> GaussianStatistics:
-    """Statistics of the images of a domain, from the cache where it holds them."""
+    """Statistics of the images of a domain, from the cache if it has them."""
     count = images.counts[domain]
     measured = False
 
@@ -187,19 +184,19 @@ def _real_statistics(
 
 
 def _content_hash(images: DomainImages, domain: str) -> str:
-    """SHA-256 over the files of a domain in order, and the size that they are resized to."""
+    """SHA-256 over the size of the images and the files of a domain, in order."""
     digest = hashlib.sha256(f"domain resized to {images.img_size}".encode())
     for name in images.names[images.domains.index(domain)]:
         try:
             data = images.files.read_bytes(name)
-        except ImageError as error:  # reported by whoever needs the image
+        except ImageError as error:  # reported when the image is loaded
             data = str(error).encode()
         digest.update(f"{len(data)} ".encode() + data)
     return digest.hexdigest()
 
 
 class _Translator:
-    """What `measure_pair` calls: images of a domain, style codes of a mode, translations, their codes."""
+    """The functions that `measure_pair` calls: images of a domain, style codes, translations, their codes."""
 
     def __init__(
         self, networks: StarGANv2, images: DomainImages, num_outputs: int, seed: int, device: torch.device
@@ -214,7 +211,7 @@ class _Translator:
         return pixels.float() / 127.5 - 1
 
     def translate(self, sources: Tensor, codes: Tensor) -> Tensor:
-        """[n,3,S,S], codes [n,K,D] -> [n,K,3,S,S]; a source is encoded once for all of its styles."""
+        """[n,3,S,S], codes [n,K,D] -> [n,K,3,S,S]; each source is encoded once for all its styles."""
         G, (n, count) = self.networks.G, codes.shape[:2]
         return G.stylize(G.content(sources).repeat(count), codes.flatten(0, 1)).unflatten(0, (n, count))
 
@@ -223,7 +220,7 @@ class _Translator:
         return self.networks.style_encoder(images, self._numbers(domain, len(images)))
 
     def encode_references(self, batch_size: int, processes: Processes) -> None:
-        """The codes of all images of all domains, on every process."""
+        """Encode all images of all domains, on every process."""
         for domain, count in self.images.counts.items():
             codes = torch.zeros(count, self.networks.spec.style_dim, device=self.device)
             for indices in processes.batches(count, batch_size):
@@ -231,7 +228,7 @@ class _Translator:
             self._references[domain] = processes.total(codes)
 
     def codes(self, mode: str, source: str, target: str, indices: Tensor) -> Tensor:
-        """Style codes of the target domain for the outputs of source images, by index [n] -> [n,K,D]."""
+        """Style codes in the target domain for the outputs of source images, indices [n] -> [n,K,D]."""
         spec = self.networks.spec
         pair = spec.domain_index(source), spec.domain_index(target)
         if mode == "reference":
@@ -249,7 +246,7 @@ class _Translator:
 
 
 def _domain_images(path: str | Path, networks: StarGANv2) -> DomainImages:
-    """The images of a data set with the model's domains, whole and not flipped."""
+    """The images of a data set with the model's domains, neither cropped nor flipped."""
     images = DomainImages(
         path, img_size=networks.spec.img_size, crop_prob=0, mirror=False, cache_mb=_CACHE_MB
     )
@@ -262,13 +259,13 @@ def _domain_images(path: str | Path, networks: StarGANv2) -> DomainImages:
 
 
 def _load(images: DomainImages, domain: str, indices: Tensor) -> list[Tensor]:
-    """uint8 [3,S,S] each."""
+    """Images of a domain, uint8 [3,S,S] each."""
     number = images.domains.index(domain)
     return [images.image(number, index) for index in indices.tolist()]
 
 
 def _choose(count: int, wanted: int | None, domain: str, seed: int) -> Tensor:
-    """Which of a domain's images are translated, int64 [n]."""
+    """Indices of a domain's images to translate, int64 [n]."""
     if wanted is None or wanted >= count:
         return torch.arange(count)
     order = draw(seed, f"sources of {domain}", 0).permutation(count)

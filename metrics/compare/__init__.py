@@ -1,7 +1,7 @@
-"""The evaluation as a library: training runs and style-transfer models measured on equal terms.
+"""Compare training runs or style-transfer models under equal conditions.
 
-`compare_runs` and `compare_style_models` measure and return a comparison, whose `table` is a
-`metrics.table.Table` and whose `write` makes a folder with report.html. Names are loaded on first use.
+`compare_runs` and `compare_style_models` measure and return a comparison. Its `table` is a
+`metrics.table.Table`; its `write` creates a folder with report.html. Names are imported on first use.
 """
 
 from __future__ import annotations

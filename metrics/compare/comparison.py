@@ -1,4 +1,4 @@
-"""Training runs compared: measured alike, grouped into rows, written as a table and a report."""
+"""Compare training runs: measure them alike, group them into rows, write a table and a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ganmod.io.atomic_write import atomic_write_text
 from ganmod.machine import describe_machine
 from metrics.compare.generators import measure_generators
 from metrics.compare.protocol import RECIPES, Outcome, RunProtocol
-from metrics.compare.report import Logs, figures_table, make_record, shown_table, write_comparison
+from metrics.compare.report import Logs, display_table, figures_table, make_record, write_comparison
 from metrics.compare.runs import (
     SPENT,
     Equal,
@@ -24,7 +24,7 @@ from metrics.compare.runs import (
     differences,
     group_runs,
     row_names,
-    rows_of,
+    table_rows,
     unknowns,
 )
 from metrics.compare.sample_sheet import sample_sheet
@@ -46,10 +46,13 @@ MEASURE: dict[str, Callable[[Sequence[RunRecord], RunProtocol], Outcome]] = {
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Runs compared.
+    """A comparison of training runs.
 
-    record: all that was found as plain values, what comparison.json holds. outcome: the figures and samples
-    behind it. runs: what was compared. command: the command line that made it, for the report.
+    Args:
+        record: the results as plain values, the content of comparison.json.
+        outcome: figures and samples of all runs.
+        runs: the compared runs.
+        command: the command line, for the report.
     """
 
     record: Mapping[str, Any]
@@ -59,27 +62,27 @@ class RunComparison:
 
     @property
     def table(self) -> Table:
-        """One row per kind of run, figures rounded, winners marked."""
-        return shown_table(self.record)
+        """One row per group of equal runs, figures rounded, winners marked."""
+        return display_table(self.record)
 
     @property
     def figures(self) -> Table:
-        """The rows with every figure in full."""
+        """The same rows with unrounded figures."""
         return figures_table(self.record)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for json.dumps: the record."""
+        """The record, plain values for json.dumps."""
         return dict(self.record)
 
     def write(self, out: str | Path) -> None:
         """Write comparison.json, table.md, table.csv, samples.jpg, report.html and runs/ into a folder.
 
-        Of each row the first run's samples are shown, and all runs' curves. runs/ holds what others need to
-        repeat the runs: each one's configuration, and a thinned copy of its statistics.
+        The report shows samples of each row's first run and curves of all runs. runs/ holds each run's
+        configuration and some lines of its statistics.
         """
         out = Path(out)
         labels, samples = {}, {}
-        for row in rows_of(self.outcome.runs):
+        for row in table_rows(self.outcome.runs):
             samples[row.name] = self.outcome.pictures[row.runs[0].facts.name]
             for facts in (run.facts for run in row.runs):
                 which = facts.name if facts.seed is None else f"seed {facts.seed}"
@@ -108,14 +111,14 @@ def compare_runs(
     """Measure training runs of one recipe and compare them by modulation.
 
     Args:
-        runs: see `training.run.records.read_run`; modulations that their models use must be registered.
-        protocol: how to measure. Under several processes all of them call this, and all get the result.
-        equal: what the runs must have spent equally, within 2 %: kimg, or seconds of training.
-        allow_differences: mark rows that differ in what must be equal, instead of refusing them.
-        command: the line that asks for this, for the report.
+        runs: see `training.run.records.read_run`; their models' modulations must be registered.
+        protocol: how to measure. With several processes, all must call this, and all get the result.
+        equal: what must agree within 2 % between the runs: kimg, or seconds of training.
+        allow_differences: mark rows with differences instead of raising an error.
+        command: the command line, for the report.
 
     Raises:
-        ValueError: see `check_runs` and `RunProtocol.check`; for images that cannot be read or measured.
+        ValueError: for images that cannot be read or measured; see also `check_runs`, `RunProtocol.check`.
     """
     check_runs(runs, equal=equal, allow_differences=allow_differences)
     recipe = runs[0].facts.recipe
@@ -138,10 +141,14 @@ def compare_runs(
 
 
 def check_runs(runs: Sequence[RunRecord], *, equal: Equal = "kimg", allow_differences: bool = False) -> None:
-    """Raise ValueError unless runs may share a table.
+    """Raise ValueError unless the runs are comparable.
 
-    They must be of one recipe, no two may be the same training, a title must not name two kinds of run, and
-    what must be equal has to be so, unless differences are allowed.
+    They need one recipe, distinct trainings, titles that do not name unequal runs, and equal settings.
+
+    Args:
+        runs: see `training.run.records.read_run`.
+        equal: what must agree within 2 % between the runs: kimg, or seconds of training.
+        allow_differences: accept unequal settings and amounts of training.
     """
     if not runs:
         raise ValueError("no run is given: name one run folder or model file at least")
@@ -169,7 +176,7 @@ def check_runs(runs: Sequence[RunRecord], *, equal: Equal = "kimg", allow_differ
 
 
 def without_folders(value: Any) -> Any:
-    """A configuration with file names instead of absolute paths, which belong to one machine."""
+    """Replace the absolute paths in a configuration, which are particular to a machine, by file names."""
     if isinstance(value, dict):
         return {key: without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -177,8 +184,8 @@ def without_folders(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def thinned(lines: Sequence[T], count: int) -> list[T]:
-    """At most `count` of the lines, evenly spread, with the first and the last."""
+def thin_lines(lines: Sequence[T], count: int) -> list[T]:
+    """At most `count` of the lines, evenly spaced, including the first and the last."""
     if len(lines) <= count:
         return list(lines)
     return [lines[round(i * (len(lines) - 1) / (count - 1))] for i in range(count)]
@@ -189,5 +196,5 @@ def _write_run(folder: Path, label: str, run: RunRecord) -> None:
     if run.config is not None:
         text = yaml.safe_dump(without_folders(run.config), sort_keys=False)
         atomic_write_text(folder / f"{name}.yaml", text)
-    curves = {"stats": thinned(run.stats, CURVE_POINTS), "metrics": run.metrics}
+    curves = {"stats": thin_lines(run.stats, CURVE_POINTS), "metrics": run.metrics}
     atomic_write_text(folder / f"{name}.json", json.dumps(curves) + "\n")

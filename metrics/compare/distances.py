@@ -1,4 +1,4 @@
-"""Runs measured by the distances of their images to real ones: what all recipes with such images share."""
+"""Measure runs by the distances of their images to real ones; shared by the recipes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ from metrics.image_sets.sources import FileImages, ImageSource
 from metrics.image_sets.stylized import CroppedImages
 from metrics.images.image_watch import ImageWatch
 
-SPECTRUM_IMAGES = 5000  # real ones, spread evenly
+SPECTRUM_IMAGES = 5000  # real ones, evenly spaced
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The real images, measured: features, and what distances need of them, in each space."""
+    """The measured real images.
+
+    Args:
+        sets: their features in each space.
+        prepared: `prepare_real` of each space.
+        content_hash: of the images.
+        conditions: description of the images, plain values.
+        notes: sentences for the report.
+    """
 
     sets: list[SetFeatures]
     prepared: list[PreparedReal]
@@ -35,14 +43,14 @@ class Reference:
 
     @property
     def count(self) -> int:
-        """Images that could be read."""
+        """Number of readable images."""
         return self.sets[0].count
 
 
 def measure_real(
     files: FileImages | CroppedImages, paths: Sequence[str | Path], protocol: RunProtocol
 ) -> Reference:
-    """The real images in every space. paths: where they lie, named in the conditions."""
+    """Measure the real images in every space; `paths` are named in the conditions."""
     meter = protocol.meter
     content_hash = meter.content_hash(files, title="real images")
     sets = [
@@ -74,9 +82,15 @@ def measure_run(
     parameters: int,
     real_bands: dict[str, float] | None,
 ) -> MeasuredRun:
-    """A run's draws of samples in every space.
+    """Measure a run's samples in every space.
 
-    Raises ValueError, which names the run, where its images or features fail.
+    Args:
+        real: the measured real images.
+        parameters: number of the model's parameters.
+        real_bands: see `measure_real_bands`.
+
+    Raises:
+        ValueError: if images or features are faulty; it names the run.
     """
     joined, meter = JoinedSpaces(protocol.spaces), protocol.meter
     num = draws[0].num_images
@@ -84,7 +98,7 @@ def measure_run(
     values: list[dict[str, float]] = []
     try:
         for number, source in enumerate(draws):
-            watched = _Watched(source, watch, number * num)
+            watched = _WatchedSource(source, watch, number * num)
             features = meter.measure(watched, joined, title=f"{record.facts.name}, draw {number + 1}")
             values.append({})
             for space, fakes, reals, prepared in zip(
@@ -109,13 +123,13 @@ def measure_run(
     )
 
 
-class _Watched:
-    """A source whose images a watch sees, from its index `first` on."""
+class _WatchedSource:
+    """A source whose images a watch records, starting with its index `first`."""
 
     def __init__(self, source: ImageSource, watch: ImageWatch, first: int) -> None:
         self.num_images, self.first_size = source.num_images, source.first_size
         self.conditions, self.close = source.conditions, source.close
-        self._load = watch.watched(source.load, first=first)
+        self._load = watch.wrap(source.load, first=first)
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
         """See ImageSource."""
@@ -125,23 +139,24 @@ class _Watched:
 def measure_real_bands(
     files: FileImages | CroppedImages, size: tuple[int, int], protocol: RunProtocol
 ) -> dict[str, float] | None:
-    """Band powers of real images, spread evenly over the set; None where the first is not of this size.
+    """Band powers of real images, evenly spaced over the set; None if the first has another size.
 
-    size: (height, width) in pixels, of the images to be compared with them.
+    Args:
+        size: (height, width) in pixels of the generated images.
     """
     if files.first_size != size:
         return None
     count = min(SPECTRUM_IMAGES, files.num_images)
     chosen = spread_indices(files.num_images, count)
     watch = ImageWatch(count)
-    load = watch.watched(lambda indices: files.load(chosen[indices]))
+    load = watch.wrap(lambda indices: files.load(chosen[indices]))
     for indices in protocol.processes.batches(count, protocol.batch_size):
         load(indices)
     return watch.band_powers(size, protocol.processes)
 
 
-def stated_conditions(real: Reference, protocol: RunProtocol, num: int) -> dict[str, Any]:
-    """What figures of `num` images per draw depend on, plain values."""
+def describe_conditions(real: Reference, protocol: RunProtocol, num: int) -> dict[str, Any]:
+    """The conditions of the figures, for `num` images per draw, plain values."""
     return {
         "num_draws": protocol.draws,
         "real_images": real.conditions | {"count": real.count, "content_sha256": real.content_hash},
@@ -152,7 +167,7 @@ def stated_conditions(real: Reference, protocol: RunProtocol, num: int) -> dict[
 
 
 def space_cautions(real: Reference, protocol: RunProtocol, num: int) -> list[str]:
-    """What a reader has to know about these numbers of images in each space."""
+    """`cautions` of each space."""
     return [
         f"{space.name}: {caution}"
         for space in protocol.spaces
@@ -161,11 +176,11 @@ def space_cautions(real: Reference, protocol: RunProtocol, num: int) -> list[str
 
 
 def spread_indices(num_images: int, count: int) -> Tensor:
-    """Indices int64 of at most `count` images, evenly over the set."""
+    """Indices int64 of at most `count` images, evenly spaced over the set."""
     count = min(count, num_images)
     return torch.arange(count) * num_images // count
 
 
 def to_arrays(images: Sequence[Tensor | None]) -> list[np.ndarray | None]:
-    """uint8 [3,H,W] each -> uint8 [H,W,3], as pictures are made of."""
+    """uint8 [3,H,W] each -> uint8 [H,W,3]."""
     return [None if image is None else image.permute(1, 2, 0).cpu().numpy() for image in images]

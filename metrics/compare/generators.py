@@ -1,4 +1,4 @@
-"""StyleGAN2 runs compared: samples of equal seeds against all images of the data set."""
+"""Compare StyleGAN2 runs: samples of equal seeds against all images of the data set."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 
 from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.compare.distances import (
+    describe_conditions,
     measure_real,
     measure_real_bands,
     measure_run,
     space_cautions,
-    stated_conditions,
     to_arrays,
 )
 from metrics.compare.protocol import Outcome, RunProtocol
 from metrics.compare.runs import RunRecord
-from metrics.image_sets.distances import least_images
-from metrics.image_sets.sources import FileImages, GeneratorImages, labels_of
+from metrics.image_sets.distances import min_images
+from metrics.image_sets.sources import FileImages, GeneratorImages, read_labels
 
 NUM_IMAGES = 5000  # per draw
 GRID_ROWS, GRID_COLUMNS = 4, 12
@@ -29,14 +29,14 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
     assert protocol.data is not None  # see RunProtocol.check
     num = NUM_IMAGES if protocol.num is None else protocol.num
     first_seeds = [protocol.seed + draw * num for draw in range(protocol.draws)]
-    files = FileImages(protocol.data, at_least=least_images(protocol.metrics))
+    files = FileImages(protocol.data, at_least=min_images(protocol.metrics))
     real = measure_real(files, [protocol.data], protocol)
     runs, pictures, notes = [], {}, list(real.notes)
     bands_of: dict[tuple[int, int], dict[str, float] | None] = {}
     for record in records:
-        # In full precision: half of it on a GPU would be another measurement than on a CPU.
+        # In full precision, for equal figures on a GPU and a CPU.
         G = read_stylegan2(record.model, half_precision=False).G.to(protocol.device)
-        labels = labels_of(protocol.data, c_dim=G.c_dim) if G.c_dim else None
+        labels = read_labels(protocol.data, c_dim=G.c_dim) if G.c_dim else None
         draws = [
             GeneratorImages(G, num, first_seed=seed, truncation_psi=protocol.truncation_psi, labels=labels)
             for seed in first_seeds
@@ -65,4 +65,4 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
         "labels": "drawn from the real images' where the model is conditional",
     }
     notes += space_cautions(real, protocol, num)
-    return Outcome(runs, pictures, None, conditions | stated_conditions(real, protocol, num), notes)
+    return Outcome(runs, pictures, None, conditions | describe_conditions(real, protocol, num), notes)

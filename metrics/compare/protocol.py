@@ -1,4 +1,4 @@
-"""How training runs are measured when they are compared, and what comes out."""
+"""How training runs are measured for a comparison, and the type of the results."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from metrics.image_sets.distances import check_num_images, needs_features
 from metrics.image_sets.meter import SetMeter
 from metrics.progress import Progress, no_progress
 
-RECIPES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}  # with titles
+RECIPES = {"stylegan2": "StyleGAN2", "starganv2": "StarGAN v2", "style": "Style transfer"}  # name: title
 CPU = torch.device("cpu")
 
 
-def _only(*recipes: str, needed: str = "") -> dict[str, Any]:
-    """Metadata of a field that runs of these recipes have; needed: what it is, where they need it."""
+def _for_recipes(*recipes: str, needed: str = "") -> dict[str, Any]:
+    """Metadata of a field that only these recipes use; `needed` describes it if it is required."""
     return {"recipes": recipes, "needed": needed}
 
 
 @dataclass(frozen=True)
 class RunProtocol:
-    """How to measure, the same for all runs; a recipe refuses what only others read.
+    """How to measure, the same for all runs. A recipe rejects fields that only others use.
 
     Args:
-        spaces: feature spaces, in each of which the same images are measured.
-        metrics: some of fid, kid, pr, dc; StarGAN v2 is measured by fid, LPIPS and the error of styles.
+        spaces: feature spaces; the same images are measured in each.
+        metrics: some of fid, kid, pr, dc; only fid for StarGAN v2.
         num: images per draw, by default at most 5,000; sources of each domain for StarGAN v2, by default 100.
         draws: disjoint sets of samples per run.
-        seed: the first seed of the samples.
-        batch_size: images at a time.
+        seed: first seed of the samples.
+        batch_size: images per batch.
         device: where the models run.
         processes: those that share the images.
-        cache_dir: folder of the statistics of real images, None keeps none.
+        cache_dir: folder for the statistics of real images, None for no cache.
         progress: shows each pass over a set of images.
         data: real images, a folder or a zip; with a sub-folder per domain for StarGAN v2.
         truncation_psi: of StyleGAN2's samples, 0 or more.
         content: photos to stylize.
-        styles: style images, which stylized photos are held against.
-        size: side of the stylized images, pixels.
+        styles: style images, to which stylized photos are compared.
+        size: side of the stylized images in pixels.
         lpips_weights: file of LPIPS' network (SqueezeNet 1.1), for StarGAN v2; without it LPIPS is left out.
     """
 
@@ -60,17 +60,19 @@ class RunProtocol:
     cache_dir: Path | None = None
     progress: Progress = no_progress
     data: str | Path | None = field(
-        default=None, metadata=_only("stylegan2", "starganv2", needed="real images, a folder or a zip")
+        default=None, metadata=_for_recipes("stylegan2", "starganv2", needed="real images, a folder or a zip")
     )
-    truncation_psi: float = field(default=1.0, metadata=_only("stylegan2"))
-    content: str | Path | None = field(default=None, metadata=_only("style", needed="images to stylize"))
-    styles: Sequence[str | Path] = field(default=(), metadata=_only("style", needed="style images"))
-    size: int = field(default=256, metadata=_only("style"))
-    lpips_weights: str | Path | None = field(default=None, metadata=_only("starganv2"))
+    truncation_psi: float = field(default=1.0, metadata=_for_recipes("stylegan2"))
+    content: str | Path | None = field(
+        default=None, metadata=_for_recipes("style", needed="images to stylize")
+    )
+    styles: Sequence[str | Path] = field(default=(), metadata=_for_recipes("style", needed="style images"))
+    size: int = field(default=256, metadata=_for_recipes("style"))
+    lpips_weights: str | Path | None = field(default=None, metadata=_for_recipes("starganv2"))
 
     @property
     def meter(self) -> SetMeter:
-        """What measures a set of images in this way."""
+        """Measures sets of images by this protocol."""
         return SetMeter(
             keep=needs_features(self.metrics),
             batch_size=self.batch_size,
@@ -80,10 +82,7 @@ class RunProtocol:
         )
 
     def check(self, recipe: str) -> None:
-        """Raise ValueError, which begins with a field's name, unless runs of a recipe can be measured so.
-
-        recipe: one of RECIPES.
-        """
+        """Raise ValueError, starting with a field's name, if the protocol does not fit the recipe."""
         for one in fields(self):
             if not one.metadata:
                 continue
@@ -102,11 +101,14 @@ class RunProtocol:
 
 
 class Outcome(NamedTuple):
-    """What was measured of all runs.
+    """The measurements of all runs.
 
-    runs: the figures. pictures: rows of samples of each run by its name, equal inputs in equal places.
-    header: what stands above the pictures, None for nothing. conditions: what all figures depend on, plain
-    values. notes: sentences that a reader has to know.
+    Args:
+        runs: the figures.
+        pictures: {run: rows of samples}, equal inputs at equal positions.
+        header: images above the pictures, or None.
+        conditions: of all figures, plain values.
+        notes: sentences for the report.
     """
 
     runs: list[MeasuredRun]

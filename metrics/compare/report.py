@@ -1,6 +1,6 @@
-"""A comparison as people and programs read it: Markdown, CSV, JSON, one HTML page with pictures and curves.
+"""Output of a comparison: Markdown, CSV, JSON, and an HTML page with pictures and curves.
 
-All is made from the record that comparison.json holds, see `make_record`.
+All of it derives from the record in comparison.json, see `make_record`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from metrics.distances.frechet import shown_distance
 from metrics.html_report import Report
 from metrics.table import Best, Cell, Table
 
-SINGLE = ("1 draw", "1 seed")  # in place of a deviation
+SINGLE = ("1 draw", "1 seed")  # cells of undefined deviations
 FORM = "ganmod compare 1"
 DISTANCES = ("fid", "fd_")
-METRICS_ABREAST = 2  # in a table of the page
+METRICS_PER_TABLE = 2  # of the page
 
 Column = tuple[str, list[Cell]]
 
@@ -38,7 +38,7 @@ Lines = list[dict[str, Any]]
 
 
 class Logs(NamedTuple):
-    """What a run wrote while training: lines of stats.jsonl and metrics.jsonl."""
+    """A run's logs: the lines of stats.jsonl and metrics.jsonl."""
 
     stats: Lines
     metrics: Lines
@@ -55,7 +55,16 @@ def make_record(
     machine: Mapping[str, str],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The comparison as plain values. Raises ValueError for a figure that is not finite."""
+    """The comparison as plain values.
+
+    Args:
+        differing: see `metrics.compare.runs.differences`.
+        unknown: see `metrics.compare.runs.unknowns`.
+        notes: sentences for the report.
+
+    Raises:
+        ValueError: for a figure that is not finite.
+    """
     rows, winners = table_record(runs, differing)
     all_notes = list(notes)
     for row, total in zip(rows, _totals(rows, runs), strict=True):
@@ -77,25 +86,25 @@ def make_record(
         "machine": dict(machine),
         "versions": dict(versions),
     }
-    json.dumps(record, allow_nan=False)  # ValueError for what must not be shown
+    json.dumps(record, allow_nan=False)  # raises ValueError for NaN and infinity
     return record
 
 
 def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Column]], list[Column]]:
-    """(name and costs, three columns per metric, spectrum): columns of the table as (name, cells)."""
+    """Columns of the table as (heading, cells): name and costs, three per metric, spectrum."""
     rows = record["rows"]
     marks = {what: number + 1 for number, what in enumerate(record["differences"])}
     costs: list[Column] = [
         ("row", [row["row"] + _mark(row, marks) for row in rows]),
         ("training seeds", [len(row["runs"]) for row in rows]),
         ("G parameters (M)", [round(row["parameters"] / 1e6, 2) for row in rows]),
-        ("kimg", [_rounded(row["kimg"]) for row in rows]),
-        ("s/kimg", [_rounded(row["seconds_per_kimg"]) for row in rows]),
-        ("peak memory (MiB)", [_rounded(row["peak_memory_mb"]) for row in rows]),
-        ("non-finite steps", [_rounded(row["nonfinite_steps"]) for row in rows]),
+        ("kimg", [_round(row["kimg"]) for row in rows]),
+        ("s/kimg", [_round(row["seconds_per_kimg"]) for row in rows]),
+        ("peak memory (MiB)", [_round(row["peak_memory_mb"]) for row in rows]),
+        ("non-finite steps", [_round(row["nonfinite_steps"]) for row in rows]),
     ]
     metrics = []
-    for metric in shown_metrics(record):
+    for metric in display_metrics(record):
         spreads = [row["metrics"][metric] for row in rows]
         best = record["winners"].get(metric)
         means = [_mean(metric, row["metrics"][metric]["mean"], row["row"] == best) for row in rows]
@@ -116,16 +125,15 @@ def table_parts(record: Mapping[str, Any]) -> tuple[list[Column], list[list[Colu
     return costs, metrics, bands
 
 
-def shown_table(
+def display_table(
     record: Mapping[str, Any], *, drop_empty: bool = False, leave_out: Sequence[str] = ()
 ) -> Table:
-    """The table as it is shown: figures rounded, best values marked.
+    """The table for display: figures rounded, best values marked.
 
     Args:
         record: see `make_record`.
-        drop_empty: without columns that have no value in any row, deviations of single draws or seeds among
-            them.
-        leave_out: ends of the headings of columns to leave out.
+        drop_empty: omit columns without any value, such as deviations of single draws or seeds.
+        leave_out: omit columns whose headings end with one of these.
     """
     costs, metrics, bands = table_parts(record)
     table = _table([*costs, *(column for columns in metrics for column in columns), *bands])
@@ -138,7 +146,7 @@ def shown_table(
 
 
 def figures_table(record: Mapping[str, Any]) -> Table:
-    """One row per row of the table, every figure in full."""
+    """The rows of the table with unrounded figures."""
     figures = []
     for row in record["rows"]:
         line = {key: row[key] for key in ("row", "modulation")}
@@ -156,7 +164,7 @@ def figures_table(record: Mapping[str, Any]) -> Table:
 
 
 def statements(record: Mapping[str, Any]) -> list[str]:
-    """The sentences under the table: differences by their marks, notes, how a winner is found."""
+    """The sentences below the table: differences by their marks, notes, the rule for winners."""
     lines = []
     for number, (what, values) in enumerate(record["differences"].items()):
         each = ", ".join(f"{run} {_plain(value)}" for run, value in values.items())
@@ -187,8 +195,8 @@ def statements(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def stated_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(what, value) of all that the figures depend on."""
+def condition_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(condition, value) pairs: everything that the figures depend on."""
     facts = {**record["conditions"], "hardware": record["machine"], "versions": record["versions"]}
     return [(name.replace("_", " "), _plain(value)) for name, value in facts.items() if value is not None]
 
@@ -202,20 +210,18 @@ def write_comparison(
     title: str,
     command: str | None = None,
 ) -> None:
-    """Write comparison.json, table.md, table.csv, samples.jpg and report.html into `out`, which is made.
+    """Write comparison.json, table.md, table.csv, samples.jpg and report.html.
 
     Args:
-        out: the folder.
-        record: see `make_record`.
+        out: folder, created if missing.
         sheet: uint8 [H,W,3], see `metrics.compare.sample_sheet`.
-        logs: {name: what that run wrote while training}.
-        title: of the page.
-        command: the line that makes the report again, stated where it is given.
+        logs: {run: its logs}.
+        command: the command line of the report, or None.
     """
     below = "\n".join(f"- {line}" for line in statements(record))
-    stated = "\n".join(f"- {name}: {value}" for name, value in stated_facts(record))
+    stated = "\n".join(f"- {name}: {value}" for name, value in condition_rows(record))
     atomic_write_text(out / "comparison.json", json.dumps(record, indent=1) + "\n")
-    atomic_write_text(out / "table.md", f"{shown_table(record).to_markdown()}\n\n{below}\n\n{stated}\n")
+    atomic_write_text(out / "table.md", f"{display_table(record).to_markdown()}\n\n{below}\n\n{stated}\n")
     atomic_write_text(out / "table.csv", figures_table(record).to_csv())
     write_small_jpeg(out / "samples.jpg", sheet)
     report = Report(title)
@@ -224,8 +230,8 @@ def write_comparison(
         "samples; what the figures depend on stands below the table."
     )
     costs, metrics, bands = table_parts(record)
-    for i in range(0, len(metrics), METRICS_ABREAST):
-        measured = [column for columns in metrics[i : i + METRICS_ABREAST] for column in columns]
+    for i in range(0, len(metrics), METRICS_PER_TABLE):
+        measured = [column for columns in metrics[i : i + METRICS_PER_TABLE] for column in columns]
         report.table(_table([costs[0], *measured]))
     report.table(_table(costs))
     if bands:
@@ -233,9 +239,9 @@ def write_comparison(
     for line in statements(record):
         report.paragraph(line)
     report.heading("What the figures depend on")
-    report.table(Table(["", ""], stated_facts(record)))
+    report.table(Table(["", ""], condition_rows(record)))
     report.heading("Samples")
-    report.figure(sheet, "Equal places, equal inputs: each column shows what the runs make of one of them.")
+    report.figure(sheet, "Each column shows the runs' samples for one input.")
     add_curves(report, logs)
     if command is not None:
         report.heading("Made by")
@@ -244,7 +250,7 @@ def write_comparison(
 
 
 def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
-    """Charts of what the runs logged: metrics over images and over time, losses and speed over images."""
+    """Add charts of the runs' logs: metrics over images and over time, losses and speed over images."""
     kinds = [("metrics", ("fid", "fd_", "kid", "kd_")), ("stats", ("loss/",))]
     charts: list[tuple[str, str, str]] = []
     for attribute, prefixes in kinds:
@@ -271,8 +277,8 @@ def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
         report.curves(series, over, key, _caption(key, over, attribute, logs), log_y=positive)
 
 
-def shown_metrics(record: Mapping[str, Any]) -> list[str]:
-    """Metrics that get columns; deviations of kernel distances and single pairs of domains do not."""
+def display_metrics(record: Mapping[str, Any]) -> list[str]:
+    """Metrics with columns; deviations of kernel distances and single pairs of domains have none."""
     names = dict.fromkeys(metric for row in record["rows"] for metric in row["metrics"])
     return [name for name in names if not name.startswith(("kid_std", "kd_std")) and name.count("/") < 2]
 
@@ -283,7 +289,7 @@ def _caption(key: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> s
     }
     caption = f"{key} over {over}"
     if attribute == "metrics" and len(conditions) > 1:
-        return f"{caption}: the runs measured it under other conditions, so that curves are not comparable"
+        return f"{caption}: measured under different conditions, so the curves are not comparable"
     return caption
 
 
@@ -311,7 +317,7 @@ def _table(columns: Sequence[Column]) -> Table:
     return Table([name for name, _ in columns], list(zip(*(cells for _, cells in columns), strict=True)))
 
 
-def _rounded(value: float | None) -> float | int | None:
+def _round(value: float | None) -> float | int | None:
     if value is None:
         return None
     return round(value) if value >= 100 or value == round(value) else round(value, 1)

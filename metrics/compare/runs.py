@@ -1,4 +1,4 @@
-"""The comparison of training runs: rows of equal runs, two kinds of spread, and what must be equal."""
+"""Comparison of training runs: rows of equal runs, two kinds of spread, and required equalities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-TOLERANCE = 0.02  # by which kimg, or seconds, of two runs may differ
+TOLERANCE = 0.02  # relative difference of kimg, or seconds, between runs
 SEEDS_FOR_A_WINNER = 3
 DEVIATIONS_FOR_A_WINNER = 2.0
 HIGHER_IS_BETTER = ("precision", "recall", "coverage")
@@ -23,21 +23,21 @@ SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of train
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One trained model, before anything is measured of it; None where nothing says it.
+    """Facts about a trained model; None for unknown ones.
 
     Args:
-        name: of the run, as it is shown.
+        name: of the run.
         recipe: stylegan2, starganv2 or style.
         modulation: its name.
-        options: {key: value} of the modulation and of how it gets its style, which is what is compared.
-        settings: {dotted key: value} of the network and its training, which must be equal, without the seed
-            and all that leaves the result alone.
-        title: of its row, where the user gave one.
+        options: {key: value} of the modulation and of its style input, the subject of the comparison.
+        settings: {dotted key: value} of the network and its training, which must be equal; without the seed
+            and settings that do not affect the result.
+        title: the user's name for the row.
         seed: of the training.
-        kimg: thousands of images of training behind this model.
-        seconds: of training behind this model.
-        peak_memory_mb: most memory at once while training, MiB.
-        nonfinite_steps: steps that were left out.
+        kimg: thousands of training images.
+        seconds: of training.
+        peak_memory_mb: peak memory of the training in MiB.
+        nonfinite_steps: number of steps skipped for non-finite gradients.
     """
 
     name: str
@@ -55,14 +55,14 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A trained run as its files tell it, see `training.run.records.read_run`.
+    """A trained run, read from its files, see `training.run.records.read_run`.
 
     Args:
-        facts: what the comparison must know of it.
+        facts: for the comparison.
         model: its model file.
         stats: the lines of stats.jsonl up to the model's image count.
-        metrics: the lines of metrics.jsonl likewise.
-        config: as config.yaml has it, None for a model file alone.
+        metrics: the lines of metrics.jsonl up to the model's image count.
+        config: content of config.yaml, None for a single model file.
     """
 
     facts: RunFacts
@@ -74,16 +74,15 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class MeasuredRun:
-    """What was measured of a run.
+    """The measurements of a run.
 
     Args:
-        facts: what is known of it.
-        parameters: their number.
+        facts: about the run.
+        parameters: number of the model's parameters.
         draws: one {metric: value} per disjoint draw of samples.
         num_images: over all draws.
-        num_repeated: images that equal an earlier one, over all draws; None: not counted.
-        power_to_real: {band: mean power of the samples over that of the real images}, empty where it was not
-            measured.
+        num_repeated: number of images that equal an earlier one, over all draws; None if not counted.
+        power_to_real: {band: mean power of the samples / of the real images}, empty if not measured.
     """
 
     facts: RunFacts
@@ -95,10 +94,12 @@ class MeasuredRun:
 
 
 class Spread(NamedTuple):
-    """A metric of one row; None where one value has no deviation.
+    """Mean and deviations of a metric in one row; a deviation of a single value is None.
 
-    mean: over the runs. sd_over_draws: of a run's draws, pooled over its runs. sd_over_training_seeds: of the
-    runs' means.
+    Args:
+        mean: over the runs.
+        sd_over_draws: over a run's draws, pooled over the runs.
+        sd_over_training_seeds: over the runs' means.
     """
 
     mean: float
@@ -107,16 +108,16 @@ class Spread(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Runs that are equal but for their training seed, under one name."""
+    """Runs that are equal except for the training seed, under one name."""
 
     name: str
     runs: tuple[MeasuredRun, ...]
 
 
 def differences(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str, dict[str, Any]]:
-    """{what: {run: value}} of all that must be equal and is not.
+    """{setting or amount: {run: value}} of everything that should be equal and is not.
 
-    Settings are compared where they are known. equal: whether kimg or seconds must agree within TOLERANCE.
+    Unknown settings are ignored. `equal` decides whether kimg or seconds must agree within TOLERANCE.
     """
     differing: dict[str, dict[str, Any]] = {}
     for key in sorted({key for run in runs for key in run.settings}):
@@ -131,7 +132,7 @@ def differences(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str,
 
 
 def unknowns(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str, list[str]]:
-    """{what: runs} of what some runs state and others do not, so that nobody can say whether it is equal."""
+    """{setting or amount: runs that do not state it}, if others do; it cannot be compared."""
     unknown: dict[str, list[str]] = {}
     keys = sorted({key.split(".")[0] for run in runs for key in run.settings})
     for section in keys:
@@ -146,10 +147,10 @@ def unknowns(runs: Sequence[RunFacts], *, equal: Equal = "kimg") -> dict[str, li
 
 
 def group_runs(runs: Sequence[RunFacts]) -> list[list[RunFacts]]:
-    """Runs that are equal but for their seed, in the order of their first ones.
+    """Group runs that are equal except for their seed, in order of their first runs.
 
-    Other titles stay apart; so do runs of unknown seed without a title, which may be one training twice.
-    Raises ValueError for two runs of one seed in a group: its runs count as replicates.
+    Runs with different titles are separate, and so are runs without seed and title, which may be the same
+    training. Raises ValueError for two runs of one seed in a group, which are no replicates.
     """
     groups: dict[str, list[RunFacts]] = {}
     for number, run in enumerate(runs):
@@ -169,9 +170,9 @@ def group_runs(runs: Sequence[RunFacts]) -> list[list[RunFacts]]:
 
 
 def row_names(groups: Sequence[Sequence[RunFacts]]) -> list[str]:
-    """One name per group: its title, or its modulation with what tells it from others of that modulation.
+    """One name per group: its title, or its modulation with the options that distinguish it.
 
-    Raises ValueError for a title that the user gave to runs that are not equal.
+    Raises ValueError for a title that names unequal runs.
     """
     titles = Counter(group[0].title for group in groups if group[0].title is not None)
     for title, count in titles.items():
@@ -196,7 +197,7 @@ def row_names(groups: Sequence[Sequence[RunFacts]]) -> list[str]:
     ]
 
 
-def rows_of(runs: Sequence[MeasuredRun]) -> list[Row]:
+def table_rows(runs: Sequence[MeasuredRun]) -> list[Row]:
     """The rows of the table, see `group_runs` and `row_names`."""
     groups = group_runs([run.facts for run in runs])
     by_name = {run.facts.name: run for run in runs}
@@ -209,7 +210,7 @@ def rows_of(runs: Sequence[MeasuredRun]) -> list[Row]:
 
 
 def odd_runs(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """{run: what} of runs that leave the value which most runs have; in a tie, that of the first run."""
+    """{run: its differences} for runs that deviate from the most common value; ties favour the first run."""
     marks: dict[str, list[str]] = {}
     for what, values in differing.items():
         if what in SPENT.values():
@@ -217,7 +218,7 @@ def odd_runs(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]
             out = [run for run, value in values.items() if not _close(value, base)]
         else:
             counts = Counter(_text(value) for value in values.values())
-            usual = counts.most_common(1)[0][0]  # equal counts keep the order of first sight
+            usual = counts.most_common(1)[0][0]  # equal counts keep the order of first appearance
             out = [run for run, value in values.items() if _text(value) != usual]
         for run in out:
             marks.setdefault(run, []).append(what)
@@ -227,7 +228,7 @@ def odd_runs(differing: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]
 def seed_spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
     """Mean over runs of the means over draws, and both deviations (unbiased).
 
-    Raises ValueError for a value that is not finite: a failed measurement is no figure.
+    Raises ValueError for a value that is not finite.
     """
     values = [[draw[metric] for draw in run.draws] for run in runs]
     for run, draws in zip(runs, values, strict=True):
@@ -243,21 +244,25 @@ def seed_spread(runs: Sequence[MeasuredRun], metric: str) -> Spread:
 
 
 def better(metric: str) -> Literal["lower", "higher"] | None:
-    """Which values of a metric are better; None where neither: density's best is 1, kid_std is no merit."""
+    """Which values of a metric are better; None for neither, such as density (best is 1) and kid_std."""
     guidance, _, rest = metric.partition("/")  # "latent/fd_squeezenet1_1" of translations, or a plain name
     name = (rest or guidance).split("_")[0]
     if (rest or guidance).startswith(("kid_std", "kd_std")):
         return None
     if rest and name == "lpips":
-        return "higher"  # how far apart the translations of an image are
+        return "higher"  # diversity of the translations of an image
     return "lower" if name in LOWER_IS_BETTER else "higher" if name in HIGHER_IS_BETTER else None
 
 
 def winner(seed_means: Mapping[str, Sequence[float]], metric: str) -> str | None:
     """The row that is better than every other one by more than 2 standard deviations, or None.
 
-    seed_means: {row: one value per training seed}. The deviation is that of the difference of two single
-    runs, sqrt(s_a^2 + s_b^2). None, too, where a row has fewer than 3 seeds or there is no other row.
+    The deviation is that of the difference of two single runs, sqrt(s_a^2 + s_b^2). There is no winner among
+    rows with fewer than 3 seeds, or of a single row.
+
+    Args:
+        seed_means: {row: one value per training seed}.
+        metric: its name, see `better`.
     """
     direction = better(metric)
     if direction is None or len(seed_means) < 2:
@@ -277,11 +282,13 @@ def winner(seed_means: Mapping[str, Sequence[float]], metric: str) -> str | None
 def table_record(
     runs: Sequence[MeasuredRun], differing: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
-    """(rows, winners by metric) as plain values: what comparison.json holds and tables are made of.
+    """(rows, winners by metric) as plain values, for comparison.json and tables.
 
-    differing: `differences`, of which rows carry the names in "differs"; such rows neither win nor lose.
+    Args:
+        runs: the measured runs.
+        differing: see `differences`; deviating rows name them in "differs", and neither win nor lose.
     """
-    rows = rows_of(runs)
+    rows = table_rows(runs)
     odd = odd_runs(differing)
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.draws[0]))
     plain = []
@@ -345,7 +352,7 @@ def _close(first: float, second: float) -> bool:
 
 
 def _most_common_amount(values: Sequence[float]) -> float:
-    """The value that most others are close to; the first of several such."""
+    """The first value with the most others close to it."""
     return max(values, key=lambda value: sum(_close(value, other) for other in values))
 
 

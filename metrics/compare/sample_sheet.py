@@ -1,4 +1,4 @@
-"""The picture of a comparison: what each run makes of the same inputs."""
+"""The picture of a comparison: samples of each run for the same inputs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import numpy as np
 
 from ganmod.io.images import make_grid
 
-CELL = 64, 160  # pixels: small samples are enlarged to the first, large ones reduced to the second
+CELL = 64, 160  # pixels; small samples are enlarged to the first, large ones reduced to the second
 
 
 def sample_sheet(
     pictures: Mapping[str, Sequence[Sequence[np.ndarray | None]]],
     header: Sequence[np.ndarray | None] | None = None,
 ) -> np.ndarray:
-    """{name: rows of uint8 samples} -> uint8 [H,W,3]: the first rows of all, then the second ones, ...
+    """Arrange samples: the first rows of all runs, then the second ones, ... -> uint8 [H,W,3].
 
-    Equal places hold equal inputs, so that one column shows what each run makes of one input. header: above.
+    Args:
+        pictures: {run: rows of uint8 samples}, equal inputs at equal positions.
+        header: a row above all others.
     """
     names = list(pictures)
     shapes = [p.shape for rows in pictures.values() for row in rows for p in row if p is not None]
@@ -26,7 +28,7 @@ def sample_sheet(
     cell = tuple(min(max(shape[i] for shape in shapes) * scale, CELL[1]) for i in (0, 1))
     parts = []
     for number in range(len(pictures[names[0]])):
-        rows = [[_enlarged(p, scale) for p in pictures[name][number]] for name in names]
+        rows = [[_enlarge(p, scale) for p in pictures[name][number]] for name in names]
         labels = list(names)
         if header is not None and number == 0:
             rows, labels = [list(header), *rows], ["", *labels]
@@ -34,5 +36,5 @@ def sample_sheet(
     return np.concatenate([np.pad(part, ((0, 6), (0, 0), (0, 0)), constant_values=255) for part in parts])
 
 
-def _enlarged(image: np.ndarray | None, scale: int) -> np.ndarray | None:
+def _enlarge(image: np.ndarray | None, scale: int) -> np.ndarray | None:
     return None if image is None else image.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -1,4 +1,4 @@
-"""Style-transfer runs compared: stylized photos against the style images, both at one size."""
+"""Compare style-transfer runs: stylized photos against the style images, at one size."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import torch
 
 import style_transfer
 from metrics.compare.distances import (
+    describe_conditions,
     measure_real,
     measure_real_bands,
     measure_run,
     space_cautions,
     spread_indices,
-    stated_conditions,
     to_arrays,
 )
 from metrics.compare.protocol import Outcome, RunProtocol
 from metrics.compare.runs import RunRecord
-from metrics.image_sets.distances import least_images
+from metrics.image_sets.distances import min_images
 from metrics.image_sets.stylized import CroppedImages, StylizedImages, draw_pairs
 
-NUM_IMAGES = 5000  # per draw, where there are as many pairs
+NUM_IMAGES = 5000  # per draw, if there are enough pairs
 GRID_ROWS, GRID_COLUMNS = 3, 6
 
 
 def measure_stylized(records: Sequence[RunRecord], protocol: RunProtocol) -> Outcome:
-    """Distances of each run's results for protocol.content and .styles to the style images."""
+    """Distances of each run's stylized images to the style images, over all processes."""
     assert protocol.content is not None  # see RunProtocol.check
     contents = CroppedImages([protocol.content], size=protocol.size)
-    styles = CroppedImages(protocol.styles, size=protocol.size, at_least=least_images(protocol.metrics))
+    styles = CroppedImages(protocol.styles, size=protocol.size, at_least=min_images(protocol.metrics))
     num_pairs = contents.num_images * styles.num_images
     num = min(NUM_IMAGES, num_pairs // protocol.draws) if protocol.num is None else protocol.num
     draws = draw_pairs(contents.num_images, styles.num_images, num, draws=protocol.draws, seed=protocol.seed)
@@ -63,4 +63,4 @@ def measure_stylized(records: Sequence[RunRecord], protocol: RunProtocol) -> Out
         "pairs": f"{protocol.draws} disjoint draws of {num} of {num_pairs} pairs, seed {protocol.seed}",
     }
     notes = real.notes + space_cautions(real, protocol, num)
-    return Outcome(runs, pictures, header, conditions | stated_conditions(real, protocol, num), notes)
+    return Outcome(runs, pictures, header, conditions | describe_conditions(real, protocol, num), notes)

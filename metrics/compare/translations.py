@@ -1,4 +1,4 @@
-"""StarGAN v2 runs compared: translations between all domains, by latents and by references."""
+"""Compare StarGAN v2 runs: translations between all domains, by latents and by references."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from metrics.images.lpips import load_lpips
 from metrics.translation_evaluation import MODES, NUM_OUTPUTS, RealStatistics, evaluate_starganv2
 
 NUM_SOURCES = 100  # of each domain
-MAX_SOURCES = 8  # at a time, each of which has NUM_OUTPUTS translations
+MAX_SOURCES = 8  # per batch, each with NUM_OUTPUTS translations
 GRID_SOURCES, GRID_REFERENCES = 6, 6
 
 
 def measure_translations(records: Sequence[RunRecord], protocol: RunProtocol) -> Outcome:
-    """Each run's translations of protocol.data against its real images, over all processes.
+    """Measure each run's translations of protocol.data against its real images, over all processes.
 
-    Sources and references are the same for all runs; a draw has other sources, references and latents.
+    Sources and references are the same for all runs; each draw has its own sources, references and latents.
     """
     assert protocol.data is not None  # see RunProtocol.check
     num = NUM_SOURCES if protocol.num is None else protocol.num
@@ -38,7 +38,7 @@ def measure_translations(records: Sequence[RunRecord], protocol: RunProtocol) ->
     files.close()
     lpips = None if protocol.lpips_weights is None else load_lpips(protocol.lpips_weights)
     runs, pictures, header, translated = [], {}, None, 0
-    cautions: dict[str, None] = {}  # each once
+    cautions: dict[str, None] = {}  # an ordered set
     real: RealStatistics = {}
     for record in records:
         networks = load_starganv2(record.model)
@@ -91,16 +91,16 @@ def measure_translations(records: Sequence[RunRecord], protocol: RunProtocol) ->
 def _sheet(
     networks: StarGANv2, images: DomainImages
 ) -> tuple[list[np.ndarray | None], list[list[np.ndarray | None]]]:
-    """References of all domains in turn above; rows of a source and its translations in their styles."""
+    """Header: references of all domains in turn. Rows: a source and its translations in their styles."""
 
-    def picked(count: int, index: int) -> list[tuple[str, np.ndarray]]:
+    def pick(count: int, index: int) -> list[tuple[str, np.ndarray]]:
         turns = itertools.islice(itertools.cycle(enumerate(images.domains)), count)
         return [
             (name, images.image(number, index * (1 + i // len(images.domains))).permute(1, 2, 0).numpy())
             for i, (number, name) in enumerate(turns)
         ]
 
-    references, sources = picked(GRID_REFERENCES, -1), [image for _, image in picked(GRID_SOURCES, 1)]
+    references, sources = pick(GRID_REFERENCES, -1), [image for _, image in pick(GRID_SOURCES, 1)]
     domains, styles = zip(*references, strict=True)
     codes = reference_codes(networks, styles, domains)
     columns = [list(translate(networks, sources, code)) for code in codes]

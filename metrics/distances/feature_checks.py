@@ -1,4 +1,4 @@
-"""What every measure asks of two sets of features before it works on them."""
+"""Checks of two sets of features, shared by all measures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ import torch
 from torch import Tensor
 
 
-def checked_pair(
+def check_pair(
     first: Tensor | np.ndarray, second: Tensor | np.ndarray, *, at_least: int
 ) -> tuple[Tensor, Tensor]:
-    """Two sets of features [N,D] and [M,D], float, as tensors without a copy, on the first one's device.
+    """Check two sets of features and return them as tensors, without a copy, on the first one's device.
 
-    Raises ValueError for other shapes or types, different D, NaN or infinity, and fewer than `at_least`
-    images in a set.
+    Args:
+        first: float [N,D].
+        second: float [M,D].
+        at_least: minimum number of images in each set.
+
+    Raises:
+        ValueError: for other shapes or types, different D, NaN or infinity, and too few images.
     """
     pair = [torch.as_tensor(features) for features in (first, second)]
     for features, name in zip(pair, ("first", "second"), strict=True):
@@ -40,5 +45,5 @@ def checked_pair(
 
 
 def computing_dtype(features: Tensor) -> torch.dtype:
-    """float64, where the device has it."""
+    """float64 if the features' device supports it, else float32."""
     return torch.float32 if features.device.type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""Mean and covariance of features in one pass over the images, in float64, over several processes."""
+"""Mean and covariance of features in one pass over the images, in float64 and over processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from metrics.distances.frechet import GaussianStatistics
 class FeatureStatistics:
     """Running count, mean [D] and scatter [D,D] (sum of (x - mean)(x - mean)') of features.
 
-    Batches are merged as Chan, Golub & LeVeque (1983, Eq. 2.1) merge: no difference of large sums, so the
-    result does not depend on how the features were cut into batches, nor on an offset common to all.
+    Batches are merged by Eq. 2.1 of Chan, Golub & LeVeque (1983). It takes no difference of large sums: the
+    result depends neither on the batch size nor on a common offset.
     """
 
     def __init__(self, dim: int, *, device: str | torch.device = "cpu") -> None:
-        """device: where the sums are formed; it needs float64."""
+        """Start with no images; `device` holds the sums and must support float64."""
         if dim < 1:
             raise ValueError(f"got dim {dim}, expected at least 1")
         self.dim, self.count = dim, 0
@@ -40,13 +40,13 @@ class FeatureStatistics:
                 f"the features of {bad} of {len(features)} images hold NaN or infinity, nothing was added: "
                 "look at the images and at the network's weights"
             )
-        x = features.to(self.mean.device, torch.float64)  # in this order: float64 may not exist over there
+        x = features.to(self.mean.device, torch.float64)  # the features' device may not support float64
         mean = x.mean(dim=0)
         centred = x - mean
         self._add(len(x), mean, centred.T @ centred)
 
     def merge(self, other: FeatureStatistics) -> None:
-        """Add what another one has seen."""
+        """Add the images of other statistics."""
         if other.dim != self.dim:
             raise ValueError(f"cannot merge statistics of {other.dim} features into {self.dim}")
         self._add(other.count, other.mean.to(self.mean.device), other.scatter.to(self.mean.device))
@@ -61,7 +61,7 @@ class FeatureStatistics:
         self.count = total
 
     def over_processes(self, processes: Processes) -> FeatureStatistics:
-        """The statistics of all processes together, the same on each; every process must call this."""
+        """The combined statistics of all processes, the same on each; every process must call this."""
         result = FeatureStatistics(self.dim, device=self.mean.device)
         result.count = int(processes.total(self.mean.new_tensor([self.count])))
         if not result.count:
@@ -72,15 +72,15 @@ class FeatureStatistics:
         return result
 
     def finish(self) -> GaussianStatistics:
-        """Mean and unbiased covariance. ValueError when fewer than two images were seen."""
+        """Mean and unbiased covariance. Raises ValueError for fewer than two images."""
         covariance = self.scatter / max(1, self.count - 1)
         return GaussianStatistics(self.mean.cpu().numpy(), covariance.cpu().numpy(), self.count)
 
 
 def to_saved_uint8(images: Tensor) -> Tensor:
-    """Float [N,3,H,W] in [-1,1] -> uint8 of the same shape and device: the values a saved file would hold.
+    """Float [N,3,H,W] in [-1,1] -> uint8 of the same shape and device, clamped and rounded as when saved.
 
-    Rounded, out of range clamped. Raises ValueError for NaN and for integers.
+    Raises ValueError for NaN and for integers.
     """
     if not images.is_floating_point():
         raise ValueError(f"got {images.dtype} {list(images.shape)}, expected float images in [-1,1]")

@@ -12,11 +12,18 @@ MIN_COUNT = 2  # one image has no covariance
 
 @dataclass(frozen=True, eq=False)
 class GaussianStatistics:
-    """What a Frechet distance needs of a set of images: mean [D], unbiased covariance [D,D], both float64.
+    """Mean and covariance of a set of images, for the Frechet distance.
 
-    count: how many images they were estimated from. Distances at different counts are not comparable: the
-    distance of two samples of one distribution falls as 1 / count. With count <= D the covariance is singular
-    and this bias is large. Raises ValueError for too few images, wrong shapes, NaN or infinity.
+    Distances at different counts are not comparable: the distance of two samples of one distribution falls
+    as 1 / count. If count <= D, the covariance is singular and this bias is large.
+
+    Args:
+        mean: float64 [D].
+        covariance: unbiased, float64 [D,D].
+        count: number of images.
+
+    Raises:
+        ValueError: for fewer than 2 images, wrong shapes, NaN or infinity.
     """
 
     mean: np.ndarray
@@ -51,12 +58,15 @@ def frechet_distance_of_statistics(
 ) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)): 0 for equal statistics, in squared feature units.
 
-    (S1 S2)^(1/2) has the trace of (r' S1 r)^(1/2), r r' = S2, which is symmetric, so that its eigenvalues are
-    real and no matrix square root is taken. The value is not clamped: rounding may leave a small negative
-    one, about -1e-8 of the traces for equal sets of fewer images than features; `shown_distance` is for
-    tables.
-    second_root: `covariance_root(second)`, for a reference that is used often; halves the time.
-    Raises ValueError when the dimensions differ or the result is not finite.
+    tr (S1 S2)^(1/2) is the sum of the square roots of the eigenvalues of r' S1 r, with r r' = S2. That matrix
+    is symmetric, so its eigenvalues are real. The value is not clamped: rounding may leave about -1e-8 of the
+    traces for equal sets of fewer images than features. For tables see `shown_distance`.
+
+    Args:
+        second_root: `covariance_root(second)`; halves the time if it is reused.
+
+    Raises:
+        ValueError: if the dimensions differ or the result is not finite.
     """
     if first.dim != second.dim:
         raise ValueError(
@@ -76,10 +86,10 @@ def frechet_distance_of_statistics(
 
 
 def covariance_root(statistics: GaussianStatistics) -> np.ndarray:
-    """A root r [D,D] of the covariance, r r' = S: Cholesky's, or of eigenvalues where S is singular.
+    """A root r [D,D] of the covariance, r r' = S: by Cholesky, or by eigenvalues if S is singular.
 
-    Both reproduce S to rounding (Higham 2002, theorem 10.3); Cholesky's costs a tenth of the time.
-    Eigenvalues that rounding made negative count as 0.
+    Both reproduce S up to rounding (Higham 2002, theorem 10.3); Cholesky takes a tenth of the time.
+    Eigenvalues that are negative by rounding are set to 0.
     """
     try:
         return np.linalg.cholesky(statistics.covariance)
@@ -89,17 +99,17 @@ def covariance_root(statistics: GaussianStatistics) -> np.ndarray:
 
 
 def shown_distance(distance: float) -> float:
-    """A distance as tables show it: never negative. ValueError for NaN, which no table may show."""
+    """A distance for tables: never negative. Raises ValueError for NaN."""
     if math.isnan(distance):
         raise ValueError("the distance is NaN: the measurement failed, there is nothing to show")
     return max(0.0, distance)
 
 
 def frechet_distance(mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray) -> float:
-    """The Frechet distance of two Gaussians, by means [D] and covariances [D,D], as other libraries take it.
+    """The Frechet distance of two Gaussians with means [D] and covariances [D,D].
 
-    See `frechet_distance_of_statistics`. Raises ValueError for wrong shapes, NaN or infinity, and different
-    dimensions.
+    See `frechet_distance_of_statistics`. Raises ValueError for wrong shapes, different dimensions, NaN or
+    infinity.
     """
     return frechet_distance_of_statistics(
         GaussianStatistics(mu1, sigma1, MIN_COUNT), GaussianStatistics(mu2, sigma2, MIN_COUNT)

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from metrics.distances.feature_checks import checked_pair, computing_dtype
+from metrics.distances.feature_checks import check_pair, computing_dtype
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation over subsets; the deviation is that of one subset, not of the mean."""
+    """Mean and standard deviation over subsets: the deviation of one subset, not of the mean."""
 
     mean: float
     std: float
@@ -25,21 +25,30 @@ def kid(
     subset_size: int = 1000,
     seed: int = 0,
 ) -> KernelDistance:
-    """Kernel distance of features [N,D] and [M,D], float (Binkowski et al. 2018, section 4.1).
+    """Kernel distance of two sets of features (Binkowski et al. 2018, section 4.1).
 
     The unbiased squared maximum mean discrepancy (Gretton et al. 2012, Eq. 3) under the kernel
-    (x . y / D + 1)^3, averaged over pairs of subsets without replacement, drawn from `seed`; in float64. Two
-    samples of one distribution are at 0 on average, so that values may be negative. A set of fewer than
-    subset_size images lowers it to that number; where the subsets are both sets whole, the value is exact and
-    the deviation 0. Feature spaces other than Inception's give another number: see `metric_name`.
-    Raises ValueError for fewer than 2 images, NaN, other shapes, and counts below 1 (2 for subset_size).
+    (x . y / D + 1)^3, in float64, averaged over pairs of random subsets. Two samples of one distribution have
+    distance 0 on average, so values may be negative. Only Inception's features give the KID of the
+    literature, see `metric_name`.
+
+    Args:
+        first: float [N,D].
+        second: float [M,D].
+        subsets: number of pairs of subsets, 1 or more.
+        subset_size: images per subset, 2 or more, drawn without replacement; at most N and M. If it equals
+            both, the value is exact and the deviation 0.
+        seed: of the subsets.
+
+    Raises:
+        ValueError: for fewer than 2 images, NaN, and other shapes.
     """
     if subsets < 1 or subset_size < 2:
         raise ValueError(
             f"got subsets {subsets} and subset_size {subset_size}, expected at least 1 and 2: one image is "
             "no pair"
         )
-    x, y = checked_pair(first, second, at_least=2)
+    x, y = check_pair(first, second, at_least=2)
     size = min(subset_size, len(x), len(y))
     if size == len(x) == len(y):
         return KernelDistance(squared_mmd(x, y), 0.0)
@@ -57,7 +66,7 @@ def squared_mmd(x: Tensor, y: Tensor) -> float:
     within = 0.0
     for one in (x, y):
         kernel = cubic_kernel(one, one)
-        # Gretton et al. 2012, Eq. 3: an image is no pair with itself.
+        # Gretton et al. 2012, Eq. 3 excludes the diagonal.
         within += float(kernel.sum() - kernel.diagonal().sum()) / (len(one) * (len(one) - 1))
     return within - 2 * float(cubic_kernel(x, y).mean())
 

@@ -1,4 +1,4 @@
-"""Fidelity and variety apart: precision and recall, density and coverage, of two sets of features."""
+"""Fidelity and variety measured separately: precision and recall, density and coverage."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.distances.feature_checks import checked_pair, computing_dtype
+from metrics.distances.feature_checks import check_pair, computing_dtype
 
 TILE = 2048  # images of either set at a time: 32 MiB of distances in float64
 
 
 class PrecisionRecall(NamedTuple):
-    """Shares in 0..1: of generated images near real ones, and of real images near generated ones."""
+    """Shares in [0,1]: of generated images near real ones, and of real images near generated ones."""
 
     precision: float
     recall: float
 
 
 class DensityCoverage(NamedTuple):
-    """density: 1 for equal distributions, not bounded by 1; coverage: share in 0..1 of the real images."""
+    """Density: 1 for equal distributions, but not bounded by 1. Coverage: share of real images, in [0,1]."""
 
     density: float
     coverage: float
@@ -35,14 +35,21 @@ def precision_and_recall(
     k: int = 3,
     real_distances: Tensor | None = None,
 ) -> PrecisionRecall:
-    """Improved precision and recall of features [N,D] and [M,D] (Kynkaanniemi et al. 2019, Eqs. 1 and 2).
+    """Improved precision and recall (Kynkaanniemi et al. 2019, Eqs. 1 and 2).
 
-    A set's manifold is the union of balls around its images, each out to the image's k-th nearest neighbour
-    in the set, surface included. Published figures use k = 3, VGG-16 features and 50,000 images. Distances
-    are in float64. real_distances: `neighbour_distances(real, k=k)`, for a set that is used often. Raises
-    ValueError for NaN, other shapes, and k or fewer images in a set.
+    A set's manifold is the union of closed balls around its images; a ball's radius is the distance to the
+    k-th nearest neighbour in the set, in float64. Published figures use k = 3, VGG-16 features and 50,000
+    images.
+
+    Args:
+        generated: features, float [N,D].
+        real: features, float [M,D].
+        real_distances: `neighbour_distances(real, k=k)`, if it is reused.
+
+    Raises:
+        ValueError: for NaN, other shapes, and k or fewer images in a set.
     """
-    x, y = _checked(generated, real, k)
+    x, y = _check_sets(generated, real, k)
     x_radii, y_radii = neighbour_distances(x, k=k), _radii(y, k, real_distances)
     slack = _slack(x, y)
     x_found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -60,14 +67,21 @@ def density_and_coverage(
     k: int = 5,
     real_distances: Tensor | None = None,
 ) -> DensityCoverage:
-    """Density and coverage of features [N,D] and [M,D] (Naeem et al. 2020, Eqs. 3 and 4).
+    """Density and coverage (Naeem et al. 2020, Eqs. 3 and 4).
 
-    density: how many balls of real images, out to the k-th nearest neighbour, hold a generated image, over k,
-    on average. coverage: the share of these balls that hold any. Their surface is left out, as in the
-    authors' code, so that a set has density 1 against itself. Distances are in float64. real_distances: as
-    for `precision_and_recall`. Raises ValueError for NaN, other shapes, and k or fewer images in a set.
+    A real image's ball reaches to its k-th nearest neighbour. Density is the mean number of balls that
+    contain a generated image, divided by k; coverage is the share of balls that contain any. The balls are
+    open, as in the authors' code: a set has density 1 against itself. Distances are in float64.
+
+    Args:
+        generated: features, float [N,D].
+        real: features, float [M,D].
+        real_distances: `neighbour_distances(real, k=k)`, if it is reused.
+
+    Raises:
+        ValueError: for NaN, other shapes, and k or fewer images in a set.
     """
-    x, y = _checked(generated, real, k)
+    x, y = _check_sets(generated, real, k)
     y_radii = _radii(y, k, real_distances) - _slack(x, y)
     num_inside, covered = 0, torch.zeros(len(y), dtype=torch.bool, device=x.device)
     for _, columns, distances in _tiles(x, y):
@@ -82,7 +96,7 @@ def neighbour_distances(features: Tensor, *, k: int) -> Tensor:
     nearest = torch.full((len(features), k), torch.inf, dtype=computing_dtype(features))
     nearest = nearest.to(features.device)
     for rows, columns, distances in _tiles(features, features):
-        if rows == columns:  # an image is not its own neighbour; another one equal to it is
+        if rows == columns:  # an image is not its own neighbour, but an equal image is
             distances.fill_diagonal_(torch.inf)
         candidates = torch.cat([nearest[rows], distances], dim=1)
         nearest[rows] = candidates.topk(k, dim=1, largest=False).values
@@ -112,12 +126,12 @@ def _tiles(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
 
 
 def _centre(features: Tensor) -> Tensor:
-    """The mean [D], in double precision: an offset common to all images would cost digits of distances."""
+    """The mean [D], in double precision; subtracting it keeps a common offset from costing digits."""
     return features.mean(dim=0, dtype=computing_dtype(features))
 
 
 def _slack(x: Tensor, y: Tensor) -> float:
-    """How far rounding may move a squared distance: images that both sets share lie on surfaces exactly."""
+    """Bound on the rounding of squared distances: images in both sets lie exactly on a ball's surface."""
     centre = _centre(y)
     largest = max(float((f.to(centre.dtype) - centre).square().sum(dim=1).max()) for f in _parts(x, y))
     return 1000 * torch.finfo(centre.dtype).eps * largest
@@ -128,7 +142,7 @@ def _parts(*sets: Tensor) -> Iterator[Tensor]:
         yield from features.split(TILE)
 
 
-def _checked(generated: Tensor | np.ndarray, real: Tensor | np.ndarray, k: int) -> tuple[Tensor, Tensor]:
+def _check_sets(generated: Tensor | np.ndarray, real: Tensor | np.ndarray, k: int) -> tuple[Tensor, Tensor]:
     if k < 1:
         raise ValueError(f"k is {k}, expected 1 or more neighbours")
-    return checked_pair(generated, real, at_least=k + 1)
+    return check_pair(generated, real, at_least=k + 1)

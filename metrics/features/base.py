@@ -1,4 +1,4 @@
-"""What a feature space is: uint8 images in, one float32 vector per image out, on a name and a fingerprint."""
+"""Feature spaces: uint8 images in, one float32 vector per image out, with a name and a fingerprint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from ganmod.features.vgg import IMAGENET_MEAN, IMAGENET_STD
 
-IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels: the side that a network was trained at
+IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels, the side of the networks' training images
 _PROBE_SIZE = 64
-_CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: with more, activations no longer fit into the caches
+_CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: activations of more no longer fit into the caches
 
 
 class FeatureSpace(Protocol):
-    """What metrics need of a feature space.
+    """The interface of a feature space.
 
-    fingerprint names the weights and all that is done to an image; None where that is unknown, so that
-    nothing measured in the space may be kept for later.
+    Args:
+        name: of the space, see `metric_name`.
+        dim: length of a feature vector.
+        fingerprint: identifies the weights and the preparation of images; None if unknown, which disables
+            caching.
+        device: of the features.
     """
 
     name: str
@@ -46,14 +50,18 @@ class NetworkSpace:
         device: str | torch.device = "cpu",
         prepare: Callable[[Tensor, int], Tensor] | None = None,
     ) -> None:
-        """network: RGB float32 [N,3,size,size] in [0,1] -> [N,dim]; frozen and moved to device.
+        """Freeze the network and move it to the device.
 
-        prepare: uint8 [N,3,H,W], size -> the network's input; None: `resize_to_unit`.
+        Args:
+            network: RGB float32 [N,3,size,size] in [0,1] -> [N,dim].
+            size: side of the network's input in pixels.
+            fingerprint: see `FeatureSpace`.
+            prepare: uint8 [N,3,H,W], size -> the network's input; None for `resize_to_unit`.
         """
         self.prepare = resize_to_unit if prepare is None else prepare
         self.name, self.dim, self.size, self.fingerprint = name, dim, size, fingerprint
         self.device = torch.device(device)
-        # Channels last: SqueezeNet at 224 px takes about half of the time on a CPU.
+        # Channels last halves the time of SqueezeNet at 224 px on a CPU.
         network = network.requires_grad_(False).eval().to(self.device)
         self.network = network.to(memory_format=torch.channels_last)
 
@@ -71,15 +79,16 @@ class NetworkSpace:
 
 
 class CallableSpace:
-    """A user's own function of uint8 images [N,3,H,W] in feature-space manners."""
+    """A custom function of uint8 images [N,3,H,W] as a feature space."""
 
     def __init__(
         self, name: str, function: Callable[[Tensor], Tensor], *, device: str | torch.device
     ) -> None:
-        """Take a function of uint8 RGB [N,3,H,W] that returns floats [N,dim].
+        """Wrap a function.
 
-        `dim` is the function's attribute of that name, or measured by calling it on two grey 64 px images;
-        `fingerprint` is its attribute, or None.
+        Args:
+            function: uint8 RGB [N,3,H,W] -> float [N,dim]. Its attributes `dim` and `fingerprint` are used if
+                it has them; otherwise dim comes from a call with two grey 64 px images.
         """
         self.name, self.function, self.device = name, function, torch.device(device)
         self.fingerprint: str | None = getattr(function, "fingerprint", None)
@@ -87,27 +96,26 @@ class CallableSpace:
         if dim is None:
             grey = torch.full((2, 3, _PROBE_SIZE, _PROBE_SIZE), 128, dtype=torch.uint8, device=self.device)
             with torch.no_grad():
-                dim = _checked_features(function(grey), 2, None, name).shape[1]
+                dim = _check_features(function(grey), 2, None, name).shape[1]
         self.dim = int(dim)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """uint8 RGB [N,3,H,W] -> float32 [N,dim]; ValueError when the function returns anything else."""
+        """uint8 RGB [N,3,H,W] -> float32 [N,dim]; ValueError if the function returns anything else."""
         check_uint8(images)
         with torch.autocast(self.device.type, enabled=False):
             output = self.function(images.to(self.device))
-        return _checked_features(output, len(images), self.dim, self.name).float()
+        return _check_features(output, len(images), self.dim, self.name).float()
 
 
 def metric_name(space_name: str, metric: str = "fd") -> str:
     """The name of a measure in a space: fd_squeezenet1_1, kd_squeezenet1_1, precision_squeezenet1_1.
 
-    Only Inception's have no suffix, and only its distances are called fid and kid: published figures are
-    meant by these.
+    Inception's measures have no suffix, and its distances alone are called fid and kid, as in publications.
 
     Args:
-        space_name: see `FeatureSpace`.
-        metric: fd and kd, kd_std for the Frechet and the kernel distance, precision, recall, ...
+        space_name: name of the feature space.
+        metric: fd for the Frechet distance, kd and kd_std for the kernel distance, precision, recall, ...
     """
     if space_name == "inception":
         return {"fd": "fid", "kd": "kid", "kd_std": "kid_std"}.get(metric, metric)
@@ -115,7 +123,7 @@ def metric_name(space_name: str, metric: str = "fd") -> str:
 
 
 def current_metric_name(name: str) -> str:
-    """A measure's name as `metric_name` gives it: kd_SPACE for kid_SPACE of earlier versions."""
+    """Translate a measure's name of earlier versions, kid_SPACE, to that of `metric_name`, kd_SPACE."""
     for former, current in (("kid_std_", "kd_std_"), ("kid_", "kd_")):
         if name.startswith(former) and name != "kid_std":
             return current + name.removeprefix(former)
@@ -131,7 +139,7 @@ def resize_to_unit(images: Tensor, size: int) -> Tensor:
     return x.clamp(0, 1)  # bicubic overshoots at edges
 
 
-def imagenet_normalized(x: Tensor) -> Tensor:
+def normalize_imagenet(x: Tensor) -> Tensor:
     """RGB [N,3,H,W] in [0,1] -> (x - mean) / std of ImageNet."""
     mean, std = (x.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     return (x - mean) / std
@@ -146,7 +154,7 @@ def check_uint8(images: Tensor, *, source: str = "images") -> None:
         )
 
 
-def _checked_features(output: object, num_images: int, dim: int | None, name: str) -> Tensor:
+def _check_features(output: object, num_images: int, dim: int | None, name: str) -> Tensor:
     shape = f"[{num_images}, {'dim' if dim is None else dim}]"
     if (
         not isinstance(output, Tensor)

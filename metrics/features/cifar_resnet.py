@@ -1,4 +1,4 @@
-"""The residual network for 32 px images of He et al. (CVPR 2016, section 4.2), with shortcuts of option A."""
+"""The ResNet for 32 px images of He et al. (CVPR 2016, section 4.2), with option-A shortcuts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
         return F.relu(y + self.shortcut(x))
 
     def shortcut(self, x: Tensor) -> Tensor:
-        """Option A: every stride-th pixel, the new channels zero, half of them before the old ones."""
+        """Option A: every stride-th pixel; the new channels are zero, half of them before the others."""
         if self.stride == 1 and not self.new_channels:
             return x
         before = self.new_channels // 2
@@ -77,10 +77,15 @@ class CifarResNet(nn.Module):
 
 
 def cifar_resnet_from_state(state: Mapping[str, Tensor], *, source: str, depth: int = 56) -> CifarResNet:
-    """The frozen network from a state dict, names with or without DataParallel's prefix `module.`.
+    """Build the frozen network from a state dict.
 
-    Counters of batches, which files from before PyTorch 0.4.1 lack, may be missing: nothing reads them.
-    Raises ModelFileError, which names source, when the tensors are another network's.
+    Args:
+        state: tensors, with or without DataParallel's prefix `module.`. num_batches_tracked may be missing,
+            as in files from before PyTorch 0.4.1.
+        source: names the file in errors.
+
+    Raises:
+        ModelFileError: if the tensors belong to another network.
     """
     network = CifarResNet(depth)
     counters = {k: torch.zeros_like(v) for k, v in network.state_dict().items() if k.endswith("_tracked")}

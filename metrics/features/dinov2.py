@@ -1,4 +1,4 @@
-"""DINOv2's class token (Oquab et al. 2023) through timm, from a file that has to be there."""
+"""DINOv2's class token (Oquab et al. 2023), through timm, from a local file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ganmod.features.vgg import FeatureError
 from ganmod.features.weights_file import read_weights
 from ganmod.io.model_file import load_state
-from metrics.features.base import imagenet_normalized
+from metrics.features.base import normalize_imagenet
 
 NAME = "dinov2"
 SIZE = 224  # pixels: 16 x 16 patches
@@ -27,15 +27,15 @@ class DINOv2Features(nn.Module):
     """The class token after the last normalisation."""
 
     def __init__(self, path: str | Path | None) -> None:
-        """path: weights of Meta's release (dinov2_vitl14_pretrain.pth) or timm's; the file decides the size.
+        """Load Meta's (such as dinov2_vitl14_pretrain.pth) or timm's weights; the file determines the size.
 
-        Raises FeatureError where timm is not installed, the file is missing or not of a DINOv2 network.
+        Raises FeatureError if timm is not installed, or the file is missing or not a DINOv2 network.
         """
         super().__init__()
         vision_transformer = _timm()
         if path is None or not Path(path).is_file():
             raise FeatureError(
-                f"DINOv2 weights not found at {path or 'any place: there is no default one'}. Give the file, "
+                f"DINOv2 weights not found at {path or 'a default path: there is none'}. Supply the file, "
                 "such as dinov2_vitl14_pretrain.pth (ViT-L/14, which published FD_DINOv2 figures use), with "
                 "--feature-weights PATH"
             )
@@ -50,13 +50,13 @@ class DINOv2Features(nn.Module):
         self.dim, self.architecture = int(width), ARCHITECTURES[int(width)]
         build = getattr(vision_transformer, self.architecture)
         self.network = build(pretrained=False, num_classes=0, img_size=SIZE)
-        # timm's own renaming and resampling of the position embeddings, from 37 x 37 to 16 x 16 patches.
+        # timm renames tensors, and resamples the position embeddings from 37 x 37 to 16 x 16 patches.
         converted = vision_transformer.checkpoint_filter_fn(dict(state), self.network)
         load_state(self.network, converted, source=str(path))
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB [N,3,224,224] in [0,1] -> [N,dim]."""
-        tokens: Tensor = self.network.forward_features(imagenet_normalized(x))  # [N, 1 + 256, dim]
+        tokens: Tensor = self.network.forward_features(normalize_imagenet(x))  # [N, 1 + 256, dim]
         return tokens[:, 0]
 
 
@@ -73,7 +73,7 @@ def _timm() -> Any:
 
 
 def dinov2_fingerprint(network: DINOv2Features) -> str:
-    """All that decides the features. timm's are not known to be torch.hub's to the last digit: it says so."""
+    """Identifies the features, including timm, which may differ from torch.hub in the last digits."""
     return (
         f"dinov2, {network.architecture} of timm, {SIZE} px bicubic antialiased, class token, weights sha256 "
         f"{network.sha256}"

@@ -1,7 +1,7 @@
-"""Inception's features as clean-fid takes them: the space that FID and KID are defined in.
+"""Inception's features as in clean-fid: the space in which FID and KID are defined.
 
-Resizing is clean-fid's own function. Its network loader is not used: that one fetches an unchecked file into
-a world-writable folder and runs it.
+Resizing is clean-fid's function. Its network loader is not used: it downloads an unchecked file into a
+world-writable folder and runs it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,12 @@ class InceptionSpace:
     def __init__(
         self, network: nn.Module, *, dim: int, sha256: str, device: str | torch.device = "cpu"
     ) -> None:
-        """network: its `layers` take float32 [N,3,299,299] in [-1,1) to dim numbers. sha256: of its file."""
+        """Move the network to the device.
+
+        Args:
+            network: its `layers` map float32 [N,3,299,299] in [-1,1) to dim numbers per image.
+            sha256: of the network's file, for the fingerprint.
+        """
         from cleanfid.resize import build_resizer
 
         self.dim, self.device = dim, torch.device(device)
@@ -71,12 +76,12 @@ class InceptionSpace:
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 RGB [N,3,H,W] -> float32 [N,2048]. Autocast is off inside: half precision moves distances."""
         check_uint8(images)
-        x = self.resized(images)
+        x = self.resize(images)
         step = _CPU_BATCH if self.device.type == "cpu" else len(x)
         with torch.autocast(self.device.type, enabled=False):
             return torch.cat([self._features(part.to(self.device)) for part in x.split(step)])
 
-    def resized(self, images: Tensor) -> Tensor:
+    def resize(self, images: Tensor) -> Tensor:
         """uint8 RGB [N,3,H,W] -> float32 [N,3,299,299] in 0..255 on the CPU, not rounded."""
         pixels = images.cpu().permute(0, 2, 3, 1).numpy()
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -94,11 +99,17 @@ def load_inception(
     device: str | torch.device = "cpu",
     expected: InceptionFile | None = None,
 ) -> InceptionSpace:
-    """The published Inception of FID, from a file that has to be there: nothing is fetched.
+    """Load FID's published Inception network from a local file; nothing is downloaded.
 
-    path: the file, or a folder that holds it under its published name; None: $GANMOD_INCEPTION (a file or a
-    folder), then the user's cache folder. Size and SHA-256 are checked at every load, before anything
-    of the file is run. expected: another file in its place, for tests; None: PUBLISHED. Raises FeatureError.
+    Size and SHA-256 are checked at every load, before anything in the file is run.
+
+    Args:
+        path: the file, or a folder that holds it under its published name. None looks in $GANMOD_INCEPTION
+            (a file or a folder), then in the user's cache folder.
+        expected: the file to accept; None for PUBLISHED. Tests pass a small one.
+
+    Raises:
+        FeatureError: if the file is missing or is another one.
     """
     expected = PUBLISHED if expected is None else expected
     file = find_inception(path, expected)
@@ -114,15 +125,15 @@ def load_inception(
 
 
 def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> Path:
-    """The file that `load_inception` reads; FeatureError, which says all one needs to supply it."""
-    given = path if path is not None else os.environ.get(ENVIRONMENT) or None
+    """The file that `load_inception` reads. Raises FeatureError, with instructions, if it is missing."""
+    chosen = path if path is not None else os.environ.get(ENVIRONMENT) or None
     cached = user_cache_dir() / expected.name
-    candidates = [cached] if given is None else [Path(given)]
+    candidates = [cached] if chosen is None else [Path(chosen)]
     candidates = [path / expected.name if path.is_dir() else path for path in candidates]
     for file in candidates:
         if file.is_file():
             return file
-    named = f"in ${ENVIRONMENT}" if path is None and given is not None else "there"
+    named = f"in ${ENVIRONMENT}" if path is None and chosen is not None else "there"
     raise FeatureError(
         f"Inception weights not found: looked for {' and '.join(map(str, candidates))} (no file {named}). "
         f"FID and KID need {expected.name}, {expected.num_bytes:,} bytes, SHA-256 {expected.sha256}. Fetch "
@@ -134,8 +145,8 @@ def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED)
 def run_torchscript(data: bytes, *, source: Path) -> nn.Module:
     """The module in a TorchScript file, in eval mode on the CPU. It may run any code: check its hash first.
 
-    The one place that depends on TorchScript, which torch means to drop. Raises FeatureError for a file that
-    is none, or has no `layers`.
+    Only this function depends on TorchScript, which torch has deprecated. Raises FeatureError if the data is
+    not TorchScript or has no `layers`.
     """
     try:
         with warnings.catch_warnings():

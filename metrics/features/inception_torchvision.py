@@ -1,7 +1,6 @@
-"""torchvision's Inception-v3 and its features, as StarGAN v2's published FID takes them.
+"""Features of torchvision's Inception-v3, as in StarGAN v2's published FID.
 
-Another network than FID's, trained on ImageNet separately: its distances compare with those of the
-StarGAN v2 paper and its followers only.
+This is not FID's network: its distances compare only with those of the StarGAN v2 paper and its followers.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from ganmod.features.weights_file import WeightsFile, find_weights, read_weights
 from ganmod.io.images import resize
 from ganmod.io.model_file import load_state
-from metrics.features.base import imagenet_normalized
+from metrics.features.base import normalize_imagenet
 
 NAME = "inception-torchvision"
 SIZE = 299
-# The same values; the first is torchvision's of today, the second that of 2020.
+# Equal values: torchvision's current file, and that of 2020.
 FILES = (
     WeightsFile("inception_v3_google-0cc3c7bd.pth", "0cc3c7bd"),
     WeightsFile("inception_v3_google-1a9a5a14.pth", "1a9a5a14"),
@@ -35,7 +34,13 @@ class TorchvisionInception(nn.Module):
     dim = 2048
 
     def __init__(self, state: Mapping[str, Tensor], *, source: str, sha256: str = "") -> None:
-        """state: torchvision's Inception-v3, whole; source names it in errors."""
+        """Load the network.
+
+        Args:
+            state: all tensors of torchvision's Inception-v3.
+            source: names the file in errors.
+            sha256: of the file, for the fingerprint.
+        """
         super().__init__()
         from torchvision.models import inception_v3
 
@@ -49,11 +54,11 @@ class TorchvisionInception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB [N,3,299,299] in [0,1] -> [N,2048]."""
-        return self.layers(imagenet_normalized(x)).flatten(1)
+        return self.layers(normalize_imagenet(x)).flatten(1)
 
 
 def load_torchvision_inception(path: str | Path | None) -> TorchvisionInception:
-    """The network from a file that has to be there, see `load_feature_space`. Raises FeatureError."""
+    """Load the network from a local file, see `load_feature_space`. Raises FeatureError."""
     file = find_weights("torchvision's Inception-v3", FILES, path)
     state, digest = read_weights(file, FILES)
     return TorchvisionInception(state, source=str(file), sha256=digest)
@@ -68,7 +73,7 @@ def bilinear_by_pillow(images: Tensor, size: int) -> Tensor:
 
 
 def torchvision_fingerprint(network: TorchvisionInception) -> str:
-    """All that decides the features."""
+    """Identifies the features."""
     return (
         f"{NAME}, {SIZE} px bilinear by Pillow, rounded, ImageNet normalisation, last pooling, "
         f"weights sha256 {network.sha256}"

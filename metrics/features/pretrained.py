@@ -1,7 +1,7 @@
-"""Feature spaces for metrics: uint8 images in, one float32 vector per image out, by name.
+"""Feature spaces for metrics, by name: uint8 images in, one float32 vector per image out.
 
-A Frechet distance is a number only together with its feature space: the network, its weights, the size the
-images are brought to and the layer. All of these stand in a space's `fingerprint`.
+A Frechet distance depends on its feature space: the network, its weights, the size to which images are
+resized, and the layer. A space's `fingerprint` names all of these.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metrics.features.base import (
     CallableSpace,
     FeatureSpace,
     NetworkSpace,
-    imagenet_normalized,
+    normalize_imagenet,
 )
 from metrics.features.cifar_resnet import cifar_resnet_from_state
 
@@ -42,7 +42,7 @@ class SqueezeNetFeatures(nn.Module):
     dim = 512
 
     def __init__(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """state: torchvision's SqueezeNet 1.1, whole or `.features` alone; source names it in errors."""
+        """Load torchvision's SqueezeNet 1.1, all of it or `.features`; `source` names it in errors."""
         super().__init__()
         from torchvision.models import squeezenet1_1
 
@@ -56,11 +56,11 @@ class SqueezeNetFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB [N,3,224,224] in [0,1] -> [N,512]."""
-        return self.layers(imagenet_normalized(x)).mean(dim=(2, 3))  # of [N,512,13,13]
+        return self.layers(normalize_imagenet(x)).mean(dim=(2, 3))  # of [N,512,13,13]
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
-        """RGB [N,3,H,W] in [0,1] -> the maps before each pooling and at the end."""
-        x = imagenet_normalized(x)
+        """RGB [N,3,H,W] in [0,1] -> the feature maps before each pooling and at the end."""
+        x = normalize_imagenet(x)
         maps = {}
         for i, layer in enumerate(self.layers):
             if isinstance(layer, nn.MaxPool2d):
@@ -70,22 +70,22 @@ class SqueezeNetFeatures(nn.Module):
 
 
 class CifarResNetFeatures(nn.Module):
-    """ResNet-56 for CIFAR-10, the features that its linear layer reads."""
+    """ResNet-56 for CIFAR-10: the input of its linear layer."""
 
     dim = 64
 
     def __init__(self, state: Mapping[str, Tensor], *, source: str) -> None:
-        """state: option-A ResNet-56, names with or without `module.`; source names it in errors."""
+        """Load an option-A ResNet-56, names with or without `module.`; `source` names it in errors."""
         super().__init__()
         self.network = cifar_resnet_from_state(state, source=source, depth=56)
 
     def forward(self, x: Tensor) -> Tensor:
         """RGB [N,3,32,32] in [0,1] -> [N,64]."""
-        return self.network.features(imagenet_normalized(x))
+        return self.network.features(normalize_imagenet(x))
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
-        """RGB [N,3,H,W] in [0,1] -> the maps after each stage."""
-        return self.network.stages(imagenet_normalized(x))
+        """RGB [N,3,H,W] in [0,1] -> the feature maps after each stage."""
+        return self.network.stages(normalize_imagenet(x))
 
 
 class VGGPooled(nn.Module):
@@ -102,10 +102,17 @@ class VGGPooled(nn.Module):
 
 
 class Pretrained(NamedTuple):
-    """A network of this module: where its weights come from and what is built of them."""
+    """A network with published weights.
+
+    Args:
+        title: its name in messages.
+        files: accepted files; torch's cache folder may hold the first.
+        build: state, source -> the network.
+        size: side of its input in pixels.
+    """
 
     title: str
-    files: tuple[WeightsFile, ...]  # the first is the published one, which torch's cache folder may hold
+    files: tuple[WeightsFile, ...]
     build: Callable[..., SqueezeNetFeatures | CifarResNetFeatures]
     size: int
 
@@ -115,7 +122,7 @@ PRETRAINED = {
         "SqueezeNet 1.1",
         (
             WeightsFile("squeezenet1_1-b8a52dc0.pth", "b8a52dc0"),
-            # torchvision's layout without the classifier, from the authors' own release.
+            # torchvision's layout without the classifier, from the authors' release.
             WeightsFile(
                 "squeezenet1_1_features_tv_fp32.pth",
                 "a8c91965ebd05218772ffb42f6ba4e0c03a075901829cfe9d72d855918d05966",
@@ -141,19 +148,28 @@ PRETRAINED = {
 def load_feature_space(
     name: str, path: str | Path | None = None, *, device: str | torch.device = "cpu"
 ) -> FeatureSpace:
-    """A feature space by name: one of NAMES, or `module:callable`.
+    """Load a feature space by name.
 
-    inception: 2048 dims, FID's own, see `load_inception`. squeezenet1_1: 512 dims, images resized to 224 px.
-    cifar-resnet56: 64 dims, 32 px. vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim: relu4_1 of
-    `load_features`, 224 px. These resize antialiased bicubic and average their last map over its pixels.
-    dinov2: the class token, 224 px, see `DINOv2Features`. inception-torchvision: 2048 dims, 299 px, what
-    StarGAN v2's published FID uses, see `TorchvisionInception`. module:callable: a function, an object or a
-    class (then made without arguments) that takes uint8 [N,3,H,W] on `device` and returns [N,dim].
-    path: the weights, or a folder that holds them under their published name; None: torch's cache folder
-    (ganmod-slim: shipped; inception: elsewhere). .pth files are read without running anything in them;
-    .safetensors is read too.
-    Raises FeatureError when a file is missing or damaged, ModelFileError when it holds another network (both
-    are ValueErrors), ValueError for an unknown name.
+    - inception: FID's network, 2048 features, see `load_inception`.
+    - squeezenet1_1: 512 features, images at 224 px.
+    - cifar-resnet56: 64 features, images at 32 px.
+    - vgg19, vgg19-slim, vgg19-slim-aux, ganmod-slim: relu4_1 of `load_features`, images at 224 px.
+    - dinov2: the class token, images at 224 px, see `DINOv2Features`.
+    - inception-torchvision: the network of StarGAN v2's FID, 2048 features, see `TorchvisionInception`.
+    - module:callable: a function, an object, or a class (called without arguments) that maps uint8 [N,3,H,W]
+      on `device` to [N,dim].
+
+    SqueezeNet, ResNet and VGG resize by antialiased bicubic filtering and average their last map over pixels.
+
+    Args:
+        name: one of NAMES, or module:callable.
+        path: the weights (.pth or .safetensors), or a folder that holds them under their published name. None
+            for torch's cache folder; ganmod-slim is shipped. Nothing in a .pth file is run.
+
+    Raises:
+        FeatureError: if a file is missing or damaged.
+        ModelFileError: if it holds another network; like FeatureError, a ValueError.
+        ValueError: for an unknown name.
     """
     if ":" in name:
         if path is not None:
@@ -208,22 +224,22 @@ def load_feature_space(
 def load_perceptual_maps(
     name: str, path: str | Path | None = None, *, device: str | torch.device = "cpu"
 ) -> PerceptualMaps:
-    """Feature maps for a distance that is optimised, by the names of `load_feature_space`; differentiable.
+    """Differentiable feature maps for a perceptual distance, by the names of `load_feature_space`.
 
-    The result takes RGB [N,3,H,W] in [0,1] to {layer: [N,C,h,w]}, divided by the layers' RMS where the
-    network stores it, else by that of each image. module:callable is called with the images as they are and
-    returns such a dict or one tensor. Errors as `load_feature_space`.
+    The result maps RGB [N,3,H,W] in [0,1] to {layer: [N,C,h,w]}, divided by the layers' stored RMS if the
+    network has one, else by the RMS of each image. A module:callable gets the images unchanged and returns
+    such a dict or one tensor. Raises as `load_feature_space` does.
     """
     if name in VGG_NAMES:
         return load_features(name, path=path).to(device).normalized
     if ":" in name:
         function = _import_callable(name)
 
-        def own(x: Tensor) -> dict[str, Tensor]:
+        def call(x: Tensor) -> dict[str, Tensor]:
             output = function(x)
             return {"features": output} if isinstance(output, Tensor) else dict(output)
 
-        return own
+        return call
     if name not in PRETRAINED:
         known = ", ".join((*PRETRAINED, *VGG_NAMES))
         raise ValueError(
@@ -246,7 +262,7 @@ def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
         target: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise  # the module is there, and imports something that is not
+            raise  # the module exists, but one that it imports does not
         raise ValueError(
             f"feature space {name}: no module named {error.name!r}. Install it, or run "
             "where it can be imported"
@@ -264,7 +280,7 @@ def _import_callable(name: str) -> Callable[[Tensor], Tensor]:
 
 
 def _vgg_file(name: str, path: str | Path | None) -> Path | None:
-    """The file that `load_features` is to read, there or not; None: it has to be given."""
+    """The path that `load_features` should read, whether it exists or not; None if there is no default."""
     if path is None:
         return {"ganmod-slim": GANMOD_SLIM_FILE, "vgg19": torch_cache_path(VGG19_FILE)}.get(name)
     in_folder = {"ganmod-slim": GANMOD_SLIM_FILE.name, "vgg19": VGG19_FILE}.get(name, "4SE.pth")

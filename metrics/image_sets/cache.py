@@ -1,4 +1,4 @@
-"""Statistics and features of real images, kept in a folder under a hash of the images and the space."""
+"""Cache of statistics and features of real images, keyed by a hash of the images and the space."""
 
 from __future__ import annotations
 
@@ -23,42 +23,43 @@ from metrics.features.base import FeatureSpace
 _FORMAT = 1
 
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 Arrays = dict[str, np.ndarray]
 
 
-class Kind(NamedTuple, Generic[Found]):
-    """What a file holds: the ending of its name, and the ways into arrays and back.
+class Kind(NamedTuple, Generic[Value]):
+    """A kind of cached value, and its conversion to arrays and back.
 
-    read: raises ValueError or KeyError for arrays that are not those of so many features.
+    Args:
+        ending: of the file's name.
+        arrays: value -> arrays.
+        read: arrays, number of features -> value; raises ValueError or KeyError if they do not match.
     """
 
     ending: str
-    arrays: Callable[[Found], Arrays]
-    read: Callable[[Mapping[str, np.ndarray], int], Found]
+    arrays: Callable[[Value], Arrays]
+    read: Callable[[Mapping[str, np.ndarray], int], Value]
 
 
 def load_or_measure(
-    kind: Kind[Found],
-    compute: Callable[[], Found],
+    kind: Kind[Value],
+    compute: Callable[[], Value],
     space: FeatureSpace,
     *,
     content_hash: str,
     cache_dir: str | Path,
     processes: Processes = ONE_PROCESS,
-) -> Found:
-    """What was measured of the images behind content_hash in a space: from cache_dir, or computed and kept.
+) -> Value:
+    """Statistics or features from cache_dir, or else computed and stored there.
 
-    A space without a fingerprint is not cached. A damaged file is reported by a warning and replaced; a
-    folder that cannot be written to is reported, too.
+    Nothing is cached for a space without a fingerprint. A damaged file is replaced with a warning; a folder
+    that cannot be written to also gives a warning.
 
     Args:
         kind: STATISTICS or FEATURES.
-        compute: measures; under several processes it runs on all or none.
-        space: where features are taken.
+        compute: returns the value; with several processes it runs on all or none.
         content_hash: changes whenever the images, their number or their preparation does.
-        cache_dir: the folder.
-        processes: all of them call this, the first one reads and writes.
+        processes: all of them must call this; the first one reads and writes.
 
     Raises:
         ValueError: for an empty hash.
@@ -71,7 +72,7 @@ def load_or_measure(
     path = cache_path(space, content_hash, cache_dir, kind=kind.ending)
     result = _read(path, key, lambda arrays: kind.read(arrays, space.dim)) if processes.rank == 0 else None
     if processes.count > 1:
-        shared = _shared(None if result is None else kind.arrays(result), processes)
+        shared = _broadcast(None if result is None else kind.arrays(result), processes)
         result = None if shared is None else kind.read(shared, space.dim)
     if result is None:
         result = compute()
@@ -80,14 +81,14 @@ def load_or_measure(
     return result
 
 
-def _statistics_of(arrays: Mapping[str, np.ndarray], dim: int) -> GaussianStatistics:
+def _parse_statistics(arrays: Mapping[str, np.ndarray], dim: int) -> GaussianStatistics:
     statistics = GaussianStatistics(arrays["mean"], arrays["covariance"], int(arrays["count"]))
     if statistics.dim != dim:
         raise ValueError(f"it has {statistics.dim} features, expected {dim}")
     return statistics
 
 
-def _features_of(arrays: Mapping[str, np.ndarray], dim: int) -> Tensor:
+def _parse_features(arrays: Mapping[str, np.ndarray], dim: int) -> Tensor:
     features = arrays["features"]
     if features.dtype != np.float32 or features.shape != (len(features), dim) or not len(features):
         raise ValueError(f"it has features {features.dtype} {list(features.shape)}, expected [N, {dim}]")
@@ -99,17 +100,19 @@ def _features_of(arrays: Mapping[str, np.ndarray], dim: int) -> Tensor:
 STATISTICS: Kind[GaussianStatistics] = Kind(
     "",
     lambda found: {"mean": found.mean, "covariance": found.covariance, "count": np.array(found.count)},
-    _statistics_of,
+    _parse_statistics,
 )
 FEATURES: Kind[Tensor] = Kind(
-    "features", lambda found: {"features": found.to("cpu", torch.float32).numpy()}, _features_of
+    "features", lambda found: {"features": found.to("cpu", torch.float32).numpy()}, _parse_features
 )
 
 
 def cache_path(space: FeatureSpace, content_hash: str, cache_dir: str | Path, *, kind: str = "") -> Path:
-    """The file of these statistics: the space's name, and a hash of all that decides them.
+    """The cache file of a set of images in a space.
 
-    kind: "features" for the file of the features themselves.
+    Args:
+        content_hash: of the images and their preparation.
+        kind: "features" for the features, "" for the statistics.
     """
     digest = hashlib.sha256(_key(space, content_hash).encode()).hexdigest()
     name = f"{re.sub('[^0-9A-Za-z_-]', '_', space.name)}-{digest[:32]}"
@@ -120,8 +123,8 @@ def _key(space: FeatureSpace, content_hash: str) -> str:
     return f"format {_FORMAT}; {space.fingerprint}; images {content_hash}"
 
 
-def _read(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Found]) -> Found | None:
-    """What the file holds; None where there is none, or a damaged one, which a warning names."""
+def _read(path: Path, key: str, parse: Callable[[Mapping[str, np.ndarray]], Value]) -> Value | None:
+    """The file's value; None if it is missing, or damaged (with a warning)."""
     if not path.is_file():
         return None
     try:
@@ -147,8 +150,8 @@ def _write_or_warn(path: Path, key: str, arrays: Arrays) -> None:
         warnings.warn(f"statistics were not kept in {path}: {error}", stacklevel=3)
 
 
-def _shared(arrays: Arrays | None, processes: Processes) -> Arrays | None:
-    """The first process's arrays on all of them: the others add zeros to them."""
+def _broadcast(arrays: Arrays | None, processes: Processes) -> Arrays | None:
+    """The first process's arrays, on all processes: the others add zeros."""
     described = [] if arrays is None else [(k, v.dtype.str, v.shape) for k, v in arrays.items()]
     text = torch.tensor(list(json.dumps(described).encode()) if described else [], dtype=torch.int64)
     length = int(processes.total(torch.tensor([len(text)])))

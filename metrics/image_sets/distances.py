@@ -1,4 +1,4 @@
-"""The measures of a set of generated images against real ones, under their names, with their conditions."""
+"""Measures of generated images against real ones, with their names and conditions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW_IMAGES = 5000  # below, KID tells two models apart better than a Frechet dis
 
 
 def parse_metrics(text: str) -> tuple[str, ...]:
-    """ "fid,pr" -> ("fid", "pr"). ValueError, with the nearest name and the list, for any other name."""
+    """ "fid,pr" -> ("fid", "pr"). ValueError for an unknown name, with the nearest and all known ones."""
     names = [part.strip().lower() for part in text.split(",") if part.strip()]
     for name in names:
         if name not in METRICS:
@@ -38,33 +38,38 @@ def parse_metrics(text: str) -> tuple[str, ...]:
 
 
 def needs_features(metrics: Sequence[str]) -> bool:
-    """Whether more than mean and covariance is needed, `keep` of `measure_set`."""
+    """Whether the metrics need more than mean and covariance: `keep` of `measure_set`."""
     return set(metrics) != {"fid"}
 
 
-def least_images(metrics: Sequence[str]) -> int:
-    """How many images either set must have."""
+def min_images(metrics: Sequence[str]) -> int:
+    """The smallest number of images that each set must have."""
     needed = {"fid": 2, "kid": 2, "pr": PR_NEIGHBOURS + 1, "dc": DC_NEIGHBOURS + 1}
     return max(needed[metric] for metric in metrics)
 
 
 def check_num_images(num: int | None, metrics: Sequence[str]) -> None:
-    """Raise ValueError for fewer images than `least_images`; None is any number."""
-    if num is not None and num < least_images(metrics):
+    """Raise ValueError for fewer images than `min_images`; None passes."""
+    if num is not None and num < min_images(metrics):
         raise ValueError(
-            f"num {num}: {', '.join(metrics)} need at least {least_images(metrics)} images of a set"
+            f"num {num}: {', '.join(metrics)} need at least {min_images(metrics)} images of a set"
         )
 
 
 class PreparedReal(NamedTuple):
-    """What of a real set is the same against every generated one: half of a distance's work, done once."""
+    """The part of a real set's distances that does not depend on the generated set, computed once.
+
+    Args:
+        root: `covariance_root` of the real images, for fid.
+        distances: {number of neighbours: `neighbour_distances`}, for pr and dc.
+    """
 
     root: np.ndarray | None
-    distances: dict[int, Tensor]  # by number of neighbours
+    distances: dict[int, Tensor]
 
 
 def prepare_real(real: SetFeatures, metrics: Sequence[str], space: FeatureSpace) -> PreparedReal:
-    """For `measure_distances` of several sets against one. ValueError as there."""
+    """Prepare a real set for several calls of `measure_distances`. Raises ValueError as there."""
     (features,) = _on_device([real], metrics, space)
     wanted = {"pr": PR_NEIGHBOURS, "dc": DC_NEIGHBOURS}
     return PreparedReal(
@@ -84,19 +89,19 @@ def measure_distances(
 ) -> dict[str, float]:
     """{name: value} of METRICS: fid, kid and kid_std, precision and recall (pr), density and coverage (dc).
 
-    In spaces other than Inception's the names are others: see `metric_name`. Frechet distances may be
+    The names differ in spaces other than Inception's, see `metric_name`. Frechet distances may be slightly
     negative by rounding.
 
     Args:
-        generated: measured in `space`.
-        real: likewise.
+        generated: the generated images, measured in `space`.
+        real: the real images, measured in `space`.
         metrics: some of METRICS.
-        space: of the features.
+        space: feature space of both sets.
         seed: of the kernel distance's subsets.
         prepared: `prepare_real` of `real` and these metrics.
 
     Raises:
-        ValueError: where a measure needs features that were not kept, and as the measures do.
+        ValueError: if a measure needs features that were not kept; see also the measures.
     """
     values: dict[str, float] = {}
     pair = _on_device([generated, real], metrics, space)
@@ -118,7 +123,7 @@ def measure_distances(
 
 
 def _on_device(sets: Sequence[SetFeatures], metrics: Sequence[str], space: FeatureSpace) -> list[Tensor]:
-    """The features of sets on the space's device; empty ones where no metric needs them."""
+    """The features of sets on the space's device; empty tensors if no metric needs them."""
     on_device = []
     for features in (one.features for one in sets):
         if features is None and needs_features(metrics):
@@ -128,10 +133,10 @@ def _on_device(sets: Sequence[SetFeatures], metrics: Sequence[str], space: Featu
 
 
 def settings(metrics: Sequence[str], num_generated: int, num_real: int, *, seed: int) -> dict[str, str]:
-    """How each of `metrics` was computed, human-readable: what two values must share to be compared."""
+    """How each of `metrics` was computed, in words; values are comparable only if these agree."""
     size = min(KID_SUBSET_SIZE, num_generated, num_real)
-    whole = size == num_generated == num_real
-    parts = "both sets whole" if whole else f"{KID_SUBSETS} subsets of {size}, seed {seed}"
+    exact = size == num_generated == num_real
+    parts = "both sets whole" if exact else f"{KID_SUBSETS} subsets of {size}, seed {seed}"
     lines = {
         "fid": "Frechet distance of Gaussians, unbiased covariance, float64",
         "kid": f"kernel (x.y/d + 1)^3, unbiased, {parts}",
@@ -144,21 +149,25 @@ def settings(metrics: Sequence[str], num_generated: int, num_real: int, *, seed:
 def cautions(
     metrics: Sequence[str], num_generated: int, num_real: int, dim: int, *, kid: bool = True
 ) -> list[str]:
-    """What a reader has to know about these numbers of images, as sentences; none where all is well.
+    """Warnings about too few images, as sentences.
 
-    kid: whether it can be asked for instead.
+    Args:
+        metrics: those that are measured.
+        num_generated: number of generated images.
+        num_real: number of real images.
+        dim: number of features.
+        kid: whether to suggest kid instead.
     """
     sentences = []
-    way_out = "compare it at equal numbers of images only" + (", or use kid" if kid else "")
+    advice = "compare it at equal numbers of images only" + (", or use kid" if kid else "")
     fewest = min(num_generated, num_real)
     if "fid" in metrics and fewest <= dim:
         sentences.append(
             f"{fewest:,} images for {dim:,} features: the covariance is singular, the Frechet distance far "
-            f"too large; {way_out}"
+            f"too large; {advice}"
         )
     elif "fid" in metrics and fewest < FEW_IMAGES:
         sentences.append(
-            f"{fewest:,} images: the Frechet distance is biased upwards, by more than models differ; "
-            f"{way_out}"
+            f"{fewest:,} images: the Frechet distance is biased upwards, by more than models differ; {advice}"
         )
     return sentences

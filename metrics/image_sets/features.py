@@ -1,4 +1,4 @@
-"""One pass over a set of images: what Frechet distances, KID, precision and recall need of it."""
+"""Measure a set of images in one pass, for Frechet distances, KID, precision and recall."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ ROWS_AT_A_TIME = 4096
 
 @dataclass(frozen=True, eq=False)
 class SetFeatures:
-    """What was measured of a set of images.
+    """Statistics and features of a set of images.
 
-    gaussian: mean, covariance and number of images. features: float32 [N,D] on the CPU in the order of the
-    images, or None where they were not kept.
+    Args:
+        gaussian: mean, covariance and number of images.
+        features: float32 [N,D] on the CPU in the order of the images, None if they were not kept.
     """
 
     gaussian: GaussianStatistics
@@ -32,7 +33,7 @@ class SetFeatures:
 
     @property
     def count(self) -> int:
-        """Images that were measured."""
+        """Number of images measured."""
         return self.gaussian.count
 
 
@@ -48,20 +49,17 @@ def measure_set(
 ) -> SetFeatures:
     """Features of images 0..num_images-1 over all processes, the same on each.
 
-    Batches, and the order of what is kept, are the same for any number of processes.
+    Batches and the order of kept features do not depend on the number of processes.
 
     Args:
-        load: global indices, int64 [n] on the CPU -> n images, uint8 RGB [3,H,W] of any size, None for one
-            that cannot be read: it is left out.
-        num_images: of the set.
-        space: where features are taken.
-        keep: keep the features, too, not only mean and covariance; 50,000 of Inception's take 410 MB.
-        batch_size: images at a time.
-        processes: those that share the images; all of them call this.
+        load: global indices, int64 [n] on the CPU -> n images, uint8 RGB [3,H,W] of any size; None for an
+            unreadable image, which is skipped.
+        keep: also keep the features, not only mean and covariance; 50,000 of Inception's take 410 MB.
+        processes: those that share the images; all of them must call this.
         done: called after each batch of this process with its number of images.
 
     Raises:
-        ValueError: for images that are no uint8 RGB, features that are not finite, and fewer than 2 images.
+        ValueError: for images that are not uint8 RGB, non-finite features, and fewer than 2 images.
     """
     device = torch.device("cpu") if space.device.type == "mps" else space.device  # no float64 there
     statistics = FeatureStatistics(space.dim, device=device)
@@ -72,7 +70,7 @@ def measure_set(
             raise ValueError(f"load returned {len(images)} images for {len(indices)} indices")
         read = [i for i, image in enumerate(images) if image is not None]
         if read:
-            features = features_of([image for image in images if image is not None], space)
+            features = extract_features([image for image in images if image is not None], space)
             statistics.update(features)
             if keep:
                 kept.append((indices[read], features.to("cpu", torch.float32)))
@@ -92,55 +90,49 @@ def measure_generator(
     processes: Processes = ONE_PROCESS,
     done: Callable[[int], object] = lambda num_images: None,
 ) -> SetFeatures:
-    """`measure_set` of the images that a network makes, which may depend on their index alone.
+    """`measure_set` for images from a network, which may depend on nothing but their index.
 
-    Before each call torch's random state is seeded by (seed, first index), and put back in the end: what
-    `generate` draws from it is the same in every measurement, and training does not notice.
+    Before each call, torch's random state is seeded with (seed, first index), and it is restored at the end:
+    `generate` draws the same values in every measurement, and training is unaffected.
 
     Args:
-        generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; `to_saved_uint8` makes those
-            from a network's output.
-        num_images: 2 or more.
-        space: where features are taken.
-        keep: see `measure_set`, also for the rest.
-        batch_size: images at a time.
+        generate: global indices, int64 [n] on the CPU -> uint8 RGB [n,3,H,W]; see `to_saved_uint8`.
+        keep: see `measure_set`, also for the other parameters.
         seed: of torch's random state.
-        processes: those that share the images.
-        done: called after each batch.
     """
     if num_images < 2 or batch_size < 1:
         raise ValueError(f"got num_images {num_images} and batch_size {batch_size}, expected 2 and 1 or more")
 
-    def seeded(indices: Tensor) -> list[Tensor]:
+    def load(indices: Tensor) -> list[Tensor]:
         _seed(seed, int(indices[0]))
         images = generate(indices)
         check_uint8(images, source=f"generated images {int(indices[0])} to {int(indices[-1])}")
         return list(images)
 
-    with random_state_kept(), torch.no_grad():
+    with preserve_random_state(), torch.no_grad():
         return measure_set(
-            seeded, num_images, space, keep=keep, batch_size=batch_size, processes=processes, done=done
+            load, num_images, space, keep=keep, batch_size=batch_size, processes=processes, done=done
         )
 
 
 @contextlib.contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Torch's random state, of the CPU and of this process's GPU, is in the end what it was."""
+def preserve_random_state() -> Iterator[None]:
+    """Restore torch's random state, of the CPU and of this process's GPU, on exit."""
     cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=cuda):
         yield
 
 
 def _seed(seed: int, index: int) -> None:
-    """Seed the generators that are put back, and no other: torch.manual_seed would reach every GPU."""
+    """Seed only the generators that are restored; torch.manual_seed would reach every GPU."""
     mixed = (seed * 1_000_003 + index) % 2**63
     torch.default_generator.manual_seed(mixed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(mixed)
 
 
-def features_of(images: Sequence[Tensor], space: FeatureSpace) -> Tensor:
-    """Features float32 [N,D] of N > 0 images, uint8 RGB [3,H,W], whatever their sizes; each size at once."""
+def extract_features(images: Sequence[Tensor], space: FeatureSpace) -> Tensor:
+    """Features float32 [N,D] of N > 0 images, uint8 RGB [3,H,W] of any sizes; one batch per size."""
     all_features: Tensor | None = None
     shapes = [tuple(image.shape) for image in images]
     for shape in dict.fromkeys(shapes):
@@ -164,15 +156,12 @@ def reference_set(
     keep: bool = False,
     processes: Processes = ONE_PROCESS,
 ) -> SetFeatures:
-    """What `measure` returns, from cache_dir where it was kept by an earlier call, see `cached`.
+    """The result of `measure`, read from cache_dir if an earlier call stored it; see `load_or_measure`.
 
     Args:
         measure: `measure_set` of the reference with this `keep`; it runs on all processes or none.
-        space: where features are taken.
         content_hash: changes whenever the images, their number or their preparation does.
-        cache_dir: the folder.
-        keep: features, too.
-        processes: those that share the images.
+        keep: also store the features.
     """
     measured: list[SetFeatures] = []
 
@@ -212,11 +201,11 @@ def reference_set(
 
 
 def _in_order(kept: list[tuple[Tensor, Tensor]], num_images: int, dim: int, processes: Processes) -> Tensor:
-    """Kept features of all processes by the index of their image, float32 [N,D]."""
+    """Kept features of all processes in the order of the images, float32 [N,D]."""
     if processes.count == 1:
         return torch.cat([torch.empty(0, dim), *(features for _, features in kept)])
-    whole, present = torch.zeros(num_images, dim), torch.zeros(num_images)
+    combined, present = torch.zeros(num_images, dim), torch.zeros(num_images)
     for indices, features in kept:
-        whole[indices], present[indices] = features, 1
-    whole, present = processes.total(whole), processes.total(present)
-    return whole[present > 0]
+        combined[indices], present[indices] = features, 1
+    combined, present = processes.total(combined), processes.total(present)
+    return combined[present > 0]

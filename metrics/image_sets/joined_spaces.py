@@ -1,4 +1,4 @@
-"""Several feature spaces in one pass over the images: joined while images come in, taken apart after."""
+"""Measure images in several feature spaces in one pass: join the spaces, then split the result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metrics.image_sets.features import SetFeatures
 
 
 class JoinedSpaces:
-    """A feature space whose vectors are those of several spaces, one after the other."""
+    """A feature space that concatenates the vectors of several spaces."""
 
     def __init__(self, spaces: Sequence[FeatureSpace]) -> None:
         """spaces: one or more, on one device; ValueError otherwise."""
@@ -33,7 +33,7 @@ class JoinedSpaces:
         return torch.cat([space(images) for space in self.spaces], dim=1)
 
     def split(self, joined: SetFeatures) -> list[SetFeatures]:
-        """What was measured in the joined space -> the same of each space."""
+        """Features in the joined space -> features in each space."""
         parts, start = [], 0
         for space in self.spaces:
             columns = slice(start, start + space.dim)

@@ -1,4 +1,4 @@
-"""Sets of images measured alike: in equal batches, over the same processes, with one cache of real sets."""
+"""Measure sets of images under equal conditions: same batches, processes and cache of real sets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from metrics.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class SetMeter:
-    """How sets of images are measured, the same for all that are compared.
+    """Measures sets of images, all in the same way.
 
     Args:
         keep: keep the features, which all metrics but the Frechet distance need.
-        batch_size: images at a time.
-        processes: those that share the images; all of them call the methods.
-        cache_dir: folder of the statistics of real images, None keeps none.
+        batch_size: images per batch.
+        processes: those that share the images; all of them must call the methods.
+        cache_dir: folder for the statistics of real images, None for no cache.
         progress: shows each pass over a set.
     """
 
@@ -32,7 +32,7 @@ class SetMeter:
     progress: Progress = no_progress
 
     def measure(self, source: ImageSource, space: FeatureSpace, *, title: str) -> SetFeatures:
-        """`measure_set` of all images of a source. title: of the progress."""
+        """`measure_set` of all images of a source; the progress bar shows `title`."""
         share = sum(map(len, self.processes.batches(source.num_images, self.batch_size)))
         with self.progress(share, title) as bar:
             return measure_set(
@@ -46,16 +46,17 @@ class SetMeter:
             )
 
     def content_hash(self, files: FileImages | CroppedImages, *, title: str) -> str:
-        """The hash of the images' files."""
+        """Hash of the images' files."""
         with self.progress(files.num_images, f"{title}, hash") as bar:
             return files.content_hash(bar.update)
 
     def measure_reference(
         self, files: FileImages | CroppedImages, space: FeatureSpace, *, title: str, content_hash: str | None
     ) -> SetFeatures:
-        """`measure` of real images, from the cache where it holds what has this hash.
+        """`measure` of real images, from the cache if it has an entry.
 
-        content_hash: see `content_hash`; None neither reads nor writes the cache.
+        Args:
+            content_hash: key of the cache, see the method; None does not use the cache.
         """
 
         def measure() -> SetFeatures:

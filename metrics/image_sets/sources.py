@@ -1,4 +1,4 @@
-"""Sets of images for metrics, by global index: the files of a folder or a zip, or a generator's samples."""
+"""Indexed sets of images for metrics: the files of a folder or a zip, or a generator's samples."""
 
 from __future__ import annotations
 
@@ -27,19 +27,24 @@ _THREADS = 8  # Pillow decodes outside of Python's lock
 
 
 class ImageSource(Protocol):
-    """num_images images; (height, width) of the first one, by which a reader sees what is compared."""
+    """A set of images that are loaded by index.
+
+    Args:
+        num_images: size of the set.
+        first_size: (height, width) of the first image, for reports.
+    """
 
     num_images: int
     first_size: tuple[int, int]
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
-        """Indices int64 [n] -> uint8 RGB [3,H,W] each, None where one cannot be read."""
+        """Indices int64 [n] -> uint8 RGB [3,H,W] each, None for one that cannot be read."""
 
     def conditions(self) -> dict[str, Any]:
-        """What the images are, as plain values."""
+        """Description of the images, as plain values."""
 
     def close(self) -> None:
-        """Give back open files."""
+        """Close open files."""
 
 
 class FileImages:
@@ -54,13 +59,12 @@ class FileImages:
         at_least: int = 2,
         max_corrupt: int = MAX_CORRUPT_FILES,
     ) -> None:
-        """List the images; a corrupt file is left out with one warning, however often it is loaded.
+        """List the images; a corrupt file is skipped, with one warning however often it is loaded.
 
         Args:
-            path: a folder or a zip.
-            num: so many of them, drawn from `seed`; None: all.
-            seed: of the drawing.
-            at_least: how many images are needed.
+            num: size of a random subset; None takes all images.
+            seed: of the subset.
+            at_least: minimum number of images.
             max_corrupt: more corrupt files than this raise ImageError.
 
         Raises:
@@ -85,14 +89,14 @@ class FileImages:
         """See ImageSource."""
         names = [self.names[i] for i in indices.tolist()]
         encoded = [self._bytes(name) for name in names]  # a zip is read by one thread
-        images = list(self._pool.map(self._decoded, encoded, names))
+        images = list(self._pool.map(self._decode, encoded, names))
         for name, image in zip(names, images, strict=True):
             if isinstance(image, ImageError):
                 self._corrupt.add(name, image)
         return [None if isinstance(image, ImageError) else image for image in images]
 
     def content_hash(self, done: Callable[[], object] = lambda: None) -> str:
-        """SHA-256 over the encoded images in order; done is called once per image."""
+        """SHA-256 over the encoded images in order; calls `done` once per image."""
         digest = hashlib.sha256()
         for name in self.names:
             data = self._bytes(name)
@@ -124,7 +128,7 @@ class FileImages:
         except ImageError as error:
             return error
 
-    def _decoded(self, encoded: bytes | ImageError, name: str) -> Tensor | ImageError:
+    def _decode(self, encoded: bytes | ImageError, name: str) -> Tensor | ImageError:
         if isinstance(encoded, ImageError):
             return encoded
         try:
@@ -135,7 +139,7 @@ class FileImages:
 
 
 class GeneratorImages:
-    """Image i of a generator: z, noise and label of seed first_seed + i, rounded as a saved file would be."""
+    """A generator's images: image i has z, noise and label of seed first_seed + i, rounded to 8 bits."""
 
     def __init__(
         self,
@@ -151,15 +155,13 @@ class GeneratorImages:
 
         Args:
             G: the generator, in eval mode.
-            num_images: how many.
             first_seed: seed of image 0.
-            truncation_psi: 1 truncates nothing.
-            labels: float32 [L,c_dim] for a conditional model, of which each image draws one.
-            name: of the model, stated in the conditions.
+            truncation_psi: 1 for no truncation.
+            labels: float32 [L,c_dim] for a conditional model; each image draws one of them.
+            name: of the model, for the conditions.
 
         Raises:
-            ValueError: for labels that a model lacks or does not take, and images of other than 1 or 3
-                channels.
+            ValueError: for labels that do not match the model, and images of other than 1 or 3 channels.
         """
         if (labels is None) != (G.c_dim == 0) or (labels is not None and labels.shape[1] != G.c_dim):
             got = "no labels" if labels is None else f"labels {list(labels.shape)}"
@@ -206,10 +208,10 @@ class GeneratorImages:
         """See ImageSource."""
 
 
-def labels_of(path: str | Path, *, c_dim: int) -> Tensor:
+def read_labels(path: str | Path, *, c_dim: int) -> Tensor:
     """The labels float32 [N,c_dim] of a data set's images, one-hot for classes.
 
-    Raises ValueError where it has none, or others than a model of c_dim takes.
+    Raises ValueError if the data set has no labels, or labels of another length.
     """
     files = ImageFiles(path)
     labels = find_labels(files)

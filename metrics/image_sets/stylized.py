@@ -1,4 +1,4 @@
-"""Sets of images for the metrics of style transfer: files brought to one size, and stylized pairs of them."""
+"""Sets of images for the metrics of style transfer: cropped files, and stylized pairs of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from style_transfer import StyleTransferModel
 
 
 class CroppedImages:
-    """The images of several folders or zips, one after the other: short side resized, middle cropped."""
+    """The images of several folders or zips in one set: short side resized, middle cropped."""
 
     def __init__(
         self, paths: Sequence[str | Path], *, size: int, at_least: int = 1, cache_mb: int = 256
@@ -27,9 +27,9 @@ class CroppedImages:
 
         Args:
             paths: folders or zips.
-            size: side of the square, pixels.
-            at_least: how many images are needed.
-            cache_mb: how many MiB of decoded images are kept.
+            size: side of the square in pixels.
+            at_least: minimum number of images.
+            cache_mb: size of the cache of decoded images in MiB.
 
         Raises:
             ValueError: for fewer images than at_least.
@@ -42,14 +42,14 @@ class CroppedImages:
             raise ValueError(f"{names}: {self.num_images} images, but {at_least} are needed: give more")
         self._cache: dict[int, Tensor] = {}
         self._cache_size = cache_mb * 2**20 // (3 * size * size)
-        self._places = [(part, i) for part in self.parts for i in range(part.num_images)]
+        self._locations = [(part, i) for part in self.parts for i in range(part.num_images)]
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
         """See ImageSource."""
-        return [self._cropped(index) for index in indices.tolist()]
+        return [self._crop(index) for index in indices.tolist()]
 
     def content_hash(self, done: Callable[[], object] = lambda: None) -> str:
-        """SHA-256 over the encoded images in order, and the size; done is called once per image."""
+        """SHA-256 over the encoded images in order and the size; calls `done` once per image."""
         digest = hashlib.sha256(f"cropped to {self.size}".encode())
         for part in self.parts:
             digest.update(part.content_hash(done).encode())
@@ -71,10 +71,10 @@ class CroppedImages:
         for part in self.parts:
             part.close()
 
-    def _cropped(self, index: int) -> Tensor | None:
+    def _crop(self, index: int) -> Tensor | None:
         if index in self._cache:
             return self._cache[index]
-        part, index_in_part = self._places[index]
+        part, index_in_part = self._locations[index]
         (image,) = part.load(torch.tensor([index_in_part]))
         if image is None:
             return None
@@ -87,7 +87,7 @@ class CroppedImages:
 
 
 class StylizedImages:
-    """Image i: content pairs[i][0] in the style pairs[i][1], rounded as a saved file would be."""
+    """Stylized images: image i is content pairs[i][0] in style pairs[i][1], rounded to 8 bits."""
 
     def __init__(
         self,
@@ -96,25 +96,32 @@ class StylizedImages:
         styles: CroppedImages,
         pairs: Sequence[tuple[int, int]],
     ) -> None:
-        """pairs: (index of a content, of a style); those of one style side by side are predicted once."""
+        """Stylize with `model`.
+
+        Args:
+            model: the model.
+            contents: images to stylize.
+            styles: style images.
+            pairs: (index of a content, index of a style); sort them by style, which is predicted once then.
+        """
         self.model, self.contents, self.styles, self.pairs = model, contents, styles, tuple(pairs)
         self.num_images, self.first_size = len(self.pairs), contents.first_size
         self._predicted: tuple[int, Any] = (-1, None)
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
         """See ImageSource."""
-        found: list[Tensor | None] = []
+        results: list[Tensor | None] = []
         for index in indices.tolist():
             content, style = self.pairs[index]
             (image,) = self.contents.load(torch.tensor([content]))
             params = self._params(style)
             if image is None or params is None:
-                found.append(None)
+                results.append(None)
                 continue
             pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
             stylized = self.model.apply_params(pixels, params)
-            found.append(torch.from_numpy(np.ascontiguousarray(stylized.transpose(2, 0, 1))))
-        return found
+            results.append(torch.from_numpy(np.ascontiguousarray(stylized.transpose(2, 0, 1))))
+        return results
 
     def conditions(self) -> dict[str, Any]:
         """See ImageSource."""
@@ -129,7 +136,7 @@ class StylizedImages:
         """See ImageSource."""
 
     def _params(self, style: int) -> Any:
-        """Predicted parameters; None for a style that cannot be read."""
+        """Predicted parameters, None for a style that cannot be read."""
         if self._predicted[0] != style:
             (image,) = self.styles.load(torch.tensor([style]))
             params = None

@@ -1,8 +1,8 @@
-"""How much a clip flickers: what changes from frame to frame, with and without the motion taken out.
+"""Flicker of a clip: the change from frame to frame, with and without motion compensation.
 
-Without motion vectors, the change of a stylized clip is compared with that of its input, or of another way to
-stylise the same input: motion is then in both. With them, the frame before is moved along first (Ruder et al.
-2016, section 5; Chen et al. 2017), and only what the motion does not explain is left.
+Without motion vectors, compare the change of a stylized clip with the change of its input or of another
+result for the same input: both contain the motion. With motion vectors, the previous frame is warped first
+(Ruder et al. 2016, section 5; Chen et al. 2017), which leaves the change that motion does not explain.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _LEVELS = 255.0
 class Flicker:
     """Mean absolute change from a frame to the next, in [0,1].
 
-    of_input: the same of the clip that was stylized. warped: of the stylized clip along the motion, or None.
+    Args:
+        of_output: change of the stylized clip.
+        of_input: change of the clip that was stylized.
+        warped: change of the stylized clip after motion compensation, or None.
     """
 
     of_output: float
@@ -30,31 +33,34 @@ class Flicker:
 
     @property
     def ratio(self) -> float:
-        """of_output / of_input: 1 if stylising adds no flicker and takes none."""
+        """of_output / of_input: 1 if stylization neither adds nor removes flicker."""
         return self.of_output / self.of_input if self.of_input > 0 else float("nan")
 
 
 def mean_change(frames: Iterable[np.ndarray]) -> float:
-    """Mean of |frame - frame before| over pixels, channels and pairs -> [0,1].
+    """Mean of |frame - previous frame| over pixels, channels and pairs of uint8 [H,W,3] frames -> [0,1].
 
-    frames: uint8 [H,W,3] of one size, read one at a time. Raises ValueError for fewer than two.
+    Frames are read one at a time. Raises ValueError for fewer than two, and for different sizes.
     """
     return _mean_over_pairs(
-        (float(np.abs(_wide(b) - _wide(a)).mean()) for a, b in _pairs(frames)), what="frames"
+        (float(np.abs(_to_float(b) - _to_float(a)).mean()) for a, b in _pairs(frames)), what="frames"
     )
 
 
 def warped_change(frames: Iterable[np.ndarray], motion: Iterable[np.ndarray], *, order: int = 1) -> float:
-    """`mean_change`, each frame before moved along first -> [0,1].
+    """`mean_change` after the previous frames are warped along the motion -> [0,1].
 
-    motion: one float [H,W,2] for each frame but the first: how far right and down of a pixel, in pixels of
-    the frame before, its origin lies there. NaN marks a pixel without one (hidden before), which is left
-    out, as are origins beyond the border. order: of the spline between pixels; 1 is bilinear.
+    Args:
+        frames: uint8 [H,W,3] of one size.
+        motion: float [H,W,2] for each frame but the first: offset (right, down) in pixels from a pixel to its
+            origin in the previous frame. Pixels that are NaN (occluded before) or come from beyond the border
+            are left out.
+        order: of the interpolating spline; 1 is bilinear.
     """
 
     def differences() -> Iterable[float]:
         for (before, frame), field in zip(_pairs(frames), motion, strict=True):
-            yield _along(before, frame, field, order)
+            yield _warped_difference(before, frame, field, order)
 
     return _mean_over_pairs(differences(), what="frames")
 
@@ -65,7 +71,7 @@ def measure_flicker(
     *,
     motion: Iterable[np.ndarray] | None = None,
 ) -> Flicker:
-    """Flicker of a stylized clip and of its input, both uint8 [H,W,3]; motion as for `warped_change`."""
+    """Flicker of a stylized clip and its input, both uint8 [H,W,3]; for `motion` see `warped_change`."""
     frames = list(outputs) if motion is not None else outputs
     return Flicker(
         mean_change(frames),
@@ -85,7 +91,7 @@ def _pairs(frames: Iterable[np.ndarray]) -> Iterable[tuple[np.ndarray, np.ndarra
         yield before, frame
 
 
-def _along(before: np.ndarray, frame: np.ndarray, field: np.ndarray, order: int) -> float:
+def _warped_difference(before: np.ndarray, frame: np.ndarray, field: np.ndarray, order: int) -> float:
     height, width = frame.shape[:2]
     if field.shape != (height, width, 2):
         raise ValueError(f"got motion {list(field.shape)} for frames of {height} x {width}: expected [H,W,2]")
@@ -93,12 +99,14 @@ def _along(before: np.ndarray, frame: np.ndarray, field: np.ndarray, order: int)
     seen = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)  # not NaN either
     if not seen.any():
         raise ValueError("no pixel of a frame was seen in the frame before: the motion leads out of it")
-    places = np.stack([rows[seen], columns[seen]])
-    channels = [map_coordinates(_wide(before[..., i]), places, order=order, mode="nearest") for i in range(3)]
-    return float(np.abs(_wide(frame[seen]) - np.stack(channels, axis=1)).mean())
+    origins = np.stack([rows[seen], columns[seen]])
+    channels = [
+        map_coordinates(_to_float(before[..., i]), origins, order=order, mode="nearest") for i in range(3)
+    ]
+    return float(np.abs(_to_float(frame[seen]) - np.stack(channels, axis=1)).mean())
 
 
-def _wide(image: np.ndarray) -> np.ndarray:
+def _to_float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float64) / _LEVELS
 
 

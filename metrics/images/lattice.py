@@ -1,9 +1,9 @@
-"""The lattice that a network leaves in smooth regions whatever the style: lines of fixed directions.
+"""The lattice of lines that a network adds to smooth regions under any style.
 
-Spectra of small windows, of the results' smooth regions and of the styles, each divided ring by ring by its
-mean, so that only directions count, not how coarse or strong a texture is. What the mean over many results
-has beyond the mean over their styles stands at the same directions and periods under all of them: it is the
-network's.
+It compares spectra of small windows, from the results' smooth regions and from the styles. Each spectrum is
+divided by its mean on every ring, which removes the scale and strength of a texture and leaves directions.
+The excess of the mean over many results over the mean of their styles has the same directions and periods
+under all styles: it comes from the network.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ SMOOTH = 0.75  # share of a window that must lie in the smooth region
 class Lattice:
     """The energy of a lattice in smooth regions.
 
-    share: of the energy at periods from SHORTEST to LONGEST, what lies in excess of the styles' directions, 0
-    to 1. peak: (rows, columns) in cycles per pixel of the largest excess. spectrum: the excess [W, W/2+1].
+    Args:
+        share: part of the energy at periods SHORTEST to LONGEST that exceeds the styles', in [0,1].
+        peak: frequency (rows, columns) of the largest excess, in cycles per pixel.
+        spectrum: the excess [W, W/2+1].
     """
 
     share: float
@@ -32,35 +34,40 @@ class Lattice:
 
 
 def window_spectrum(luma: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Mean power spectrum [W, W/2+1] of Hann windows of luma [H,W], half overlapping, each without its mean.
+    """Mean power spectrum [W, W/2+1] of half-overlapping Hann windows, each with its mean removed.
 
-    mask: bool [H,W]; windows count that lie in it by SMOOTH, or, where there are fewer than four, the four
-    that lie in it most. Raises ValueError for an image smaller than a window.
+    Args:
+        luma: [H,W].
+        mask: bool [H,W]; restricts the mean to windows that lie in it by at least SMOOTH, or to the four
+            best ones if there are fewer.
+
+    Raises:
+        ValueError: for an image smaller than a window.
     """
     if min(luma.shape) < WINDOW:
         raise ValueError(f"the image is {list(luma.shape)}, expected sides of at least {WINDOW} pixels")
-    places = [
+    corners = [
         (y, x)
         for y in range(0, luma.shape[0] - WINDOW + 1, WINDOW // 2)
         for x in range(0, luma.shape[1] - WINDOW + 1, WINDOW // 2)
     ]
     if mask is not None:
-        shares = [mask[y : y + WINDOW, x : x + WINDOW].mean() for y, x in places]
+        shares = [mask[y : y + WINDOW, x : x + WINDOW].mean() for y, x in corners]
         limit = min(SMOOTH, sorted(shares)[-min(4, len(shares))])
-        places = [place for place, share in zip(places, shares, strict=True) if share >= limit]
+        corners = [corner for corner, share in zip(corners, shares, strict=True) if share >= limit]
     hann = np.hanning(WINDOW + 1)[:-1]
     taper = hann[:, None] * hann
     total = np.zeros((WINDOW, WINDOW // 2 + 1))
-    for y, x in places:
+    for y, x in corners:
         part = luma[y : y + WINDOW, x : x + WINDOW].astype(np.float64)
         total += np.abs(np.fft.rfft2((part - part.mean()) * taper)) ** 2
-    return total / len(places)
+    return total / len(corners)
 
 
 class LatticeMeter:
-    """Takes results one after the other; see `Lattice`.
+    """Measures the lattice of results that are added one by one; see `Lattice`.
 
-    Give it many styles: what ten results have in common by chance is smaller than what two have.
+    Use many styles: ten results have less in common by chance than two.
     """
 
     def __init__(self) -> None:
@@ -70,14 +77,20 @@ class LatticeMeter:
         self._count = 0
 
     def add(self, result: np.ndarray, mask: np.ndarray, style: np.ndarray) -> None:
-        """result, style: luma [H,W] in [0,1]; mask: the result's smooth regions, bool, of its size."""
+        """Add a result.
+
+        Args:
+            result: luma [H,W] in [0,1].
+            mask: its smooth regions, bool [H,W].
+            style: luma [h,w] in [0,1].
+        """
         directions, means = self._directions(window_spectrum(result, mask))
         self._excess += directions - self._directions(window_spectrum(style))[0]
         self._energy += means / max(means.sum(), 1e-12)
         self._count += 1
 
     def lattice(self) -> Lattice:
-        """Of all results so far. Raises ValueError before the first."""
+        """The lattice of all results added. Raises ValueError if there is none."""
         if self._count == 0:
             raise ValueError("no result was added, expected one at least")
         rings, weights = self._rings, self._weights
@@ -89,7 +102,7 @@ class LatticeMeter:
         return Lattice(float(share), peak, excess)
 
     def _directions(self, spectrum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(spectrum divided by its mean on each ring, energy of each ring)."""
+        """Spectrum -> (spectrum divided by its mean on each ring, energy of each ring)."""
         rings, weights = self._rings, self._weights
         energy = _sums(spectrum, rings, weights)
         means = energy / np.maximum(_sums(weights, rings, weights), 1)
@@ -117,7 +130,7 @@ def measure_lattice(
 
 
 def _rings() -> tuple[np.ndarray, np.ndarray]:
-    """(ring of each bin, -1 outside; how often each bin of the half plane stands for two)."""
+    """(ring of each bin, -1 outside; weight of each bin of the half plane: 2, or 1 in its edge columns)."""
     rows, columns = np.fft.fftfreq(WINDOW)[:, None], np.fft.rfftfreq(WINDOW)[None]
     radius = np.hypot(rows, columns)
     inside = (radius >= 1 / LONGEST - 1e-9) & (radius <= 1 / SHORTEST + 1e-9)

@@ -1,6 +1,6 @@
-"""LPIPS with SqueezeNet 1.1 or AlexNet: how different two images look (Zhang et al., CVPR 2018).
+"""LPIPS with SqueezeNet 1.1 or AlexNet: perceptual distance of two images (Zhang et al., CVPR 2018).
 
-The linear heads come with the `lpips` package; the backbone's weights come from a file that the caller names.
+The linear heads come with the `lpips` package; the caller supplies the file of the backbone's weights.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ganmod.io.model_file import ModelFileError, load_state
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 
-MIN_SIZE = 32  # below, the last stages see a single position or none
+MIN_SIZE = 32  # pixels; smaller images leave the last stages a single position or none
 
 Backbone = Literal["squeeze", "alex"]
 
@@ -32,21 +32,27 @@ _BACKBONES: dict[Backbone, _Published] = {
 
 
 class LpipsError(ValueError):
-    """LPIPS cannot be set up: the package or the backbone's weights are missing or not the ones expected."""
+    """LPIPS cannot be set up: the package is missing, or the backbone's weights are missing or wrong."""
 
 
 class LpipsDistance(nn.Module):
     """LPIPS v0.1: (a, b) -> one distance per pair, 0 for equal images. Frozen.
 
-    Not comparable between networks: say `LPIPS (SqueezeNet)` in tables.
+    Distances of different backbones are not comparable: name the backbone in tables.
     """
 
     def __init__(
         self, backbone: Mapping[str, Any], *, source: str = "backbone", network: Backbone = "squeeze"
     ) -> None:
-        """backbone: torchvision's network, whole or `.features` alone; source names it in errors.
+        """Build the distance.
 
-        Raises LpipsError when the `lpips` package is missing or the tensors are not the network's.
+        Args:
+            backbone: tensors of torchvision's network, all of them or those of `.features`.
+            source: names the backbone in errors.
+            network: which backbone it is.
+
+        Raises:
+            LpipsError: if the `lpips` package is missing or the tensors do not fit the network.
         """
         super().__init__()
         try:
@@ -57,10 +63,10 @@ class LpipsDistance(nn.Module):
             ) from error
         self.network: Backbone = network
         with warnings.catch_warnings():
-            # lpips 0.1.4 still says `pretrained=` to torchvision, which warns; nothing is downloaded.
+            # lpips 0.1.4 passes torchvision's deprecated `pretrained=`; nothing is downloaded.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
             self.model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
-        # lpips cuts the network into slices, whose layers keep their number in torchvision's `features`.
+        # lpips splits the network into slices, whose layers keep their index in torchvision's `features`.
         slices = (getattr(self.model.net, f"slice{i + 1}") for i in range(self.model.net.N_slices))
         layers = nn.ModuleDict({name: layer for part in slices for name, layer in part.named_children()})
         tensors = {
@@ -85,8 +91,8 @@ class LpipsDistance(nn.Module):
     def diversity(self, images: Tensor) -> Tensor:
         """Mean distance of all pairs of K images: RGB [N,K,3,H,W] in [0,1], K >= 2 -> [N].
 
-        Each image passes through the network once: the distance is linear in the squared differences of unit
-        features, whose mean over all pairs is twice their unbiased variance over the K images.
+        Each image passes through the network once. The distance is linear in the squared differences of unit
+        features, and their mean over all pairs is twice the unbiased variance over the K images.
         """
         if (
             images.ndim != 5
@@ -108,16 +114,15 @@ class LpipsDistance(nn.Module):
 
 
 def load_lpips(path: str | Path, *, network: Backbone = "squeeze") -> LpipsDistance:
-    """LPIPS with the backbone stored at `path`.
+    """Load LPIPS with a backbone from a file.
 
     Args:
-        path: torchvision's squeezenet1_1-b8a52dc0.pth, for `alex` its alexnet-owt-7be5be79.pth, or the state
-            dict of the `features` alone.
+        path: torchvision's squeezenet1_1-b8a52dc0.pth (squeeze) or alexnet-owt-7be5be79.pth (alex), or the
+            state dict of its `features`.
         network: squeeze or alex.
 
     Raises:
-        LpipsError: names the file when it is missing or holds another network, and says how to install
-            `lpips` when the package is missing.
+        LpipsError: if the file is missing or holds another network, or the package `lpips` is missing.
     """
     path = Path(path)
     title, file = _BACKBONES[network]

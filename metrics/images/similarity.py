@@ -1,4 +1,4 @@
-"""How alike two images of one size are, pixel by pixel: SSIM and PSNR of their luma, through scikit-image."""
+"""Similarity of two images of equal size: SSIM and PSNR of their luma, through scikit-image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MIN_SIDE = 11  # of SSIM's window
 def ssim(first: np.ndarray, second: np.ndarray) -> float:
     """Structural similarity of the luma -> [-1,1], 1 for equal images (Wang et al. 2004, Gaussian window).
 
-    Images: as for `luma`, both [H,W,3] or [H,W] of one size, sides of at least 11. Figures of other papers
-    may be of RGB, of edge maps or of a flat window: compare only those of one definition.
+    Both images have one size, with sides of at least 11, see `luma`. Definitions differ between papers (RGB,
+    edge maps, a flat window): compare only figures of the same one.
     """
     a, b = _lumas(first, second)
     if min(a.shape) < MIN_SIDE:
@@ -34,7 +34,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> float:
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
     """Peak signal-to-noise ratio of the luma in dB: -10 log10 of the mean squared difference; inf if equal.
 
-    Images: as for `luma`, both of one size.
+    Both images have one size, see `luma`.
     """
     a, b = _lumas(first, second)
     error = float(np.square(a - b).mean())

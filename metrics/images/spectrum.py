@@ -1,4 +1,4 @@
-"""Power over spatial frequencies of a set of images: where a checkerboard or a missing octave shows up."""
+"""Power spectrum of a set of images, which shows a checkerboard or a missing octave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOW_BAND = 0.1  # cycles per pixel: along a stripe
 
 
 class SpectrumSum:
-    """The sum behind a `power_spectrum`, for images that come in parts."""
+    """Running sum of a `power_spectrum`, for images that arrive in batches."""
 
     def __init__(self) -> None:
         self.total: Tensor | None = None
@@ -30,18 +30,18 @@ class SpectrumSum:
         self.count += len(images)
 
     def mean(self, size: tuple[int, int], processes: Processes = ONE_PROCESS) -> Tensor:
-        """Over all images [H,W] = size of all processes, which all call this; ValueError for no images."""
-        own = torch.zeros(size, dtype=torch.float64) if self.total is None else self.total
-        total, count = processes.total(own), int(processes.total(torch.tensor([self.count])))
+        """Mean [H,W] = size over the images of all processes; all call this. ValueError for no images."""
+        local = torch.zeros(size, dtype=torch.float64) if self.total is None else self.total
+        total, count = processes.total(local), int(processes.total(torch.tensor([self.count])))
         if not count:
             raise ValueError("got no images, expected one at least")
         return total / count
 
 
 def power_spectrum(batches: Iterable[Tensor]) -> Tensor:
-    """Mean over all images of |DFT of the luma|^2 / (H W), each image's mean taken off.
+    """Mean over all images of |DFT of the luma|^2 / (H W), each image's mean subtracted first.
 
-    batches: uint8 RGB [N,3,H,W] -> float64 [H,W]; entry [u,v] is the power at u/H and v/W cycles per pixel
+    Batches of uint8 RGB [N,3,H,W] -> float64 [H,W]; entry [u,v] is the power at u/H and v/W cycles per pixel
     down and across, in units of (grey levels / 255)^2. Raises ValueError for no images.
     """
     spectra = SpectrumSum()
@@ -53,8 +53,9 @@ def power_spectrum(batches: Iterable[Tensor]) -> Tensor:
 def band_powers(spectrum: Tensor) -> dict[str, float]:
     """Mean power in three bands at the highest frequencies of a `power_spectrum` [H,W].
 
-    checkerboard: high both down and across; stripes: high one way and nearly constant the other, the grid
-    that a poor upsampling leaves; high: all frequencies of more than NYQUIST_BAND cycles per pixel.
+    - checkerboard: high frequencies both down and across.
+    - stripes: high in one direction and nearly constant in the other, the grid of poor upsampling.
+    - high: all frequencies above NYQUIST_BAND cycles per pixel.
     """
     down, across = (torch.fft.fftfreq(size).abs() for size in spectrum.shape)
     high_down, high_across = down[:, None] >= NYQUIST_BAND, across[None, :] >= NYQUIST_BAND

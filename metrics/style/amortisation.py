@@ -1,9 +1,8 @@
-"""The amortisation gap: how much more than optimised pixels a model's result costs, in one loss.
+"""The amortisation gap: a model's loss divided by the loss of optimised pixels.
 
-A model answers at once for every pair of images what an optimisation of the pixels finds for each alone.
-Its gap on a pair is content loss + 3 * style loss (mean and deviation, `ganmod.features.style_losses`) of its
-result, divided by that of the optimum in the same network: 1 is as good. The optima take minutes each, so
-their losses are kept in a JSON file, and measured once.
+A model stylizes any pair of images in one pass; an optimisation of the pixels works on each pair separately.
+The loss is content loss + 3 * style loss (mean and deviation, `ganmod.features.style_losses`) in one network;
+a gap of 1 equals the optimum. An optimum takes minutes, so its losses are kept in a JSON file.
 """
 
 from __future__ import annotations
@@ -31,24 +30,24 @@ NUM_IMAGES = 5  # contents and styles that gaps are measured on
 
 
 class PairLosses(NamedTuple):
-    """Of one image: content loss, and style loss of means and deviations."""
+    """Losses of one image: content loss, and style loss of means and deviations."""
 
     content: float
     style: float
 
     @property
     def total(self) -> float:
-        """What is minimised."""
+        """The minimised loss."""
         return self.content + STYLE_WEIGHT * self.style
 
 
 @dataclass(frozen=True)
 class Optima:
-    """Losses of optimised pixels, and how they came about.
+    """Losses of optimised pixels, and how they were made.
 
     Args:
-        network: `network_digest` of what the losses are measured in.
-        size: pixels, short side of the contents and side of the styles.
+        network: `network_digest` of the loss network.
+        size: short side of the contents and side of the styles in pixels.
         settings: of the optimisation, plain values.
         losses: {(content, style): losses} by the names of the images.
     """
@@ -74,7 +73,7 @@ class Optima:
 def network_digest(network: VGGFeatures) -> str:
     """SHA-256 of a network's weights: names, types, shapes, bytes.
 
-    Not of its RMS, which follow from them but for the rounding of the machine at hand.
+    Its RMS are left out: they follow from the weights, up to rounding that depends on the machine.
     """
     digest = hashlib.sha256()
     for name, parameter in sorted(network.named_parameters()):
@@ -85,7 +84,7 @@ def network_digest(network: VGGFeatures) -> str:
 
 @torch.inference_mode()
 def measure_losses(result: Tensor, content: Tensor, style: Tensor, network: VGGFeatures) -> PairLosses:
-    """Losses of a result [1,3,H,W], clamped to [0,1], for a content of its size and a style of any."""
+    """Losses of a result [1,3,H,W], clamped to [0,1], for a content of its size and a style of any size."""
     features = network.normalized(result.clamp(0, 1))
     return PairLosses(
         float(content_loss(features, network.normalized(content))),
@@ -94,7 +93,7 @@ def measure_losses(result: Tensor, content: Tensor, style: Tensor, network: VGGF
 
 
 def read_optima(path: Path) -> Optima:
-    """The file of `measure_optima`. Raises ValueError, with what to do, for one that is no such file."""
+    """Read the file of `measure_optima`. Raises ValueError, with advice, for any other file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["form"] != FORM or values["style_weight"] != STYLE_WEIGHT:
@@ -121,21 +120,19 @@ def measure_optima(
     file: Path | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Optima:
-    """The losses of the optimum of every content with every style, by the images' names.
+    """Losses of the optimum of every content with every style.
 
     Args:
         contents: {name: [1,3,H,W] in [0,1]}, sides multiples of 8.
         styles: {name: [1,3,h,w] in [0,1]}.
-        network: of the losses.
         optimise: names of a content and a style -> the optimum, of the content's size.
-        size: kept with the losses.
-        settings: kept with the losses.
-        file: JSON where these are kept: pairs that it holds are not optimised again, and it is written after
-            each other one.
+        size: stored with the losses, see `Optima`.
+        file: JSON that keeps the losses: pairs that it holds are not optimised again, and it is written after
+            each new one.
         done: called after each pair.
 
     Raises:
-        ValueError: for a file of another network, size or other settings.
+        ValueError: if the file is of another network, size or other settings.
     """
     made = Optima(network_digest(network), size, dict(settings), {})
     losses: dict[tuple[str, str], PairLosses] = {}
@@ -158,10 +155,14 @@ def measure_optima(
 
 
 def amortisation_gap(losses: Mapping[tuple[str, str], PairLosses], optima: Optima) -> tuple[float, float]:
-    """Mean over the pairs of `optima` of a model's loss divided by the optimum's, and its standard error.
+    """Mean of a model's loss divided by the optimum's, and its standard error.
 
-    losses: the model's, {(content, style): losses} by the images' names, of those pairs at least, in the
-    network of the optima. Raises ValueError where a pair is missing.
+    Args:
+        losses: of the model, {(content, style): losses} by the images' names, in the network of the optima.
+        optima: their pairs are averaged over.
+
+    Raises:
+        ValueError: if a pair of the optima is missing.
     """
     missing = [pair for pair in optima.losses if pair not in losses]
     if missing or not optima.losses:
@@ -169,18 +170,18 @@ def amortisation_gap(losses: Mapping[tuple[str, str], PairLosses], optima: Optim
             f"{len(missing)} of the {len(optima.losses)} pairs of the optima were not measured, first "
             f"{missing[:1]}: measure the losses of all, and of one at least"
         )
-    places = [
+    index = [
         {name: i for i, name in enumerate(dict.fromkeys(names))} for names in zip(*optima.losses, strict=True)
     ]
     ratios = [
-        (places[0][c], places[1][s], losses[c, s].total / optimum.total)
+        (index[0][c], index[1][s], losses[c, s].total / optimum.total)
         for (c, s), optimum in optima.losses.items()
     ]
     return statistics.fmean(ratio for _, _, ratio in ratios), standard_error(ratios)
 
 
 def gap_images(names: Sequence[str]) -> list[str]:
-    """The images of a list on which gaps are measured: five of equal distance, every fourth of twenty."""
+    """The images for gaps: five, evenly spaced over the list, such as every fourth of twenty."""
     return list(names[:: max(len(names) // NUM_IMAGES, 1)][:NUM_IMAGES])
 
 

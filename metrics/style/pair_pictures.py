@@ -1,4 +1,4 @@
-"""Pictures of pairs that another program made: a folder of CONTENT--STYLE.png, measured as a model is."""
+"""Pictures by another program: a folder of CONTENT--STYLE.png, measured like a model's results."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from ganmod.io.images import center_crop, read_image, resize, to_tensor
 
-MULTIPLE = 8  # pixels: contents are cropped to multiples of it, others may pad to them
-MAX_STRETCH = 0.03  # a picture of another aspect was made of another image, or of another part of it
+MULTIPLE = 8  # pixels; contents are cropped to multiples of it, other programs may pad to them
+MAX_STRETCH = 0.03  # larger changes of the aspect mean another image, or another part of it
 
 
 def picture_name(content: str, style: str) -> str:
-    """The file of a pair, by the names of its images: their stems, as `ganmod stylize` joins them."""
+    """The file of a pair: the stems of its images' names, joined as `ganmod stylize` does."""
     return f"{PurePosixPath(content).stem}--{PurePosixPath(style).stem}.png"
 
 
 def pair_files(folder: Path, contents: Sequence[str], styles: Sequence[str]) -> list[list[Path]]:
-    """The files of all pairs, by content and style; ValueError where two pairs would share one."""
+    """The files of all pairs, by content and style. Raises ValueError if two pairs would share one."""
     files = [[folder / picture_name(c, s) for s in styles] for c in contents]
     every = [file for row in files for file in row]
     if doubled := len(every) - len(set(every)):
@@ -32,15 +32,21 @@ def pair_files(folder: Path, contents: Sequence[str], styles: Sequence[str]) -> 
 
 
 class PairPictures:
-    """The row that a folder of pictures makes in the table; no model, so no parameters and no time."""
+    """A row of the table from a folder of pictures. It has no model, so no parameters and no time."""
 
     trained_parameters: None = None
     all_parameters: None = None
 
     def __init__(self, name: str, folder: Path, contents: Sequence[str], styles: Sequence[str]) -> None:
-        """name: of the row. contents, styles: names of the images, whose stems the files are named by.
+        """Find the pictures.
 
-        Raises ValueError for a picture that is missing, and where two pairs would have the same file.
+        Args:
+            folder: holds CONTENT--STYLE.png of every pair.
+            contents: names of the content images.
+            styles: names of the style images.
+
+        Raises:
+            ValueError: if a picture is missing, or two pairs have the same file.
         """
         self.name, self.folder = name, folder
         self.files = pair_files(folder, contents, styles)
@@ -55,12 +61,16 @@ class PairPictures:
             )
 
     def read(self, content: int, style: int, like: Tensor) -> Tensor:
-        """The picture of a pair [1,3,H,W] in [0,1], of the content's size; `like`: the content [1,3,H,W].
+        """Read the picture of a pair, [1,3,H,W] in [0,1], at the content's size.
 
-        A picture that is larger by less than 8 pixels, as the content is cropped to multiples of 8, is
-        cropped to the middle; one of another size and the same aspect within 3 % is resized (bicubic). They
-        are noted in `cropped` and `resized`. Raises ValueError for another aspect and for a file that is no
-        image.
+        A picture that is larger by less than 8 pixels is center-cropped; one of another size and the same
+        aspect within 3 % is resized (bicubic). `cropped` and `resized` collect the files of both.
+
+        Args:
+            like: the content, [1,3,H,W].
+
+        Raises:
+            ValueError: for another aspect, and a file that is not an image.
         """
         file = self.files[content][style]
         picture = read_image(file)
@@ -79,7 +89,7 @@ class PairPictures:
 
 
 def _check_aspect(file: Path, picture: np.ndarray, height: int, width: int) -> None:
-    """Pictures of the uncropped content's aspect pass: at 256 pixels, 7 of them are 2.7 %."""
+    """Accept the aspect of the uncropped content: at 256 pixels, 7 pixels are 2.7 %."""
     stretch = picture.shape[1] / picture.shape[0] * height / width
     if not 1 / (1 + MAX_STRETCH) <= stretch <= 1 + MAX_STRETCH:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""What is measured of stylized images, pair by pair: losses, likeness to the content, patches of the style.
+"""Scores of stylized images, pair by pair: losses, similarity to the content, patches of the style.
 
-Models come in as objects with `encode`, `predict` and `decode`; all are judged by one loss network, whatever
+Models are objects with `encode`, `predict` and `decode`. All are measured with one loss network, whatever
 they were trained with.
 """
 
@@ -23,7 +23,7 @@ from metrics.images.patch_swd import PatchTarget
 from metrics.images.similarity import ssim
 from metrics.images.structure import flat_mask, luma
 
-# What is measured of every pair, with the heading of its column. Lower is better in all but SSIM.
+# Measure: heading of its column. Lower is better for all but SSIM.
 MEASURES = {
     "content_loss": "content loss",
     "style_loss": "style loss",
@@ -36,13 +36,13 @@ MEASURES = {
 
 
 class StylizingModel(Protocol):
-    """What is evaluated. Images are RGB [N,3,H,W] in [0,1], content sides multiples of 8."""
+    """The interface of a model. Images are RGB [N,3,H,W] in [0,1], content sides multiples of 8."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Content images -> features."""
 
     def predict(self, style: Tensor) -> Any:
-        """Style images, of the size the model wants -> parameters."""
+        """Style images, of the size that the model expects -> parameters."""
 
     def decode(self, features: Tensor, params: Any) -> Tensor:
         """Features and parameters -> images, clamped or not."""
@@ -50,7 +50,15 @@ class StylizingModel(Protocol):
 
 @dataclass(frozen=True)
 class Contestant:
-    """A model, its name in the table, and how a style image [1,3,H,W] is brought to the size it wants."""
+    """A model in a comparison.
+
+    Args:
+        name: in the table.
+        model: the model.
+        prepare_style: style image [1,3,H,W] -> the size that the model expects.
+        trained_parameters: their number.
+        all_parameters: their number, including the encoder's.
+    """
 
     name: str
     model: StylizingModel
@@ -61,9 +69,15 @@ class Contestant:
 
 @dataclass(frozen=True)
 class PairScores:
-    """What was measured of one stylized image: {name in MEASURES: value}."""
+    """Scores of one stylized image.
 
-    content: int  # index
+    Args:
+        content: index of the content.
+        style: index of the style.
+        values: {name in MEASURES: value}.
+    """
+
+    content: int
     style: int
     values: Mapping[str, float]
 
@@ -84,9 +98,9 @@ def score_pairs(
     lattice: LatticeMeter | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> list[PairScores]:
-    """Stylize every content with every style, and score each result: see `score_results`.
+    """Stylize every content with every style, and score each result; see `score_results`.
 
-    The losses see styles as they are, the model sees `prepare_style` of them, once each.
+    The model gets `prepare_style` of the styles, the losses get the styles themselves.
     """
     features = [contestant.model.encode(x) for x in contents]
 
@@ -126,17 +140,16 @@ def score_results(
     Results are clamped to [0,1] first.
 
     Args:
-        name: of what is scored, for errors.
+        name: of the model or program, for errors.
         result: index of a content, index of a style -> an image [1,3,H,W] of the content's size.
         contents: [1,3,H,W] in [0,1], sides multiples of 8; sizes may differ.
         styles: [1,3,h,w] in [0,1].
-        loss_network: of the losses.
-        lpips: two images [1,3,H,W], here content and result -> [1]; None leaves it out.
-        lattice: takes every result.
-        done: called after each.
+        lpips: content, result [1,3,H,W] -> [1]; None leaves it out.
+        lattice: gets every result.
+        done: called after each result.
 
     Raises:
-        ValueError: when a score is not finite.
+        ValueError: if a score is not finite.
     """
     content_targets = [loss_network.normalized(x) for x in contents]
     content_arrays = [to_array(x) for x in contents]
@@ -153,7 +166,7 @@ def score_results(
                 "gram_loss": float(gram_loss(features, style_target)),
                 "shifted_gram": float(shifted_gram_loss(features, style_target)),
             }
-            if not math.isfinite(sum(values.values())):  # before what NaN pixels would only confuse
+            if not math.isfinite(sum(values.values())):  # the measures below may hide NaN pixels
                 raise ValueError(f"{name}: content {c} with style {s} gives {values}: look at that image")
             if lpips is not None:
                 values["lpips"] = float(lpips(content, image))

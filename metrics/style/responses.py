@@ -1,4 +1,4 @@
-"""The second table of style-transfer models: what their strokes do when the style is turned or mixed."""
+"""The second table of style-transfer models: how their strokes respond to turned and mixed styles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metrics.style.rotation import RotationScore
 from metrics.style.table import standard_error
 from metrics.table import Table
 
-# What is summed up, with the heading of its column.
+# Response: heading of its column.
 RESPONSES = {
     "rotation_response": "rotation response",
     "strength": "strength",
@@ -31,10 +31,16 @@ _DEGREES = ("emd_turned", "emd_unturned", "emd_across", "interpolation_apart")
 
 @dataclass(frozen=True)
 class ResponseRow:
-    """A line of the table: {name in RESPONSES: mean over styles and contents}, and the standard errors.
+    """A row of the table.
 
-    values: {name: [(content, style, value)]}, what the means are of; the indices count the rotation contents,
-    and the styles with or, for undirected_patch_swd, without a direction.
+    Args:
+        model: its name.
+        means: {name in RESPONSES: mean over styles and contents}.
+        errors: {name: standard error of the mean}.
+        values: {name: [(content, style, value)]}; the indices count the rotation contents, and the styles
+            with a direction (for undirected_patch_swd, those without).
+        rotation: all single scores.
+        interpolation: all single scores.
     """
 
     model: str
@@ -51,7 +57,7 @@ def make_response_row(
     interpolation: Sequence[InterpolationScore],
     structure: Sequence[tuple[int, int, float]],
 ) -> ResponseRow:
-    """A line from `score_rotation`, `score_interpolation` and `score_structure`, each maybe empty."""
+    """A row from `score_rotation`, `score_interpolation` and `score_structure`; each may be empty."""
     columns = {
         "rotation_response": [(s.content, s.style, s.response) for s in rotation],
         "strength": [(s.content, s.style, s.strength) for s in rotation],
@@ -79,7 +85,7 @@ def make_response_row(
 def response_difference(first: ResponseRow, second: ResponseRow, name: str) -> tuple[float, float]:
     """Mean of second - first over the same styles and contents, and its standard error.
 
-    name: one of RESPONSES that both have. Raises ValueError when they were measured on others.
+    `name` is one of RESPONSES that both rows have. Raises ValueError if their images differ.
     """
     a, b = ({(c, s): value for c, s, value in row.values[name]} for row in (first, second))
     if a.keys() != b.keys():
@@ -89,7 +95,7 @@ def response_difference(first: ResponseRow, second: ResponseRow, name: str) -> t
 
 
 def response_table(rows: Sequence[ResponseRow]) -> Table:
-    """What is shown of the rows: mean (standard error); distances in degrees."""
+    """The table of the rows: mean (standard error); distances in degrees."""
     names = [name for name in RESPONSES if any(name in row.means for row in rows)]
     lines = []
     for row in rows:
@@ -112,24 +118,24 @@ def response_values(row: ResponseRow) -> dict[str, float]:
 
 
 def responses_to_json(rows: Sequence[ResponseRow]) -> list[dict[str, Any]]:
-    """Plain values for json.dumps: means, standard errors and, rounded, every single measurement."""
+    """Plain values for json.dumps: means, standard errors, and all single measurements, rounded."""
     return [
         {"model": row.model}
         | response_values(row)
         | {"rotation": _columns(row.rotation), "interpolation": _columns(row.interpolation)}
-        | {"undirected_patch_swd_each": _rounded(row.values.get("undirected_patch_swd", []))}
+        | {"undirected_patch_swd_each": _round(row.values.get("undirected_patch_swd", []))}
         for row in rows
     ]
 
 
 def _columns(scores: Sequence[RotationScore] | Sequence[InterpolationScore]) -> dict[str, list[Any]]:
-    """{field: its value in every score}, which repeats no name."""
+    """{field: its value in every score}; repeats no names."""
     each = [asdict(score) for score in scores]
-    return {name: [_rounded(score[name]) for score in each] for name in (each[0] if each else {})}
+    return {name: [_round(score[name]) for score in each] for name in (each[0] if each else {})}
 
 
-def _rounded(value: Any) -> Any:
-    """Floats inside lists and tuples to three digits after the point."""
+def _round(value: Any) -> Any:
+    """Round floats inside lists and tuples to three digits after the point."""
     if isinstance(value, float):
         return round(value, 3)
-    return [_rounded(v) for v in value] if isinstance(value, list | tuple) else value
+    return [_round(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,9 +1,9 @@
 """Do a model's strokes turn when the style image is turned? The rotation response and its controls.
 
-A style is turned by t = 0, 15 ... 165 degrees and given to a model together with one content. Of each result
-the orientation moment z_t (metrics/images/structure.py) is measured where the content itself is flat. As a
-function of the doubled angle, its Fourier coefficient 1, A1 = |mean z_t e^{-2it}|, is what turns with the
-style; coefficient 0, A0 = |mean z_t|, is what stays. The response is A1 / (A0 + A1).
+A model stylizes one content with a style turned by t = 0, 15 ... 165 degrees. The orientation moment z_t of
+each result (metrics/images/structure.py) is measured where the content is flat. As a function of the doubled
+angle, z_t has Fourier coefficient 1, A1 = |mean z_t e^{-2it}|, the part that turns with the style, and
+coefficient 0, A0 = |mean z_t|, the part that stays. The response is A1 / (A0 + A1).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from metrics.images.structure import (
 from metrics.style.pair_scores import Contestant, to_array
 
 ANGLES = tuple(15.0 * i for i in range(12))  # degrees
-WINDOW = 4.0  # pixels; sigma of the neighbourhood in which a direction is measured
-MIN_STRENGTH, MIN_COHERENCE = 0.15, 0.3  # a style below either has no direction that could turn
+WINDOW = 4.0  # pixels, sigma of the neighbourhood of a direction
+MIN_STRENGTH, MIN_COHERENCE = 0.15, 0.3  # a style below either has no direction
 
 
 class Strokes(NamedTuple):
@@ -45,10 +45,11 @@ class Strokes(NamedTuple):
 
 @dataclass(frozen=True)
 class RotationResponse:
-    """How the strokes answer to a style turned by several angles.
+    """Response of the strokes to a style turned by several angles.
 
-    follows: length A1 of the part of the moments that turns with the style. stays: A0, of the part that does
-    not.
+    Args:
+        follows: A1, the part of the moments that turns with the style.
+        stays: A0, the part that does not.
     """
 
     follows: float
@@ -56,16 +57,22 @@ class RotationResponse:
 
     @property
     def response(self) -> float:
-        """follows / (follows + stays) -> [0,1]: 1 strokes turn with the style, 0 they ignore it. 0/0 is 0."""
+        """follows / (follows + stays), in [0,1]: 1 if strokes turn with the style, 0 if not; 0/0 is 0."""
         total = self.follows + self.stays
         return self.follows / total if total > 0 else 0.0
 
 
 @dataclass(frozen=True)
 class TurnedStyle:
-    """A style at every angle, all cut to one scale: uint8 [S,S,3] images and their strokes.
+    """A style at every angle, all at one scale.
 
-    strength, coherence: of the style as it is; see `has_direction`.
+    Args:
+        name: of the style.
+        degrees: the angles.
+        images: uint8 [S,S,3] for each angle.
+        strokes: of each image.
+        strength: |moment| of the style at angle 0, see `has_direction`.
+        coherence: of the style at angle 0.
     """
 
     name: str
@@ -77,23 +84,29 @@ class TurnedStyle:
 
     @property
     def has_direction(self) -> bool:
-        """Whether the strokes agree on a direction, so that turning them can be seen: the strength gate."""
+        """Whether the strokes agree on a direction, without which their turning cannot be measured."""
         return self.strength > MIN_STRENGTH and self.coherence > MIN_COHERENCE
 
 
 @dataclass(frozen=True)
 class RotationScore:
-    """How one model answers to one style on one content. Distances of histograms are in degrees of [0,90].
+    """One model's response to one style on one content. Distances of histograms are in degrees, in [0,90].
 
-    strength: mean |z_t|, how much of the result agrees on one direction.
-    emd_turned, emd_unturned, emd_across: mean distance of the result for the style turned by t from the style
-    turned by t, by 0, and by t + 90 degrees (the control that must come out far): nearest to the first means
-    that strokes follow, and along the style's, not across them.
-    lpips, lpips_range: distance of content and result, its mean over the angles, and largest minus smallest:
-    a content that is kept at one angle only would make the response worthless. None: not measured.
+    Args:
+        style: index of the style.
+        content: index of the content.
+        response: see `RotationResponse`; also follows and stays.
+        strength: mean |z_t|, how much of a result agrees on one direction.
+        emd_turned: mean distance of the result at angle t to the style turned by t; smallest of the three if
+            strokes follow the style.
+        emd_unturned: to the style at angle 0.
+        emd_across: to the style turned by t + 90 degrees, a control that must be large.
+        lpips: mean distance of content and result, or None.
+        lpips_range: largest minus smallest over the angles, or None. A response is worthless if the content
+            is preserved at some angles only.
     """
 
-    style: int  # index
+    style: int
     content: int
     response: float
     follows: float
@@ -106,15 +119,15 @@ class RotationScore:
     lpips_range: float | None
 
 
-def turned_crop(image: np.ndarray, degrees: float) -> np.ndarray:
+def rotate_and_crop(image: np.ndarray, degrees: float) -> np.ndarray:
     """The middle of uint8 [H,W,3] turned counter-clockwise -> uint8 [S,S,3], S about min(H,W) / sqrt(2) - 2.
 
-    The crop has the same size at every angle, 0 included, so that the texture's scale stays, and no corner of
-    it lies outside the image.
+    The crop has the same size at every angle, including 0, which preserves the texture's scale. None of its
+    corners lies outside the image.
     """
     side = min(image.shape[:2])
-    inner = math.floor(side / math.sqrt(2)) - 2  # what the interpolation reads beyond its corners
-    inner -= (side - inner) % 2  # else its middle were half a pixel beside the centre of the turn
+    inner = math.floor(side / math.sqrt(2)) - 2  # minus the margin that the interpolation reads
+    inner -= (side - inner) % 2  # keeps its middle at the centre of the rotation
     if inner < 1:
         raise ValueError(f"got an image {list(image.shape)}, expected sides of at least 5 pixels to turn it")
     picture = Image.fromarray(center_crop(image, side))
@@ -123,7 +136,7 @@ def turned_crop(image: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def measure_strokes(grey: np.ndarray, *, mask: np.ndarray | None = None, window: float = WINDOW) -> Strokes:
-    """Float [H,W] -> Strokes. mask: where to look, bool [H,W]. window: sigma in pixels."""
+    """Strokes of float [H,W], in the mask (bool [H,W]); `window` is the neighbourhood's sigma in pixels."""
     field = orientation_field(grey, window=window)
     return Strokes(orientation_moment(field, mask), orientation_histogram(field, mask=mask))
 
@@ -136,14 +149,20 @@ def rotate_style_image(
     degrees: Sequence[float] = ANGLES,
     window: float = WINDOW,
 ) -> TurnedStyle:
-    """A style, uint8 [H,W,3], at every angle, at `size` pixels -> TurnedStyle.
+    """Rotate a style image to every angle.
 
-    degrees: i * 180 / n for an even n, so that each has its lying one. Raises ValueError for other angles.
+    Args:
+        size: side of the results in pixels.
+        degrees: i * 180 / n for an even n, so each angle has one 90 degrees further.
+        window: sigma of the neighbourhood in pixels.
+
+    Raises:
+        ValueError: for other angles.
     """
     _check_angles(degrees)
     if len(degrees) % 2:
         raise ValueError(f"got {len(degrees)} angles, expected an even number: each needs the one 90 further")
-    images = [resize(turned_crop(image, t), (size, size)) for t in degrees]
+    images = [resize(rotate_and_crop(image, t), (size, size)) for t in degrees]
     strokes = tuple(measure_strokes(luma(i), window=window) for i in images)
     return TurnedStyle(
         name=name,
@@ -156,9 +175,9 @@ def rotate_style_image(
 
 
 def rotation_response(moments: Sequence[complex], degrees: Sequence[float]) -> RotationResponse:
-    """Moments of the results for a style turned by `degrees`, spread evenly over [0,180) -> RotationResponse.
+    """The response, from the moments of the results and the style's angles, evenly spaced over [0,180).
 
-    The two parts are the Fourier coefficients 0 and 1 of the moment as a function of the doubled angle.
+    Its parts are the Fourier coefficients 0 and 1 of the moment as a function of the doubled angle.
     """
     if len(moments) != len(degrees):
         raise ValueError(f"got {len(moments)} moments and {len(degrees)} angles, expected as many of both")
@@ -177,11 +196,17 @@ def score_rotation(
     window: float = WINDOW,
     done: Callable[[], object] = lambda: None,
 ) -> list[RotationScore]:
-    """Every content in every style at every angle -> scores, style by style.
+    """Score every content with every style at every angle, style by style.
 
-    contents: [1,3,H,W] in [0,1], sides multiples of 8. styles: of some direction each (`has_direction`).
-    Strokes are measured in the flatter half of each content, after the luma got the style's histogram (that
-    of angle 0 at every angle), so that colour and contrast do not count. done: called after each result.
+    Strokes are measured in the flatter half of each content. To exclude colour and contrast, the luma is
+    first matched to the histogram of the style at angle 0.
+
+    Args:
+        contents: [1,3,H,W] in [0,1], sides multiples of 8.
+        styles: styles with a direction.
+        lpips: two images [1,3,H,W] -> [1]; None leaves it out.
+        window: sigma of the neighbourhood in pixels.
+        done: called after each result.
     """
     features = [contestant.model.encode(x) for x in contents]
     masks = [flat_mask(to_array(x)) for x in contents]
@@ -211,10 +236,10 @@ def score_structure(
     *,
     done: Callable[[], object] = lambda: None,
 ) -> list[tuple[int, int, float]]:
-    """(content, style, patch-SWD of the result to the style) for styles without one direction.
+    """(content, style, patch-SWD of the result to the style) for styles without a direction.
 
-    Circles and squares look the same turned: whether their shapes arrive shows in the patches alone. Mean
-    over every third angle; compare with the figure of the content left as it is.
+    The mean over every third angle. Circles look the same when turned; only patches tell whether a model
+    reproduces them. Compare with the value for the unchanged content.
     """
     features = [contestant.model.encode(x) for x in contents]
     scores = []
@@ -241,7 +266,7 @@ def _score(
     response = rotation_response([i.moment for i in strokes], style.degrees)
     along = [i.histogram for i in style.strokes]
     count = len(strokes)
-    across = along[count // 2 :] + along[: count // 2]  # half of 180 degrees further
+    across = along[count // 2 :] + along[: count // 2]  # 90 degrees further
     return RotationScore(
         style=index,
         content=content,

@@ -1,7 +1,7 @@
-"""The table that compares style-transfer models: losses, likeness and time on the same pairs of images.
+"""The table that compares style-transfer models: losses, similarity and time on the same pairs of images.
 
-All are judged by one loss network (metrics/style/pair_scores.py). A model trained with that very network has
-an advantage: say so beside the table.
+All are measured with one loss network (metrics/style/pair_scores.py). A model trained with that network has
+an advantage: state it next to the table.
 """
 
 from __future__ import annotations
@@ -26,30 +26,38 @@ TIMED_SIZES = (256, 512, 1024)
 
 
 class Named(Protocol):
-    """What a line of the table is about: a model, or pictures, whose parameters are not known (None)."""
+    """The subject of a row: a model, or pictures, whose numbers of parameters are unknown (None)."""
 
     @property
     def name(self) -> str:
-        """As shown."""
+        """Name in the table."""
 
     @property
     def trained_parameters(self) -> int | None:
-        """How many."""
+        """Number of trained parameters."""
 
     @property
     def all_parameters(self) -> int | None:
-        """How many, with the encoder's."""
+        """Number of parameters, including the encoder's."""
 
 
 @dataclass(frozen=True)
 class StyleRow:
-    """A line of the table: {name in MEASURES: mean over the pairs}, the standard errors, and the cost.
+    """A row of the table.
 
-    seconds: {side of a square image: seconds to encode and decode it, the style's parameters given}.
-    style_seconds: seconds to predict those, needed once per style. Both are empty where nothing was timed.
-    all_parameters: the encoder's included. gap: mean and standard error of the amortisation gap
-    (metrics/style/amortisation.py); lattice: the share of metrics/images/lattice.py; None where they were
-    not measured.
+    Args:
+        model: its name.
+        num_pairs: number of pairs.
+        means: {name in MEASURES: mean over the pairs}.
+        errors: {name: standard error of the mean}.
+        seconds: {side of a square image: seconds to encode and decode it}, without the prediction of the
+            style's parameters; empty if not timed.
+        style_seconds: seconds to predict those parameters, once per style; None if not timed.
+        trained_parameters: their number, None if unknown.
+        all_parameters: their number including the encoder's, None if unknown.
+        pairs: the scores of all pairs.
+        gap: mean and standard error of the amortisation gap, None if not measured.
+        lattice: share of `metrics.images.lattice.Lattice`, None if not measured.
     """
 
     model: str
@@ -75,18 +83,16 @@ def time_models(
     num_threads: int = 1,
     done: Callable[[], object] = lambda: None,
 ) -> dict[str, tuple[dict[int, float], float]]:
-    """{name: ({size: seconds per image}, seconds per style)}: medians of `repeats`, one warm-up aside.
+    """{name: ({size: seconds per image}, seconds per style)}: medians of `repeats`, after one warm-up.
 
-    The models take turns in every round, so that load from elsewhere falls on all of them. One thread of a
-    CPU is timed by its own clock, which stands still while others run.
+    The models take turns in every round, which spreads other load evenly. A single CPU thread is timed by the
+    process's clock, which stops while other processes run.
 
     Args:
-        contestants: the models.
-        style: [1,3,H,W], on the device to be timed.
+        style: [1,3,H,W], on the device to time.
         sizes: sides of square images, None for TIMED_SIZES.
-        repeats: timed runs of each.
-        num_threads: of torch.
-        done: called after each round, the warm-up's included.
+        repeats: timed runs of each model.
+        done: called after each round, including the warm-up.
     """
     sizes = TIMED_SIZES if sizes is None else sizes
     clock = time.process_time if style.device.type == "cpu" and num_threads == 1 else time.perf_counter
@@ -122,7 +128,7 @@ def make_row(
     gap: tuple[float, float] | None = None,
     lattice: float | None = None,
 ) -> StyleRow:
-    """A line of the table from `score_pairs`, `time_models` and `amortisation_gap`."""
+    """A row of the table from `score_pairs`, `time_models` and `amortisation_gap`."""
     if not scores:
         raise ValueError(f"{what.name}: no pair was scored, expected at least one")
     names = list(scores[0].values)
@@ -146,7 +152,7 @@ def make_row(
 def paired_difference(first: StyleRow, second: StyleRow, measure: str) -> tuple[float, float]:
     """Mean of second - first over the pairs, and its standard error: far sharper than two separate means.
 
-    measure: one of MEASURES. Raises ValueError when the rows were not made from the same pairs.
+    `measure` is one of MEASURES. Raises ValueError if the rows have different pairs.
     """
     values = []
     for row in (first, second):
@@ -160,9 +166,10 @@ def paired_difference(first: StyleRow, second: StyleRow, measure: str) -> tuple[
 
 
 def standard_error(values: Sequence[tuple[int, int, float]]) -> float:
-    """Of the mean of (content, style, value): contents and styles are both draws, so their variances add.
+    """Standard error of the mean of (content, style, value).
 
-    Over contents and styles, not pairs: results that share an image are not independent.
+    Contents and styles are both samples, whose variances add. Pairs are not counted as samples: results that
+    share an image are not independent.
     """
     variance = 0.0
     for side in range(2):
@@ -175,7 +182,7 @@ def standard_error(values: Sequence[tuple[int, int, float]]) -> float:
 
 
 def loss_table(rows: Sequence[StyleRow]) -> Table:
-    """What is shown of the rows: mean (standard error), seconds, parameters in millions."""
+    """The table of the rows: mean (standard error), seconds, parameters in millions."""
     measures = [name for name in MEASURES if rows and name in rows[0].means]
     sizes = sorted({size for row in rows for size in row.seconds})
     gaps = any(row.gap is not None for row in rows)
@@ -202,7 +209,7 @@ def loss_table(rows: Sequence[StyleRow]) -> Table:
 
 
 def row_values(row: StyleRow) -> dict[str, Any]:
-    """A row's values under plain names, a standard error beside its mean as NAME_se; no pairs."""
+    """A row's values under plain names, standard errors as NAME_se, without the pairs."""
     flat: dict[str, Any] = {"model": row.model, "num_pairs": row.num_pairs}
     for name, mean in row.means.items():
         flat |= {name: mean, f"{name}_se": row.errors[name]}
@@ -218,7 +225,7 @@ def row_values(row: StyleRow) -> dict[str, Any]:
 
 
 def rows_to_json(rows: Sequence[StyleRow]) -> list[dict[str, Any]]:
-    """Plain values for json.dumps: `plain`, and every pair as [content, style, *values named pair_values]."""
+    """Plain values for json.dumps: `row_values`, and pairs as [content, style, *values of pair_values]."""
     return [
         row_values(row)
         | {"pair_values": list(row.means)}

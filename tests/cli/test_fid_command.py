@@ -27,7 +27,7 @@ from metrics.distances.kernel import kid
 from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
 from metrics.features import inception
 from metrics.features.pretrained import load_feature_space
-from metrics.image_sets.sources import FileImages, GeneratorImages, labels_of
+from metrics.image_sets.sources import FileImages, GeneratorImages, read_labels
 
 SPACE = """
 import torch
@@ -144,7 +144,7 @@ def test_a_run_folder_counts_by_its_latest_model(here: Path, tmp_path: Path, gan
 
 
 def test_labels_are_the_data_sets_or_one_class(here: Path, ganmod_command):
-    labels = labels_of("c", c_dim=2)
+    labels = read_labels("c", c_dim=2)
     assert labels.tolist() == [[1, 0]] * 8 + [[0, 1]] * 8
     G = tiny_generator(c_dim=2)
     drawn = GeneratorImages(G, 12, labels=labels).load(torch.arange(12))

@@ -15,7 +15,7 @@ from ganmod.process_shares import current_processes
 from metrics.features.base import FeatureSpace, current_metric_name
 from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.distances import needs_features
-from metrics.image_sets.features import SetFeatures, measure_set, random_state_kept, reference_set
+from metrics.image_sets.features import SetFeatures, measure_set, preserve_random_state, reference_set
 from training.run.lifecycle import Run
 from training.run.progress import RunProgress
 from training.run.training_metric import Generate, MetricHook, RealImages
@@ -87,7 +87,7 @@ class RunMetrics:
         self.every_kimg = snapshot_kimg * max(config.every, 1)
         self.processes = current_processes(run.process.device)
         self.hidden = True if run.show is False else None
-        with random_state_kept():
+        with preserve_random_state():
             wanted = wanted_metrics(config, run.process.device)
         self.hooks = [
             MetricHook(

@@ -165,14 +165,14 @@ def runs_command(
 
 def _print(comparison: RunComparison, out: Path, as_json: bool) -> None:
     """JSON; or what must be known, what the figures depend on, and the table, last."""
-    from metrics.compare.report import stated_facts, statements
+    from metrics.compare.report import condition_rows, statements
 
     if as_json:
         click.echo(json.dumps(comparison.to_json(), indent=1))
         return
     for line in statements(comparison.record):
         click.echo(line)
-    for name, value in stated_facts(comparison.record):
+    for name, value in condition_rows(comparison.record):
         click.echo(f"{name}: {value}")
     click.echo(f"wrote {out / 'report.html'}, comparison.json, table.md, table.csv, samples.jpg\n")
     click.echo(comparison.table.to_markdown())

@@ -19,14 +19,14 @@ from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.distances import (
     LIBRARIES,
     cautions,
-    least_images,
     measure_distances,
+    min_images,
     needs_features,
     settings,
 )
 from metrics.image_sets.features import SetFeatures
 from metrics.image_sets.meter import SetMeter
-from metrics.image_sets.sources import FileImages, GeneratorImages, ImageSource, labels_of
+from metrics.image_sets.sources import FileImages, GeneratorImages, ImageSource, read_labels
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def report_sets(
     generated: Path, real: Path, options: SetOptions, *, device: torch.device, processes: Processes
 ) -> None:
     """Measure the images of `generated` against those in `real`; the first process prints."""
-    at_least = least_images(options.metrics)
+    at_least = min_images(options.metrics)
     reference = FileImages(real, at_least=at_least)
     source: ImageSource
     if options.is_model:
@@ -86,7 +86,7 @@ def _model_source(model: Path, real: Path, options: SetOptions, device: torch.de
     if options.which is not None:
         labels = chosen_label(options.which, G, class_names)
     elif G.c_dim:
-        labels = labels_of(real, c_dim=G.c_dim)
+        labels = read_labels(real, c_dim=G.c_dim)
     return GeneratorImages(
         G.to(device),
         NUM_GENERATED if options.num is None else options.num,

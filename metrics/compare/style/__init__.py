@@ -1,1 +1,1 @@
-"""Style-transfer models compared on one list of pairs, with turned and mixed styles."""
+"""Compare style-transfer models on one list of pairs, and with turned and mixed styles."""

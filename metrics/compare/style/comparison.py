@@ -1,4 +1,4 @@
-"""Style-transfer models compared: measured on one list of pairs, written as tables and a report."""
+"""Compare style-transfer models: measure them on one list of pairs, write tables and a report."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def compare_style_models(
 ) -> StyleComparison:
     """Measure style-transfer models, and other programs' pictures, on the same pairs of images.
 
-    Each row gets losses, likeness and patch distances of every pair, each model also its time and what its
-    strokes do when the style is turned or mixed.
+    Each row has losses, similarity and patch distances of every pair. Models also have their time and the
+    response of their strokes to turned and mixed styles.
 
     Args:
         models: {name of the row: model, or model file}.
         protocol: how to measure.
-        command: the line that asks for this, for the report.
+        command: the command line, for the report.
 
     Raises:
-        ValueError: for files that are missing or damaged, see also `StyleProtocol.check`.
+        ValueError: for files that are missing or damaged; see also `StyleProtocol.check`.
     """
     protocol.check(models)
     device, size = protocol.device, protocol.size
@@ -87,7 +87,7 @@ def compare_style_models(
 
 
 def _optima(protocol: StyleProtocol, images: PairImages, network: VGGFeatures) -> Optima | None:
-    """What gaps are measured from, if asked for; pixels of all pairs are optimised if these are."""
+    """Optima for the gaps, if requested; also optimises pixels of all pairs, if requested."""
     if protocol.optima is None and protocol.optimised is None:
         return None
     pixels = PixelOptima(
@@ -125,7 +125,7 @@ def _optima(protocol: StyleProtocol, images: PairImages, network: VGGFeatures) -
 def _picture_facts(
     protocol: StyleProtocol, pictures: Sequence[PairPictures], optima: Optima | None
 ) -> dict[str, Any]:
-    """What is known of the pictures and optima, plain values."""
+    """Facts about the pictures and optima, plain values."""
     sizes = {
         row.name: {"folder": row.folder.name, "cropped": len(row.cropped), "resized": len(row.resized)}
         for row in pictures

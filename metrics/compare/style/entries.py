@@ -1,4 +1,4 @@
-"""What enters a comparison of style-transfer models: the models, and two stand-ins that do nothing."""
+"""Entries of a comparison of style-transfer models: the models, and two trivial baselines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ UNCHANGED, COPIED = "(content unchanged)", "(style itself)"
 
 
 class Entry(NamedTuple):
-    """A model in the comparison, and how two of its predictions are mixed."""
+    """A model in the comparison, and a function that mixes two of its predictions."""
 
     contestant: Contestant
     interpolate: Interpolate
 
 
 class Unchanged:
-    """The model that leaves the content as it is: what is measured before anything is done."""
+    """The model that returns the content unchanged, a lower bound."""
 
     def encode(self, x: Tensor) -> Tensor:
         return x
@@ -36,7 +36,7 @@ class Unchanged:
 
 
 class Copied(Unchanged):
-    """The model that shows the style instead of the content: what the strokes can do at best."""
+    """The model that returns the style instead of the content, an upper bound for strokes."""
 
     def predict(self, style: Tensor) -> Any:
         return style
@@ -48,10 +48,10 @@ class Copied(Unchanged):
 
 
 def model_entry(name: str, model: StyleTransferModel, size: int) -> Entry:
-    """A model in a comparison whose losses see styles as squares of `size` pixels.
+    """The entry of a model, in a comparison whose losses use styles as squares of `size` pixels.
 
-    A model that reads styles of any size sees just those squares, so that its strokes are as wide as the
-    losses expect; the others need squares of their own style_image_size.
+    Models that accept styles of any size get the same squares, for strokes of the width that the losses
+    expect. Others get squares of their style_image_size.
     """
     side = size if model.sees_whole_styles else model.spec.style_image_size
     contestant = Contestant(
@@ -65,14 +65,14 @@ def model_entry(name: str, model: StyleTransferModel, size: int) -> Entry:
 
 
 def unchanged_entry() -> Entry:
-    """The content as it is."""
-    return Entry(Contestant(UNCHANGED, Unchanged(), _as_it_is, 0, 0), lambda a, b, weight: None)
+    """The entry that returns the content."""
+    return Entry(Contestant(UNCHANGED, Unchanged(), _identity, 0, 0), lambda a, b, weight: None)
 
 
 def copied_entry() -> Entry:
-    """The style as it is."""
-    return Entry(Contestant(COPIED, Copied(), _as_it_is, 0, 0), torch.lerp)
+    """The entry that returns the style."""
+    return Entry(Contestant(COPIED, Copied(), _identity, 0, 0), torch.lerp)
 
 
-def _as_it_is(style: Tensor) -> Tensor:
+def _identity(style: Tensor) -> Tensor:
     return style

@@ -1,4 +1,4 @@
-"""The pictures of a comparison of style-transfer models, drawn when the report is written."""
+"""The pictures of a comparison of style-transfer models, made when the report is written."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ from metrics.compare.style.protocol import StyleProtocol
 from metrics.style.pair_pictures import PairPictures
 from metrics.style.rotation import TurnedStyle
 
-MAX_CONTENTS, MAX_STYLES = 3, 6  # shown of the pairs
+MAX_CONTENTS, MAX_STYLES = 3, 6  # in the picture of pairs
 
 
 @dataclass(frozen=True)
 class Exhibits:
-    """What pictures are drawn from: the models, other programs' pictures, and the images."""
+    """The pictures of a comparison.
+
+    Args:
+        entries: the models.
+        others: other programs' pictures.
+        images: the images of the pairs.
+        turned: the turned styles.
+        protocol: of the comparison.
+    """
 
     entries: Sequence[Entry]
     others: Sequence[PairPictures]
@@ -31,28 +39,28 @@ class Exhibits:
     protocol: StyleProtocol
 
     def figures(self) -> Iterator[tuple[np.ndarray, str]]:
-        """(picture uint8 [H,W,3], caption) of the report: pairs; the strongest styles, turned and mixed."""
+        """(picture uint8 [H,W,3], caption) for the report: pairs; the strongest styles, turned and mixed."""
         yield self._pairs(), "Some of the pairs that were measured."
         if not self.entries:
             return
         contestants = [entry.contestant for entry in self.entries]
         mixers = [(entry.contestant, entry.interpolate) for entry in self.entries]
         content = self.images.rotation_contents[0]
-        for style in _most_directed(self.turned.drawn, 1) + _most_directed(self.turned.files, 1):
+        for style in _strongest_directed(self.turned.drawn, 1) + _strongest_directed(self.turned.files, 1):
             rotation = pictures.rotation_picture(contestants, content, [style])
             yield rotation, f"{style.name}, turned, and what each model makes of it."
             mixture = pictures.interpolation_picture(mixers, content, style)
             yield mixture, f"{style.name} and its quarter turn, mixed."
 
     def write_free(self, out: Path) -> None:
-        """Pictures of bundled photos and drawn styles alone, small enough for a repository."""
+        """Write pictures of bundled photos and drawn styles only, small enough for a repository."""
         if not self.entries:
             return
         contestants = [entry.contestant for entry in self.entries]
         size, device = self.protocol.size, self.protocol.device
         picture = pictures.free_pair_picture(contestants, styles=pairs.DRAWN_STYLES, size=size, device=device)
         write_small_jpeg(out / "comparison.jpg", picture)
-        if drawn := _most_directed(self.turned.drawn, 2):
+        if drawn := _strongest_directed(self.turned.drawn, 2):
             content = pictures.free_content(size, device)
             write_small_jpeg(out / "rotation.jpg", pictures.rotation_picture(contestants, content, drawn))
 
@@ -78,7 +86,7 @@ class Exhibits:
         )
 
 
-def _most_directed(styles: Sequence[TurnedStyle], count: int) -> list[TurnedStyle]:
-    """At most `count` of those with a direction, the strongest first."""
+def _strongest_directed(styles: Sequence[TurnedStyle], count: int) -> list[TurnedStyle]:
+    """At most `count` styles with a direction, the strongest first."""
     directed = [style for style in styles if style.has_direction]
     return sorted(directed, key=lambda style: -style.strength)[:count]

@@ -1,4 +1,4 @@
-"""The images that style-transfer models are compared on, as all losses see them."""
+"""The images on which style-transfer models are compared, as prepared for the losses."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from metrics.style.rotation import TurnedStyle, rotate_style_image
 from style_transfer import prepare_style
 from style_transfer.procedural_styles import draw_style
 
-DRAWN_SIZE = 512  # pixels; a style that is turned loses its corners, and should not be enlarged
+DRAWN_SIZE = 512  # pixels; rotation crops a style, which should not be enlarged afterwards
 
 
 @dataclass(frozen=True)
 class PairImages:
-    """The images of a list by their names, [1,3,H,W] in [0,1] each.
+    """The images of the pairs by name, [1,3,H,W] in [0,1] each.
 
-    contents have sides that are multiples of 8, styles are square.
+    Args:
+        contents: {name: image}, sides multiples of 8.
+        styles: {name: square image}.
     """
 
     contents: dict[str, Tensor]
@@ -31,10 +33,13 @@ class PairImages:
 
 @dataclass(frozen=True)
 class ListedImages:
-    """A list of images, read.
+    """All images of a list of pairs.
 
-    pairs: their names. pair_images: contents and styles of the pairs. style_files: the styles' files by name.
-    rotation_contents: [1,3,H,W] in [0,1], those that turned styles are given to.
+    Args:
+        pairs: names of the images.
+        pair_images: contents and styles.
+        style_files: {name of a style: its file}.
+        rotation_contents: [1,3,H,W] in [0,1], the contents for turned styles.
     """
 
     pairs: StylePairs
@@ -45,26 +50,26 @@ class ListedImages:
 
 @dataclass(frozen=True)
 class TurnedStyles:
-    """The styles whose strokes are turned: drawn ones, and image files."""
+    """Turned styles: drawn ones, and image files."""
 
     drawn: list[TurnedStyle]
     files: list[TurnedStyle]
 
     @property
     def directed(self) -> list[TurnedStyle]:
-        """Those whose strokes have a direction, so that turning them can be seen."""
+        """The styles whose strokes have a direction."""
         return [style for style in (*self.drawn, *self.files) if style.has_direction]
 
     @property
     def undirected(self) -> list[TurnedStyle]:
-        """Those whose strokes have none."""
+        """The styles whose strokes have no direction."""
         return [style for style in (*self.drawn, *self.files) if not style.has_direction]
 
 
 def read_images(protocol: StyleProtocol) -> ListedImages:
-    """The images of protocol.pairs, or of pairs that are chosen here.
+    """Read the images of protocol.pairs, or of pairs chosen from the folders.
 
-    Raises ValueError for a folder without images, and an image of the list that is in no folder.
+    Raises ValueError for a folder without images, and for a listed image that is in no folder.
     """
     content_names = ImageNames([Path(protocol.content)])
     style_names = ImageNames([Path(folder) for folder in protocol.styles])
@@ -86,9 +91,9 @@ def read_images(protocol: StyleProtocol) -> ListedImages:
 
 
 def turn_styles(pairs: StylePairs, protocol: StyleProtocol) -> tuple[StylePairs, TurnedStyles]:
-    """The list with the rotation styles named, and the styles turned.
+    """Turn the rotation styles -> the list, completed with their names, and the turned styles.
 
-    Where the list names no rotation styles, they are those of its styles that have a direction.
+    If the list names no rotation styles, all its styles with a direction are turned.
     """
     size = protocol.size
     drawn = [

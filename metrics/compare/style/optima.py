@@ -1,4 +1,4 @@
-"""Optimised pixels for pairs of images: a row of a comparison, and what gaps are measured from."""
+"""Optimised pixels for pairs of images: a row of a comparison, and the reference of gaps."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from metrics.style.amortisation import network_digest
 from metrics.style.pair_pictures import pair_files, picture_name
 from style_transfer.optimize import OptimizeSettings, PixelOptimizer
 
-# 400 iterations and more, until the last 100 of them lower the loss by less than 1 %.
+# At least 400 iterations, until the last 100 lower the loss by less than 1 %.
 SETTINGS = OptimizeSettings(algorithm="lbfgs", sizes=1, steps=400, until_gain=0.01)
 MADE_WITH = "made_with.json"  # in a folder of optima
 
 
 class PixelOptima:
-    """The optimum of a content and a style, by their names: pictures of 8 bits per channel."""
+    """Optimised pictures of contents and styles, by name, rounded to 8 bits."""
 
     def __init__(
         self,
@@ -38,19 +38,16 @@ class PixelOptima:
         folder: Path | None = None,
         progress: Progress = no_progress,
     ) -> None:
-        """Nothing is optimised yet.
+        """Prepare the optimisation; pictures are optimised on demand.
 
         Args:
             contents: {name: [1,3,H,W] in [0,1]}.
             styles: {name: [1,3,h,w] in [0,1]}.
-            network: of the losses.
-            size: of the images, pixels.
-            settings: of the optimisation.
-            folder: where pictures are kept, and taken from.
+            folder: where pictures are stored and looked up.
             progress: shows the steps of each optimisation.
 
         Raises:
-            ValueError: for a folder whose pictures were made otherwise.
+            ValueError: if the folder's pictures were made with other settings.
         """
         self.contents, self.styles, self.network, self.settings = contents, styles, network, settings
         self.folder, self.progress = folder, progress
@@ -60,11 +57,11 @@ class PixelOptima:
             "settings": asdict(settings),
         }
         if folder is not None:
-            pair_files(folder, list(contents), list(styles))  # refuses names that would share a file
-            _claim(folder, self.made_with)
+            pair_files(folder, list(contents), list(styles))  # raises ValueError for names that share a file
+            _record_settings(folder, self.made_with)
 
     def __call__(self, content: str, style: str) -> Tensor:
-        """[1,3,H,W] in [0,1]; takes minutes where the folder does not hold it."""
+        """The optimised picture, [1,3,H,W] in [0,1]; takes minutes unless the folder holds it."""
         like = self.contents[content]
         file = None if self.folder is None else self.folder / picture_name(content, style)
         if file is not None and file.exists():
@@ -75,25 +72,25 @@ class PixelOptima:
                     f"{like.shape[3]} of {content}: remove it, and it is made again"
                 )
         else:
-            picture = self._optimised(content, style)
+            picture = self._optimise(content, style)
             if file is not None:
                 write_image(file, picture)
         return to_tensor(picture)[None].to(like)
 
-    def _optimised(self, content: str, style: str) -> Any:
-        with torch.inference_mode(False), torch.enable_grad():  # a caller may measure without gradients
-            # Tensors made in inference mode take part in no gradient: copies do.
+    def _optimise(self, content: str, style: str) -> Any:
+        with torch.inference_mode(False), torch.enable_grad():  # the caller may have disabled gradients
+            # Copies, as tensors made in inference mode cannot take part in gradients.
             images = (self.contents[content].clone(), self.styles[style].clone())
             run = PixelOptimizer(*images, self.network, self.settings)
             with self.progress(run.total, picture_name(content, style)) as bar:
                 for step in run:
-                    bar.total = step.total  # it goes on while the loss falls
+                    bar.total = step.total  # grows while the loss falls
                     bar.update()
             return to_uint8(run.pixels.detach()[0])
 
 
-def _claim(folder: Path, made_with: Mapping[str, Any]) -> None:
-    """Write down how the folder's pictures are made; ValueError where that was another way."""
+def _record_settings(folder: Path, made_with: Mapping[str, Any]) -> None:
+    """Record how the folder's pictures are made. Raises ValueError if they were made differently."""
     file = folder / MADE_WITH
     if file.exists():
         try:

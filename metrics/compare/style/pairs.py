@@ -1,4 +1,4 @@
-"""The list of images that style-transfer models are compared on: chosen once, written out, read back."""
+"""The list of images on which style-transfer models are compared: chosen once, then stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganmod.io.images import list_images
 
 NUM_CONTENTS, NUM_STYLES = 20, 20
 NUM_ROTATION_CONTENTS = 3
-# Drawn styles whose rotation is measured: those of one direction by their response, the others by patches.
+# Drawn styles whose rotation is measured: with a direction by their response, otherwise by patches.
 DRAWN_STYLES = ("stripes", "hatching", "brush_strokes", "circles_and_squares", "dots", "mosaic")
 ABOUT = (
     "Every content is stylized with every style. Rotation and interpolation: every rotation content with "
@@ -23,9 +23,14 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class StylePairs:
-    """Names of images below the given folders. rotation_styles None: those of `styles` that have a direction.
+    """Names of images, relative to the protocol's folders.
 
-    drawn_styles: (name, seed) of procedural styles.
+    Args:
+        contents: photos to stylize.
+        styles: style images.
+        rotation_contents: contents for turned and mixed styles.
+        rotation_styles: styles to turn and mix; None for those of `styles` with a direction.
+        drawn_styles: (name, seed) of procedural styles to turn and mix.
     """
 
     contents: tuple[str, ...]
@@ -36,13 +41,13 @@ class StylePairs:
 
 
 class ImageNames:
-    """The images of one or several folders by name: the path below its folder, "/" between its parts.
+    """The images of one or several folders by name: the path relative to its folder, with "/".
 
-    A name that several folders have is preceded by the folder's own name.
+    A name that occurs in several folders is prefixed with the folder's name.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        """Raises ValueError for a folder that is missing or holds no image, and for two that look alike."""
+        """List the images. Raises ValueError for a folder without images, and for ambiguous names."""
         self.by_folder: list[list[str]] = []
         self._files: dict[str, Path] = {}
         listed = [[(p.relative_to(folder).as_posix(), p) for p in list_images(folder)] for folder in folders]
@@ -56,7 +61,7 @@ class ImageNames:
         self.folders = list(folders)
 
     def find(self, names: Sequence[str]) -> list[Path]:
-        """The files of these names; ValueError with the first that is in none of the folders."""
+        """The files of these names. Raises ValueError if one is in none of the folders."""
         missing = [name for name in names if name not in self._files]
         if missing:
             where = ", ".join(map(str, self.folders))
@@ -67,13 +72,13 @@ class ImageNames:
 
 
 def spread_names(names: Sequence[str], count: int) -> list[str]:
-    """`count` names, the middles of as many equal parts of the list; all where there are no more."""
+    """`count` evenly spaced names (the middles of equal parts of the list), or all if there are fewer."""
     count = min(count, len(names))
     return [names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)]
 
 
 def choose_pairs(contents: ImageNames, styles: ImageNames) -> StylePairs:
-    """At most 20 contents and 20 styles, spread evenly; the styles' folders take equal parts."""
+    """At most 20 contents and 20 styles, evenly spaced; the styles' folders have equal shares."""
     chosen: list[str] = []
     for i, names in enumerate(styles.by_folder):
         folders_left = len(styles.by_folder) - i
@@ -82,7 +87,7 @@ def choose_pairs(contents: ImageNames, styles: ImageNames) -> StylePairs:
 
 
 def complete(names: Mapping[str, Any]) -> StylePairs:
-    """A list that may name contents and styles only -> StylePairs with the rest chosen."""
+    """StylePairs from a list of at least contents and styles; the rest is chosen if missing."""
     drawn = names.get("drawn_styles", [(name, 0) for name in DRAWN_STYLES])
     rotation_styles = names.get("rotation_styles")
     return StylePairs(
@@ -97,9 +102,9 @@ def complete(names: Mapping[str, Any]) -> StylePairs:
 
 
 def read_pairs(path: Path) -> StylePairs:
-    """A list written by `to_json`, or one of "contents" and "styles" alone.
+    """Read a list written by `pairs_to_json`, or one of "contents" and "styles" alone.
 
-    Raises ValueError, naming the file, when it is no such list.
+    Raises ValueError, naming the file, for anything else.
     """
     try:
         names = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Pictures of style-transfer models side by side: pairs, a style turned, and a style mixed with its turn."""
+"""Pictures of style-transfer models side by side: pairs, turned styles, and mixed styles."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Interpolate = Callable[[Any, Any, float], Any]
 
 
 def content_tensor(image: np.ndarray, size: int) -> Tensor:
-    """uint8 [H,W,3] -> [1,3,h,w] in [0,1], short side `size`, cropped to multiples of 8."""
+    """uint8 [H,W,3] -> [1,3,h,w] in [0,1] with short side `size`, cropped to multiples of 8."""
     image = resize_short_side(image, size)
     return to_tensor(center_crop(image, (image.shape[0] // 8 * 8, image.shape[1] // 8 * 8)))[None]
 
 
 @torch.inference_mode()
 def stylize(contestant: Contestant, content: Tensor, params: Any) -> np.ndarray:
-    """[1,3,H,W] in [0,1] -> uint8 [H,W,3]."""
+    """Stylize a content, [1,3,H,W] in [0,1] -> uint8 [H,W,3]."""
     result = contestant.model.decode(contestant.model.encode(content), params)
     return to_uint8(result[0].float().clamp(0, 1).cpu())
 
 
 @torch.inference_mode()
 def predict(contestant: Contestant, style: np.ndarray, like: Tensor) -> Any:
-    """Parameters of a style, uint8 [H,W,3], on the device of `like`."""
+    """Predict the parameters of a style, uint8 [H,W,3], on the device of `like`."""
     return contestant.model.predict(contestant.prepare_style(to_tensor(style)[None].to(like.device)))
 
 
@@ -46,10 +46,12 @@ def pair_picture(
     *,
     others: Mapping[str, Callable[[int, int], np.ndarray]] | None = None,
 ) -> np.ndarray:
-    """uint8 [H,W,3]: styles along the top; below, one block per content [1,3,H,W], with one row per model.
+    """uint8 [H,W,3]: styles at the top, then one block per content, with one row per model.
 
-    others: further rows by their names, functions that give the picture of the content and the style of these
-    numbers.
+    Args:
+        contents: [1,3,H,W] in [0,1].
+        styles: {name: uint8 [H,W,3]}.
+        others: {name of a further row: function of the indices of a content and a style -> uint8 [H,W,3]}.
     """
     cell = (PAIR_CELL, PAIR_CELL)
     rows: list[list[np.ndarray | None]] = [[None, *(_square(style, PAIR_CELL) for style in styles.values())]]
@@ -65,7 +67,7 @@ def pair_picture(
         for name, images in results.items():
             rows.append([shown, *(_square(image, PAIR_CELL) for image in images)])
             labels.append(name)
-            shown = None  # once, at the first row
+            shown = None  # only in the first row
     names = ["content", *(name.replace("_", " ") for name in styles)]
     return make_grid(rows, column_labels=names, row_labels=labels, cell_size=cell)
 
@@ -73,7 +75,7 @@ def pair_picture(
 def rotation_picture(
     contestants: Sequence[Contestant], content: Tensor, styles: Sequence[TurnedStyle]
 ) -> np.ndarray:
-    """uint8 [H,W,3]: for every style one row of it at all its angles, and one of each model's results."""
+    """uint8 [H,W,3]: for every style, one row with its angles, and one with each model's results."""
     rows: list[list[np.ndarray | None]] = []
     labels: list[str] = []
     shown: np.ndarray | None = _square(to_uint8(content[0].cpu()), STRIP_CELL)
@@ -84,7 +86,7 @@ def rotation_picture(
             results = [stylize(contestant, content, predict(contestant, i, content)) for i in style.images]
             rows.append([shown, *(_square(i, STRIP_CELL) for i in results)])
             labels.append(contestant.name)
-            shown = None  # once, at the first model
+            shown = None  # only in the first model's row
     angles = ["content", *(f"{t:g} deg" for t in styles[0].degrees)]
     return make_grid(rows, column_labels=angles, row_labels=labels, cell_size=(STRIP_CELL, STRIP_CELL))
 
@@ -92,7 +94,7 @@ def rotation_picture(
 def interpolation_picture(
     models: Sequence[tuple[Contestant, Interpolate]], content: Tensor, style: TurnedStyle
 ) -> np.ndarray:
-    """uint8 [H,W,3]: the style and its quarter turn, and each model's results for their mixtures."""
+    """uint8 [H,W,3]: the style and its quarter turn, then each model's results for mixtures of both."""
     ends = (style.images[0], style.images[len(style.images) // 2])
     edge: list[np.ndarray | None] = [_square(i, PAIR_CELL) for i in ends]
     rows = [[edge[0], *[None] * (len(WEIGHTS) - 2), edge[1]]]
@@ -112,7 +114,7 @@ def interpolation_picture(
 def free_pair_picture(
     contestants: Sequence[Contestant], *, styles: Sequence[str], size: int, device: torch.device
 ) -> np.ndarray:
-    """`pair_picture` of the photos bundled with scikit-image and drawn styles, which anyone may publish."""
+    """`pair_picture` of freely publishable images: scikit-image's photos and drawn styles."""
     contents = [content_tensor(_largest_square(i), size).to(device) for i in builtin_contents().values()]
     return pair_picture(contestants, contents, {name: draw_style(name, 512) for name in styles})
 

@@ -1,4 +1,4 @@
-"""How style-transfer models are compared, and what the figures depend on besides the images."""
+"""How style-transfer models are compared, and the conditions of the figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from style_transfer import StyleTransferModel
 LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "scipy", "scikit-image", "pillow")
 REPEATS = 5  # of the timing
 OPTIMISED = "optimised"  # the name of the row
-MIN_SIZE = 32  # pixels; strokes of smaller images have no direction that can be measured
+MIN_SIZE = 32  # pixels; strokes of smaller images have no measurable direction
 
 CPU = torch.device("cpu")
 Models = Mapping[str, StyleTransferModel | str | Path]
@@ -35,14 +35,15 @@ class StyleProtocol:
     Args:
         content: folder of photos to stylize.
         styles: folders of style images.
-        size: short side of the photos and side of the styles, pixels, 32 or more.
+        size: short side of the photos and side of the styles in pixels, 32 or more.
         loss_network: name of the network of all losses, see `ganmod.features.vgg.load_features`.
-        feature_weights: its weights, where it needs a file.
+        feature_weights: its weights, if it needs a file.
         lpips_weights: file of LPIPS' network (SqueezeNet 1.1); without it LPIPS is left out.
         pairs: the images to use; None chooses at most 20 contents and 20 styles.
         pictures: {name of a row: folder of another program's results, CONTENT--STYLE.png}.
-        optimised: folder that keeps the results of a row of optimised pixels; minutes for each it lacks.
-        optima: JSON file that keeps the losses of optimised pixels, for the amortisation gap; likewise.
+        optimised: folder for a row of optimised pixels; missing pictures take minutes each.
+        optima: JSON file for the losses of optimised pixels, which the amortisation gap needs; missing ones
+            take minutes each.
         device: where the models run.
         progress: shows each step.
     """
@@ -61,7 +62,7 @@ class StyleProtocol:
     progress: Progress = no_progress
 
     def check(self, models: Models) -> None:
-        """Raise ValueError for what needs no image to be known as wrong."""
+        """Raise ValueError for faults that can be detected without reading images."""
         if not (models or self.pictures or self.optimised or self.optima):
             raise ValueError("no model is given: name at least one style-transfer model file")
         names = [*models, *self.pictures, *([OPTIMISED] if self.optimised else [])]
@@ -105,7 +106,7 @@ class StyleProtocol:
 
 
 def _file_facts(model: StyleTransferModel | str | Path) -> dict[str, str | None]:
-    """A model's file by its name and hash; empty for a model that was handed in loaded."""
+    """Name and hash of a model's file; None for a model that was passed as an object."""
     if isinstance(model, StyleTransferModel):
         return {"file": None, "sha256": None}
     return {"file": Path(model).name, "sha256": _sha256(model)}

@@ -24,35 +24,42 @@ Differences = Mapping[str, Mapping[str, tuple[float, float]]]
 EXPLANATIONS = (
     "Content loss: relu4_1, squared differences. Style losses: mean and deviation, Gram and shifted Gram "
     "matrices of relu1_1 to relu4_1, all of features divided by their root mean square. SSIM: of the luma, "
-    "higher is more alike. Patch-SWD: of 7 x 7 luma patches after matching the histogram. Seconds: of a "
-    "square image, the style's parameters given; s/style is to predict those. Gap: content loss + 3 * style "
-    "loss, divided by that of pixels optimised for this very sum, pair by pair; 1 is as good. Lattice: of "
-    "the energy where the content is smooth, the share that all results have at the same directions and "
-    "periods beyond what their styles have there.",
+    "higher is more similar. Patch-SWD: of 7 x 7 luma patches after matching the histogram. Seconds: for a "
+    "square image, with predicted style parameters; s/style is the time to predict them. Gap: content loss + "
+    "3 * style loss, divided by the same sum of pixels optimised for it, pair by pair; 1 equals the optimum. "
+    "Lattice: share of the energy in smooth regions of the content that all results have at the same "
+    "directions and periods, in excess of their styles.",
     "Rotation response: a style turned by 0, 15 ... 165 degrees, cropped to one scale; A1 / (A0 + A1) of the "
-    "orientation moments of the results where the content is flat: 1 strokes turn with the style, 0 they "
-    "ignore it. Strength: how much of a result agrees on one direction; a response of little strength means "
-    "little. EMD: degrees between the orientation histograms of the results and of the style turned as "
-    "given, not turned, and turned by 90 more (the control: it must be the largest). LPIPS range: largest "
-    "minus smallest distance to the content over the angles: small where all of them keep it alike.",
-    "Interpolation: parameters of a style and of its quarter turn mixed at five weights. Ends apart: degrees "
-    "between the histograms of the two ends. Monotone: share of the ways on which every step leads from one "
-    "end to the other. Half-way at: 0.5 is even. Strength kept half-way: near 1 the strokes turn, well below "
-    "it the two directions are overlaid. Patch-SWD, no direction: to such styles as circles; compare "
-    "with the content unchanged.",
-    "Standard errors in brackets count contents and styles as samples, not training seeds: small differences "
-    "between models of one training each mean nothing. A model that was trained with the loss network of "
-    "this table has an advantage in its losses. Images that a model was trained on must not be in the list.",
+    "orientation moments of the results where the content is flat: 1 if strokes turn with the style, 0 if "
+    "they ignore it. Strength: how much of a result agrees on one direction; without strength, a response "
+    "means little. EMD: degrees between the orientation histograms of the result and of the style, turned by "
+    "the same angle, not turned, and turned by 90 degrees more (a control, which must be largest). LPIPS "
+    "range: largest minus smallest distance to the content over the angles.",
+    "Interpolation: parameters of a style and of its quarter turn, mixed at five weights. Ends apart: "
+    "degrees between the histograms of the two ends. Monotone: share of interpolations in which every step "
+    "leads from one end to the other. Half-way at: 0.5 is even. Strength kept half-way: near 1 if strokes "
+    "turn, well below 1 if the two directions are overlaid. Patch-SWD, no direction: to styles such as "
+    "circles; compare with the unchanged content.",
+    "Standard errors in brackets count contents and styles as samples, but not training seeds: small "
+    "differences between models of one training each mean nothing. A model that was trained with the loss "
+    "network of this table has an advantage in its losses. Images from a model's training must not be in the "
+    "list.",
 )
 
 
 @dataclass(frozen=True)
 class StyleComparison:
-    """Style-transfer models compared.
+    """A comparison of style-transfer models.
 
-    rows end with the unchanged content, responses also with the style itself; rows of pictures have no
-    responses. differences: pair by pair, of each row from the first. turned: the styles that were turned.
-    pairs: the images. facts: what the figures depend on. exhibits: what the report's pictures are drawn from.
+    Args:
+        rows: scores of models and pictures; the last row is the unchanged content.
+        responses: of the models to turned and mixed styles; the last ones are the unchanged content and the
+            style itself.
+        differences: of each row from the first, pair by pair.
+        turned: the turned styles.
+        pairs: the images.
+        facts: the conditions of the figures.
+        exhibits: the report's pictures.
     """
 
     rows: Sequence[StyleRow]
@@ -65,17 +72,17 @@ class StyleComparison:
 
     @property
     def table(self) -> Table:
-        """Losses, likeness and cost, one row per model."""
+        """Losses, similarity and cost, one row per model."""
         return style_table.loss_table(self.rows)
 
     @property
     def response_table(self) -> Table:
-        """What the strokes of each model do when the style is turned or mixed."""
+        """Responses of each model's strokes to turned and mixed styles."""
         return style_responses.response_table(self.responses)
 
     @property
     def figures(self) -> Table:
-        """One row per model, both tables side by side, every figure in full."""
+        """Both tables side by side, with unrounded figures."""
         responses = {row.model: style_responses.response_values(row) for row in self.responses}
         return Table.from_records(
             [style_table.row_values(row) | responses.get(row.model, {}) for row in self.rows]
@@ -105,7 +112,7 @@ class StyleComparison:
         }
 
     def to_markdown(self) -> str:
-        """Both tables with what they were made of, the main one last."""
+        """Both tables with their conditions, the main one last."""
         facts, pairs = self.facts, self.pairs
         directed = sum(style.has_direction for style in self.turned)
         cost = f"{facts['timing']['threads']} thread(s), {facts['hardware']['processor']}"
@@ -128,10 +135,10 @@ class StyleComparison:
     def write(self, out: str | Path) -> None:
         """Write comparison.json, pairs.json, table.md, table.csv, report.html and pictures into a folder.
 
-        The pictures, comparison.jpg and rotation.jpg, are of photos that anyone may publish.
+        The pictures comparison.jpg and rotation.jpg show only freely publishable images.
         """
         out = Path(out)
-        # The figures first: they took the time.
+        # The figures first, which took the time.
         atomic_write_text(out / "comparison.json", json.dumps(self.to_json()) + "\n")
         atomic_write_text(out / "pairs.json", json.dumps(pairs_to_json(self.pairs), indent=1) + "\n")
         atomic_write_text(out / "table.md", self.to_markdown() + "\n")
@@ -145,10 +152,10 @@ class StyleComparison:
 
 
 def style_comparison_report(comparison: StyleComparison) -> Report:
-    """The report up to its pictures: tables, what they mean, what they were made of."""
+    """The report without its pictures: tables, their meaning, their conditions."""
     facts = comparison.facts
     report = Report("Style transfer compared")
-    report.heading("Losses, likeness and cost")
+    report.heading("Losses, similarity and cost")
     report.table(comparison.table, "Means over all pairs, standard errors in brackets.")
     for text in (*_notes(facts), EXPLANATIONS[0]):
         report.paragraph(text)
@@ -182,7 +189,7 @@ def style_comparison_report(comparison: StyleComparison) -> Report:
 
 
 def _notes(facts: Mapping[str, Any]) -> list[str]:
-    """What must be known of pictures that were not the content's size, and of the gaps."""
+    """Notes on pictures that did not have the content's size, and on the gaps."""
     lines = []
     for name, sizes in facts["pictures"].items():
         changes = [

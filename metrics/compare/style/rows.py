@@ -1,4 +1,4 @@
-"""The rows of the table of style-transfer models: models, folders of pictures, the content unchanged."""
+"""The rows of the table of style-transfer models: models, folders of pictures, the unchanged content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,14 @@ Lpips = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Measures:
-    """What pairs are judged by. lpips, optima: None leaves LPIPS and the gap out."""
+    """The measures of pairs.
+
+    Args:
+        loss_network: of the losses.
+        lpips: None leaves LPIPS out.
+        optima: None leaves the gap out.
+        progress: shows each row.
+    """
 
     loss_network: VGGFeatures
     lpips: Lpips | None
@@ -39,7 +46,7 @@ def make_rows(
     images: PairImages,
     measures: Measures,
 ) -> list[StyleRow]:
-    """One line each, in this order; the models alone are timed, in turn."""
+    """Make one row each, in this order; only the models are timed, in turn."""
     subjects: list[Contestant | PairPictures] = [*models, *pictures, unchanged]
     meters = [LatticeMeter() for _ in subjects]
     scores = [

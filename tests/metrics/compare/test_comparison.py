@@ -13,9 +13,9 @@ from metrics.compare.runs import (
     group_runs,
     odd_runs,
     row_names,
-    rows_of,
     seed_spread,
     table_record,
+    table_rows,
     unknowns,
     winner,
 )
@@ -157,4 +157,4 @@ def test_the_record_states_seeds_costs_and_leaves_odd_rows_out_of_the_contest():
 
 def test_runs_need_names_of_their_own():
     with pytest.raises(ValueError, match="share names"):
-        rows_of([measured(facts("a"), 1.0), measured(facts("a", "adaconv"), 1.0)])
+        table_rows([measured(facts("a"), 1.0), measured(facts("a", "adaconv"), 1.0)])

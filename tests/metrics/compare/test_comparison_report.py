@@ -16,7 +16,14 @@ from measured_runs import SETTINGS, facts, measured
 from PIL import Image
 
 from ganmod.io.small_jpeg import small_jpeg
-from metrics.compare.report import Logs, figures_table, make_record, shown_table, statements, write_comparison
+from metrics.compare.report import (
+    Logs,
+    display_table,
+    figures_table,
+    make_record,
+    statements,
+    write_comparison,
+)
 from metrics.compare.runs import differences, unknowns
 from metrics.compare.sample_sheet import sample_sheet
 from metrics.html_report import Report
@@ -40,7 +47,7 @@ def three_seeds() -> list[Any]:
 
 
 def test_markdown_tells_the_spreads_apart_and_marks_the_best():
-    lines = shown_table(record(three_seeds())).to_markdown().splitlines()
+    lines = display_table(record(three_seeds())).to_markdown().splitlines()
     columns = [cell.strip() for cell in lines[0].strip("|").split("|")]
     rows = [dict(zip(columns, (c.strip() for c in x.strip("|").split("|")), strict=True)) for x in lines[2:]]
     assert [row["row"] for row in rows] == ["adain", "adaconv"]
@@ -50,20 +57,21 @@ def test_markdown_tells_the_spreads_apart_and_marks_the_best():
     assert [row["sd over training seeds"] for row in rows] == ["1", "1"]
     assert [row["s/kimg"] for row in rows] == ["10", "10"]
     assert rows[0]["peak memory (MiB)"] == ""
-    short = shown_table(record(three_seeds()), drop_empty=True, leave_out=["s/kimg"]).columns
+    short = display_table(record(three_seeds()), drop_empty=True, leave_out=["s/kimg"]).columns
     assert not {"peak memory (MiB)", "s/kimg"} & set(short)
 
 
 def test_only_figures_are_bold():
-    lines = shown_table(record([measured(facts("x", title="adain (best)"), 1.0)])).to_markdown().splitlines()
+    table = display_table(record([measured(facts("x", title="adain (best)"), 1.0)]))
+    lines = table.to_markdown().splitlines()
     assert lines[2].startswith("| adain (best) |")
 
 
 def test_differences_stand_in_the_row_and_below():
     wide = facts("wide", "adaconv", settings={**SETTINGS, "generator.channel_max": 88})
     found = record([measured(facts("a"), 1.0), measured(wide, 2.0, num_repeated=3)])
-    assert "| adaconv [1] |" in shown_table(found).to_markdown()
-    assert "1 seed" in shown_table(found).to_markdown()
+    assert "| adaconv [1] |" in display_table(found).to_markdown()
+    assert "1 seed" in display_table(found).to_markdown()
     said = statements(found)
     assert said[0] == "[1] differs: generator.channel_max: a 64, wide 88"
     assert "a note" in said
@@ -139,7 +147,7 @@ def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
     assert json.loads((tmp_path / "r" / "comparison.json").read_text()) == found
     with Image.open(BytesIO((tmp_path / "r" / "samples.jpg").read_bytes())) as picture:
         assert picture.size == (30, 20)
-    assert (tmp_path / "r" / "table.md").read_text().startswith(shown_table(found).to_markdown())
+    assert (tmp_path / "r" / "table.md").read_text().startswith(display_table(found).to_markdown())
     page = Page((tmp_path / "r" / "report.html").read_text())
     assert page.sources
     assert all(source.startswith("data:") for source in page.sources)
@@ -155,5 +163,5 @@ def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
         assert stated in text
     assert "kid over minutes" in text
     assert "kd_x over minutes" in text
-    assert "fd_x over minutes: the runs measured it under other conditions" in text
+    assert "fd_x over minutes: measured under different conditions" in text
     assert "seconds_per_kimg" not in text  # nothing was logged of it

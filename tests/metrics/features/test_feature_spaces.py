@@ -24,8 +24,8 @@ from metrics.features import pretrained as feature_spaces
 from metrics.features.base import (
     NetworkSpace,
     current_metric_name,
-    imagenet_normalized,
     metric_name,
+    normalize_imagenet,
     resize_to_unit,
 )
 from metrics.features.cifar_resnet import CifarResNet, cifar_resnet_from_state
@@ -162,7 +162,7 @@ def test_cifar_resnet56_equals_the_architecture_written_out(tmp_path: Path):
 def test_the_linear_layer_classifies_the_pooled_features():
     state = random_cifar_state(20)
     network = cifar_resnet_from_state(state, source="test", depth=20)
-    x = imagenet_normalized(images(2, 32, 32) / 255)
+    x = normalize_imagenet(images(2, 32, 32) / 255)
     expected = (
         cifar_reference(state, x.double(), 20) @ state["linear.weight"].double().T + state["linear.bias"]
     )

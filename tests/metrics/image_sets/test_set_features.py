@@ -19,7 +19,7 @@ from metrics.distances.kernel import kid
 from metrics.distances.precision_recall import density_and_coverage, precision_and_recall
 from metrics.features.base import CallableSpace
 from metrics.image_sets.distances import cautions, measure_distances, parse_metrics, settings
-from metrics.image_sets.features import SetFeatures, features_of, measure_set, reference_set
+from metrics.image_sets.features import SetFeatures, extract_features, measure_set, reference_set
 
 
 def image(index: int) -> Tensor:
@@ -182,4 +182,4 @@ def test_small_numbers_of_images_are_said():
 def test_features_of_one_size_and_of_many_agree():
     images = [image(i) for i in range(9)]
     alone = torch.cat([colour_features(one[None]) for one in images])
-    torch.testing.assert_close(features_of(images, colour_space()), alone)
+    torch.testing.assert_close(extract_features(images, colour_space()), alone)

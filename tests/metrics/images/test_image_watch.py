@@ -19,8 +19,8 @@ def test_repeats_are_counted_over_all_draws_and_unreadable_images_are_none():
     found = images(5)
     found[3] = found[1]
     watch = ImageWatch(10)
-    load = watch.watched(lambda i: [found[j] for j in i.tolist()])
-    again = watch.watched(lambda i: [None if j == 0 else found[j] for j in i.tolist()], first=5)
+    load = watch.wrap(lambda i: [found[j] for j in i.tolist()])
+    again = watch.wrap(lambda i: [None if j == 0 else found[j] for j in i.tolist()], first=5)
     for part in torch.arange(5).split(2):
         assert all(torch.equal(x, found[j]) for x, j in zip(load(part), part.tolist(), strict=True))
     assert watch.num_repeated() == 1

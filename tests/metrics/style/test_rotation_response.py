@@ -12,11 +12,11 @@ from metrics.images.structure import luma
 from metrics.style.rotation import (
     ANGLES,
     measure_strokes,
+    rotate_and_crop,
     rotate_style_image,
     rotation_response,
     score_rotation,
     score_structure,
-    turned_crop,
 )
 from style_transfer.procedural_styles import draw_style
 
@@ -32,7 +32,7 @@ def stripes():
 @pytest.mark.parametrize("begin", [0, 111])
 def test_known_rotations_of_a_grating_are_recovered_within_a_degree(begin, degrees):
     image = grating(begin, size=200)
-    before, after = (measure_strokes(luma(turned_crop(image, t))) for t in (0, degrees))
+    before, after = (measure_strokes(luma(rotate_and_crop(image, t))) for t in (0, degrees))
     turned = from_moment(after.moment)[0] - from_moment(before.moment)[0]
     assert orientation_difference(turned, degrees) < 1
     assert abs(after.moment) > 0.99
@@ -43,17 +43,17 @@ def test_known_rotations_are_recovered_under_noise():
     image = grating(20, size=384).astype(float) + rng.normal(0, 0.3 * 255 * 0.4, (384, 384, 1))
     noisy = np.clip(np.rint(image), 0, 255).astype(np.uint8)
     for degrees in (15, 60, 120):
-        found = from_moment(measure_strokes(luma(turned_crop(noisy, degrees))).moment)[0]
+        found = from_moment(measure_strokes(luma(rotate_and_crop(noisy, degrees))).moment)[0]
         assert orientation_difference(found, 20 + degrees) < 1
 
 
 @pytest.mark.parametrize("degrees", ANGLES)
 def test_every_angle_has_one_size_one_scale_and_no_empty_corner(degrees):
-    crop = turned_crop(np.full((200, 260, 3), 200, np.uint8), degrees)
+    crop = rotate_and_crop(np.full((200, 260, 3), 200, np.uint8), degrees)
     assert crop.shape == (138, 138, 3)  # 200 / sqrt(2) = 141.4, less 2, even as 200 is
     assert crop.min() == crop.max() == 200
     # The wavelength, from the angular frequency at which the power is largest, is that of the image.
-    grey = luma(turned_crop(grating(0, size=256, wavelength=8.0), degrees))
+    grey = luma(rotate_and_crop(grating(0, size=256, wavelength=8.0), degrees))
     window = np.hanning(len(grey))
     power = np.abs(np.fft.fft2((grey - grey.mean()) * window * window[:, None], (1024, 1024)))
     row, column = np.unravel_index(np.argmax(power), power.shape)
@@ -63,7 +63,7 @@ def test_every_angle_has_one_size_one_scale_and_no_empty_corner(degrees):
 
 def test_a_quarter_turn_is_that_of_the_display():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    np.testing.assert_array_equal(turned_crop(image, 90), np.rot90(turned_crop(image, 0)))
+    np.testing.assert_array_equal(rotate_and_crop(image, 90), np.rot90(rotate_and_crop(image, 0)))
 
 
 def test_an_oracle_that_copies_the_texture_follows(stripes):
@@ -149,4 +149,4 @@ def test_angles_that_leave_the_parts_mixed_are_refused():
     with pytest.raises(ValueError, match="even number"):
         rotate_style_image("stripes", grating(0), degrees=[0, 60, 120])
     with pytest.raises(ValueError, match="to turn it"):
-        turned_crop(np.zeros((4, 4, 3), np.uint8), 30)
+        rotate_and_crop(np.zeros((4, 4, 3), np.uint8), 30)
