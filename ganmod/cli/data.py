@@ -1,4 +1,4 @@
-"""`ganmod data`: pack images into one zip, and say what a data set holds."""
+"""`ganmod data`: pack images into one zip, and describe a data set."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def pack(
 ) -> None:
     """Pack the images and labels of SRC (a folder or a zip) into OUT.zip.
 
-    stylegan2-ada's tools read the result, too. It appears when it is whole; the same input gives the same
-    bytes. Images that cannot be read are named and left out.
+    stylegan2-ada's tools read the result too. It is written completely or not at all; the same input
+    gives the same bytes. Images that cannot be read are reported and left out.
     """
     if out.suffix.lower() != ".zip":
         raise click.UsageError(f"{out} has no suffix .zip: try {out}.zip")
@@ -162,9 +162,9 @@ def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
         click.echo(json.dumps(facts, indent=1))
         return
     click.echo(f"{path}: {facts['num_images']} images, {facts['bytes'] / 2**20:.1f} MiB")
-    click.echo(f"sizes (width x height): {_listed(facts['sizes'])}")
-    click.echo(f"modes: {_listed(facts['modes'])}")
-    click.echo(f"labels: {_kind(labels)}" + (f": {_listed(facts['labels'])}" if facts["labels"] else ""))
+    click.echo(f"sizes (width x height): {_list_counts(facts['sizes'])}")
+    click.echo(f"modes: {_list_counts(facts['modes'])}")
+    click.echo(f"labels: {_kind(labels)}" + (f": {_list_counts(facts['labels'])}" if facts["labels"] else ""))
     if facts["corrupt"]:
         click.echo(f"corrupt: {len(facts['corrupt'])}")
         for error in facts["corrupt"][:SHOWN]:
@@ -176,10 +176,11 @@ def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
 
 
 def survey(files: ImageFiles, labels: Labels | None, *, verify: bool = False) -> dict[str, Any]:
-    """What a data set holds, as plain values; verify decodes every image.
+    """Contents of a data set as plain values; `verify` decodes every image.
 
-    Keys: path, num_images (readable), bytes (encoded), sizes {"WxH": count} and modes {"RGB": count}, most
-    frequent first, c_dim, labels {class: count} (corrupt ones included), corrupt [message].
+    Returns:
+        path, num_images (readable), bytes (encoded), sizes {"WxH": count} and modes {"RGB": count}, most
+        frequent first, c_dim, labels {class: count} (corrupt images included), corrupt [message].
     """
     from ganmod.io.images import ImageError
 
@@ -209,9 +210,9 @@ def survey(files: ImageFiles, labels: Labels | None, *, verify: bool = False) ->
 
 
 def contact_sheet(files: ImageFiles, labels: Labels | None) -> np.ndarray:
-    """Images spread evenly over the data set, uint8 [H,W,3]; a row per class where there are classes.
+    """A grid of images spread evenly over the data set, uint8 [H,W,3]; one row per class, if there are any.
 
-    A corrupt image leaves its cell empty. Raises ImageError when none of them can be read.
+    The cell of a corrupt image is empty. Raises ImageError if no image can be read.
     """
     import numpy as np
 
@@ -242,7 +243,7 @@ def contact_sheet(files: ImageFiles, labels: Labels | None) -> np.ndarray:
 
 
 def _spread(indices: np.ndarray, count: int) -> list[int]:
-    """At most `count` of them, evenly spread."""
+    """At most `count` of the indices, evenly spread."""
     if len(indices) <= count:
         return indices.tolist()
     return [int(indices[i * len(indices) // count]) for i in range(count)]
@@ -254,6 +255,6 @@ def _kind(labels: Labels | None) -> str:
     return f"{labels.c_dim} classes" if labels.names else f"labels of {labels.c_dim} numbers"
 
 
-def _listed(counts: dict[str, int]) -> str:
+def _list_counts(counts: dict[str, int]) -> str:
     shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:SHOWN])
     return shown + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")

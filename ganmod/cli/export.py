@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ganmod.cli.options.generator import MODEL, check_cutoff, chosen_label, load_generator
+from ganmod.cli.options.generator import MODEL, check_cutoff, choose_label, load_generator
 from ganmod.cli.options.shared import plugin_option, truncation_options
 from ganmod.stylegan2.export import ExportFormat, check_export_packages, export_generator
 
@@ -43,7 +43,7 @@ def export(
     """
     check_export_packages(file_format)
     G, class_names = load_generator(model, plugin=plugin, device="cpu")
-    c = chosen_label(which, G, class_names)
+    c = choose_label(which, G, class_names)
     check_cutoff(cutoff, G)
     done = export_generator(
         G,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, chosen_label, load_generator
+from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, choose_label, load_generator
 from ganmod.cli.options.shared import batch_option, device_option, plugin_option, truncation_options
 from ganmod.data.seeding import seed_latents
 from ganmod.io.animation import check_animation, write_animation
@@ -102,8 +102,7 @@ def generate(
 ) -> None:
     """Images of the generator in MODEL: give --seeds, --style-mix, --interpolate or --ws.
 
-    A seed gives the same image on every machine. Under torchrun, the seeds of a folder are shared out over
-    the processes.
+    A seed gives the same image on every machine. Under torchrun, the processes share the seeds of a folder.
     """
     ways = {"--seeds": seeds, "--style-mix": style_mix, "--interpolate": interpolate, "--ws": ws_file}
     _check_outputs(out, grid, ways)
@@ -112,28 +111,28 @@ def generate(
         if which is not None or truncation_psi != 1 or cutoff is not None:
             raise click.UsageError("--ws holds finished latents: --class, --trunc and --cutoff do not apply")
         latents = load_latents(ws_file, G)
-        own = latents.noise if noise is None else None
+        file_noise = latents.noise if noise is None else None
         names = {i: f"ws{i:04d}.png" for i in range(len(latents.ws))}
-        images = _rendered(G, lambda part: latents.ws[part], noise or "const", own)
+        images = _make_renderer(G, lambda part: latents.ws[part], noise or "const", file_noise)
         _write_images(names, images, batch=batch, out=out, grid=grid, skip_existing=skip_existing)
         return
-    c = chosen_label(which, G, class_names)
+    c = choose_label(which, G, class_names)
     check_cutoff(cutoff, G)
     to_ws = partial(map_latents, G, c=c, truncation_psi=truncation_psi, truncation_cutoff=cutoff)
     if seeds is not None:
         prefix = "" if c is None else f"class{int(c.argmax())}-"
         names = {seed: f"{prefix}seed{seed:04d}.png" for seed in seeds}
-        images = _rendered(G, lambda part: to_ws(seed_latents(part, G.z_dim)), noise or "const", None)
+        images = _make_renderer(G, lambda part: to_ws(seed_latents(part, G.z_dim)), noise or "const", None)
         _write_images(names, images, batch=batch, out=out, grid=grid, skip_existing=skip_existing)
         return
-    assert out is not None  # `_check_outputs` has seen to it
+    assert out is not None  # see `_check_outputs`
     if style_mix is not None:
         rows, columns, layers = style_mix
         if max(layers) >= G.num_ws:
             raise click.UsageError(
                 f"--style-mix: layer {max(layers)} is out of range: the model has 0 to {G.num_ws - 1}"
             )
-        write_image(out, _mixed(G, to_ws, rows, columns, layers, noise or "const", batch))
+        write_image(out, _render_mixing_grid(G, to_ws, rows, columns, layers, noise or "const", batch))
         click.echo(f"wrote {out}")
         return
     assert interpolate is not None
@@ -144,7 +143,7 @@ def generate(
         walk = walk_z(keys, frames_per_step=frames_per_step)
     else:
         walk = walk_w(to_ws(keys), frames_per_step=frames_per_step, curve=curve)
-    # One noise for all frames: noise of their own would make them flicker.
+    # One noise for all frames: different noise would make them flicker.
     frames = (
         frame
         for part in walk.split(batch)
@@ -160,37 +159,38 @@ def generate(
 
 
 def _check_outputs(out: Path | None, grid: Path | None, ways: Mapping[str, object]) -> None:
-    """click.UsageError unless exactly one way is given, with a place for its results."""
-    given = [name for name, value in ways.items() if value is not None]
-    if len(given) != 1:
-        got = " and ".join(given) or "none"
+    """click.UsageError unless exactly one of `ways` is set, and its outputs fit."""
+    chosen = [name for name, value in ways.items() if value is not None]
+    if len(chosen) != 1:
+        got = " and ".join(chosen) or "none"
         raise click.UsageError(f"expected one of {', '.join(ways)}, got {got}")
-    images = given[0] in ("--seeds", "--ws")
+    (way,) = chosen
+    images = way in ("--seeds", "--ws")
     if out is None and (grid is None or not images):
-        raise click.UsageError(f"{given[0]}: give --out{' DIR or --grid FILE' if images else ' FILE'}")
+        raise click.UsageError(f"{way}: give --out{' DIR or --grid FILE' if images else ' FILE'}")
     if images and out is not None and (out.is_file() or out.suffix.lower() in IMAGE_SUFFIXES):
         raise click.UsageError(
             f"--out {out} is a file, expected a folder; one picture of all is --grid {out}"
         )
     if grid is not None and not images:
-        raise click.UsageError(f"--grid is for --seeds and --ws; {given[0]} writes to --out")
-    for option, file in (("--grid", grid), ("--out", out if given[0] == "--style-mix" else None)):
+        raise click.UsageError(f"--grid is for --seeds and --ws; {way} writes to --out")
+    for option, file in (("--grid", grid), ("--out", out if way == "--style-mix" else None)):
         if file is not None and file.suffix.lower() not in IMAGE_SUFFIXES:
             raise click.UsageError(f"{option} {file} has no image suffix: try {file}.png")
-    if given[0] == "--interpolate" and out is not None:
+    if way == "--interpolate" and out is not None:
         try:
             check_animation(out)
         except ValueError as error:
             raise click.UsageError(f"--out: {error}") from error
 
 
-def _rendered(
+def _make_renderer(
     G: Generator,
     to_ws: Callable[[list[int]], Tensor],
     noise_mode: NoiseMode,
     noise: list[Tensor] | None,
 ) -> Callable[[list[int]], np.ndarray]:
-    """A function from seeds, or from rows of a file, to images uint8 [N,H,W,3]."""
+    """A function: seeds, or rows of a file -> images uint8 [N,H,W,3]."""
     return lambda part: render(G, to_ws(part), noise_mode=noise_mode, seeds=part, noise=noise)
 
 
@@ -203,7 +203,7 @@ def _write_images(
     grid: Path | None,
     skip_existing: bool,
 ) -> None:
-    """Write an image per entry of names into the folder `out`, and all of them as the picture `grid`."""
+    """Write an image for each of `names` into the folder `out`, and all as the picture `grid`."""
     from ganmod.distributed import rank_and_world_size
 
     rank, num_processes = rank_and_world_size()
@@ -236,7 +236,7 @@ def _write_images(
         click.echo(f"grid: {grid}")
 
 
-def _mixed(
+def _render_mixing_grid(
     G: Generator,
     to_ws: Callable[[Tensor], Tensor],
     rows: list[int],
@@ -245,7 +245,7 @@ def _mixed(
     noise_mode: NoiseMode,
     batch: int,
 ) -> np.ndarray:
-    """Row seeds' images at the left, column seeds' above, mixed between; a row's noise is its seed's."""
+    """Images of row seeds at the left, of column seeds above, mixed ones between with the row's noise."""
     row_ws, column_ws = (to_ws(seed_latents(seeds, G.z_dim)) for seeds in (rows, columns))
     mixed = mix_layers(row_ws, column_ws, layers)  # [R,C,num_ws,w_dim]
     ws = torch.cat([row_ws, column_ws, mixed.flatten(0, 1)])

@@ -1,4 +1,4 @@
-"""The command `ganmod`: subcommands are imported when they are called, so that --help needs no torch."""
+"""The command `ganmod`; subcommands are imported when they are called: --help needs no torch."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules that are imported on first use."""
+    """A group that imports the modules of its commands on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -91,10 +91,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line.
-
-    Errors that a user can repair are one message, not a traceback (GANMOD_DEBUG=1 shows it).
-    """
+    """Run the command line; errors of the user are messages (GANMOD_DEBUG=1 shows the traceback)."""
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -114,9 +111,9 @@ def main() -> None:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error that is one message to the user; None for a fault of the program.
+    """The exit code of an error of the user; None for a bug.
 
-    Errors state theirs as `exit_code`, so that none of their modules, which may need torch, is imported here.
+    Error classes have an attribute `exit_code`: their modules, which may need torch, are not imported here.
     """
     code = getattr(error, "exit_code", None)
     return FAILED if code is None and isinstance(error, ValueError | OSError) else code

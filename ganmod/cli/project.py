@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from ganmod.cli.options.generator import MODEL, chosen_label, load_generator
+from ganmod.cli.options.generator import MODEL, choose_label, load_generator
 from ganmod.cli.options.shared import device_option, plugin_option
 from ganmod.io.images import make_grid, read_image, write_image
 from ganmod.stylegan2.latent_file import save_latents
@@ -72,7 +72,7 @@ def project_command(
     `ganmod generate MODEL --ws` makes the image again.
     """
     G, class_names = load_generator(model, plugin=plugin, device=device)
-    c = chosen_label(which, G, class_names)
+    c = choose_label(which, G, class_names)
     try:
         target = fit_target(read_image(image), G.img_resolution, crop=crop)
     except ValueError as error:

@@ -39,7 +39,7 @@ BUILTIN_STYLE = "mosaic"
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The shipped model after some minutes with one style; per step the seconds passed and the losses."""
+    """The shipped model after some minutes with one style; seconds and losses at each step."""
 
     model_file: Path
     model: StyleTransferModel
@@ -76,14 +76,14 @@ def quickstart(
 ) -> None:
     """See it work, without network, GPU or data: stylise, train, read a report.
 
-    Photos that come with scikit-image, and IMAGES of yours if given, get the style of drawn patterns from the
-    shipped model. Then that model is trained for a few minutes on one style, --style or a drawn one, and the
-    report shows the photos before and after.
+    The shipped model gives scikit-image's photos, and your IMAGES, the style of drawn patterns. Then it is
+    trained for a few minutes on one style, --style or a drawn one, and the report shows the photos before and
+    after.
     """
     begin = time.monotonic()
-    own = read_own_images(images)
+    user_images = read_user_images(images)
     if style_file is not None:
-        read_own_images([style_file])  # an unusable file is named before the work
+        read_user_images([style_file])  # reports an unusable file before the work begins
     styles = {name: draw_style(name, STYLE_SIDE, seed=UNSEEN + seed) for name in PROCEDURAL_STYLES}
     for name, style in styles.items():
         write_image(out / "styles" / f"{name}.png", style)
@@ -101,9 +101,9 @@ def quickstart(
     write_image(out / "stylized.png", grid)
     report.figure(grid, "Above: styles drawn by ganmod. Left: photos that come with scikit-image.")
     click.echo(f"    {out / 'stylized.png'} ({time.monotonic() - begin:.0f} s after the start)")
-    if own:
+    if user_images:
         report.heading("Your images")
-        grid = stylize_all(shipped, own, styles, out / "your-images")
+        grid = stylize_all(shipped, user_images, styles, out / "your-images")
         write_image(out / "your-images.png", grid)
         report.figure(grid, f"Your images, brought to a short side of {SHORT_SIDE} pixels if larger.")
         click.echo(f"    {out / 'your-images.png'}")
@@ -114,9 +114,9 @@ def quickstart(
 
     click.echo("3/3 write the report")
     style = read_image(learned)
-    photos = builtin_contents() | own
+    photos = builtin_contents() | user_images
     pictures = {
-        name: {photo: stylized(model, image, style) for photo, image in photos.items()}
+        name: {photo: stylize_photo(model, image, style) for photo, image in photos.items()}
         for name, model in (("before", shipped), ("after", tuned.model))
     }
     for name, by_photo in pictures.items():
@@ -139,9 +139,9 @@ def quickstart(
         click.echo(f"    {command}")
 
 
-def read_own_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Name -> uint8 [H,W,3], short side at most SHORT_SIDE; ValueError names an unusable file."""
-    own: dict[str, np.ndarray] = {}
+def read_user_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """{name: uint8 [H,W,3] with a short side of at most SHORT_SIDE}; ValueError names an unusable file."""
+    images: dict[str, np.ndarray] = {}
     for path in paths:
         image = read_image(path)
         height, width = image.shape[:2]
@@ -152,26 +152,26 @@ def read_own_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
         if min(height, width) > SHORT_SIDE:
             image = resize_short_side(image, SHORT_SIDE)
         name = path.stem
-        while name in own:
+        while name in images:
             name += "-again"
-        own[name] = image
-    return own
+        images[name] = image
+    return images
 
 
-def stylized(model: StyleTransferModel, photo: np.ndarray, style: np.ndarray) -> np.ndarray:
-    """At a short side of SHORT_SIDE pixels, or the photo's own if that is smaller."""
+def stylize_photo(model: StyleTransferModel, photo: np.ndarray, style: np.ndarray) -> np.ndarray:
+    """Stylise at a short side of SHORT_SIDE pixels, or at the photo's if that is smaller."""
     return model.stylize(photo, style, size=min(SHORT_SIDE, *photo.shape[:2]))
 
 
 def stylize_all(
     model: StyleTransferModel, contents: dict[str, np.ndarray], styles: dict[str, np.ndarray], folder: Path
 ) -> np.ndarray:
-    """Write every content in every style to `folder` at once; return the grid of all, uint8 [H,W,3]."""
+    """Write every content in every style to `folder`; return the grid of all, uint8 [H,W,3]."""
     rows: list[list[np.ndarray | None]] = [[None, *styles.values()]]
     for content_name, content in contents.items():
         row: list[np.ndarray | None] = [content]
         for style_name, style in styles.items():
-            picture = stylized(model, content, style)
+            picture = stylize_photo(model, content, style)
             write_image(folder / f"{content_name}--{style_name}.png", picture)
             row.append(picture)
         rows.append(row)
@@ -207,7 +207,7 @@ def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetu
 def mean_losses(
     network: VGGFeatures, photos: dict[str, np.ndarray], style: np.ndarray, pictures: dict[str, np.ndarray]
 ) -> tuple[float, float]:
-    """(content, style) loss of the pictures of all photos, in the features of `network`."""
+    """Mean (content, style) loss of the pictures, in the features of `network`."""
     terms = []
     for photo, picture in pictures.items():
         size = min(SHORT_SIDE, *photos[photo].shape[:2])
@@ -229,7 +229,7 @@ def add_training(
     style: Path,
     minutes: float,
 ) -> None:
-    """The second part of the report: pictures, curves, table, and what they can and cannot say."""
+    """Add the second part of the report: pictures, curves, table, and their limits."""
     report.heading("One style, before and after")
     report.paragraph(
         f"The shipped model was trained for {minutes:g} minutes on the style of {style.name}, with the four "
@@ -238,7 +238,7 @@ def add_training(
     )
     report.figure(grid, "before: the shipped model; after: its weights averaged over the last steps.")
     for what, values in (("content loss", tuned.content_loss), ("style loss", tuned.style_loss)):
-        report.curves({"training": thinned(tuned.seconds, values)}, "seconds of training", what)
+        report.curves({"training": thin_curve(tuned.seconds, values)}, "seconds of training", what)
     rows = [(name, content, style_term) for name, (content, style_term) in losses.items()]
     report.table(
         Table(["Model", "Content loss", "Style loss"], rows),
@@ -249,14 +249,14 @@ def add_training(
     report.paragraph(", ".join(f"{name} {value}" for name, value in machine.items()) + ".")
 
 
-def thinned(seconds: np.ndarray, losses: np.ndarray) -> tuple[list[float], list[float]]:
-    """Means over at most CURVE_POINTS equal stretches of the steps, for a curve without jitter."""
+def thin_curve(seconds: np.ndarray, losses: np.ndarray) -> tuple[list[float], list[float]]:
+    """(seconds, losses) as means over at most CURVE_POINTS equal parts of the steps, for a smooth curve."""
     stretches = np.array_split(np.arange(len(losses)), min(CURVE_POINTS, len(losses)))
     return [float(seconds[i].mean()) for i in stretches], [float(losses[i].mean()) for i in stretches]
 
 
 def next_commands(out: Path, model_file: Path) -> list[tuple[str, str]]:
-    """(what for, command) as the user can type them here."""
+    """(purpose, command) for the user to type."""
     if shutil.which("ganmod"):
         command = "ganmod"
     else:  # the virtual environment is not activated

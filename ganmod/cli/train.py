@@ -80,7 +80,7 @@ def style(
     """Train a style-transfer model on folders of content and style images."""
     changes = options.changes(
         {
-            "model": None if transfer is None else {},  # the file's, and what else is given must agree
+            "model": None if transfer is None else {},  # that of the file; other options must agree with it
             "transfer": transfer,
             "data.content": list(content) or None,
             "data.style": list(style) or None,
@@ -106,7 +106,7 @@ def style(
 
 
 def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
-    """For a dry run."""
+    """The resolved configuration and lines about it, for a dry run."""
     from training.style.build import build_model, resolve
 
     config = resolve(config)
@@ -167,7 +167,7 @@ def stylegan2(
 
 
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
-    """For a dry run; errors as the run itself would raise."""
+    """The configuration and lines about data and networks, for a dry run; raises the errors of a run."""
     from ganmod.distributed import rank_and_world_size, resolve_device
     from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
 
@@ -230,7 +230,7 @@ def starganv2(
 
 
 def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
-    """For a dry run; errors as the run itself would raise."""
+    """The configuration and lines about data and networks, for a dry run; raises the errors of a run."""
     from ganmod.distributed import rank_and_world_size
     from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch
 
@@ -245,7 +245,7 @@ def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
 
 
 def _check_modulation(name: str) -> None:
-    """An unknown name is a usage error now, not a failure after the data are loaded."""
+    """click.UsageError for an unknown name, before the data are loaded."""
     from ganmod.modulation import modulation_info
 
     try:

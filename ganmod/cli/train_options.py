@@ -1,4 +1,4 @@
-"""The options that all recipes of `ganmod train` share, and what they change in a configuration."""
+"""The options that all recipes of `ganmod train` share, and their changes of a configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from configs.schema import AnyRun, parse_setting, to_yaml
 from ganmod.cli.options.checks import check_device, import_plugins
 from ganmod.cli.options.shared import plugin_option
 
-LENGTH_AND_PLACE = (
+BASIC_OPTIONS = (
     click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]"),
     click.option("--batch", type=int, help="Images per step, over all processes."),
     click.option("--kimg", type=float, help="Length, in thousands of images."),
@@ -59,7 +59,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What was given for the options that every recipe has; None: what the configuration says."""
+    """Values of the options that every recipe has; None: that of the configuration."""
 
     config: str
     modulation: str | None
@@ -81,7 +81,7 @@ class RunOptions:
     dry_run: bool
 
     def changes(self, recipe_options: dict[str, Any]) -> dict[str, Any]:
-        """{dotted.key: value} of what was given: a recipe's own options, then the shared ones, then --set."""
+        """{dotted.key: value} of all options set: those of the recipe, then the shared ones, then --set."""
         names = None if self.metrics is None else [part.strip() for part in self.metrics.split(",")]
         options = recipe_options | {
             "model.modulation": self.modulation,
@@ -112,14 +112,17 @@ def config_option(preset: str) -> Callable[[Callable[..., None]], Callable[..., 
 def run_options(
     *, precisions: Sequence[str], weights: Sequence[str] = ("--metric-weights",)
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options that every recipe has; the command takes them as one RunOptions, before its own.
+    """Decorator that adds the options of every recipe, which the command takes first, as one RunOptions.
 
-    --config and --modulation, whose words differ, stand with the recipe's own. weights: names of the option
-    for the weights of the metric's feature network.
+    --config and --modulation, whose help differs, are added by each recipe.
+
+    Args:
+        precisions: choices of --precision.
+        weights: names of the option for the weights of the metric's feature network.
     """
     options = (
         click.option("--precision", type=click.Choice(precisions)),
-        *LENGTH_AND_PLACE,
+        *BASIC_OPTIONS,
         *METRICS,
         click.option(
             *weights,
@@ -147,11 +150,15 @@ def run_options(
 def check_run_folder(
     config: AnyRun, options: RunOptions, describe: Callable[[Any], tuple[AnyRun, list[str]]]
 ) -> Path | None:
-    """The folder of a run that can begin, None after a dry run.
+    """The folder of a run that can begin; None after a dry run.
 
-    describe: the configuration -> the resolved one, and lines on data and networks, which a dry run prints.
-    Raises click.UsageError for a device that is not there, a missing --out, --metrics that would never be
-    taken.
+    Args:
+        config: of the run.
+        options: of the command line.
+        describe: config -> the resolved one, and lines about data and networks, which a dry run prints.
+
+    Raises:
+        click.UsageError: for a missing device or --out, and for --metrics that would never be computed.
     """
     import_plugins(config.plugins)
     check_device(config.runtime.device)

@@ -8,7 +8,7 @@ import click
 import numpy as np
 from tqdm import tqdm
 
-from ganmod.cli.options.checks import check_device, import_plugins, refuse_given
+from ganmod.cli.options.checks import check_device, import_plugins, refuse_options
 from ganmod.cli.options.generator import MODEL, Ranges
 from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
 from ganmod.cli.options.shared import device_option, plugin_option
@@ -63,17 +63,17 @@ def translate_command(
     if (reference is None) == (latent is None):
         raise click.UsageError("expected one of --reference and --latent")
     if not interpolate:
-        refuse_given(["frames_per_step", "fps"], "is for --interpolate")
+        refuse_options(["frames_per_step", "fps"], "is for --interpolate")
     several = source.is_dir() or (reference is not None and reference.is_dir()) or len(latent or ()) > 1
-    given = [path for path in (model, source, reference) if path is not None]
+    inputs = [path for path in (model, source, reference) if path is not None]
     if interpolate:
-        refuse_inputs(out, *given)
+        refuse_inputs(out, *inputs)
         try:
             check_animation(out)
         except ValueError as error:
             raise click.UsageError(f"--out: {error}") from error
     else:
-        check_out(out, *given, several=several)
+        check_out(out, *inputs, several=several)
     check_device(device)
     import_plugins(plugin)
     networks = load_starganv2(model)
@@ -82,12 +82,12 @@ def translate_command(
     sources = results_names(source)
     if reference is not None:
         styles = results_names(reference)
-        domains = [_domain_of(file, domain, networks) for file in styles]
+        domains = [_find_domain(file, domain, networks) for file in styles]
         codes = reference_codes(networks, [read_image(file) for file in styles], domains)
     else:
         assert latent is not None
         styles = {Path(f"seed {seed}"): f"{domain}-seed{seed:04d}" for seed in latent}
-        codes = seed_codes(networks, latent, _domain_of(None, domain, networks))
+        codes = seed_codes(networks, latent, _find_domain(None, domain, networks))
     images = [read_image(file) for file in sources]
     if interpolate:
         if len(codes) < 2:
@@ -109,14 +109,14 @@ def translate_command(
         click.echo(f"grid: {write_grid(out, sources, styles)}")
 
 
-def _domain_of(file: Path | None, given: str | None, networks: StarGANv2) -> str:
-    """The domain of a style: as given, else the folder of its file; click.UsageError if that is none."""
+def _find_domain(file: Path | None, option: str | None, networks: StarGANv2) -> str:
+    """The domain of a style: --domain, else the folder of its file; click.UsageError for an unknown one."""
     known = networks.spec.domains
-    domain = given if given is not None or file is None else file.resolve().parent.name
+    domain = option if option is not None or file is None else file.resolve().parent.name
     if domain is None or domain not in known:
         choice = f"expected one of {', '.join(known)}"
-        if given is not None:
-            raise click.UsageError(f"--domain {given}: no domain of the model, {choice}")
+        if option is not None:
+            raise click.UsageError(f"--domain {option}: no domain of the model, {choice}")
         of = "--latent" if file is None else f"--reference {file}, in a folder that has no domain's name,"
         raise click.UsageError(f"{of} needs --domain NAME: {choice}")
     return domain

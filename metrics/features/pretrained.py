@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from configs.suggestion import did_you_mean
 from ganmod.features.vgg import GANMOD_SLIM_FILE, VGG19_FILE, load_features
-from ganmod.features.weights_file import WeightsFile, torch_cache_path, find_weights, read_weights
+from ganmod.features.weights_file import WeightsFile, find_weights, read_weights, torch_cache_path
 from ganmod.io.model_file import load_state
 from metrics.features.base import (
     CIFAR_SIZE,

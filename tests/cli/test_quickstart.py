@@ -135,7 +135,7 @@ def test_the_followed_commands_can_be_typed_as_they_stand(ganmod_command: Callab
 def test_own_images_of_one_name_stay_apart(tmp_path: Path) -> None:
     for folder, side in (("a", 20), ("b", 500)):
         write_image(tmp_path / folder / "x.png", np.zeros((side, 2 * side, 3), dtype=np.uint8))
-    own = quickstart.read_own_images([tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"])
+    own = quickstart.read_user_images([tmp_path / "a" / "x.png", tmp_path / "b" / "x.png"])
     assert {name: image.shape for name, image in own.items()} == {
         "x": (20, 40, 3),
         "x-again": (384, 768, 3),
@@ -144,7 +144,7 @@ def test_own_images_of_one_name_stay_apart(tmp_path: Path) -> None:
 
 def test_curves_of_known_losses() -> None:
     seconds, values = np.arange(1, 601) / 10, np.arange(600.0)
-    xs, ys = quickstart.thinned(seconds, values)
+    xs, ys = quickstart.thin_curve(seconds, values)
     assert len(xs) == len(ys) == quickstart.CURVE_POINTS
     assert (xs[0], ys[0]) == (pytest.approx(0.55), pytest.approx(4.5))  # ten steps each
-    assert quickstart.thinned(seconds[:3], values[:3]) == ([0.1, 0.2, 0.3], [0.0, 1.0, 2.0])
+    assert quickstart.thin_curve(seconds[:3], values[:3]) == ([0.1, 0.2, 0.3], [0.0, 1.0, 2.0])

@@ -99,7 +99,7 @@ def style(
 def _run(
     parts: tuple[str, ...], size: int, batch: int, width: str, repeats: int, device_name: str, compiled: bool
 ) -> list[Comparison]:
-    """Measure and print, part by part."""
+    """Measure and print each part."""
     import torch
 
     from ganmod.cli.bench import style as bench_style
@@ -143,7 +143,7 @@ def _run(
 
 @contextlib.contextmanager
 def _progress_bar(name: str, total: int) -> Iterator[Advance]:
-    """A bar on standard error (on a terminal only), and the call that advances it."""
+    """A progress bar on stderr (on a terminal only); yields the function that advances it."""
     bar = tqdm(total=total, desc=name, unit="run", leave=False, disable=None)
     try:
         yield lambda: (bar.update(), None)[1]

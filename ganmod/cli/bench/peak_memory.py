@@ -1,4 +1,4 @@
-"""How much memory a computation needs: the most that was in use during it, less what was before."""
+"""Memory that a computation needs: the peak during it, minus the memory in use before."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from ganmod.machine import peak_memory_mb, resident_mib
 
 
-def start_of_peak(device: torch.device) -> float | None:
+def start_peak(device: torch.device) -> float | None:
     """Memory in use now in MiB, of this process or of the GPU's allocator; the peak counts from here.
 
-    None where the system does not tell. An allocator that has served a computation before keeps memory that
-    the next one then seems not to need: on a CPU, measure in a process of its own.
+    None where the system does not report it. On a CPU, measure in a new process: an allocator keeps the
+    memory of earlier computations, which the next one then seems not to need.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -29,11 +29,11 @@ def start_of_peak(device: torch.device) -> float | None:
 
 
 def peak_since(before: float | None, device: torch.device) -> float | None:
-    """MiB in use at most since `start_of_peak`, less the `before` that it returned."""
+    """Peak memory since `start_peak` in MiB, minus the `before` that it returned."""
     return None if before is None else peak_memory_mb(device) - before
 
 
-def in_own_process(measure: Callable[..., float | None], *arguments: object) -> float | None:
-    """measure(*arguments) in a new process; both must be what pickle can name or hold."""
+def run_in_new_process(measure: Callable[..., float | None], *arguments: object) -> float | None:
+    """measure(*arguments) in a new process; pickle must be able to send both."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from configs.schema import load_starganv2_config
-from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
+from ganmod.cli.bench.peak_memory import peak_since, run_in_new_process, start_peak
 from ganmod.cli.bench.timing import Advance, interleaved_ms
 from ganmod.layers import LRELU_SLOPE, RESIDUAL_GAIN, half_precision
 from ganmod.modulation import (
@@ -374,7 +374,7 @@ def _peak(
     """`IterationTime.peak_mib`; on a CPU in a new process."""
     if device.type == "cuda":
         return peak_of_iteration(modulation, form, preset, settings, device)
-    return in_own_process(peak_of_iteration, modulation, form, preset, settings, device)
+    return run_in_new_process(peak_of_iteration, modulation, form, preset, settings, device)
 
 
 def peak_of_iteration(
@@ -382,6 +382,6 @@ def peak_of_iteration(
 ) -> float | None:
     """MiB that an iteration adds to the memory in use, in this process, which has made none before."""
     iteration = StarGANv2Iteration(modulation, form, preset=preset, settings=settings, device=device)
-    before = start_of_peak(device)
+    before = start_peak(device)
     iteration()
     return peak_since(before, device)

@@ -1,8 +1,7 @@
 """Speed of style transfer against its obvious form: a training iteration, the AdaConv op, cached styles.
 
-Both forms of a comparison run in turn (A, B, A, B ...) in one process, so that other work on the machine
-burdens both alike; only the ratios mean something. Every comparison also measures how far the two results
-are apart.
+Both forms of a comparison run in turn (A, B, A, B ...) in one process: other work on the machine slows both
+down equally, and only the ratios are meaningful. Every comparison also measures how far the results differ.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ OP_BATCH = 4
 class Comparison:
     """Times in ms of two forms of a computation, a (the obvious one) and b; ratios are a / b.
 
-    deviation: largest relative difference of the results, in float32 of the order of 1e-6.
+    deviation: largest relative difference of the results; about 1e-6 in float32.
     """
 
     part: str
@@ -71,7 +70,7 @@ def _compare(
 
 
 def largest_deviation(got: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Largest difference of each pair of tensors over the largest expected value; the worst of the pairs."""
+    """Largest difference of a pair of tensors, relative to its largest expected value; maximum over pairs."""
     return max(
         ((x.double() - y.double()).abs().max() / y.double().abs().max().clamp_min(1e-30)).item()
         for x, y in zip(got, expected, strict=True)
@@ -83,7 +82,7 @@ def largest_deviation(got: Sequence[Tensor], expected: Sequence[Tensor]) -> floa
 
 
 def random_features(widths: tuple[int, ...], seed: int = 0) -> VGGFeatures:
-    """A frozen VGG-19 with Kaiming weights, calibrated: the cost of the trained one, without its file."""
+    """A frozen, calibrated VGG-19 with Kaiming weights: the cost of the trained one, without its file."""
     torch.manual_seed(seed)
     network = VGGFeatures(widths)
     for conv in network.convs.values():
@@ -117,9 +116,11 @@ def obvious_losses(
 ) -> Losses:
     """The losses in their obvious form.
 
-    Content and style pass through the network one after the other, one convolution per sample, statistics by
-    torch's own functions. The encoder's features serve as targets, too. ValueError for another style loss, or
-    where `network` is not the model's encoder.
+    Content and style pass through the network one after the other, with one convolution per sample and
+    torch's functions for statistics. The encoder's features are also the targets.
+
+    Raises:
+        ValueError: for another style loss than mean_std, and another network than the model's encoder.
     """
     if config.style != "mean_std" or not same_network(network, model.encoder):
         raise ValueError("this form computes the mean_std loss in the encoder's own features only")
@@ -185,7 +186,7 @@ LossForm = Callable[[StyleTransferModel, VGGFeatures, StyleLoss, Tensor, Tensor]
 
 
 class StyleIteration:
-    """Forward, backward and Adam step of one form, with a model, an optimizer and a batch of its own."""
+    """Forward, backward and Adam step of one form, with a separate model, optimizer and batch."""
 
     def __init__(
         self,
@@ -200,7 +201,7 @@ class StyleIteration:
         channels_last: bool = False,
         fused: bool | None = None,
     ) -> None:
-        """Set how an iteration is computed.
+        """Make the model, the optimizer and the batch.
 
         Args:
             dtype: bfloat16 means autocast.
@@ -221,7 +222,7 @@ class StyleIteration:
         )
 
     def __call__(self) -> Tensor:
-        """One iteration -> its losses before the step: total, content, style, [3]."""
+        """Run one iteration; returns its losses before the step, [3]: total, content, style."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             losses = self.losses(self.model, self.network, self.config, self.content, self.style)
@@ -244,7 +245,7 @@ def compare_iteration(
     """The training loop's iteration in each of `dtypes` against the obvious form in float32.
 
     Encoder and loss network are the same network, as in Chandran et al. 2021, and both forms encode an image
-    once. The deviation is that of the three losses in the first iteration, from equal weights.
+    once. The deviation is that of the three losses in the first iteration, with equal weights.
     """
 
     def make(losses: LossForm, **options: Any) -> StyleIteration:
@@ -292,9 +293,16 @@ def compare_op(
     compiled: bool = False,
     progress: Advance = lambda: None,
 ) -> list[Comparison]:
-    """AdaConv, forward and backward, against the loop over samples, at the four scales and summed over them.
+    """AdaConv, forward and backward, against the loop over samples, at each of the four scales and in sum.
 
-    size: side at the finest scale; the coarsest has an eighth. compiled: both forms by torch.compile.
+    Args:
+        widths: channels from the finest scale to the coarsest.
+        batch: samples.
+        size: side at the finest scale; the coarsest has an eighth.
+        repeats: timed runs of each form.
+        device: of the computation.
+        compiled: compile both forms.
+        progress: called after each run.
     """
     mode = "compiled" if compiled else "eager"
     rows = []
@@ -313,7 +321,7 @@ def compare_op(
         case = f"{mode}, {channels} channels, {side} px, batch {batch}"
         deviation = largest_deviation(results["adaconv"], results["loop"])
         rows.append(_compare("op", case, ("loop", "adaconv"), times, deviation))
-    return [*rows, _summed(rows, f"{mode}, sum of the scales")]
+    return [*rows, _sum_rows(rows, f"{mode}, sum of the scales")]
 
 
 def _op_inputs(batch: int, channels: int, group_size: int, side: int, device: torch.device) -> list[Tensor]:
@@ -332,7 +340,7 @@ def _op_inputs(batch: int, channels: int, group_size: int, side: int, device: to
 
 
 def _forward_backward(op: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
-    """A call that returns the output and the gradients of all inputs."""
+    """A function that returns the output and the gradients of all inputs."""
     *arguments, grad_output = inputs
     leaves = [x.requires_grad_() for x in arguments]
 
@@ -343,7 +351,7 @@ def _forward_backward(op: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Ca
     return run
 
 
-def _summed(rows: Sequence[Comparison], case: str) -> Comparison:
+def _sum_rows(rows: Sequence[Comparison], case: str) -> Comparison:
     total = {
         key: sum(getattr(row, key) for row in rows)
         for key in ("a_min_ms", "a_median_ms", "b_min_ms", "b_median_ms")
@@ -366,7 +374,7 @@ def compare_stylize(
     device: torch.device,
     progress: Advance = lambda: None,
 ) -> list[Comparison]:
-    """One content in a style whose parameters were predicted before, against predicting them every time."""
+    """Stylising with cached parameters, against predicting them every time."""
     model = model.to(device).eval()
     (content,), (style,) = (x.to(device) for x in sample_batch(1, size))
     params = model.predict_style(style)

@@ -1,6 +1,6 @@
 """Speed of StyleGAN2's training step for each modulation: plain against the options that make it faster.
 
-All variants run in turn in one process, so that other work on the machine burdens them alike.
+All variants run in turn in one process: other work on the machine slows them down equally.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from configs.schema import load_stylegan2_config
-from ganmod.cli.bench.peak_memory import in_own_process, peak_since, start_of_peak
+from ganmod.cli.bench.peak_memory import peak_since, run_in_new_process, start_peak
 from ganmod.cli.bench.timing import Advance, synchronize
 from training.stylegan2.build import build_networks, build_optimizers, resolve
 from training.stylegan2.step import (
@@ -32,7 +32,7 @@ from training.stylegan2.step import (
 
 @dataclass(frozen=True)
 class Variant:
-    """How a step is computed. plain: float32, NCHW, eager."""
+    """A way to compute a step; by default float32, NCHW, eager."""
 
     name: str
     precision: str = "float32"
@@ -50,11 +50,13 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds of the phases (medians), of a step (lazy phases by their share) and of a thousand images.
+    """Times and memory of a training step.
 
-    peak_mib: what a step adds at most to the memory in use, in which networks and optimizers are already: to
-    a process of its own on a CPU, to the allocator on a GPU. None where the system does not tell, and for a
-    compiled step on a CPU, whose process the compiler fills.
+    phases: median seconds of each phase.
+    step: seconds of a step, lazy phases by their share.
+    peak_mib: peak memory of a step in addition to networks and optimizers: of a new process on a CPU, of the
+        allocator on a GPU. None where the system does not report it, and for compiled steps on a CPU, where
+        the compiler's memory would count.
     """
 
     modulation: str
@@ -159,7 +161,7 @@ def compare_steps(
     device: torch.device,
     progress: Advance = lambda: None,
 ) -> list[StepTime]:
-    """Times of every modulation in every variant, all in turn; one run of each is the warm-up."""
+    """Times of every modulation in every variant, all in turn, after one warm-up run of each."""
     steps = {
         (modulation, variant.name): TrainingStep(
             modulation, variant, preset=preset, size=size, settings=settings, device=device
@@ -174,7 +176,7 @@ def compare_steps(
     for turn in range(repeats + 1):
         for key, step in steps.items():
             if on_gpu:
-                before = start_of_peak(device)
+                before = start_peak(device)
             for phase, (run, _) in step.phases.items():
                 synchronize(device)
                 begin = time.perf_counter()
@@ -187,10 +189,10 @@ def compare_steps(
             step.g_optimizer.zero_grad(set_to_none=True)
             step.d_optimizer.zero_grad(set_to_none=True)
             progress()
-    if not on_gpu:  # an allocator that has served one step before hides what the next one needs
+    if not on_gpu:  # the allocator would reuse the memory of earlier steps
         for modulation, variant in itertools.product(modulations, variants):
             if not variant.compiled:
-                peak = in_own_process(peak_of_step, modulation, variant, preset, size, settings, device)
+                peak = run_in_new_process(peak_of_step, modulation, variant, preset, size, settings, device)
                 peaks[modulation, variant.name] = peak
     return [
         _row(modulation, variant, steps[modulation, variant], measured, peaks[modulation, variant])
@@ -206,9 +208,9 @@ def peak_of_step(
     settings: dict[str, Any],
     device: torch.device,
 ) -> float | None:
-    """`StepTime.peak_mib` of one step in this process, which must not have made a step before."""
+    """`StepTime.peak_mib` of one step; this must be the first step of the process."""
     step = TrainingStep(modulation, variant, preset=preset, size=size, settings=settings, device=device)
-    before = start_of_peak(device)
+    before = start_peak(device)
     for run, _ in step.phases.values():
         run()
     return peak_since(before, device)

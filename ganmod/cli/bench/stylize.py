@@ -1,7 +1,7 @@
-"""Memory and time of stylising: images whole and by tiles, and the frames of a clip.
+"""Memory and time of stylising: images at once and in tiles, and the frames of a clip.
 
-Every measurement has a process of its own, so that the peak of its memory is its own; the forms of a
-comparison take turns. The model is loaded and the style's parameters are predicted before.
+Every measurement runs in a new process, for its peak of memory; the forms of a comparison take turns. The
+model is loaded and the style's parameters are predicted before.
 """
 
 from __future__ import annotations
@@ -38,10 +38,14 @@ FULL_STYLE_DIM, FULL_STYLE_SIZE = 512, 256
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured. width: slim, the shipped model; full, VGG-19's widths with random weights.
+    """One measurement.
 
-    form: an image whole, an image by tiles of `tile` pixels, or frames of a clip, in bfloat16 if asked for.
-    repeats: timed runs, after one that warms up where `warm`. threads: 0 is torch's choice.
+    width: slim, the shipped model; full, VGG-19's widths with random weights.
+    form: an image at once, an image in tiles of `tile` pixels, or frames of a clip.
+    rows, columns: size of the image in pixels.
+    bfloat16: of clips; otherwise float32.
+    repeats: timed runs, after a warm-up run if `warm`.
+    threads: 0 is torch's choice.
     """
 
     width: Width
@@ -62,14 +66,14 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """Time and memory of an image or a frame.
 
     Attributes:
         seconds: wall clock.
-        processor_seconds: the least that the process took of all cores, which other work hardly changes.
-        peak_mib: the most memory that the process has held; on a GPU what torch has allocated.
-        before_mib: the same when it began to stylise; None where the system does not report it.
+        processor_seconds: minimum over the runs of the time on all cores, which other work hardly changes.
+        peak_mib: peak memory of the process; on a GPU, allocated by torch.
+        before_mib: the same before stylising; None where the system does not report it.
     """
 
     case: Case
@@ -87,8 +91,8 @@ class Measured:
         return asdict(self) | {"frames_per_second": self.frames_per_second}
 
 
-def measure(case: Case) -> Measured:
-    """Measure in this process: its peak of memory counts from its start."""
+def measure(case: Case) -> Measurement:
+    """Measure in this process; the peak of memory counts from the start of the process."""
     if case.threads:
         torch.set_num_threads(case.threads)
     device = torch.device(case.device)
@@ -111,13 +115,13 @@ def measure(case: Case) -> Measured:
         if i >= case.warm:
             times.append(time.perf_counter() - begin)
             processor_times.append(time.process_time() - processor)
-    return Measured(
+    return Measurement(
         case, min(times), statistics.median(times), min(processor_times), before, _peak_mib(device)
     )
 
 
-def measure_apart(case: Case) -> Measured:
-    """`measure` in a process of its own. RuntimeError with its last words if it fails, as without memory."""
+def measure_in_new_process(case: Case) -> Measurement:
+    """`measure` in a new process; RuntimeError with the last line of its stderr if it fails."""
     root = str(Path(__file__).parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
@@ -132,7 +136,7 @@ def measure_apart(case: Case) -> Measured:
         raise RuntimeError(f"measuring {case} failed: {last}")
     fields = json.loads(done.stdout.splitlines()[-1])
     names = ("seconds_min", "seconds_median", "processor_seconds", "before_mib", "peak_mib")
-    return Measured(case, *(fields[name] for name in names))
+    return Measurement(case, *(fields[name] for name in names))
 
 
 def measure_images(
@@ -145,8 +149,19 @@ def measure_images(
     threads: int = 0,
     device: str = "cpu",
     progress: Advance = lambda: None,
-) -> list[Measured]:
-    """Square images of these sides in pixels by tiles, and whole up to `whole_up_to` pixels."""
+) -> list[Measurement]:
+    """Measure square images, in tiles and at once.
+
+    Args:
+        widths: of the models.
+        sizes: sides of the images in pixels.
+        tile: side of a tile.
+        whole_up_to: largest side that is also measured without tiles.
+        repeats: timed runs.
+        threads: 0 is torch's choice.
+        device: cpu or cuda.
+        progress: called after each measurement.
+    """
     rows = []
     for width in widths:
         for size in sizes:
@@ -163,7 +178,7 @@ def measure_images(
                     threads=threads,
                     device=device,
                 )
-                rows.append(measure_apart(case))
+                rows.append(measure_in_new_process(case))
                 progress()
     return rows
 
@@ -177,10 +192,17 @@ def measure_frames(
     threads: int = 0,
     device: str = "cpu",
     progress: Advance = lambda: None,
-) -> list[Measured]:
-    """Frames (rows, columns) of a clip, as `ganmod stylize` computes them, without reading and writing.
+) -> list[Measurement]:
+    """Measure frames of a clip, as `ganmod stylize` computes them, without reading and writing.
 
-    precisions: False for float32, True for bfloat16.
+    Args:
+        widths: of the models.
+        shapes: (rows, columns) of the frames.
+        precisions: False for float32, True for bfloat16.
+        repeats: timed runs.
+        threads: 0 is torch's choice.
+        device: cpu or cuda.
+        progress: called after each measurement.
     """
     rows = []
     for width in widths:
@@ -189,7 +211,7 @@ def measure_frames(
                 case = Case(
                     width, "clip", *shape, bfloat16=bfloat16, repeats=repeats, threads=threads, device=device
                 )
-                rows.append(measure_apart(case))
+                rows.append(measure_in_new_process(case))
                 progress()
     return rows
 

@@ -1,4 +1,4 @@
-"""`ganmod bench stylize`: memory and time of images whole and by tiles, and frames per second."""
+"""`ganmod bench stylize`: memory and time of images at once and in tiles, and frames per second."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganmod.cli.options.checks import check_device
 from ganmod.cli.options.shared import timing_options
 
 if TYPE_CHECKING:
-    from ganmod.cli.bench.stylize import Measured, Width
+    from ganmod.cli.bench.stylize import Measurement, Width
 
 SIZES = (512, 1024, 2048)
 FRAMES = {"512": (512, 512), "1080p": (1080, 1920)}
@@ -49,10 +49,10 @@ def stylize(
     device: str,
     json_file: Path | None,
 ) -> None:
-    """Stylising: memory and time of images, whole and by tiles, and frames per second of clips.
+    """Stylising: memory and time of images, at once and in tiles, and frames per second of clips.
 
-    slim is the shipped model, full has VGG-19's widths and random weights. Every figure is taken in a process
-    of its own.
+    slim is the shipped model, full has VGG-19's widths and random weights. Every figure is measured in a new
+    process.
     """
     check_device(device)
     import torch
@@ -61,25 +61,25 @@ def stylize(
     from ganmod.machine import bf16_instructions, describe_machine
     from style_transfer.piecewise.tiled import auto_tile, check_tile
 
-    place = torch.device(device)
-    side = tile or auto_tile(place)
+    torch_device = torch.device(device)
+    side = tile or auto_tile(torch_device)
     try:
         check_tile(side)
     except ValueError as error:
         raise click.UsageError(f"--tile: {error}") from error
-    machine = describe_machine(place)
+    machine = describe_machine(torch_device)
     if threads:
         machine["cpu"] += f"; {threads} threads for the measurements"
     click.echo("\n".join(f"{key}: {value}" for key, value in machine.items()) + "\n")
     widths = cast("list[Width]", ["slim", "full"] if width == "all" else [width])
-    given = sizes or SIZES
-    precisions = [False, True] if bf16_instructions(place) else [False]
-    total = len(widths) * (len(given) + sum(size <= whole_up_to for size in given))
+    sizes = sizes or SIZES
+    precisions = [False, True] if bf16_instructions(torch_device) else [False]
+    total = len(widths) * (len(sizes) + sum(size <= whole_up_to for size in sizes))
     total += len(widths) * len(FRAMES) * len(precisions) if frames else 0
     with tqdm(total=total, unit="run", leave=False, disable=None) as bar:
         rows = bench_stylize.measure_images(
             widths,
-            given,
+            sizes,
             tile=side,
             whole_up_to=whole_up_to,
             repeats=repeats,
@@ -105,7 +105,7 @@ def stylize(
         json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
-def _line(row: Measured, rows: list[Measured]) -> str:
+def _line(row: Measurement, rows: list[Measurement]) -> str:
     case = row.case
     name = f"{case.width}, {case.columns} x {case.rows}"
     if case.form == "clip":
@@ -128,9 +128,9 @@ def _line(row: Measured, rows: list[Measured]) -> str:
     return f"  {name:18} {form:16} {row.seconds_min:6.2f} s{_processor(row)}{_memory(row)}{compared}"
 
 
-def _processor(row: Measured) -> str:
+def _processor(row: Measurement) -> str:
     return f" (processor {row.processor_seconds:.2f} s)"
 
 
-def _memory(row: Measured) -> str:
+def _memory(row: Measurement) -> str:
     return "" if row.peak_mib is None else f", peak {row.peak_mib:.0f} MiB"

@@ -1,4 +1,4 @@
-"""Times of several forms of a computation, taken in turn."""
+"""Wall times of several forms of a computation, measured in turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Advance = Callable[[], None]  # moves a progress bar by one
 def interleaved_ms(
     forms: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, progress: Advance
 ) -> dict[str, list[float]]:
-    """Wall time in ms of `repeats` calls of each form, taken in turn; warming up is the caller's part."""
+    """Wall times in ms of `repeats` calls of each form, in turn; the caller warms up."""
     times: dict[str, list[float]] = {name: [] for name in forms}
     for _ in range(repeats):
         for name, form in forms.items():
@@ -27,6 +27,6 @@ def interleaved_ms(
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

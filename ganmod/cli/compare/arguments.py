@@ -1,4 +1,4 @@
-"""Arguments and options that the comparisons share: runs, pictures and weights as NAME=PATH."""
+"""Arguments and options of both comparisons: runs, pictures and weights as NAME=PATH."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import click
 
 from ganmod.cli.measure.options import check_space_name
-from ganmod.cli.options.shared import Command, device_option, json_option, plugin_option, together
+from ganmod.cli.options.shared import Command, combine_options, device_option, json_option, plugin_option
 
 if TYPE_CHECKING:
     from metrics.compare import RunRecord
 
 PATH = click.Path(exists=True, path_type=Path)
 FILE = click.Path(path_type=Path)
-COMMAND_LINE = "ganmod compare"  # key of the line that was typed, in the context's meta
+COMMAND_LINE = "ganmod compare"  # key of the command line in the context's meta
 
 
 def comparison_options(command: Command) -> Command:
     """RUN..., --name, --content, --styles, --out, --size, --device, --json and --plugin."""
-    return together(
+    return combine_options(
         click.argument("runs", metavar="RUN...", nargs=-1),
         click.option("--name", "named", multiple=True, metavar="NAME=RUN", help="A run, and its row's name."),
         click.option("--content", type=PATH, help="Photos to stylize: a folder."),
@@ -44,12 +44,12 @@ def comparison_options(command: Command) -> Command:
 
 
 def current_command_line() -> str:
-    """The line that called the running comparison."""
+    """The command line of the running comparison."""
     return click.get_current_context().meta[COMMAND_LINE]
 
 
-def named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
-    """(name of the row or None, path) of every run; click.UsageError for one that is missing or doubled."""
+def parse_runs(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
+    """(name of the row or None, path) of every run; click.UsageError for a missing or repeated one."""
     titles: dict[Path, str | None] = {}
     for text in (*runs, *named):
         title, equals, rest = text.partition("=")
@@ -71,7 +71,7 @@ def named_paths(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | N
 
 
 def _run_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each run: the folder's or the file's, with folders above where names repeat."""
+    """A short name for each run: that of the folder or file, with parent folders where names repeat."""
     short = [path.resolve().name if path.is_dir() else path.stem for path in paths]
     counts = Counter(short)
     longer = [
@@ -83,7 +83,7 @@ def _run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
-    """The records of all runs. Raises ValueError as `read_run` does."""
+    """The records of all runs; ValueError as `read_run`."""
     from training.run.records import read_run
 
     names = _run_names([path for _, path in paths])
@@ -91,7 +91,7 @@ def read_runs(paths: Sequence[tuple[str | None, Path]]) -> list[RunRecord]:
 
 
 def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
-    """{name: model file}; click.UsageError for a name that stands twice."""
+    """{name: model file}; click.UsageError for a repeated name."""
     from training.run.folder import MODEL_FILE
 
     names = _run_names([path for _, path in paths])
@@ -103,10 +103,10 @@ def model_files(paths: Sequence[tuple[str | None, Path]]) -> dict[str, Path]:
     return files
 
 
-def picture_folders(given: Sequence[str]) -> dict[str, Path]:
-    """NAME=DIR of every folder -> {name: folder}; click.UsageError for another form, and for a name twice."""
+def parse_picture_folders(texts: Sequence[str]) -> dict[str, Path]:
+    """NAME=DIR of every folder -> {name: folder}; click.UsageError for other forms and repeated names."""
     folders: dict[str, Path] = {}
-    for text in given:
+    for text in texts:
         name, equals, folder = text.partition("=")
         if not (name and equals and Path(folder).is_dir()):
             raise click.UsageError(f"--pictures {text}: expected NAME=DIR, where DIR is a folder of pictures")
@@ -116,14 +116,14 @@ def picture_folders(given: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]:
-    """{space: weights}; click.UsageError for an unknown space, and weights of none that is asked for."""
+def parse_weights(features: Sequence[str], texts: Sequence[str]) -> dict[str, Path]:
+    """--feature-weights as {space: file}; click.UsageError for an unknown space, and weights of another."""
     for name in features:
         check_space_name(name)
     if len(set(features)) < len(features):
         raise click.UsageError(f"--features names a space twice: {', '.join(features)}")
     weights: dict[str, Path] = {}
-    for text in given:
+    for text in texts:
         name, equals, file = text.partition("=")
         if equals and name in features:
             weights[name] = Path(file)
@@ -136,11 +136,11 @@ def weights_of(features: Sequence[str], given: Sequence[str]) -> dict[str, Path]
     return weights
 
 
-def one_file(given: Sequence[str]) -> Path | None:
-    """The weights of the one loss network, if given; click.UsageError for several."""
-    if len(given) > 1:
+def parse_weights_file(texts: Sequence[str]) -> Path | None:
+    """--feature-weights of the loss network, or None; click.UsageError for several."""
+    if len(texts) > 1:
         raise click.UsageError("--feature-weights: expected one file, that of --loss-network")
-    if not given:
+    if not texts:
         return None
-    _, equals, file = given[0].partition("=")
-    return Path(file if equals and not Path(given[0]).exists() else given[0])
+    _, equals, file = texts[0].partition("=")
+    return Path(file if equals and not Path(texts[0]).exists() else texts[0])

@@ -15,10 +15,10 @@ DEFAULT = "runs"
 
 
 class CompareGroup(click.Group):
-    """A group that compares runs where no subcommand is named."""
+    """A group whose default subcommand is `runs`."""
 
     def spell_out(self, args: list[str]) -> list[str]:
-        """The arguments with their subcommand first, `style` for the former spelling `--style`."""
+        """The arguments with the subcommand first: `style` for the former `--style`, by default `runs`."""
         if args and args[0] in self.commands:
             return args
         if "--style" in args:

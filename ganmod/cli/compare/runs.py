@@ -1,4 +1,4 @@
-"""`ganmod compare RUN...`: training runs side by side, by modulation, with what the figures depend on."""
+"""`ganmod compare RUN...`: training runs side by side, by modulation, with the conditions of the figures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ganmod.cli.compare.arguments import (
     PATH,
     comparison_options,
     current_command_line,
-    named_paths,
+    parse_runs,
+    parse_weights,
     read_runs,
-    weights_of,
 )
 from ganmod.cli.measure.options import MetricList, check_count, terminal_progress, warnings_as_lines
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
@@ -108,11 +108,11 @@ def runs_command(
 
     `ganmod compare style` compares style-transfer models pair by pair: see its --help.
     """
-    paths = named_paths(runs, named)
+    paths = parse_runs(runs, named)
     if device != "auto":
         check_device(device)
     check_count(num, metrics)
-    weights = weights_of(features, feature_weights)
+    weights = parse_weights(features, feature_weights)
     import_plugins(plugin)
 
     from ganmod import distributed
@@ -164,7 +164,7 @@ def runs_command(
 
 
 def _print(comparison: RunComparison, out: Path, as_json: bool) -> None:
-    """JSON; or what must be known, what the figures depend on, and the table, last."""
+    """Print JSON; or the notes, the conditions of the figures, and last the table."""
     from metrics.compare.report import condition_rows, statements
 
     if as_json:

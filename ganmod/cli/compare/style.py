@@ -1,4 +1,4 @@
-"""`ganmod compare style`: style-transfer models on one list of pairs, with turned and mixed styles."""
+"""`ganmod compare style`: style-transfer models on one list of pairs, with rotated and mixed styles."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ganmod.cli.compare.arguments import (
     FILE,
     comparison_options,
     model_files,
-    named_paths,
-    one_file,
-    picture_folders,
+    parse_picture_folders,
+    parse_runs,
+    parse_weights_file,
 )
 from ganmod.cli.measure.options import terminal_progress
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
@@ -71,11 +71,11 @@ def style_command(
     """Compare style-transfer models, files or run folders, pair by pair. NAME=RUN names a row.
 
     All models stylize the same pairs: content and style losses, likeness, patches of the style, seconds, and
-    what their strokes do when the style is turned or mixed. Writes comparison.json, pairs.json, table.md,
+    how their strokes change when the style is rotated or mixed. Writes comparison.json, pairs.json, table.md,
     table.csv, report.html and pictures; prints the tables.
     """
-    folders = picture_folders(pictures)
-    paths = named_paths(runs, named) if runs or named or not (folders or optimised or optima) else []
+    folders = parse_picture_folders(pictures)
+    paths = parse_runs(runs, named) if runs or named or not (folders or optimised or optima) else []
     if content is None or not styles:
         raise click.UsageError("--content and --styles are needed: photos, and style images")
     if device != "auto":
@@ -95,7 +95,7 @@ def style_command(
         styles=styles,
         size=size,
         loss_network=loss_network,
-        feature_weights=one_file(feature_weights),
+        feature_weights=parse_weights_file(feature_weights),
         lpips_weights=lpips_weights,
         pictures=folders,
         optimised=optimised,
@@ -112,7 +112,7 @@ def style_command(
         device=resolve_device(device),
         progress=terminal_progress(rank=0),
     )
-    command = _repeating_command(models, protocol, threads=torch.get_num_threads())
+    command = _command_line(models, protocol, threads=torch.get_num_threads())
     comparison = compare_style_models(models, protocol, command=command)
     if pairs_file is not None and not has_list:
         atomic_write_text(pairs_file, json.dumps(pairs_to_json(comparison.pairs), indent=1) + "\n")
@@ -121,8 +121,8 @@ def style_command(
     click.echo(json.dumps(comparison.to_json()) if as_json else comparison.to_markdown())
 
 
-def _repeating_command(models: Mapping[str, Path], protocol: StyleProtocol, *, threads: int) -> str:
-    """The line that repeats the comparison, files and folders by their names alone."""
+def _command_line(models: Mapping[str, Path], protocol: StyleProtocol, *, threads: int) -> str:
+    """A command line that repeats the comparison; files and folders by name only."""
     words = ["ganmod", "compare", "style"]
     words += [word for name, path in models.items() for word in ("--name", f"{name}={path.name}")]
     for name, folder in protocol.pictures.items():

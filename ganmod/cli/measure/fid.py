@@ -13,7 +13,7 @@ from ganmod.cli.measure.options import (
     check_space_name,
     warnings_as_lines,
 )
-from ganmod.cli.options.checks import check_device, import_plugins, refuse_given
+from ganmod.cli.options.checks import check_device, import_plugins, refuse_options
 from ganmod.cli.options.shared import (
     batch_option,
     device_option,
@@ -114,8 +114,8 @@ def fid(
 
     A model's images are generated here: image i from seed + i, with random noise. Only figures of equal
     numbers of images, feature space and settings can be compared; all of these are printed. Under torchrun
-    (`torchrun --nproc-per-node 2 -m ganmod -- fid ...`, with the dashes, for it takes --num as its own), the
-    processes share the images, and the result is that of one process.
+    (`torchrun --nproc-per-node 2 -m ganmod -- fid ...`; without the dashes torchrun itself would take --num),
+    the processes share the images, and the result is that of one process.
 
     With a StarGAN v2 model as A, the images of B, one sub-folder per domain, are translated into all other
     domains, by latents and by references: the Frechet distance to real images of the target domain, LPIPS
@@ -142,7 +142,7 @@ def fid(
             "--starganv2-protocol, --training-images and --lpips-weights are for a StarGAN v2 model as A"
         )
     if not translates:
-        refuse_given(["outputs"], "is for a StarGAN v2 model as A")
+        refuse_options(["outputs"], "is for a StarGAN v2 model as A")
         check_count(num, metrics)
     if translates and (metrics != ("fid",) or which is not None or truncation_psi != 1):
         raise click.UsageError("--metrics, --class and --trunc are not for a StarGAN v2 model")
@@ -189,7 +189,7 @@ def fid(
 
 
 def _latest_model(path: Path) -> Path:
-    """The model of a run folder, whose pictures are sheets of samples; any other path as it is."""
+    """The model of a run folder (its images are sheets of samples); any other path unchanged."""
     from training.run.folder import CONFIG_FILE, MODEL_FILE
 
     model = path / MODEL_FILE

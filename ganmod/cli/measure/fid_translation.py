@@ -1,4 +1,4 @@
-"""`ganmod fid` of a StarGAN v2 model: its translations between all domains, measured and printed."""
+"""`ganmod fid` of a StarGAN v2 model: its translations between all domains."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class TranslationOptions:
-    """What a user says about the measurement; None where it was left out.
+    """The user's options; None where an option is not set.
 
-    protocol: the published one, with torchvision's Inception, AlexNet for LPIPS and training images as the
-    real ones.
+    protocol: whether to use the published one: torchvision's Inception, AlexNet for LPIPS, training images as
+        the real ones.
     """
 
     protocol: bool
@@ -46,7 +46,7 @@ class TranslationOptions:
     as_json: bool
 
     def check(self) -> None:
-        """click.UsageError for the protocol without what it needs."""
+        """click.UsageError for the protocol without the options that it needs."""
         if not self.protocol:
             return
         if self.training_images is None:
@@ -124,7 +124,7 @@ def report_translations(
 
 
 def _lpips(options: TranslationOptions) -> LpipsDistance | None:
-    """AlexNet's as published, which torch's cache folder may hold; else SqueezeNet's, if a file is given."""
+    """AlexNet's for the protocol, by default from torch's cache folder; else SqueezeNet's if it is set."""
     from ganmod.features.weights_file import torch_cache_path
     from metrics.images.lpips import load_lpips
 
@@ -141,7 +141,7 @@ def _conditions(
     lpips: LpipsDistance | None,
     size: int,
 ) -> dict[str, str]:
-    """All that two values must share to be compared, human-readable."""
+    """Everything that two values must share to be comparable, human-readable."""
     sources = (
         "all" if options.num_sources is None else f"{options.num_sources} drawn from seed {options.seed}"
     )

@@ -1,4 +1,4 @@
-"""What the commands that measure images share: their options, bars and warnings."""
+"""Shared by the commands that measure images: options, progress bars and warnings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MetricList(click.ParamType):
 
 
 def print_values(values: Mapping[str, float]) -> None:
-    """A line for each value, distances as `shown_distance` has them; a name may be KIND/METRIC/PAIR."""
+    """Print a line for each value, distances as `shown_distance`; a name may be KIND/METRIC/PAIR."""
     from metrics.distances.frechet import shown_distance
 
     width = max(map(len, values)) + 2
@@ -68,10 +68,10 @@ def check_space_name(name: str) -> None:
 
 
 def terminal_progress(rank: int) -> Progress:
-    """Bars of the first process alone; silent where the output is no terminal."""
+    """Progress bars of the first process, if the output is a terminal."""
 
     def bar(total: int, title: str) -> tqdm:
-        # leave=None: a bar inside another one goes when it is done.
+        # leave=None: a finished bar inside another one is removed.
         return tqdm(total=total, desc=title, unit="img", leave=None, disable=None if rank == 0 else True)
 
     return bar
@@ -79,7 +79,7 @@ def terminal_progress(rank: int) -> Progress:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Python warnings as one line each, above the progress bars."""
+    """Print Python warnings as one line each, above the progress bars."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         tqdm.write(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Checks of options that several commands share: a wrong one is a usage error before any work begins."""
+"""Checks of options that several commands share; errors are raised before any work begins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from click.core import ParameterSource
 def import_plugins(names: Iterable[str]) -> None:
     """Import the modules of --plugin, which register modulations; the working folder is searched last.
 
-    Raises click.UsageError for a module that is not found; errors inside a module are not touched.
+    Raises click.UsageError for a missing module; errors inside a module pass unchanged.
     """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the console script, unlike `python -m`, does not look there
@@ -24,7 +24,7 @@ def import_plugins(names: Iterable[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the plugin is there, and imports something that is not
+                raise  # the plugin exists, but a module that it imports does not
             raise click.UsageError(
                 f"--plugin {name}: no module named {error.name!r}. Install it, or run the command in the "
                 "folder that holds it"
@@ -32,7 +32,7 @@ def import_plugins(names: Iterable[str]) -> None:
 
 
 def check_device(name: str) -> None:
-    """click.UsageError unless torch has the device: auto, cpu, cuda, cuda:N, mps or another of torch's."""
+    """click.UsageError unless the device exists: auto, cpu, cuda, cuda:N, mps or another of torch's."""
     from ganmod.devices import find_device
 
     try:
@@ -43,9 +43,9 @@ def check_device(name: str) -> None:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """ValueErrors of the library, about what the user gave, as click.UsageError.
+    """Raise ValueErrors of the library, about the user's values, as click.UsageError.
 
-    Where a message begins with the name of a parameter of the running command, its option stands instead.
+    A parameter's name at the start of the message is replaced by the option of the running command.
     """
     try:
         yield
@@ -56,10 +56,10 @@ def usage_errors() -> Iterator[None]:
         raise click.UsageError(f"{options.get(name, name)} {rest}") from error
 
 
-def refuse_given(names: Collection[str], reason: str) -> None:
-    """click.UsageError, "OPTION REASON", where the running command's line gives one of these parameters.
+def refuse_options(names: Collection[str], reason: str) -> None:
+    """click.UsageError, "OPTION REASON", if one of these parameters is set on the command line.
 
-    Nothing outside a command, where a caller gives all of them.
+    Does nothing outside a command.
     """
     context = click.get_current_context(silent=True)
     if context is None:

@@ -1,4 +1,4 @@
-"""What the commands that use a trained generator share: number ranges, and a model with its class label."""
+"""Shared by the commands that use a trained generator: number ranges, loading, class labels."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def load_generator(model: Path, *, plugin: tuple[str, ...], device: str) -> tupl
     return G.to(chosen), class_names
 
 
-def chosen_label(which: str | None, G: Generator, class_names: tuple[str, ...]) -> Tensor | None:
-    """The label [1,c_dim] of --class, None if unconditional.
+def choose_label(which: str | None, G: Generator, class_names: tuple[str, ...]) -> Tensor | None:
+    """The label [1,c_dim] of --class; None for an unconditional model.
 
-    click.UsageError for a class that is unknown, missing for a conditional model or given for another.
+    click.UsageError for an unknown class, none for a conditional model, or one for an unconditional model.
     """
     try:
         return class_label(which, c_dim=G.c_dim, class_names=class_names)

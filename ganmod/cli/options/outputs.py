@@ -1,4 +1,4 @@
-"""Commands on every pair of two sets of images: names of results, where they may go, the grid of all."""
+"""Outputs of commands on all pairs of two sets of images: names, checks of --out, the grid of all."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ganmod.io.images import (
 
 GRID_CELL = 256
 GRID_LIMIT = 12
-TOGETHER = ("grid.png", "sheet.jpg")  # what is written beside several results
+TOGETHER = ("grid.png", "sheet.jpg")  # written in addition to several results
 
 
 def results_names(source: Path) -> dict[Path, str]:
-    """Image files of a folder, or the one file -> their part of the names of results, each once.
+    """{file: its part of the names of results} of an image file or all images of a folder.
 
-    That is the stem, or the whole path inside the folder for files that share their stem with another.
+    The part is the stem, or the full path inside the folder where several files have the same stem.
     """
     if not source.is_dir():
         return {source: source.stem}
@@ -41,7 +41,10 @@ def results_names(source: Path) -> dict[Path, str]:
 def check_out(out: Path, *inputs: Path, several: bool) -> None:
     """click.UsageError for an --out that cannot hold the results, or whose files the next run would read.
 
-    inputs: files and folders that are read.
+    Args:
+        out: the value of --out.
+        inputs: files and folders that are read.
+        several: whether there are several results, in a folder.
     """
     if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
         raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
@@ -62,7 +65,7 @@ def check_out(out: Path, *inputs: Path, several: bool) -> None:
 
 
 def refuse_inputs(out: Path, *inputs: Path) -> None:
-    """click.UsageError where --out is one of the files that are read, by whatever links."""
+    """click.UsageError if --out is, directly or by a link, one of the files that are read."""
     for file in inputs:
         if file.is_file() and out.exists() and out.samefile(file):
             raise click.UsageError(
@@ -71,9 +74,9 @@ def refuse_inputs(out: Path, *inputs: Path) -> None:
 
 
 def write_grid(out: Path, contents: Mapping[Path, str], styles: Mapping[Path, str]) -> Path:
-    """Styles above, contents at the left, results between, from the files written; the first 12 x 12.
+    """Write grid.png of the first 12 x 12 results: styles above, contents at the left, results between.
 
-    A style without a file, such as a seed, has no picture above.
+    Reads the results in `out`. A style without a file, such as a seed, has no picture above.
     """
 
     def cell(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Options that several commands have, each written once."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ reference_cache_option: Option[Any] = click.option(
 
 
 def device_option(default: str = "auto") -> Option[Any]:
-    """--device; a command that does little starts on the CPU by default."""
+    """--device; small commands use the CPU by default."""
     words = f"{'auto, ' if default == 'auto' else ''}cpu, cuda, cuda:N or mps."
     return click.option("--device", default=default, show_default=True, help=words)
 
 
 def batch_option(default: int, help: str = "Images at a time.") -> Option[Any]:
-    """--batch: how many images go through a network together."""
+    """--batch: how many images go through a network at once."""
     return click.option("--batch", type=click.IntRange(1), default=default, show_default=True, help=help)
 
 
 def truncation_options(help: str) -> Option[Any]:
     """--trunc and --cutoff of a generator."""
-    return together(
+    return combine_options(
         click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help=help),
         click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only."),
     )
 
 
 def timing_options(repeats: int) -> Option[Any]:
-    """What every benchmark has: --repeats, --threads, --device and --json."""
-    return together(
+    """--repeats, --threads, --device and --json of every benchmark."""
+    return combine_options(
         click.option(
             "--repeats",
             type=click.IntRange(1),
@@ -60,8 +60,8 @@ def timing_options(repeats: int) -> Option[Any]:
     )
 
 
-def together(*options: Option[Any]) -> Option[Any]:
-    """Options as one decorator, listed in this order."""
+def combine_options(*options: Option[Any]) -> Option[Any]:
+    """Combine options, in this order, to one decorator."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):

@@ -73,7 +73,7 @@ class StyleAt(click.ParamType):
 
 @dataclass(frozen=True)
 class StylePlan:
-    """The styles of one result. `picture` stands for it in grids: the style's file if there is one only."""
+    """The styles of one result. `picture` shows it in grids: the file, if there is only one style."""
 
     name: str
     styles: tuple[Path, ...]
@@ -91,7 +91,7 @@ class StylePlan:
         return (*self.styles, *(path for _, path in self.at))
 
     def images(self) -> list[np.ndarray]:
-        """The styles, each cut as its part says; ImageError, which names the file, for one of no use."""
+        """Read and crop the styles; ImageError, which names the file, for one that cannot be used."""
         parts = self.parts or (WHOLE,) * len(self.files)
         return [part.cut(read_usable(path), path) for path, part in zip(self.files, parts, strict=True)]
 
@@ -124,11 +124,18 @@ def style_plans(
     masks: Sequence[Path],
     parts: Sequence[StylePart] = (),
 ) -> list[StylePlan]:
-    """What to stylise with: one plan per image of a folder, otherwise a single one.
+    """One plan per image of a folder of styles, otherwise a single plan.
 
-    parts: of each of `styles` and then of `at`, from `style_parts`; none: they are whole. Says on stderr how
-    weights are normalised and which mask goes to which style. Raises click.UsageError for combinations that
-    say nothing.
+    Prints normalised weights, and the mask of each style, to stderr.
+
+    Args:
+        styles: images to mix, or one folder.
+        at: (scales, file) of --style-at.
+        masks: one per style, or one for all.
+        parts: of each of `styles` and then of `at`, from `style_parts`; empty: the entire images.
+
+    Raises:
+        click.UsageError: for arguments that contradict each other.
     """
     if not styles and not at:
         raise click.UsageError("Missing argument 'STYLE': expected an image, a folder, or --style-at")
@@ -136,8 +143,8 @@ def style_plans(
         if at:
             check_scales([scales for scales, _ in at], has_fallback=bool(styles))
         weighted = any(style.weight is not None for style in styles)
-        given = tuple(1.0 if style.weight is None else style.weight for style in styles)
-        weights = tuple(normalize_weights(given)) if styles else ()
+        raw_weights = tuple(1.0 if style.weight is None else style.weight for style in styles)
+        weights = tuple(normalize_weights(raw_weights)) if styles else ()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     folders = [style.path for style in styles if style.path.is_dir()]
@@ -162,14 +169,14 @@ def style_plans(
     if masks:
         shares = _read_masks(masks, paths)
         return [StylePlan(name, paths, masks=shares, parts=tuple(parts))]
-    if (len(paths) > 1 or weighted) and abs(sum(given) - 1) > 1e-6:
+    if (len(paths) > 1 or weighted) and abs(sum(raw_weights) - 1) > 1e-6:
         used = ", ".join(f"{path.name} {w:.3g}" for path, w in zip(paths, weights, strict=True))
         click.echo(f"weights, normalised to sum 1: {used}", err=True)
     return [StylePlan(name, paths, weights=weights if paths else None, at=tuple(at), parts=tuple(parts))]
 
 
 def _read_masks(masks: Sequence[Path], styles: Sequence[Path]) -> Tensor:
-    """[R,H,W] from --mask files; says which style has how much. UsageError for a wrong number of them."""
+    """[R,H,W] from --mask files; prints the share of each style. UsageError for a wrong number of masks."""
     if len(styles) < 2 or len(masks) not in (1, len(styles)):
         raise click.UsageError(
             f"got {len(styles)} styles and {len(masks)} masks: expected two styles or more, and one --mask "
@@ -190,7 +197,7 @@ def _read_masks(masks: Sequence[Path], styles: Sequence[Path]) -> Tensor:
 
 
 def read_usable(path: Path) -> np.ndarray:
-    """uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model."""
+    """Read uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model."""
     image = read_image(path)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:

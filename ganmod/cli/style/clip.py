@@ -1,4 +1,4 @@
-"""`ganmod stylize` on clips, morphs from one style to another, and images by tiles."""
+"""`ganmod stylize` of clips, of morphs from one style to another, and of images in tiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.options.shared import Option, together
+from ganmod.cli.options.shared import Option, combine_options
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.clip import CLIP_SUFFIXES, Clip
 from ganmod.io.images import read_image
@@ -25,7 +25,7 @@ from style_transfer.piecewise.video import BLEND, SMOOTHING, ClipStylizer, morph
 
 FPS, SECONDS = 25.0, 4.0
 AUTO_TILE_FROM = 1024  # pixels of the longer side: below, an image takes little memory anyway
-clip_options: Option[Any] = together(
+clip_options: Option[Any] = combine_options(
     click.option(
         "--tile",
         metavar="auto|N",
@@ -69,7 +69,7 @@ clip_options: Option[Any] = together(
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """The values of `clip_options`; None or empty: not given."""
+    """The values of `clip_options`; None: not set."""
 
     tile: str | None
     interpolate_styles: tuple[Path, Path] | None
@@ -81,7 +81,7 @@ class ClipOptions:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a file's name is that of a video."""
+    """Whether a path has the suffix of a video and is no folder."""
     return path.suffix.lower() in CLIP_SUFFIXES and not path.is_dir()
 
 
@@ -94,9 +94,11 @@ def check_clip_options(
     for_images: Mapping[str, bool],
     style_at: bool,
 ) -> bool:
-    """Whether the result is a clip; click.UsageError for options that do not fit it, or styles given twice.
+    """Whether the result is a clip; click.UsageError for options that do not apply to it.
 
-    for_images: {option: given} of those that only images have. style_at: whether --style-at was given.
+    Args:
+        for_images: {option: whether it is set} of options that apply only to images.
+        style_at: whether --style-at is set.
     """
     morph = bool(options.interpolate_styles)
     clip = is_clip(content)
@@ -111,8 +113,8 @@ def check_clip_options(
     parse_tile(options.tile)
     if not (clip or morph):
         return False
-    for name, given in {**for_images, "--tile": options.tile is not None}.items():
-        if given:
+    for name, is_set in {**for_images, "--tile": options.tile is not None}.items():
+        if is_set:
             raise click.UsageError(f"{name} is for images, and the result is a clip: leave it out")
     if morph and style_at:
         raise click.UsageError(
@@ -134,21 +136,23 @@ def check_clip_options(
     return True
 
 
-def parse_tile(given: str | None) -> int | None:
-    """auto -> 0, a number of pixels -> itself, none -> None; click.UsageError for anything else."""
-    if given is None or given == "auto":
-        return None if given is None else 0
+def parse_tile(text: str | None) -> int | None:
+    """auto -> 0, a number of pixels -> itself, None -> None; click.UsageError for anything else."""
+    if text is None or text == "auto":
+        return None if text is None else 0
     try:
-        tile = int(given)
+        tile = int(text)
         check_tile(tile)
     except ValueError as error:
-        reason = str(error) if given.isdigit() else "expected auto or a number of pixels"
-        raise click.UsageError(f"--tile {given}: {reason}") from error
+        reason = str(error) if text.isdigit() else "expected auto or a number of pixels"
+        raise click.UsageError(f"--tile {text}: {reason}") from error
     return tile
 
 
-def by_tiles(network: StyleTransferModel, tile: str | None) -> Callable[[Tensor, list[Any]], Tensor] | None:
-    """What stands for `network.apply_params` under --tile: images below a size whole, others with a bar."""
+def make_tile_stylizer(
+    network: StyleTransferModel, tile: str | None
+) -> Callable[[Tensor, list[Any]], Tensor] | None:
+    """A replacement of `network.apply_params` for --tile, with a progress bar; None without --tile."""
     side = parse_tile(tile)
     if side is None:
         return None
@@ -164,7 +168,7 @@ def by_tiles(network: StyleTransferModel, tile: str | None) -> Callable[[Tensor,
 
 
 def first_image(content: Path) -> np.ndarray:
-    """A still itself, the first frame of a clip: uint8 [H,W,3]."""
+    """The still, or the first frame of the clip, uint8 [H,W,3]."""
     return next(Clip(content).frames()).image if is_clip(content) else read_image(content)
 
 
@@ -177,7 +181,10 @@ def stylize_clip(
     size: int | None,
     options: ClipOptions,
 ) -> None:
-    """Write a clip: `content` with the parameters of one style, or on its way from those to the second's."""
+    """Write a clip of `content` in one style, or moving from the first style to the second.
+
+    params: of the one style, or of both.
+    """
     if is_clip(content):
         _convert(network, content, params, out, size=size, options=options)
         return
@@ -221,6 +228,6 @@ def _convert(
 
 
 def _show(bar: tqdm, done: int, total: int) -> None:
-    """Bring a bar to `done` of `total`."""
+    """Set a progress bar to `done` of `total`."""
     bar.total = total
     bar.update(done - bar.n)

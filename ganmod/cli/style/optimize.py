@@ -1,4 +1,4 @@
-"""`ganmod optimize`: stylisation by optimising the pixels, the quality that models are held against."""
+"""`ganmod optimize`: stylisation by optimising the pixels, the reference for the quality of models."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def optimize(
 ) -> None:
     """Give CONTENT the style of STYLE by optimising its pixels (Gatys et al. 2016): minutes, not a second.
 
-    The picture is written as it goes. One that was stopped goes on when the same line is run again: its state
-    lies beside it until it is done.
+    The picture is written repeatedly. Run the same command again to continue one that was stopped: its state
+    is saved next to it until it is finished.
     """
     refuse_inputs(out, content, style)
     check_device(device)
@@ -113,13 +113,11 @@ def optimize(
         start=start,
         seed=seed,
     )
-    place = find_device(device)
-    network = load_features(loss_network, path=feature_weights).to(place)
-    photo = resize_content(to_tensor(read_image(content))[None], size).to(place)
-    painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:])).to(
-        place
-    )
-    run = PixelOptimizer(photo, painting, network, settings)
+    torch_device = find_device(device)
+    network = load_features(loss_network, path=feature_weights).to(torch_device)
+    photo = resize_content(to_tensor(read_image(content))[None], size).to(torch_device)
+    painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:]))
+    run = PixelOptimizer(photo, painting.to(torch_device), network, settings)
     state_file = out.with_name(f".{out.name}.state")
     if state_file.exists():
         run.load_state(_read_state(state_file))
@@ -133,7 +131,7 @@ def optimize(
                 write_image(out, to_uint8(step.image[0].cpu()))
                 state = run.state()
                 atomic_write(state_file, partial(_write_state, state=state))
-    image = run.pixels.detach().clamp(0, 1)  # where nothing was left to do, too
+    image = run.pixels.detach().clamp(0, 1)  # also if no step was left to do
     write_image(out, to_uint8(image[0].float().cpu()))
     state_file.unlink(missing_ok=True)
     if step is not None:
@@ -149,7 +147,7 @@ def _write_state(path: Path, *, state: dict[str, Any]) -> None:
 
 
 def _read_state(path: Path) -> dict[str, Any]:
-    """ValueError, which says what to do, for a file that is no state."""
+    """Read a state; ValueError, which says what to do, for a file that holds none."""
     state = read_tensors_pickle(path)
     if not isinstance(state, dict) or not {"settings", "counts", "pixels", "optimizer"} <= state.keys():
         raise ValueError(f"{path} is no state of an optimisation: remove it to start again")

@@ -1,4 +1,4 @@
-"""The options of `ganmod stylize` that say which part of a style counts, and at what size."""
+"""The options of `ganmod stylize` for the part of a style to use, and its size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ganmod.cli.options.shared import Option, together
+from ganmod.cli.options.shared import Option, combine_options
 from ganmod.io.images import ImageError, read_image
 from style_transfer.masks import style_mask
 from style_transfer.prepare import MIN_SIDE, crop_style
@@ -33,7 +33,7 @@ class RectangleArgument(click.ParamType):
         return x, y, width, height
 
 
-style_part_options: Option[Any] = together(
+style_part_options: Option[Any] = combine_options(
     click.option(
         "--style-crop",
         multiple=True,
@@ -59,13 +59,13 @@ style_part_options: Option[Any] = together(
 
 @dataclass(frozen=True)
 class StylePart:
-    """What counts of one style's file: a rectangle of it, and of that what is white in a mask."""
+    """The part of a style's image to use: a rectangle, and the white of a mask over it."""
 
     crop: Rectangle | None = None
     mask: Path | None = None
 
     def cut(self, image: np.ndarray, path: Path) -> np.ndarray:
-        """The rectangle of uint8 [H,W,3]; ImageError, which names the file, where it does not fit."""
+        """Crop uint8 [H,W,3] to the rectangle; ImageError, which names the file, if it does not fit."""
         if self.crop is None:
             return image
         try:
@@ -74,7 +74,7 @@ class StylePart:
             raise ImageError(f"--style-crop of {path}: {error}") from error
 
     def read_mask(self, image: np.ndarray) -> np.ndarray | None:
-        """The mask of a style that is cut already, uint8 [H,W,3]; ImageError, which names it, if unfit."""
+        """The mask of a cropped style, uint8 [H,W,3]; ImageError, which names it, if it does not fit."""
         if self.mask is None:
             return None
         mask = read_image(self.mask)
@@ -91,16 +91,22 @@ WHOLE = StylePart()
 def style_parts(
     crops: Sequence[Rectangle], masks: Sequence[Path], num_styles: int, *, folder: bool = False
 ) -> list[StylePart]:
-    """The part of each of `num_styles` styles, as they stand on the command line, --style-at last.
+    """The part of each style, in the order of the command line, --style-at last.
 
-    folder: the one style is a folder, to each of whose images the part applies. Raises click.UsageError for
-    another number of rectangles or masks than one, or one per style.
+    Args:
+        crops: none, one for all styles, or one per style.
+        masks: likewise.
+        num_styles: number of styles.
+        folder: whether the one style is a folder, whose images all get the same part.
+
+    Raises:
+        click.UsageError: for another number of rectangles or masks.
     """
-    for option, given in (("--style-crop", crops), ("--style-mask", masks)):
-        if len(given) not in (0, 1, num_styles):
+    for option, values in (("--style-crop", crops), ("--style-mask", masks)):
+        if len(values) not in (0, 1, num_styles):
             of = "a folder" if folder else f"{num_styles} style{'s' if num_styles > 1 else ''}"
             expected = "one for all its images" if folder else "one per style in their order, or one for all"
-            raise click.UsageError(f"{option}: got {len(given)} for {of}, expected {expected}")
+            raise click.UsageError(f"{option}: got {len(values)} for {of}, expected {expected}")
     return [
         StylePart(
             crops[i % len(crops)] if crops else None,

@@ -26,7 +26,7 @@ WORDS = ("preserve-color",)
 
 
 class Sweep(NamedTuple):
-    """A control and the values to show it at."""
+    """A control and its values on the sheet."""
 
     control: str
     values: tuple[float | str, ...]
@@ -35,7 +35,7 @@ class Sweep(NamedTuple):
         """(label, controls with the value) for each value."""
         for value in self.values:
             label = f"{self.control} {value if isinstance(value, str) else f'{value:g}'}"
-            yield label, _with(controls, self.control, value)
+            yield label, _replace_control(controls, self.control, value)
 
 
 class SweepArgument(click.ParamType):
@@ -59,14 +59,14 @@ class SweepArgument(click.ParamType):
         for part in text.split(","):
             try:
                 values.append(part.strip() if control in WORDS else float(part))
-                _with(Controls(), control, values[-1])
+                _replace_control(Controls(), control, values[-1])
             except ValueError as error:
                 reason = f"{part!r} is no number" if "could not convert" in str(error) else str(error)
                 self.fail(f"{value!r}: {reason}", param, ctx)
         return Sweep(control, tuple(values))
 
 
-def _with(controls: Controls, control: str, value: float | str) -> Controls:
+def _replace_control(controls: Controls, control: str, value: float | str) -> Controls:
     changes: dict[str, Any] = {control.replace("-", "_"): value}
     return replace(controls, **changes)
 
@@ -83,11 +83,24 @@ def write_sheet(
     style_size: int | None = None,
     stylize: Callable[[Tensor, list[Any]], Tensor] | None = None,
 ) -> list[ImageError]:
-    """Write SHEET and PAGE into the folder `out` -> what is wrong with the images that were left out.
+    """Write SHEET and PAGE into the folder `out`; return the errors of images that were left out.
 
     One row per content and style: the content, the style (if it is one image), then the control's values.
-    stylize: as for `ControlledStyle.apply`. Raises click.UsageError for more than 400 pictures, and
-    ImageError where no row is left.
+
+    Args:
+        out: the folder.
+        model: computes the pictures.
+        contents: {file: name}.
+        plans: the styles.
+        sweep: the control and its values.
+        controls: values of the other controls.
+        size: short side of a picture; None: 192.
+        style_size: as for `StylePlan.load`.
+        stylize: as for `ControlledStyle.apply`.
+
+    Raises:
+        click.UsageError: for more than 400 pictures.
+        ImageError: if no row is left.
     """
     total = len(contents) * len(plans) * len(sweep.values)
     if total > LIMIT:

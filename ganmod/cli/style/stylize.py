@@ -23,10 +23,10 @@ from ganmod.cli.style.arguments import (
 )
 from ganmod.cli.style.clip import (
     ClipOptions,
-    by_tiles,
     check_clip_options,
     clip_options,
     first_image,
+    make_tile_stylizer,
     stylize_clip,
 )
 from ganmod.cli.style.parts import Rectangle, StylePart, style_part_options, style_parts
@@ -132,11 +132,11 @@ def stylize(
     Several STYLEs are mixed, by weights that are normalised to sum 1: a.jpg:0.7 b.jpg:0.3. With --mask, each
     has a region instead.
 
-    A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; one that was stopped goes on when the
-    same line is run again.
+    A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; run the same command again to continue
+    one that was stopped.
 
-    An image of a folder that cannot be used is named and left out, and the exit code is then 1. Under
-    torchrun, the styles of a folder are shared out over the processes; anything else is done by the first.
+    An image of a folder that cannot be used is reported and left out, and the exit code is then 1. Under
+    torchrun, the processes share the styles of a folder; the first process does everything else.
     """
     controls = Controls(alpha, rotate_style, style_scale, preserve_color)
     clip = ClipOptions(tile, interpolate_styles, seconds, fps, smoothing, blend, precision)
@@ -146,23 +146,23 @@ def stylize(
         "--sheet": sheet is not None,
     }
     rank, num_processes = rank_and_world_size()
-    given = [s.path for s in style]
+    style_paths = [s.path for s in style]
     ends = interpolate_styles or ()
-    folder = any(path.is_dir() for path in given)
-    parts = style_parts(style_crop, style_mask, len(ends or given) + len(style_at), folder=folder)
-    inputs = [content, *given, *ends, *(path for _, path in style_at), *mask, *style_mask]
-    if check_clip_options(content, given, out, clip, for_images=for_images, style_at=bool(style_at)):
+    folder = any(path.is_dir() for path in style_paths)
+    parts = style_parts(style_crop, style_mask, len(ends or style_paths) + len(style_at), folder=folder)
+    inputs = [content, *style_paths, *ends, *(path for _, path in style_at), *mask, *style_mask]
+    if check_clip_options(content, style_paths, out, clip, for_images=for_images, style_at=bool(style_at)):
         plans = _end_plans(ends, parts) if ends else style_plans(style, style_at, (), parts)
         refuse_inputs(out, *inputs)
         check_device(device)
         import_plugins(plugin)
         if rank > 0:
-            return  # a clip is one piece of work, and so is a sheet
+            return  # only the first process makes a clip, or a sheet
         if skip_existing and out.exists():
             click.echo(f"{out} was there")
             return
         network = style_transfer.load(model).to(find_device(device))
-        still = first_image(content)  # with --alpha, its share counts for the whole clip
+        still = first_image(content)  # with --alpha, its share counts for all frames
         styles = [plan.load(network, controls, style_size=style_size) for plan in plans]
         params = [end.params(still)[0] for end in styles]
         stylize_clip(network, content, params, out, size=size, options=clip)
@@ -182,7 +182,7 @@ def stylize(
         return
     network = style_transfer.load(model).to(find_device(device))
     if sheet is not None:
-        tiles = by_tiles(network, tile)
+        tiles = make_tile_stylizer(network, tile)
         left_out = write_sheet(
             out,
             network,
@@ -199,7 +199,7 @@ def stylize(
         return
 
     def apply(loaded: ControlledStyle, file: Path) -> Any:
-        return loaded.apply(read_usable(file), size=size, stylize=by_tiles(network, tile))
+        return loaded.apply(read_usable(file), size=size, stylize=make_tile_stylizer(network, tile))
 
     done = _write_pictures(
         plans[rank::num_processes],
@@ -222,11 +222,11 @@ def stylize(
 
 
 class _Done(NamedTuple):
-    """What became of the pairs of a folder."""
+    """Results of `_write_pictures`."""
 
     num_written: int
     num_kept: int  # there already
-    unusable: dict[Path, ImageError]  # photos and style images, with what is wrong with them
+    unusable: dict[Path, ImageError]  # photos and style images
 
 
 def _write_pictures(
@@ -241,7 +241,14 @@ def _write_pictures(
 ) -> _Done:
     """Write every content in every style, style by style; images that cannot be used are left out.
 
-    contents: {file: name in the results}. file_of: the result's file, of a plan and a content's name.
+    Args:
+        plans: the styles.
+        contents: {file: name in the results}.
+        file_of: (plan, name of a content) -> file of the result.
+        load: reads and predicts the styles of a plan.
+        apply: (style, file of a content) -> result.
+        skip_existing: keep results that exist.
+        show_progress: whether to show a progress bar.
     """
     num_written, num_kept = 0, 0
     unusable: dict[Path, ImageError] = {}
@@ -263,7 +270,7 @@ def _write_pictures(
             try:
                 result = apply(loaded, content)
             except ImageError as error:
-                fits = str(content) in str(error)  # a mask of another aspect does not know the content
+                fits = str(content) in str(error)  # the error of a mask's aspect does not name the content
                 unusable[content] = error if fits else ImageError(f"{content}: {error}")
                 continue
             write_image(file_of(plan, name), result)
@@ -282,6 +289,6 @@ def _end_plans(ends: Sequence[Path], parts: Sequence[StylePart]) -> list[StylePl
 
 
 def _report(unusable: Collection[ImageError]) -> None:
-    """click.ClickException with what was left out, if anything was."""
+    """click.ClickException with the images that were left out, if any."""
     if unusable:
         raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable))

@@ -11,13 +11,13 @@ from click.testing import CliRunner
 
 from ganmod.cli.bench import command as bench
 from ganmod.cli.bench import stylize as bench_stylize
-from ganmod.cli.bench.stylize import Case, Measured, measure_apart, measure_frames, measure_images
+from ganmod.cli.bench.stylize import Case, Measurement, measure_frames, measure_images, measure_in_new_process
 
 
 def test_a_case_is_measured_in_a_process_of_its_own():
     """Its peak has nothing of this process, which holds 600 MiB more."""
     ballast = torch.ones(600 * 2**18)
-    found = measure_apart(Case("slim", "tiled", 48, 32, tile=16, repeats=1, warm=False, threads=1))
+    found = measure_in_new_process(Case("slim", "tiled", 48, 32, tile=16, repeats=1, warm=False, threads=1))
     assert 0 < found.seconds_min <= found.seconds_median < 60
     if found.peak_mib is not None and found.before_mib is not None:
         assert 100 < found.before_mib <= found.peak_mib
@@ -29,7 +29,7 @@ def test_a_case_is_measured_in_a_process_of_its_own():
 
 def test_what_fails_says_why():
     with pytest.raises(RuntimeError, match="tile is 20 pixels, expected a multiple of 8"):
-        measure_apart(Case("slim", "tiled", 32, 32, tile=20, repeats=1))
+        measure_in_new_process(Case("slim", "tiled", 32, 32, tile=20, repeats=1))
     with pytest.raises(ValueError, match="width is 'wide', expected one of slim, full"):
         Case("wide", "whole", 32, 32)  # type: ignore[arg-type]
 
@@ -40,12 +40,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
     """
     cases: list[Case] = []
 
-    def measured(case: Case) -> Measured:
+    def measured(case: Case) -> Measurement:
         cases.append(case)
         whole = case.form == "whole"
-        return Measured(case, 0.5 * (1 + whole), 0.6, 0.4 * (1 + whole), 100.0, 300.0 * (1 + 3 * whole))
+        return Measurement(case, 0.5 * (1 + whole), 0.6, 0.4 * (1 + whole), 100.0, 300.0 * (1 + 3 * whole))
 
-    monkeypatch.setattr(bench_stylize, "measure_apart", measured)
+    monkeypatch.setattr(bench_stylize, "measure_in_new_process", measured)
     return cases
 
 
