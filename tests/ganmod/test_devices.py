@@ -1,4 +1,4 @@
-"""If this fails, a command computes on another device than it was told, or fails late where there is none."""
+"""If this fails, a command computes on another device than requested, or fails late where there is none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganmod.io.images import write_image
 
 
 def have(monkeypatch: pytest.MonkeyPatch, *, cuda: int = 0, mps: bool = False) -> None:
-    """Let torch say that it has `cuda` CUDA GPUs and an Apple one or none."""
+    """Let torch report `cuda` CUDA GPUs, and an Apple GPU or none."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)

@@ -31,7 +31,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def direct(x: Tensor, kernel: Tensor, *, up: int, down: int, padding: tuple[int, int], gain: float) -> Tensor:
-    """The definition, pixel by pixel of the output: every step by itself."""
+    """The definition, step by step, for each pixel of the output."""
     n, c, height, width = x.shape
     enlarged = torch.zeros(n, c, height * up, width * up, dtype=x.dtype)
     enlarged[:, :, ::up, ::up] = x
@@ -95,7 +95,7 @@ def test_downsampling_is_the_transpose_of_upsampling():
     torch.testing.assert_close(left, 4 * (x * Downsample2x()(y)).sum(), rtol=1e-12, atol=1e-12)
 
 
-def enlarged_direct(x: Tensor, kernel: Tensor, *, margin: int) -> Tensor:
+def enlarge_directly(x: Tensor, kernel: Tensor, *, margin: int) -> Tensor:
     """Upsampled 2x with `margin` more pixels on each side than 2H."""
     return direct(x, kernel, up=2, down=1, padding=(2 + margin, 1 + margin), gain=4)
 
@@ -103,11 +103,11 @@ def enlarged_direct(x: Tensor, kernel: Tensor, *, margin: int) -> Tensor:
 @pytest.mark.parametrize("size", [1, 3, 5])
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_up_conv_is_upsampling_then_convolution(size: int, per_sample: bool):
-    """With nothing cut off between the two; the kernel mirrored, as in a transposed convolution."""
+    """Without a crop in between; the kernel mirrored, as in a transposed convolution."""
     x, conv = draw(2, 3, 5, 4), UpConv2d(3, 4, size).double()
     weight = draw(2, 4, 3, size, size, seed=1) if per_sample else draw(4, 3, size, size, seed=1)
     weights = weight if per_sample else weight.expand(2, 4, 3, size, size)
-    large = enlarged_direct(x, conv.kernel, margin=size // 2)
+    large = enlarge_directly(x, conv.kernel, margin=size // 2)
     expected = torch.cat(
         [F.conv2d(sample[None], w.flip(2, 3)) for sample, w in zip(large, weights, strict=True)]
     )
@@ -131,7 +131,7 @@ def test_down_conv_is_filtering_then_a_convolution_with_stride_two(size: int, pe
 
 
 def test_a_pixel_through_the_up_conv_gives_kernel_and_filter_convolved():
-    """The kernel appears as it is stored, not mirrored, at twice the pixel's place."""
+    """The kernel appears as it is stored, not mirrored, at twice the pixel's position."""
     conv = UpConv2d(1, 1).double()
     x = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
     x[0, 0, 2, 2] = 1
@@ -191,12 +191,12 @@ def test_dtype_and_memory_format_are_kept(dtype: torch.dtype, memory_format: tor
 def test_resampling_is_differentiable_twice(taps: int, up: int, down: int):
     kernel = torch.tensor(TAPS[taps], dtype=torch.float64)
 
-    def squared(x: Tensor) -> Tensor:  # resampling alone has no second derivative
+    def square(x: Tensor) -> Tensor:  # resampling alone has no second derivative
         return upfirdn2d(x, kernel, up=up, down=down, padding=(3, 2)).square()
 
     x = draw(1, 2, 4, 3).requires_grad_()
-    assert torch.autograd.gradcheck(squared, x)
-    assert torch.autograd.gradgradcheck(squared, x)
+    assert torch.autograd.gradcheck(square, x)
+    assert torch.autograd.gradgradcheck(square, x)
 
 
 @pytest.mark.parametrize("per_sample", [False, True])

@@ -27,14 +27,14 @@ def build(kernel_size: int, size: int, *, group_size: int = 2, residual_gain: fl
 
 
 def silence(predictor: KernelPredictor) -> None:
-    """Every weight and bias to zero: what remains is what the kernels are residuals to."""
+    """Set every weight and bias to zero, which leaves the identity."""
     with torch.no_grad():
         for parameter in predictor.parameters():
             parameter.zero_()
 
 
 def delta_kernels(kernel_size: int, group_size: int) -> Tensor:
-    """[C,C/g,K,K] that leaves an image as it is, written out entry by entry."""
+    """[C,C/g,K,K] that leaves an image unchanged, entry by entry."""
     kernel = torch.zeros(CHANNELS, group_size, kernel_size, kernel_size).double()
     for channel in range(CHANNELS):
         kernel[channel, channel % group_size, kernel_size // 2, kernel_size // 2] = 1

@@ -30,7 +30,7 @@ def test_contract(case: Case, clause: str):
     CONTRACT[clause](case)
 
 
-def compiled_agrees(case: Case, backend: str) -> None:
+def check_compiled(case: Case, backend: str) -> None:
     """torch.compile in one graph gives the same values and gradients."""
     layer, inputs = case.build(), tuple(x.requires_grad_() for x in case.inputs())
     wanted = (*inputs, *layer.parameters())
@@ -47,19 +47,19 @@ def compiled_agrees(case: Case, backend: str) -> None:
 
 @pytest.mark.parametrize("name", list_modulations())
 def test_compiles(name: str):
-    compiled_agrees(Case(name, "map_S=K", "noise"), "aot_eager")
+    check_compiled(Case(name, "map_S=K", "noise"), "aot_eager")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", list_modulations())
 def test_compiles_with_inductor(name: str, style: str):
-    compiled_agrees(Case(name, style, "upsample"), "inductor")
+    check_compiled(Case(name, style, "upsample"), "inductor")
 
 
 @pytest.fixture
 def empty_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is gone after it."""
+    """Remove what a test registers."""
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
@@ -86,10 +86,10 @@ class Tint(Modulation):
 
 def test_a_users_modulation_is_held_to_the_same_contract(empty_slot: None):
     register_modulation("tint")(Tint)
-    own = [case for case in cases() if case.name == "tint"]
-    assert {case.style for case in own} == set(STYLES)
-    assert {case.host for case in own} == set(HOSTS)
-    for case in own:
+    custom = [case for case in cases() if case.name == "tint"]
+    assert {case.style for case in custom} == set(STYLES)
+    assert {case.host for case in custom} == set(HOSTS)
+    for case in custom:
         for check in CONTRACT.values():
             check(case)
 

@@ -72,17 +72,17 @@ def close(a: Tensor, b: Tensor) -> None:
 def test_images_and_codes_are_the_published_ones(tmp_path: Path, prefix: str, zipped: bool):
     content, (G, mapping, encoder) = checkpoint(prefix=prefix)
     found = import_starganv2(write(tmp_path / "c.ckpt", content, zipped=zipped), domains=DOMAINS)
-    own = [network.double() for network in found.networks]
+    networks = [network.double() for network in found.networks]
     x, s, z = draw(3, 3, 32, 32), draw(3, 5, seed=1), draw(3, 4, seed=2)
     domains = torch.tensor([2, 0, 1])
-    close(own[0](x, s), generated(G, x, s))
+    close(networks[0](x, s), generated(G, x, s))
     shared = mlp(mapping, z, "shared", last_linear=False)
     codes = [mlp(mapping, shared, f"heads.{k}", last_linear=True) for k in range(3)]
-    close(own[1](z, domains), torch.stack([codes[k][i] for i, k in enumerate(domains.tolist())]))
+    close(networks[1](z, domains), torch.stack([codes[k][i] for i, k in enumerate(domains.tolist())]))
     features = trunk(encoder, x).flatten(1)
     for i, k in enumerate(domains.tolist()):
         expected = features[i] @ encoder[f"heads.{k}.weight"].t() + encoder[f"heads.{k}.bias"]
-        close(own[2](x, domains)[i], expected)
+        close(networks[2](x, domains)[i], expected)
     assert (found.networks.spec.domains, found.left_out) == (DOMAINS, ())
 
 
@@ -125,7 +125,7 @@ def test_the_command_writes_a_model_that_translates(tmp_path: Path, ganmod_comma
     assert "left out" not in ended.out
 
 
-def without(network: str, name: str) -> dict[str, Any]:
+def remove(network: str, name: str) -> dict[str, Any]:
     content, _ = checkpoint()
     del content[network][name]
     return content
@@ -151,10 +151,10 @@ def other_number_of_domains() -> dict[str, Any]:
         (lambda: [1, 2], "only list; give"),
         (lambda: {"generator": {}, "mapping_network": {}, "style_encoder": {}}, "not those of clovaai"),
         (
-            lambda: without("generator", "decode.1.norm1.fc.bias"),
+            lambda: remove("generator", "decode.1.norm1.fc.bias"),
             r"generator: .*missing: decode\.1\.conv1\.mod",
         ),
-        (lambda: without("generator", "from_rgb.bias"), "not those of clovaai"),
+        (lambda: remove("generator", "from_rgb.bias"), "not those of clovaai"),
         (other_depth, r"\(5 and 3 residual blocks and 3 domains"),
         (other_number_of_domains, "3 domains in style encoder and generator, 2 in the mapping network"),
     ],

@@ -176,7 +176,7 @@ def test_static_weights_are_the_same_under_every_modulation_and_gradients_reach_
 
 
 def test_the_discriminator_is_twice_differentiable():
-    """As R1 needs it."""
+    """For R1."""
     D = build(Discriminator, img_size=16, channel_max=4)
     x, direction, y = draw(2, 3, 16, 16).requires_grad_(), draw(2, 3, 16, 16, seed=1), torch.tensor([0, 1])
 

@@ -170,26 +170,26 @@ def stylegan3() -> foreign.Layer:
     return layer
 
 
-def changed(path: str, **attributes: Any) -> foreign.Layer:
+def change(path: str, **attributes: Any) -> foreign.Layer:
     layer = foreign.generator()
     layer.layer(path).attributes |= attributes
     return layer
 
 
-def without(path: str, name: str) -> foreign.Layer:
+def remove(path: str, name: str) -> foreign.Layer:
     layer = foreign.generator()
     del layer.layer(path).parameters[name]
     return layer
 
 
-def with_filter(taps: list[float]) -> foreign.Layer:
+def set_filter(taps: list[float]) -> foreign.Layer:
     layer = foreign.generator()
     row = torch.tensor(taps) / sum(taps)
     layer.layer("synthesis.b8").buffers["resample_filter"] = row[:, None] * row
     return layer
 
 
-def with_tensor(path: str, name: str, tensor: torch.Tensor) -> foreign.Layer:
+def set_tensor(path: str, name: str, tensor: torch.Tensor) -> foreign.Layer:
     layer = foreign.generator()
     layer.layer(path).parameters[name] = tensor
     return layer
@@ -200,23 +200,23 @@ def with_tensor(path: str, name: str, tensor: torch.Tensor) -> foreign.Layer:
     [
         (stylegan3, r"G_ema is a StyleGAN3 generator \(configuration T or R\).*--cfg=stylegan2"),
         (lambda: foreign.Layer("UNet"), "G_ema is a UNet without 'synthesis', not a network of StyleGAN2"),
-        (lambda: changed("synthesis.b8.conv0", activation="relu"), "b8.conv0 has the activation 'relu'"),
-        (lambda: changed("mapping", w_avg_beta=None), "keeps no mean w"),
-        (lambda: changed("mapping.fc0", bias_gain="large"), "fc0 has bias_gain = 'large', expected float"),
-        (lambda: without("synthesis.b8.conv1", "weight"), "missing: synthesis.b8.conv1.conv.weight"),
-        (lambda: without("synthesis.b8.conv1", "bias"), "conv1 is a SynthesisLayer without 'bias'"),
-        (lambda: with_filter([1.0, 2, 1]), "resamples with another filter than 1, 3, 3, 1"),
-        (lambda: with_filter([1.0, 2, 2, 1]), "resamples with another filter than 1, 3, 3, 1"),
+        (lambda: change("synthesis.b8.conv0", activation="relu"), "b8.conv0 has the activation 'relu'"),
+        (lambda: change("mapping", w_avg_beta=None), "keeps no mean w"),
+        (lambda: change("mapping.fc0", bias_gain="large"), "fc0 has bias_gain = 'large', expected float"),
+        (lambda: remove("synthesis.b8.conv1", "weight"), "missing: synthesis.b8.conv1.conv.weight"),
+        (lambda: remove("synthesis.b8.conv1", "bias"), "conv1 is a SynthesisLayer without 'bias'"),
+        (lambda: set_filter([1.0, 2, 1]), "resamples with another filter than 1, 3, 3, 1"),
+        (lambda: set_filter([1.0, 2, 2, 1]), "resamples with another filter than 1, 3, 3, 1"),
         (
-            lambda: with_tensor("mapping.fc1", "weight", torch.zeros(3, 3)),
+            lambda: set_tensor("mapping.fc1", "weight", torch.zeros(3, 3)),
             r"shape: mapping.layers.1.weight \(\[3, 3\], expected \[14, 14\]\)",
         ),
         (
-            lambda: with_tensor("synthesis.b16", "attention", torch.zeros(3)),
+            lambda: set_tensor("synthesis.b16", "attention", torch.zeros(3)),
             "unknown: synthesis.b16.attention",
         ),
         (
-            lambda: with_tensor("synthesis.b8.conv1", "bias", torch.zeros(11)),
+            lambda: set_tensor("synthesis.b8.conv1", "bias", torch.zeros(11)),
             "has 12 at 4, 11 at 8, 8 at 16 channels, expected min",
         ),
     ],

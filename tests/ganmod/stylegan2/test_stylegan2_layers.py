@@ -94,7 +94,7 @@ def test_a_synthesis_layer_equals_the_formulas(
     )
     out = layer(x, w, noise)
     assert out.shape == (3, 4, *layer.noise_const.shape)
-    # The 1e-8 beside the demodulated sum meets weights with their gain here, and without it there.
+    # The 1e-8 is added to a sum over weights with their gain here, and without it there.
     torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
     assert (out.abs() == clamp * gain).any() == (clamp == 1.0)
 
@@ -145,11 +145,11 @@ def test_the_activation_is_differentiable_twice_where_it_clamps_too():
     (gradient,) = torch.autograd.grad(activation(x).sum(), x)
     assert gradient.tolist() == pytest.approx([0, 0.6, 3, 0])
 
-    def squared(x: Tensor) -> Tensor:
+    def square(x: Tensor) -> Tensor:
         return activation(x).square()
 
-    assert torch.autograd.gradcheck(squared, x)
-    assert torch.autograd.gradgradcheck(squared, x)
+    assert torch.autograd.gradcheck(square, x)
+    assert torch.autograd.gradgradcheck(square, x)
 
 
 @pytest.mark.parametrize("clamp", [None, 1.5])

@@ -139,14 +139,14 @@ def check_twice_differentiable(net: nn.Module, inputs: tuple[Tensor, ...], **fix
 
 @pytest.mark.parametrize("options", OPTIONS, ids=label)
 def test_the_generator_is_twice_differentiable(options: dict[str, Any]):
-    """As path length regularisation needs it."""
+    """For path length regularisation."""
     G = generator(img_resolution=8, channel_max=4, **options)
     check_twice_differentiable(G.synthesis, (draw(2, G.num_ws, G.w_dim),), noise_mode="const")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_discriminator_is_twice_differentiable(architecture: Architecture):
-    """As R1 needs it, through the minibatch deviation and the label's projection too."""
+    """For R1, including the minibatch deviation and the label's projection."""
     D = discriminator(
         img_resolution=8,
         channel_max=4,
@@ -172,7 +172,7 @@ def test_noise_modes():
     torch.manual_seed(3)
     assert torch.equal(random, G.synthesis(ws))
     same_w = G.synthesis(ws[:1].expand(2, -1, -1))
-    assert not torch.allclose(same_w[0], same_w[1])  # every sample has noise of its own
+    assert not torch.allclose(same_w[0], same_w[1])  # every sample has separate noise
     assert not torch.allclose(none, const)
 
     drawn = [G.synthesis.make_noise(2, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
@@ -212,10 +212,10 @@ def test_images_need_not_be_square_or_a_power_of_two(size: tuple[int, int], modu
 def test_the_discriminator_compares_consecutive_samples_only():
     D = discriminator(mbstd_group_size=2)
     img = draw(6, 3, 16, 16)
-    whole = D(img)
+    full = D(img)
     for start in (0, 2, 4):
-        torch.testing.assert_close(D(img[start : start + 2]), whole[start : start + 2], rtol=1e-9, atol=1e-9)
-    assert not torch.allclose(D(img[:1]), whole[:1])
+        torch.testing.assert_close(D(img[start : start + 2]), full[start : start + 2], rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(D(img[:1]), full[:1])
     alone = discriminator(mbstd_num_channels=0)
     torch.testing.assert_close(alone(img[:1]), alone(img)[:1], rtol=1e-9, atol=1e-9)
 

@@ -40,7 +40,7 @@ def lrelu(x: Tensor, gain: float = 1.0) -> Tensor:
     return torch.maximum(x, 0.2 * x) * (ROOT2 * gain)
 
 
-def modulated(s: Mapping[str, Tensor], name: str, x: Tensor, w: Tensor, *, up: bool, demod: bool) -> Tensor:
+def modulate(s: Mapping[str, Tensor], name: str, x: Tensor, w: Tensor, *, up: bool, demod: bool) -> Tensor:
     affine = s[f"{name}.modulation.affine.weight"]
     style = w @ affine.t() / w.shape[1] ** 0.5 + s[f"{name}.modulation.affine.bias"] + 1
     out = []
@@ -66,7 +66,7 @@ def synthesis_reference(s: Mapping[str, Tensor], ws: Tensor, levels: list[int], 
         gain = 0.5**0.5 if architecture == "resnet" and level > 4 else 1.0
         for layer in ("conv0", "conv1") if level > 4 else ("conv1",):
             name = f"{block}.{layer}"
-            x = modulated(s, name, x, ws[:, index], up=layer == "conv0", demod=True)
+            x = modulate(s, name, x, ws[:, index], up=layer == "conv0", demod=True)
             x = x + s[f"{name}.noise_const"] * s[f"{name}.noise_strength"] + s[f"{name}.bias"][:, None, None]
             x = lrelu(x, gain if layer == "conv1" else 1.0)
             index += 1
@@ -76,7 +76,7 @@ def synthesis_reference(s: Mapping[str, Tensor], ws: Tensor, levels: list[int], 
         if img is not None:
             img = up2(img)
         if architecture == "skip" or level == levels[-1]:
-            rgb = modulated(s, f"{block}.torgb", x, ws[:, index], up=False, demod=False)
+            rgb = modulate(s, f"{block}.torgb", x, ws[:, index], up=False, demod=False)
             rgb = rgb + s[f"{block}.torgb.bias"][:, None, None]
             img = rgb if img is None else img + rgb
     assert img is not None
@@ -98,7 +98,7 @@ def conv_layer(
 def discriminator_reference(
     s: Mapping[str, Tensor], img: Tensor, levels: list[int], architecture: str
 ) -> Tensor:
-    """Unconditional, one group for the whole batch, no clamp."""
+    """Unconditional, one group for the entire batch, no clamp."""
     x: Tensor | None = None
     for level in levels:
         block = f"b{level}"

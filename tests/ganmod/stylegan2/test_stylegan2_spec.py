@@ -188,7 +188,7 @@ def test_a_spec_takes_its_own_options_of_the_section_and_no_others() -> None:
 
 
 def test_an_option_is_declared_in_the_configuration_alone() -> None:
-    """But for options of another default there; a new option of G is one line."""
+    """Except options with another default; a new option of G is one line."""
     declared = {option.name for option in fields(StyleGAN2Model)}
     repeated = {
         spec.__name__: sorted(set(spec.__annotations__) & declared)
