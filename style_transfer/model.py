@@ -275,6 +275,7 @@ class StyleTransferModel(nn.Module):
         half: bool = False,
         store_encoder: bool | None = None,
         training: Mapping[str, Any] | None = None,
+        licence: str | None = None,
     ) -> None:
         """Write a model file.
 
@@ -283,9 +284,12 @@ class StyleTransferModel(nn.Module):
             store_encoder: False stores the SHA-256 of the frozen encoder's weights instead of the weights,
                 and `load` gets them from `load_features`. None: False for VGG-19, which has its own license.
             training: plain values to record in the file.
+            licence: of the weights, which exported files repeat.
         """
         stored = store_encoder if store_encoder is not None else self.spec.encoder != "vgg19"
         config: dict[str, Any] = {"model": asdict(self.spec), "training": dict(training or {})}
+        if licence is not None:
+            config["licence"] = licence
         tensors = self.state_dict()
         if not stored:
             config["encoder_sha256"] = weights_digest(self.encoder)

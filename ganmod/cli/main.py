@@ -48,7 +48,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "project_command",
         "Find the latent of an image in a trained generator.",
     ),
-    "export": ("ganmod.cli.export", "export", "Write a trained generator as ONNX or torch.export file."),
+    "export": ("ganmod.cli.export", "export", "Write a trained model as ONNX or torch.export files."),
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
     "import": (

@@ -6,6 +6,7 @@ from typing import NamedTuple, get_args
 
 from torch import Tensor
 
+from ganmod.layers import PaddingMode
 from ganmod.modulation.base import Modulation, StyleSpec, check_style
 from ganmod.modulation.fast import fast_adaconv
 from ganmod.modulation.functional import NORM_EPS, Normalize
@@ -67,6 +68,7 @@ class AdaConv(Modulation):
         self.normalize: Normalize = normalize
         self.eps = eps
         self.impl: ConvImpl = impl
+        self.padding_mode: PaddingMode = "reflect"
         self.uses_statistics = normalize == "instance"
         self.reach = kernel_size // 2
         budget = kernel_budget if kernel_budget is not None else max(style.host_width, channels)
@@ -83,9 +85,10 @@ class AdaConv(Modulation):
         check_style(style, self.style)
         return AdaConvParams(*self.kernel_predictor(style))
 
-    def use_exportable_form(self) -> None:
+    def use_exportable_form(self, *, any_batch: bool = True, padding_mode: PaddingMode = "reflect") -> None:
         """See `Modulation`."""
-        self.impl = "matmul"
+        self.impl = "matmul" if any_batch else "grouped"
+        self.padding_mode = padding_mode
 
     def modulate(self, x: Tensor, params: AdaConvParams) -> Tensor:
         return self._convolve(x, params, None)
@@ -102,5 +105,6 @@ class AdaConv(Modulation):
             normalize=self.normalize,
             eps=self.eps,
             impl=self.impl,
+            padding_mode=self.padding_mode,
             statistics=statistics,
         )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from ganmod.layers import StaticConv2d, fold_gains
+from ganmod.layers import PaddingMode, StaticConv2d, fold_gains
 from ganmod.modulation.statistics import Statistics
 
 StyleKind = Literal["vector", "map", "features", "mask", "id"]
@@ -71,8 +71,13 @@ class Modulation(nn.Module):
         """For a host without equalised learning rates: fold this modulation's gains, see `fold_gains`."""
         fold_gains(self)
 
-    def use_exportable_form(self) -> None:
-        """For export: compute the same without convolutions whose `groups` depends on the batch."""
+    def use_exportable_form(self, *, any_batch: bool = True, padding_mode: PaddingMode = "reflect") -> None:
+        """For export to other programs: compute the same in a form that their formats can hold.
+
+        Args:
+            any_batch: for any number of samples: no convolution's `groups` depends on it. False: for one.
+            padding_mode: "zeros" where a runtime has no reflection padding; results change at the borders.
+        """
 
     def predict(self, style: Tensor) -> Any:
         """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ganmod.layers import PaddingMode
 from ganmod.modulation.functional import DEMOD_EPS, NORM_EPS, Normalize
 from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
 from ganmod.modulation.statistics import Statistics, instance_norm
@@ -39,14 +40,16 @@ def fast_adaconv(
     normalize: Normalize = "instance",
     eps: float = NORM_EPS,
     impl: ConvImpl = "auto",
+    padding_mode: PaddingMode = "reflect",
     statistics: Statistics | None = None,
 ) -> Tensor:
     """`functional.adaconv` in one pass over the image, with both kernels composed into one.
 
-    H and W must exceed K // 2.
+    H and W must exceed K // 2 where they are padded by reflection.
 
     Args:
         impl: form of the convolution, see `per_sample_conv`.
+        padding_mode: "zeros" is what some runtimes are limited to.
         statistics: for the instance norm, in place of x's.
     """
     kernel = compose_kernels(depthwise, pointwise)
@@ -55,4 +58,4 @@ def fast_adaconv(
     norm_eps = eps if normalize == "instance" else None
     if norm_eps is not None and statistics is not None:
         x, norm_eps = instance_norm(x, eps=eps, statistics=statistics), None
-    return per_sample_conv2d(x, kernel, bias, norm_eps=norm_eps, impl=impl)
+    return per_sample_conv2d(x, kernel, bias, norm_eps=norm_eps, impl=impl, padding_mode=padding_mode)

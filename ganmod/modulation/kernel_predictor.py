@@ -68,7 +68,7 @@ class KernelPredictor(nn.Module):
         self.depthwise_gain = self.lr_mul
 
     def forward(self, style: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n, c, g, k = len(style), self.channels, self.group_size, self.kernel_size
+        n, c, g, k = style.shape[0], self.channels, self.group_size, self.kernel_size
         pooled = pool_style(style)
         depthwise = self._depthwise_residual(style).reshape(n, c, g, k, k) + self.depthwise_bias * self.lr_mul
         delta = F.pad(self.identity[..., None, None], (k // 2,) * 4)  # [C,C/g,K,K]

@@ -79,16 +79,23 @@ class ModulatedConv2d(nn.Module):
         return self._finish(x, noise)
 
     def apply_regions(
-        self, x: Tensor, params: Sequence[Any], masks: Tensor, noise: Tensor | None = None
+        self,
+        x: Tensor,
+        params: Sequence[Any],
+        masks: Tensor,
+        noise: Tensor | None = None,
+        *,
+        statistics: Statistics | None = None,
     ) -> Tensor:
         """`apply_params` with separate parameters for each region of the image.
 
-        Statistics are taken over all of x. The modulated features are blended, or the convolution's results
-        where the modulation acts inside it.
+        Statistics are taken over all of x, unless they are passed. The modulated features are blended, or
+        the convolution's results where the modulation acts inside it.
 
         Args:
             params: one NamedTuple per region.
             masks: each region's share of each pixel, sum 1: [N,R,h,w] of any size, [1,R,h,w] for all samples.
+            statistics: as for `apply_params`.
         """
         if len(params) != masks.shape[1]:
             raise ValueError(
@@ -97,7 +104,7 @@ class ModulatedConv2d(nn.Module):
             )
         if self.resample_first is not None:
             x = self.resample_first(x)
-        parts = [self._modulate(x, p) for p in params]
+        parts = [self._modulate(x, p, statistics) for p in params]
         if self.modulation.convolves_plainly:  # the same convolution for all regions
             x = self.conv(_blend(parts, masks))
         else:
@@ -127,9 +134,18 @@ class ModulatedConv2d(nn.Module):
         return x if self.activation is None else self.activation(x)
 
 
+def pool_masks(masks: Tensor, height: int, width: int) -> Tensor:
+    """Shares of pixels [N,R,H,W] -> [N,R,height,width], averaged over the area of each pixel."""
+    rows, columns = masks.shape[2] // height, masks.shape[3] // width
+    if masks.shape[2] == rows * height and masks.shape[3] == columns * width and rows == columns:
+        # The same, and torch.export can trace it for any size.
+        return masks if rows == 1 else F.avg_pool2d(masks, rows)
+    return F.interpolate(masks, size=(height, width), mode="area")
+
+
 def _blend(parts: Sequence[Tensor], masks: Tensor) -> Tensor:
     """Sum over r of masks[:,r] * parts[r]: R times [N,C,H,W], masks [N,R,h,w] averaged to H x W."""
-    masks = F.interpolate(masks, size=parts[0].shape[2:], mode="area").to(parts[0].dtype)
+    masks = pool_masks(masks, parts[0].shape[2], parts[0].shape[3]).to(parts[0].dtype)
     out = parts[0] * masks[:, :1]
     for part, mask in zip(parts[1:], masks.split(1, dim=1)[1:], strict=True):
         out = out + part * mask

@@ -9,8 +9,8 @@ convolutions over the N * C channels of a single image. The forms differ in how 
   chunks    a few megabytes of channels per call, groups merged likewise.
   unfold    patches as columns, one batched matrix product: few launches, K * K times the memory.
   shifted   K * K * C/G multiply-adds of shifted images: elementwise work only, for a compiler that fuses it.
-  matmul    K * K matrix products with shifted images; samples stay a separate axis, for formats such as ONNX
-            in which the number of groups cannot depend on the batch.
+  matmul    patches from one convolution with one-hot kernels, then a batched matrix product; samples stay a
+            separate axis, for formats such as ONNX in which groups cannot depend on the batch.
 
 "auto" takes samples on a CPU if x is channels-last, else chunks; on other devices grouped (fewest launches,
 not measured). Timings of AdaConv with batch 4, one thread of a 2-core machine with AVX-512, forward +
@@ -40,7 +40,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ganmod.layers import reflect_pad
+from ganmod.layers import PaddingMode, reflect_pad
 from ganmod.modulation.functional import normalize_instances
 from ganmod.modulation.statistics import instance_norm
 
@@ -58,8 +58,9 @@ def per_sample_conv2d(
     *,
     norm_eps: float | None = None,
     impl: ConvImpl = "auto",
+    padding_mode: PaddingMode = "reflect",
 ) -> Tensor:
-    """Convolve sample n of x with weight[n], reflect padding -> [N,O,H,W].
+    """Convolve sample n of x with weight[n], padded -> [N,O,H,W].
 
     Args:
         x: [N,C,H,W].
@@ -68,19 +69,20 @@ def per_sample_conv2d(
         norm_eps: instance-normalise x first, (x - mean) / sqrt(var + norm_eps), part by part while the part
             is in the cache; None does not.
         impl: the form, see this module's description.
+        padding_mode: "reflect", or "zeros" after the normalisation.
 
     Raises:
         ValueError: for an unknown form and for shapes that do not fit together.
     """
-    _check(x, weight, impl)
+    _check(x, weight, impl, padding_mode)
     n, channels, height, width = x.shape
     out_channels, group_size, size = weight.shape[1], weight.shape[2], weight.shape[3]
     if impl == "auto":
         impl = _choose(x)
     if impl == "samples":
-        return _samples(x, weight, bias, norm_eps)
+        return _samples(x, weight, bias, norm_eps, padding_mode)
     if impl == "matmul":
-        return _matmul(x, weight, bias, norm_eps)
+        return _matmul(x, weight, bias, norm_eps, padding_mode)
 
     groups = n * channels // group_size
     merge, step = 1, groups
@@ -94,23 +96,32 @@ def per_sample_conv2d(
 
     rows = n * out_channels // groups  # output channels of a group
     outputs = []
-    for part, kernel, shift in zip(
-        x.reshape(1, n * channels, height, width).split(step * group_size, dim=1),
-        weight.reshape(n * out_channels, group_size, size, size).split(step * rows),
-        [None] * -(-groups // step) if bias is None else bias.reshape(-1).split(step * rows),
-        strict=True,
-    ):
+    joined, kernels = (
+        x.reshape(1, n * channels, height, width),
+        weight.reshape(n * out_channels, group_size, size, size),
+    )
+    biases = None if bias is None else bias.reshape(-1)
+    for start in range(0, groups, step):
+        part, kernel, shift = joined, kernels, biases
+        if step < groups:
+            part = joined[:, start * group_size : (start + step) * group_size]
+            kernel = kernels[start * rows : (start + step) * rows]
+            shift = None if biases is None else biases[start * rows : (start + step) * rows]
         if norm_eps is not None:
             part = instance_norm(part, eps=norm_eps)
         if size > 1:
-            part = reflect_pad(part, size // 2)
+            part = _pad(part, size // 2, padding_mode)
         kernel = _block_diagonal(kernel, merge, rows)
         outputs.append(convolve(part, kernel, shift))
     out = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
     return out.reshape(n, out_channels, height, width)
 
 
-def _check(x: Tensor, weight: Tensor, impl: str) -> None:
+def _pad(x: Tensor, pad: int, mode: PaddingMode) -> Tensor:
+    return reflect_pad(x, pad) if mode == "reflect" else F.pad(x, (pad,) * 4)
+
+
+def _check(x: Tensor, weight: Tensor, impl: str, padding_mode: PaddingMode) -> None:
     if impl not in get_args(ConvImpl):
         raise ValueError(f"unknown impl {impl!r}: expected one of {', '.join(get_args(ConvImpl))}")
     if x.ndim != 4 or weight.ndim != 5 or x.shape[0] != weight.shape[0]:
@@ -126,7 +137,7 @@ def _check(x: Tensor, weight: Tensor, impl: str) -> None:
             f"{channels} channels and {out_channels} outputs do not divide into groups of {group_size}, "
             "expected weight [N,O,C/G,K,K] with C and O multiples of G"
         )
-    if min(x.shape[2:]) <= size // 2:
+    if padding_mode == "reflect" and min(x.shape[2:]) <= size // 2:
         raise ValueError(
             f"x is {x.shape[2]} x {x.shape[3]}, too small for reflect padding by {size // 2}: "
             f"expected more than {size // 2} on both sides, use larger images or a smaller kernel"
@@ -155,7 +166,9 @@ def _choose(x: Tensor) -> ConvImpl:
     return "samples" if channels_last else "chunks"
 
 
-def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
+def _samples(
+    x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None, padding_mode: PaddingMode
+) -> Tensor:
     """Form "samples"; arguments and result as in `per_sample_conv2d`."""
     n, channels = x.shape[:2]
     out_channels, group_size, size = weight.shape[1:4]
@@ -166,7 +179,7 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | N
     if norm_eps is not None:
         x = instance_norm(x, eps=norm_eps)
     if size > 1:
-        x = reflect_pad(x, size // 2)
+        x = _pad(x, size // 2, padding_mode)
     kernels = _block_diagonal(weight.flatten(0, 1), merge, rows).unflatten(0, (n, -1))
     shifts = [None] * n if bias is None else bias.unbind()
     outputs = [
@@ -176,20 +189,24 @@ def _samples(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | N
     return torch.cat(outputs) if n > 1 else outputs[0]
 
 
-def _matmul(x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None) -> Tensor:
+def _matmul(
+    x: Tensor, weight: Tensor, bias: Tensor | None, norm_eps: float | None, padding_mode: PaddingMode
+) -> Tensor:
     """Form "matmul"; arguments and result as in `per_sample_conv2d`."""
     n, channels, height, width = x.shape
     out_channels, group_size, size = weight.shape[1:4]
     groups = channels // group_size
     if norm_eps is not None:
         x = normalize_instances(x, eps=norm_eps)
-    x = F.pad(x, (size // 2,) * 4, mode="reflect")
-    weight = weight.reshape(n, groups, out_channels // groups, group_size, size, size)
-    out = x.new_zeros(()) if bias is None else bias.reshape(n, groups, -1, 1)
-    for dy in range(size):
-        for dx in range(size):
-            window = x[:, :, dy : dy + height, dx : dx + width]
-            out = out + weight[..., dy, dx] @ window.reshape(n, groups, group_size, height * width)
+    patches = x
+    if size > 1:  # a convolution with one-hot kernels: a single node of a graph
+        one_hot = torch.eye(size * size, dtype=x.dtype, device=x.device).reshape(-1, 1, size, size)
+        x = _pad(x, size // 2, padding_mode)
+        patches = F.conv2d(x, one_hot.repeat(channels, 1, 1, 1), groups=channels)  # [N,C*K*K,H,W]
+    columns = patches.reshape(n, groups, group_size * size * size, height * width)
+    out = weight.reshape(n, groups, out_channels // groups, -1) @ columns
+    if bias is not None:
+        out = out + bias.reshape(n, groups, -1, 1)
     return out.reshape(n, out_channels, height, width)  # from [N,G,O/G,HW]
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ganmod.layers import EqualizedLinear, StaticConv2d
+from ganmod.layers import EqualizedLinear, PaddingMode, StaticConv2d
 from ganmod.modulation.base import Modulation, StyleSpec, check_style, pool_style
 from ganmod.modulation.fast import demodulation
 from ganmod.modulation.functional import DEMOD_EPS
@@ -48,7 +48,7 @@ class WeightDemod(Modulation):
         self.eps = eps
         self.affine = EqualizedLinear(style.dim, channels)
 
-    def use_exportable_form(self) -> None:
+    def use_exportable_form(self, *, any_batch: bool = True, padding_mode: PaddingMode = "reflect") -> None:
         """See `Modulation`."""
         self.impl = "unfused"
 

@@ -195,7 +195,7 @@ class Generator(nn.Module):
 
     def forward(self, img: Tensor, style: Tensor, masks: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Raises ValueError for images or codes of another shape, and for masks that would have no effect."""
-        if len(style) != len(img):
+        if style.shape[0] != img.shape[0]:
             raise ValueError(f"got {len(img)} images and {len(style)} style codes: give one for each image")
         return self.render(img, self.predict(style), masks)
 

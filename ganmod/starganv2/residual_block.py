@@ -35,7 +35,7 @@ class AffineInstanceNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, shift = (p.expand(len(x), -1) for p in (self.weight, self.bias))  # [N,C]
+        scale, shift = (p.expand(x.shape[0], -1) for p in (self.weight, self.bias))  # [N,C]
         return instance_norm(x, scale, shift, eps=self.eps)
 
 

@@ -1,47 +1,21 @@
-"""A trained generator as a file for other programs, ONNX or torch.export's .pt2: from z to an image."""
+"""A trained generator as files for other programs, ONNX or torch.export's .pt2."""
 
 from __future__ import annotations
 
 import copy
-import importlib
-import io
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ganmod.io.atomic_write import atomic_write
+from ganmod.io.program_file import ExportOptions, ExportResult, Program, export_batches
 from ganmod.modulation import ModulatedConv2d
 from ganmod.stylegan2.generator import Generator
 
-ExportFormat = Literal["onnx", "pt2"]
-
-TOLERANCE = 1e-3  # of the largest difference, where images span 2
-OPSET = 18
 _EXAMPLE_BATCH = 2  # torch.export treats a batch of one as a constant
 _CHECKED_BATCHES = (1, 3)
-
-
-class ExportResult(NamedTuple):
-    """Properties of an exported file.
-
-    Attributes:
-        any_batch: whether it takes any number of latents, or only one.
-        difference: the largest between its images and PyTorch's.
-        reason: why it takes only one, "" otherwise.
-    """
-
-    any_batch: bool
-    difference: float
-    reason: str = ""
-
-
-class ExportError(ValueError):
-    """A generator cannot be exported, or the file gives other images than PyTorch."""
 
 
 class FixedGenerator(nn.Module):
@@ -68,6 +42,32 @@ class FixedGenerator(nn.Module):
         return self.G(z, c, truncation_psi=self.psi, truncation_cutoff=self.cutoff, noise_mode="const")
 
 
+class TruncatedMapping(nn.Module):
+    """z [N,z_dim], class weights c [N,c_dim] if conditional, psi [num_ws] -> ws [N,num_ws,w_dim].
+
+    psi: truncation of every layer, 1 leaves w alone; see `truncate`.
+    """
+
+    def __init__(self, G: Generator) -> None:
+        super().__init__()
+        self.mapping = G.mapping
+
+    def forward(self, z: Tensor, truncation_psi: Tensor, c: Tensor | None = None) -> Tensor:
+        ws = self.mapping(z, c)
+        return self.mapping.w_avg + truncation_psi[:, None] * (ws - self.mapping.w_avg)
+
+
+class Synthesis(nn.Module):
+    """ws [N,num_ws,w_dim] -> image [N,img_channels,H,W] in about [-1,1], with constant noise."""
+
+    def __init__(self, G: Generator) -> None:
+        super().__init__()
+        self.synthesis = G.synthesis
+
+    def forward(self, ws: Tensor) -> Tensor:
+        return self.synthesis(ws, noise_mode="const")
+
+
 def copy_for_export(G: Generator) -> Generator:
     """A copy on the CPU in float32, with modulations in forms that all formats support."""
     G = copy.deepcopy(G).cpu().float().eval().requires_grad_(False)
@@ -81,26 +81,22 @@ def copy_for_export(G: Generator) -> Generator:
 def export_generator(
     G: Generator,
     path: str | Path,
+    options: ExportOptions | None = None,
     *,
-    file_format: ExportFormat,
     c: Tensor | None = None,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> ExportResult:
-    """Export the generator with input z to `path`, after comparing its images with PyTorch's.
+    """Export the generator with input z to `path`; inputs other than z are fixed, see `FixedGenerator`.
 
-    The file takes any batch size if the modulations allow it, else one. Inputs other than z are fixed, see
-    `FixedGenerator`. Raises ExportError, and writes nothing, if packages are missing, the generator cannot be
-    traced, or images differ by more than 1e-3 of their range.
+    The file takes any batch size if the modulations allow it, else one. Raises ExportError, see
+    `ganmod.io.program_file.export_program`.
     """
-    check_export_packages(file_format)
     model = FixedGenerator(G, c=c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-    program, reason = _trace(model)
-    data = _onnx_bytes(program) if file_format == "onnx" else _pt2_bytes(program)
-    run = _onnx_session(data) if file_format == "onnx" else _pt2_session(data)
     plain = copy.deepcopy(G).cpu().float().eval()
 
-    def expected(z: Tensor) -> Tensor:
+    def expected(case: Mapping[str, Tensor]) -> Tensor:
+        z = case["z"]
         labels = None if c is None else c.cpu().expand(len(z), -1)
         return plain(
             z,
@@ -110,93 +106,94 @@ def export_generator(
             noise_mode="const",
         )
 
-    difference = largest_difference(
-        expected, run, z_dim=G.z_dim, batches=(1,) if reason else _CHECKED_BATCHES
+    about = {
+        "kind": "stylegan2",
+        "inputs": {"z": f"[N,{G.z_dim}] from N(0, 1)"},
+        "output": _image(G),
+        "truncation_psi": truncation_psi,
+        "truncation_cutoff": truncation_cutoff,
+    }
+    return export_batches(
+        Program(model, {"z": _latents(G, _EXAMPLE_BATCH)}, "image", {"z": _any_batch()}, about),
+        Path(path),
+        expected=expected,
+        cases=[{"z": _latents(G, batch)} for batch in _CHECKED_BATCHES],
+        options=options or ExportOptions(),
     )
-    if not difference <= TOLERANCE:  # NaN, too
-        raise ExportError(
-            f"the exported images differ from PyTorch's by {difference:.2g}, expected at most {TOLERANCE:g}: "
-            f"nothing was written to {path}; try the other format"
-        )
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(data)
-
-    atomic_write(path, write)
-    return ExportResult(not reason, difference, reason)
 
 
-def check_export_packages(file_format: ExportFormat) -> None:
-    """Raise ExportError unless the packages that the format needs are installed."""
-    for name in ("onnx", "onnxscript", "onnxruntime") if file_format == "onnx" else ():
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise ExportError(
-                f"ONNX needs the package {name}: pip install 'ganmod[export]', or write --format pt2"
-            ) from error
+def export_stylegan2(G: Generator, folder: Path, options: ExportOptions | None = None) -> list[ExportResult]:
+    """Write mapping and synthesis: z, class and truncation -> ws, and ws -> image.
+
+    So ws can be truncated by any psi, layer by layer, mixed and interpolated in between. Raises ExportError,
+    see `ganmod.io.program_file.export_program`.
+    """
+    options = options or ExportOptions()
+    prepared = copy_for_export(G)
+    plain = copy.deepcopy(G).cpu().float().eval()
+    mapping, synthesis = TruncatedMapping(plain), Synthesis(plain)
+
+    def latents(batch: int) -> dict[str, Tensor]:
+        inputs = {"z": _latents(G, batch), "truncation_psi": torch.linspace(0.5, 1.0, G.num_ws)}
+        if G.c_dim:
+            inputs["c"] = torch.eye(G.c_dim)[torch.arange(batch) % G.c_dim]
+        return inputs
+
+    def ws(batch: int) -> dict[str, Tensor]:
+        return {"ws": mapping(**latents(batch))}
+
+    about: dict[str, Any] = {
+        "kind": "stylegan2",
+        "num_ws": G.num_ws,
+        "w_dim": G.w_dim,
+        "image": _image(G),
+    }
+    inputs = {
+        "z": f"[N,{G.z_dim}] from N(0, 1)",
+        "truncation_psi": f"[{G.num_ws}], of every layer, 1 for none",
+    }
+    if G.c_dim:
+        inputs["c"] = f"[N,{G.c_dim}], one-hot or weights of the classes"
+    shape = f"[N,{G.num_ws},{G.w_dim}]"
+    batch = _any_batch()
+    with torch.no_grad():
+        return [
+            export_batches(
+                Program(
+                    TruncatedMapping(prepared),
+                    latents(_EXAMPLE_BATCH),
+                    "ws",
+                    {name: batch for name in ("z", "c") if name in latents(1)},
+                    about | {"inputs": inputs, "output": shape},
+                ),
+                folder / f"mapping.{options.file_format}",
+                expected=lambda case: mapping(**case),
+                cases=[latents(batch) for batch in _CHECKED_BATCHES],
+                options=options,
+            ),
+            export_batches(
+                Program(
+                    Synthesis(prepared),
+                    ws(_EXAMPLE_BATCH),
+                    "image",
+                    {"ws": batch},
+                    about | {"inputs": {"ws": shape}, "output": _image(G)},
+                ),
+                folder / f"synthesis.{options.file_format}",
+                expected=lambda case: synthesis(**case),
+                cases=[ws(batch) for batch in _CHECKED_BATCHES],
+                options=options,
+            ),
+        ]
 
 
-@torch.no_grad()
-def _trace(model: FixedGenerator) -> tuple[torch.export.ExportedProgram, str]:
-    """The program, and why it takes only one latent, "" if it takes any number."""
-    z = torch.zeros(_EXAMPLE_BATCH, model.G.z_dim)
-    shapes = {"z": {0: torch.export.Dim("batch")}}
-    try:  # strict: the other tracer treats len(tensor) as a constant
-        return torch.export.export(model, (z,), dynamic_shapes=shapes, strict=True), ""
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-    try:
-        return torch.export.export(model, (z[:1],), strict=True), reason
-    except Exception as error:
-        raise ExportError(f"torch.export cannot trace this generator: {error}") from error
+def _image(G: Generator) -> str:
+    return f"[N,{G.img_channels},H,W], about [-1, 1]"
 
 
-def _pt2_bytes(program: torch.export.ExportedProgram) -> bytes:
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue()
+def _latents(G: Generator, batch: int) -> Tensor:
+    return torch.randn(batch, G.z_dim, generator=torch.Generator().manual_seed(batch))
 
 
-def _onnx_bytes(program: torch.export.ExportedProgram) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "generator.onnx"
-        torch.onnx.export(
-            program,
-            (),
-            file,
-            dynamo=True,
-            external_data=False,  # one file, up to ONNX's limit of 2 GB
-            input_names=["z"],
-            output_names=["image"],
-            opset_version=OPSET,
-            verbose=False,
-        )
-        return file.read_bytes()
-
-
-def _pt2_session(data: bytes) -> Callable[[Tensor], Tensor]:
-    return torch.export.load(io.BytesIO(data)).module()
-
-
-def _onnx_session(data: bytes) -> Callable[[Tensor], Tensor]:
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return lambda z: torch.from_numpy(session.run(None, {"z": z.numpy()})[0])
-
-
-@torch.no_grad()
-def largest_difference(
-    expected: Callable[[Tensor], Tensor],
-    actual: Callable[[Tensor], Tensor],
-    *,
-    z_dim: int,
-    batches: Sequence[int],
-) -> float:
-    """Largest difference of two functions of random z [N,z_dim], relative to values above 1."""
-    differences = []
-    for batch in batches:
-        z = torch.from_numpy(np.random.RandomState(batch).randn(batch, z_dim)).float()
-        wanted = expected(z)
-        differences.append((actual(z) - wanted).abs().max() / wanted.abs().max().clamp_min(1))
-    return torch.stack(differences).max().item()
+def _any_batch() -> dict[int, Any]:
+    return {0: torch.export.Dim("batch")}

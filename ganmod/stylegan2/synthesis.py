@@ -153,7 +153,7 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """x [N,C,h,w], img [N,3,h,w], this block's parameters and noise -> x [N,O,H,W], img [N,3,H,W]."""
         if x is None:
-            x = self.const.expand(len(params[0][0]), *self.const.shape)  # [N,C,h,w]
+            x = self.const.expand(params[0][0].shape[0], *self.const.shape)  # [N,C,h,w]
         with half_precision(x.device, self.half_dtype):
             shortcut = x = x if self.half_dtype is None else x.to(self.half_dtype)
             for layer, layer_params, layer_noise in zip(self.layers, params, noise, strict=False):
@@ -268,7 +268,7 @@ class SynthesisNetwork(nn.Module):
     ) -> Tensor:
         """noise: one tensor per layer, as from `make_noise`; overrides noise_mode."""
         params = self.predict(ws)
-        return self.render(params, self.make_noise(len(ws), noise_mode) if noise is None else noise)
+        return self.render(params, self.make_noise(ws.shape[0], noise_mode) if noise is None else noise)
 
     def render(self, params: Sequence[Sequence[Any]], noise: Sequence[Tensor | None]) -> Tensor:
         """The image for the parameters of `predict` and one noise tensor per layer."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.features.style_losses import Features
+from ganmod.modulation.modulated_conv import pool_masks
 from ganmod.modulation.statistics import match_statistics, mean_std
 from style_transfer.masks import pool_mask
 from style_transfer.networks.mirrored_decoder import MirroredDecoder, plain_conv
@@ -81,7 +81,10 @@ class ClassicDecoder(MirroredDecoder):
     ) -> Tensor:
         """See `StagedDecoder`."""
         if stage == 0:
-            x = match_style(x, params[0], statistics) if masks is None else match_regions(x, params[0], masks)
+            if masks is None:
+                x = match_style(x, params[0], statistics)
+            else:
+                x = match_regions(x, params[0], masks, statistics)
         return self.draw_scale(stage, x)
 
 
@@ -98,8 +101,13 @@ def match_style(x: Tensor, params: StatisticsParams, statistics: InputStatistics
     return torch.lerp(x, matched, params.strength.to(x.dtype))
 
 
-def match_regions(x: Tensor, params: Sequence[StatisticsParams], masks: Tensor) -> Tensor:
+def match_regions(
+    x: Tensor,
+    params: Sequence[StatisticsParams],
+    masks: Tensor,
+    statistics: InputStatistics | None = None,
+) -> Tensor:
     """`match_style` with one style per region, blended by masks [N,R,H,W]."""
-    shares = F.interpolate(masks, size=x.shape[2:], mode="area").split(1, dim=1)
-    matched = (match_style(x, p) * share for p, share in zip(params, shares, strict=True))
+    shares = pool_masks(masks, x.shape[2], x.shape[3]).split(1, dim=1)
+    matched = (match_style(x, p, statistics) * share for p, share in zip(params, shares, strict=True))
     return sum(matched, start=torch.zeros_like(x))

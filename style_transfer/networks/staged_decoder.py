@@ -22,7 +22,7 @@ class InputStatistics(NamedTuple):
 
     mean: Tensor
     var: Tensor
-    num_pixels: int
+    num_pixels: int | Tensor  # a tensor [1] in an exported network
 
 
 class StagedDecoder(nn.Module):
@@ -106,7 +106,7 @@ def apply_modulated(
     layer: ModulatedConv2d, x: Tensor, params: Any, statistics: InputStatistics | None, masks: Tensor | None
 ) -> Tensor:
     """Apply `layer` with the parameters of one style, or of one per region."""
-    if masks is not None:
-        return layer.apply_regions(x, params, masks)
     known = None if statistics is None else Statistics(statistics.mean, statistics.var)
+    if masks is not None:
+        return layer.apply_regions(x, params, masks, statistics=known)
     return layer.apply_params(x, params, statistics=known)
