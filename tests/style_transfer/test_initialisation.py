@@ -39,7 +39,7 @@ def as_batch(image: np.ndarray) -> Tensor:
     return prepare_style(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255, SIZE)
 
 
-def untrained(modulation: str, encoder: VGGFeatures, seed: int = 0) -> StyleTransferModel:
+def build_untrained(modulation: str, encoder: VGGFeatures, seed: int = 0) -> StyleTransferModel:
     torch.manual_seed(seed)
     spec = ModelSpec("ganmod-slim", SLIM_WIDTHS, modulation=modulation, style_dim=32, style_image_size=SIZE)
     return build(spec, encoder)
@@ -70,20 +70,20 @@ def deviations(model: StyleTransferModel, photos: Tensor, styles: Tensor) -> dic
 def test_the_signal_has_unit_size_at_every_modulated_convolution(
     modulation: str, encoder: VGGFeatures, photos: Tensor, styles: Tensor
 ):
-    found = deviations(untrained(modulation, encoder), photos, styles)
+    found = deviations(build_untrained(modulation, encoder), photos, styles)
     assert sorted(found) == ["convolve", "modulate"]
-    for place, values in found.items():
+    for method, values in found.items():
         assert len(values) == SCALES
-        assert all(0.3 <= value <= 3 for value in values), f"{place}: {values}"
+        assert all(0.3 <= value <= 3 for value in values), f"{method}: {values}"
 
 
 @pytest.mark.parametrize("modulation", list_modulations())
 def test_another_photo_gives_another_picture(
     modulation: str, encoder: VGGFeatures, photos: Tensor, styles: Tensor
 ):
-    """With one style and the weights untrained, the change is over a tenth of the picture's own deviation."""
+    """With one style and untrained weights, the change exceeds a tenth of the picture's deviation."""
     with torch.no_grad():
-        pictures = untrained(modulation, encoder)(photos, styles[:1].expand_as(styles))
+        pictures = build_untrained(modulation, encoder)(photos, styles[:1].expand_as(styles))
     for other in (1, 2, 3):
         change = (pictures[other] - pictures[0]).square().mean().sqrt()
         assert change > 0.1 * pictures[0].std()
@@ -94,7 +94,7 @@ def test_another_style_gives_another_picture(
     modulation: str, encoder: VGGFeatures, photos: Tensor, styles: Tensor
 ):
     with torch.no_grad():
-        pictures = untrained(modulation, encoder)(photos[:1].expand_as(photos), styles)
+        pictures = build_untrained(modulation, encoder)(photos[:1].expand_as(photos), styles)
     for other in (1, 2, 3):
         change = (pictures[other] - pictures[0]).square().mean().sqrt()
         assert change > 0.02 * pictures[0].std()
@@ -103,7 +103,7 @@ def test_another_style_gives_another_picture(
 def test_pictures_start_within_reach_of_photos(encoder: VGGFeatures, photos: Tensor, styles: Tensor):
     for modulation in list_modulations():
         with torch.no_grad():
-            picture = untrained(modulation, encoder)(photos, styles)
+            picture = build_untrained(modulation, encoder)(photos, styles)
         assert abs(picture.mean().item() - 0.5) < 0.25
         assert 0.03 < picture.std().item() < 0.5
 
@@ -112,7 +112,7 @@ def test_kernels_predicted_from_nothing_would_let_the_signal_die(
     encoder: VGGFeatures, photos: Tensor, styles: Tensor
 ):
     """Why AdaConv's kernels are residuals to the identity: without it these tests find what they look for."""
-    model = untrained("adaconv", encoder)
+    model = build_untrained("adaconv", encoder)
     for layer in model.decoder.first:
         assert isinstance(layer.modulation, AdaConv)
         layer.modulation.kernel_predictor.identity.zero_()

@@ -1,4 +1,4 @@
-"""If this fails, optimised pixels are not the quality that models are held against, or do not resume."""
+"""If this fails, optimised pixels are no reference for the quality of models, or do not resume."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_style_set_cycles_and_grows_at_the_end():
         np.testing.assert_array_equal(image, other)
     assert len({image.tobytes() for _, image in drawn + draw_style_set(8, size=48, seed=6)}) == 16
     assert draw_style_set(0) == []
-    # The second round is turned: stripes upright at first, then at the golden angle.
+    # The second round is rotated: stripes are vertical at first, then at the golden angle.
     error = (gradient_direction(drawn[7][1]) + 137.508 + 90) % 180 - 90
     assert abs(error) < 2
 

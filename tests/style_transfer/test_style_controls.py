@@ -122,7 +122,7 @@ def test_each_scale_has_the_parameters_of_its_own_style() -> None:
 
 
 def test_each_region_has_its_own_style_away_from_the_border(shipped: StyleTransferModel) -> None:
-    """Statistics are global, so a region is near, not equal to, what its style alone gives there."""
+    """Statistics are global, so a region is near, not equal to, the result of its style alone."""
     photo = PHOTOS["coffee"][:256, :256]
     styles = [draw_style("stripes"), draw_style("dots", seed=1)]
     mask = np.zeros((256, 256, 3), np.uint8)
@@ -158,7 +158,7 @@ def test_regions_blend_modulated_features_with_statistics_of_the_whole() -> None
 
 @torch.no_grad()
 def test_alpha_takes_the_picture_away_from_the_content_step_by_step(shipped: StyleTransferModel) -> None:
-    """LPIPS's distance (Zhang et al. 2018, Eq. 1, weights 1) in the model's own encoder, mean over pairs."""
+    """LPIPS's distance (Zhang et al. 2018, Eq. 1, weights 1) in the model's encoder, mean over pairs."""
 
     def distance(a: Tensor, b: Tensor) -> float:
         total = 0.0

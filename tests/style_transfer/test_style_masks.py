@@ -1,4 +1,4 @@
-"""If this fails, a mask sends a style to the wrong place, or a mask that fits nothing is taken in silence."""
+"""If this fails, a mask puts a style in the wrong region, or an unsuitable mask is accepted silently."""
 
 from __future__ import annotations
 

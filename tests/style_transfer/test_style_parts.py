@@ -1,4 +1,4 @@
-"""If this fails, a part of a style counts otherwise than told, or the classic model mixes other features."""
+"""If this fails, a part of a style counts in another way than requested, or the classic model mixes badly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def assert_same(first: list[Any], second: list[Any], atol: float = 1e-6) -> None
             torch.testing.assert_close(x, y, rtol=0, atol=atol)
 
 
-def far(first: list[Any], second: list[Any]) -> float:
+def distance(first: list[Any], second: list[Any]) -> float:
     """Root mean square of all differences."""
     squares = [
         (x - y).square().mean() for a, b in zip(first, second, strict=True) for x, y in zip(a, b, strict=True)
@@ -121,7 +121,8 @@ def test_a_mask_over_one_half_gives_the_style_of_that_half(kind: str, half: int)
     mask = torch.zeros(1, 1, side, 2 * side)
     mask[..., half * side : (half + 1) * side] = 1
     found, own, other = model.predict(both, mask), model.predict(parts[half]), model.predict(parts[1 - half])
-    assert far(found, own) < 0.3 * far(other, own)  # features reach over the border, 30 pixels of 192
+    # Features reach over the border, 30 pixels of 192.
+    assert distance(found, own) < 0.3 * distance(other, own)
     features = model.encoder.normalized(both)
     widths = {name: x.shape[3] // 2 for name, x in features.items()}
     cut = {
@@ -143,7 +144,7 @@ def test_what_lies_far_outside_the_mask_does_not_count(model: StyleTransferModel
             ControlledStyle(model, [s], style_masks=[mask], controls=controls) for s in (style, changed)
         ]
         assert_same(styled[0].params(content)[0], styled[1].params(content)[0], atol=1e-5)
-    assert far(model.predict(style[None]), model.predict(changed[None])) > 1e-3
+    assert distance(model.predict(style[None]), model.predict(changed[None])) > 1e-3
 
 
 @pytest.mark.parametrize("place", [np.s_[:, -1:, :], np.s_[:, :, :1], np.s_[:, 36, 70]])
@@ -176,7 +177,7 @@ def test_styles_have_masks_of_their_own_or_one_for_all(model: StyleTransferModel
     def alone(i: int, mask: Tensor | None) -> list[Any]:
         return ControlledStyle(model, [styles[i]], style_masks=[mask]).params(content)[0]
 
-    def mixed(given: list[Any]) -> list[Any]:
+    def mix(given: list[Any]) -> list[Any]:
         return ControlledStyle(model, styles, weights=[1, 1], style_masks=given).params(content)[0]
 
     def mean(first: list[Any], second: list[Any]) -> list[Any]:
@@ -185,13 +186,13 @@ def test_styles_have_masks_of_their_own_or_one_for_all(model: StyleTransferModel
             for a, b in zip(first, second, strict=True)
         ]
 
-    assert_same(mixed(masks), mean(alone(0, masks[0]), alone(1, masks[1])))
-    assert_same(mixed([masks[0]]), mean(alone(0, masks[0]), alone(1, masks[0])))
-    assert_same(mixed([None, masks[1]]), mean(alone(0, None), alone(1, masks[1])))
+    assert_same(mix(masks), mean(alone(0, masks[0]), alone(1, masks[1])))
+    assert_same(mix([masks[0]]), mean(alone(0, masks[0]), alone(1, masks[0])))
+    assert_same(mix([None, masks[1]]), mean(alone(0, None), alone(1, masks[1])))
     with pytest.raises(
         ValueError, match="got 2 styles and 3 style masks, expected one for each or one for all"
     ):
-        mixed([None] * 3)
+        mix([None] * 3)
 
 
 def test_masks_that_leave_nothing_or_do_not_fit_are_refused(model: StyleTransferModel) -> None:
@@ -288,7 +289,7 @@ def test_crops() -> None:
 # The classic model.
 
 
-def padded(content: Tensor) -> Tensor:
+def pad(content: Tensor) -> Tensor:
     return F.pad(content[None], (0, -content.shape[2] % 8, 0, -content.shape[1] % 8), mode="reflect")
 
 
@@ -299,7 +300,7 @@ def test_alpha_mixes_the_classic_models_features() -> None:
     The content is larger than style_image_size, and no square: its features count at its own size.
     """
     model, content, style = make("classic"), picture(0, 90, 130), picture(1, 70, 100)
-    x, y = model.encode(padded(content)), model.encode(model.prepare_style(style[None]))
+    x, y = model.encode(pad(content)), model.encode(model.prepare_style(style[None]))
     mean, std = ([f(i) for i in (x, y)] for f in (_mean, _std))
     target = (x - mean[0]) / std[0] * std[1] + mean[1]
     for alpha in (0.0, 0.3, 1.0):

@@ -1,4 +1,4 @@
-"""If this fails, a style is turned, scaled or coloured otherwise than asked for, or gets black corners."""
+"""If this fails, a style is rotated, scaled or coloured differently than requested, or gets black corners."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def waves(height: int, width: int, period: float) -> Tensor:
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 90.0, 137.0, -45.0])
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_strokes_turn_by_the_angle_and_widen_by_the_scale(degrees: float, scale: float) -> None:
-    """Against waves drawn at that angle and period, where the turned image does not reach over its border."""
+    """Against waves drawn at that angle and period, inside the rotated image's border."""
     period = 12.0
     turned = rotate_style_tensor(waves(SIZE, SIZE, period), SIZE, degrees=degrees, scale=scale)
     steps = torch.arange(SIZE) - (SIZE - 1) / 2
@@ -64,7 +64,7 @@ def covariance(images: Tensor) -> Tensor:
 
 @pytest.fixture
 def pair() -> tuple[Tensor, Tensor]:
-    """A style and a content with colours of their own, well inside [0,1]."""
+    """A style and a content with different colours, well inside [0,1]."""
     generator = torch.Generator().manual_seed(0)
     style, content = (0.02 * torch.randn(1, 3, 40, 50, generator=generator) for _ in range(2))
     mix = torch.tensor([[1.0, 0.3, 0.0], [0.2, 0.8, 0.4], [0.0, -0.5, 1.2]])

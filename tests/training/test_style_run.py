@@ -41,11 +41,11 @@ def test_shared_features_give_the_same_losses_and_gradients(
     results, passes = [], []
     plain = VGGFeatures.normalized
 
-    def counted(self: VGGFeatures, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    def count(self: VGGFeatures, x: torch.Tensor) -> dict[str, torch.Tensor]:
         passes.append(len(x))
         return plain(self, x)
 
-    monkeypatch.setattr(VGGFeatures, "normalized", counted)
+    monkeypatch.setattr(VGGFeatures, "normalized", count)
     for shared in (False, True):
         losses = style_transfer_losses(model, loss_network, StyleLoss(), content, style, shared=shared)
         gradients = torch.autograd.grad(losses.total, list(model.trainable().values()))

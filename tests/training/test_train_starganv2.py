@@ -119,20 +119,20 @@ def test_what_is_measured_is_the_other_domains_translated(images: Path) -> None:
     real = domain_sets(dataset)
     assert list(fakes) == list(real) == ["cat", "dog"]
     assert [real[name].num_images for name in real] == [5, 3]
-    assert torch.equal(torch.stack(list(real["dog"].load(torch.tensor([2, 0])))), stacked(dataset, 1, [2, 0]))
+    assert torch.equal(torch.stack(list(real["dog"].load(torch.tensor([2, 0])))), stack(dataset, 1, [2, 0]))
     assert real["cat"].content_hash() != real["dog"].content_hash()
     with torch.no_grad():
         found = fakes["cat"](
             torch.tensor([4, 1])
         )  # the dogs have three images: 4 is 1 again, in another style
-        source = stacked(dataset, 1, [1, 1]) / 127.5 - 1
+        source = stack(dataset, 1, [1, 1]) / 127.5 - 1
         z = make.latents("metric", [4, 1])
         expected = averaged.G(source, averaged.mapping(z, torch.tensor([0, 0])))
     assert not torch.equal(z[0], z[1])
     torch.testing.assert_close(found / 127.5 - 1, expected.clamp(-1, 1), rtol=0, atol=1.01 / 255)
 
 
-def stacked(dataset: DomainImages, domain: int, indices: list[int]) -> torch.Tensor:
+def stack(dataset: DomainImages, domain: int, indices: list[int]) -> torch.Tensor:
     return torch.stack([dataset.image(domain, i) for i in indices])
 
 
@@ -156,7 +156,7 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
     make = SampleMaker(0, 8, CPU, torch.float64, torch.contiguous_format)
     loader = iter(step_loader(dataset, StepSampler(batch_size=BATCH, nimg=0)))
 
-    def stepped(loss: torch.Tensor, *networks: torch.nn.Module) -> None:
+    def take_step(loss: torch.Tensor, *networks: torch.nn.Module) -> None:
         for optimizer in optimizers.values():
             optimizer.zero_grad()
         loss.backward()
@@ -176,7 +176,7 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
             (slope,) = torch.autograd.grad(out.sum(), real, create_graph=True)
             r1 = 0.5 * slope.square().sum() / BATCH
             fake = G(real, first()).detach()
-            stepped(F.softplus(-out).mean() + F.softplus(D(fake, y)).mean() + r1, D)
+            take_step(F.softplus(-out).mean() + F.softplus(D(fake, y)).mean() + r1, D)
         real = real.detach()
         for networks, (first, second) in zip(((G, M, E), (G,)), codes, strict=True):
             s = first()
@@ -184,7 +184,7 @@ def test_two_steps_are_the_published_ones(tmp_path: Path, images: Path) -> None:
             loss = F.softplus(-D(fake, y)).mean() + (E(fake, y) - s).abs().mean()
             loss = loss - 2.0 * (1 - step / 30) * (fake - G(real, second()).detach()).abs().mean()
             loss = loss + (G(fake, E(real, y_org)) - real).abs().mean()
-            stepped(loss, *networks)
+            take_step(loss, *networks)
         decay = ema_decay(BATCH, 1, half_life_kimg=5.5424, rampup=None)
         for average, net in zip(averages, (G, M, E), strict=True):
             for own, value in zip(average.parameters(), net.parameters(), strict=True):
@@ -249,11 +249,11 @@ def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
 ) -> None:
     real = train_starganv2.generator_phase
 
-    def poisoned(*args: object, from_reference: bool) -> object:
+    def poison(*args: object, from_reference: bool) -> object:
         terms = real(*args, from_reference=from_reference)  # type: ignore[arg-type]
         return terms._replace(cycle=terms.cycle * float("nan")) if from_reference else terms
 
-    monkeypatch.setattr(train_starganv2, "generator_phase", poisoned)
+    monkeypatch.setattr(train_starganv2, "generator_phase", poison)
     with pytest.raises(NonFiniteError, match="loss reference/G for 3 steps in a row"):
         train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, show_progress=False)
     lines = (tmp_path / "log.txt").read_text().splitlines()

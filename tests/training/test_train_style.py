@@ -258,11 +258,11 @@ def test_non_finite_steps_are_left_out_then_stop_the_run_and_keep_the_checkpoint
     before = final_state(tmp_path)
     real = train_style.style_transfer_losses
 
-    def poisoned(*args: object, **kwargs: object) -> object:
+    def poison(*args: object, **kwargs: object) -> object:
         losses = real(*args, **kwargs)  # type: ignore[arg-type]
         return losses._replace(total=losses.total * float("nan"), style=losses.style * float("nan"))
 
-    monkeypatch.setattr(train_style, "style_transfer_losses", poisoned)
+    monkeypatch.setattr(train_style, "style_transfer_losses", poison)
     with pytest.raises(NonFiniteError, match="total, style for 3 steps in a row"):
         train(smoke(9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, show_progress=False)
     assert_same(before, final_state(tmp_path), ignore=())

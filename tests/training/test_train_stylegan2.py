@@ -152,11 +152,11 @@ def test_a_non_finite_loss_is_left_out_and_then_stops_the_run(
 ) -> None:
     real = train_stylegan2.generator_phase
 
-    def poisoned(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def poison(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
         losses, ws = real(*args)  # type: ignore[arg-type]
         return losses * float("nan"), ws
 
-    monkeypatch.setattr(train_stylegan2, "generator_phase", poisoned)
+    monkeypatch.setattr(train_stylegan2, "generator_phase", poison)
     with pytest.raises(NonFiniteError, match="loss/G for 3 steps in a row"):
         train(tiny(images, 9, **{"schedule.max_nonfinite_steps": 3}), tmp_path, show_progress=False)
     lines = (tmp_path / "log.txt").read_text().splitlines()
@@ -177,13 +177,13 @@ def test_the_path_length_counts_every_second_sample_fully(
     seen: list[tuple[int, torch.Tensor]] = []
     real = train_stylegan2.path_length_phase
 
-    def counted(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def count(*args: object) -> tuple[torch.Tensor, torch.Tensor]:
         penalties, lengths = real(*args)  # type: ignore[arg-type]
         penalties.register_hook(lambda weights: seen.append((len(lengths), weights)))
         return penalties, lengths
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_stylegan2, "path_length_phase", counted)
+        patch.setattr(train_stylegan2, "path_length_phase", count)
         train(tiny(images, 0, **changes), tmp_path, show_progress=False)
     assert [count for count, _ in seen] == [(batch + 1) // 2] * 4
     for _, weights in seen:
@@ -221,17 +221,17 @@ def test_a_run_that_cannot_start_again_leaves_the_old_one(tmp_path: Path, images
 
 
 def test_a_best_model_is_the_best_of_one_metric(tmp_path: Path, images: Path) -> None:
-    def measured(steps: int, num_images: int) -> StyleGAN2Run:
+    def measure_each_step(steps: int, num_images: int) -> StyleGAN2Run:
         metric = {"metric.every": 1, "metric.features": "ganmod-slim", "metric.num_images": num_images}
         return tiny(images, steps, **metric, **{"schedule.snapshot_kimg": BATCH / 1000})
 
-    train(measured(2, 8), tmp_path, show_progress=False)
+    train(measure_each_step(2, 8), tmp_path, show_progress=False)
     (tmp_path / "model-best.safetensors").unlink()
-    train(measured(3, 6), tmp_path, show_progress=False)
+    train(measure_each_step(3, 6), tmp_path, show_progress=False)
     assert (tmp_path / "model-best.safetensors").exists()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     counts = [(line["nimg"] // BATCH, line["conditions"]["num_generated"]) for line in lines]
-    assert counts == [(1, 8), (2, 6), (3, 6)]  # that of the last checkpoint is measured again
+    assert counts == [(1, 8), (2, 6), (3, 6)]  # the last checkpoint is measured again
 
 
 def test_transfer_takes_a_mapping_network_whole_or_not_at_all(tmp_path: Path, images: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_it_reads_beyond_them_are_covariances(encoder: StatisticsStyleEncod
             torch.testing.assert_close(found[sample, layer], covariance[rows, columns])
 
 
-def test_place_does_not_matter(encoder: StatisticsStyleEncoder):
+def test_position_does_not_matter(encoder: StatisticsStyleEncoder):
     """A style turned upside down pixel by pixel has the same statistics, and so has one twice as large."""
     given = features()
     expected = encoder(given)

@@ -15,11 +15,11 @@ def test_the_noise_is_standard_normal_and_the_same_everywhere() -> None:
     assert noise.shape == (NOISE_SIDE, NOISE_SIDE)
     assert noise.mean().item() == pytest.approx(0, abs=0.01)
     assert noise.std().item() == pytest.approx(1, abs=0.01)
-    # numpy keeps the streams of RandomState for ever.
+    # numpy guarantees the streams of RandomState.
     assert noise.flatten()[:3].tolist() == pytest.approx([1.7640524, 0.4001572, 0.978738])
 
 
-def test_a_tiles_noise_is_that_of_its_place() -> None:
+def test_a_tiles_noise_is_that_of_its_position() -> None:
     encoder = make("residual-adaconv").content_encoder
     assert encoder is not None
     x = torch.rand(2, 3, 520, 40)

@@ -1,4 +1,4 @@
-"""If this fails, an image computed in tiles has seams, or other colours than when it is computed whole."""
+"""If this fails, an image computed in tiles has seams, or other colours than the full image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def reaches(model: StyleTransferModel) -> list[int]:
 
 
 def picture(height: int, width: int, samples: int = 1) -> Tensor:
-    """Bright at one side, so that tiles have other statistics than the whole."""
+    """Bright at one side, so that tiles have other statistics than the full image."""
     generator = torch.Generator().manual_seed(height * width)
     ramp = torch.linspace(0, 0.8, width, dtype=torch.float64)
     noise = torch.rand(samples, 3, height, width, generator=generator, dtype=torch.float64)
@@ -72,7 +72,7 @@ def test_tiles_give_what_the_whole_image_gives(kind: str, options: Mapping[str, 
 
 
 def test_statistics_of_a_tile_alone_would_be_seen():
-    """That the test above could fail: the halves of an image, each stylised alone, are another picture."""
+    """Shows that the test above can fail: halves of an image, stylised separately, give another picture."""
     model = model_with("adain", {})
     content = picture(64, 128)
     params = model.predict_style(picture(SIZE, SIZE))
@@ -167,7 +167,7 @@ def test_modulating_with_an_images_own_statistics_is_modulating(name: str, chann
     assert torch.equal(other, x) == (name == "weight_demod")
 
 
-def test_normalising_with_given_statistics():
+def test_normalising_with_other_statistics():
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     mean, var = torch.randn(2, 3, 1, 1, dtype=torch.float64), torch.rand(2, 3, 1, 1, dtype=torch.float64)
     scale, shift = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
@@ -178,8 +178,8 @@ def test_normalising_with_given_statistics():
     assert half.dtype == torch.bfloat16
 
 
-def test_a_modulation_that_cannot_be_given_statistics_is_refused(monkeypatch: pytest.MonkeyPatch):
-    """Inherited, modulate_with would leave out what the subclass adds, in silence."""
+def test_a_modulation_that_does_not_accept_statistics_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """An inherited modulate_with would silently omit what the subclass adds."""
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
     @register_modulation("louder")

@@ -1,4 +1,4 @@
-"""If this fails, a stylized clip flickers, lags, or is another one after it was stopped and continued."""
+"""If this fails, a stylized clip flickers, lags, or differs after an interruption."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ av = pytest.importorskip("av", reason="the package av is not installed")
 
 
 class Killed(BaseException):
-    """What a test stops a conversion with."""
+    """Stops a conversion in a test."""
 
 
 def test_a_clip_that_was_killed_goes_on_to_the_same_bytes(tmp_path: Path):

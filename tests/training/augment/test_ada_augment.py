@@ -23,7 +23,7 @@ def images(n: int = 2, height: int = 12, width: int = 12, channels: int = 3) -> 
     return torch.randn(n, channels, height, width, generator=generator, dtype=torch.float64)
 
 
-def drawn(
+def draw(
     pipe: str = "bgcfnc", n: int = 4, p: float = 1.0, shape: tuple[int, int] = (12, 12), seed: int = 0
 ) -> AugmentParams:
     rng = np.random.default_rng(seed)
@@ -60,11 +60,11 @@ def test_an_image_does_not_depend_on_its_batch(shape: tuple[int, int], dtype: to
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_at_p_zero_images_come_back_bit_for_bit(dtype: torch.dtype):
     x = images(4).to(dtype)
-    out = augment(x, drawn(p=0.0))
+    out = augment(x, draw(p=0.0))
     assert out.dtype == dtype
     assert torch.equal(out, x)
     # So does an untouched image in a batch with others.
-    mixed = concat_params([drawn(n=2), drawn(n=1, p=0.0), drawn(n=1)])
+    mixed = concat_params([draw(n=2), draw(n=1, p=0.0), draw(n=1)])
     assert torch.equal(augment(x, mixed)[2], x[2])
     assert not torch.equal(augment(x, mixed)[1], x[1])
 
@@ -72,7 +72,7 @@ def test_at_p_zero_images_come_back_bit_for_bit(dtype: torch.dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("autocast", [False, True])
 def test_every_precision_gives_the_same_image(dtype: torch.dtype, autocast: bool):
-    x, params = images(4).clamp(-1, 1).to(dtype), drawn()
+    x, params = images(4).clamp(-1, 1).to(dtype), draw()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         out = augment(x, params)
     assert out.dtype == dtype
@@ -82,7 +82,7 @@ def test_every_precision_gives_the_same_image(dtype: torch.dtype, autocast: bool
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_whole_pipeline_is_twice_differentiable(channels: int):
-    params = drawn(n=2, shape=(3, 4), seed=3)
+    params = draw(n=2, shape=(3, 4), seed=3)
     assert not is_blit(params.inverse, 3, 4).any()
     x = images(2, 3, 4, channels).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: augment(x, params), x)
@@ -91,7 +91,7 @@ def test_the_whole_pipeline_is_twice_differentiable(channels: int):
 
 
 def test_copies_are_twice_differentiable():
-    params = drawn("blit", n=3, shape=(3, 5), seed=1)
+    params = draw("blit", n=3, shape=(3, 5), seed=1)
     assert is_blit(params.inverse, 3, 5).all()
     x = images(3, 3, 5, channels=1).requires_grad_()
     assert torch.autograd.gradgradcheck(lambda x: augment(x, params).tanh(), x)
@@ -141,7 +141,7 @@ def test_hue_rotation_keeps_luma_and_distance_from_grey():
 
 
 def test_a_grey_image_is_a_color_image_with_equal_channels():
-    x, params = images(4, channels=1), drawn("color")
+    x, params = images(4, channels=1), draw("color")
     expected = augment(x.expand(-1, 3, -1, -1), params).mean(dim=1, keepdim=True)
     torch.testing.assert_close(augment(x, params), expected, atol=1e-12, rtol=0)
 
@@ -170,10 +170,10 @@ def test_cutout_clears_a_box_of_half_the_sides():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: augment(images(3), drawn(n=4)), "for 4 images, the batch has 3"),
-        (lambda: augment(images(4, channels=4), drawn(n=4)), "with 1 or 3 channels"),
-        (lambda: augment(images(4).to(torch.uint8), drawn(n=4)), "give floating point"),
-        (lambda: augment(images(4)[0], drawn(n=4)), r"give floating point \[N,C,H,W\]"),
+        (lambda: augment(images(3), draw(n=4)), "for 4 images, the batch has 3"),
+        (lambda: augment(images(4, channels=4), draw(n=4)), "with 1 or 3 channels"),
+        (lambda: augment(images(4).to(torch.uint8), draw(n=4)), "give floating point"),
+        (lambda: augment(images(4)[0], draw(n=4)), r"give floating point \[N,C,H,W\]"),
     ],
 )
 def test_what_does_not_fit_is_named(call: Callable, message: str):
@@ -183,14 +183,14 @@ def test_what_does_not_fit_is_named(call: Callable, message: str):
 
 def test_an_untouched_batch_costs_no_copy():
     x = images(4)
-    assert warp(x, drawn(p=0.0).inverse) is x
-    assert blit(x, drawn(p=0.0).inverse).equal(x)
+    assert warp(x, draw(p=0.0).inverse) is x
+    assert blit(x, draw(p=0.0).inverse).equal(x)
 
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_images_and_gradients():
-    x, params = images(4), drawn("bgcf")
+    x, params = images(4), draw("bgcf")
     here, there = x.clone().requires_grad_(), x.cuda().requires_grad_()
     torch.testing.assert_close(augment(there, params).cpu(), augment(here, params), atol=1e-10, rtol=0)
-    small, params = images(2, 3, 4).cuda().requires_grad_(), drawn("bgcfnc", n=2, shape=(3, 4), seed=3)
+    small, params = images(2, 3, 4).cuda().requires_grad_(), draw("bgcfnc", n=2, shape=(3, 4), seed=3)
     assert torch.autograd.gradgradcheck(lambda x: augment(x, params).tanh(), small, nondet_tol=1e-10)

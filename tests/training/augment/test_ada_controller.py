@@ -1,4 +1,4 @@
-"""If this fails, ADA's strength moves otherwise than published, leaves its bounds, or resumes inexactly."""
+"""If this fails, ADA's strength moves differently than published, leaves its bounds, or resumes inexactly."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def drawn(p: float = 1.0, n: int = N, shape: tuple[int, int] = SHAPE, **settings: float) -> AugmentParams:
+def draw(p: float = 1.0, n: int = N, shape: tuple[int, int] = SHAPE, **settings: float) -> AugmentParams:
     return draw_augmentation(rng(), n, p, spec=AugmentSpec(**settings), image_shape=shape)  # type: ignore[arg-type]
 
 
@@ -55,13 +55,13 @@ def changed(params: AugmentParams) -> np.ndarray:
 def test_each_transform_happens_with_probability_p_times_its_multiplier(
     name: str, share: float, p: float, multiplier: float
 ):
-    params = drawn(p, **{name: multiplier})  # type: ignore[arg-type]
+    params = draw(p, **{name: multiplier})  # type: ignore[arg-type]
     assert changed(params).mean() == pytest.approx(share * p * multiplier, abs=0.015)
 
 
 def test_either_rotation_happens_with_p_rot():
     # With a strong fixed stretch between them, the two rotations can be told apart: p_rot = 1 - sqrt(1 - p).
-    inverse = drawn(0.5, n=4000, rotate=1.0, rotate_max=0.2).inverse[:, :2, :2].numpy()
+    inverse = draw(0.5, n=4000, rotate=1.0, rotate_max=0.2).inverse[:, :2, :2].numpy()
     angle = np.arctan2(inverse[:, 1, 0], inverse[:, 0, 0])
     p_rot = 1 - np.sqrt(0.5)
     assert np.mean(angle == 0) == pytest.approx((1 - p_rot) ** 2, abs=0.03)
@@ -73,43 +73,43 @@ def test_either_rotation_happens_with_p_rot():
 def test_nothing_at_p_zero_and_nothing_by_an_empty_spec():
     for params in (
         draw_augmentation(rng(), 100, 0.0, spec=AUGMENT_PIPES["bgcfnc"], image_shape=(32, 48)),
-        drawn(1.0, n=100),
+        draw(1.0, n=100),
     ):
         assert not changed(params).any()
 
 
 def test_geometric_strengths():
-    linear = drawn(scale=1.0).inverse[:, :2, :2].numpy()
+    linear = draw(scale=1.0).inverse[:, :2, :2].numpy()
     log_scale = -np.log2(linear[:, 0, 0])
     np.testing.assert_array_equal(linear[:, 0, 0], linear[:, 1, 1])
     assert (log_scale.mean(), log_scale.std()) == pytest.approx((0, 0.2), abs=0.005)
-    linear = drawn(aniso=1.0).inverse[:, :2, :2].numpy()
+    linear = draw(aniso=1.0).inverse[:, :2, :2].numpy()
     log_scale = -np.log2(linear[:, 0, 0])
     np.testing.assert_allclose(linear[:, 0, 0] * linear[:, 1, 1], 1, atol=1e-12)
     assert (log_scale.mean(), log_scale.std()) == pytest.approx((0, 0.2), abs=0.005)
-    shift = drawn(xfrac=1.0, shape=(100, 200)).inverse[:, :2, 2].numpy()
+    shift = draw(xfrac=1.0, shape=(100, 200)).inverse[:, :2, 2].numpy()
     assert shift.std(axis=0) == pytest.approx([25, 12.5], rel=0.02)
-    shift = drawn(xint=1.0, shape=(100, 200)).inverse[:, :2, 2].numpy()
+    shift = draw(xint=1.0, shape=(100, 200)).inverse[:, :2, 2].numpy()
     np.testing.assert_array_equal(shift, np.round(shift))
     assert shift.std(axis=0) == pytest.approx([25 / 3**0.5, 12.5 / 3**0.5], rel=0.02)
     assert np.abs(shift).max(axis=0) == pytest.approx([25, 12])
-    linear = drawn(rotate=1.0).inverse[:, :2, :2].numpy()
+    linear = draw(rotate=1.0).inverse[:, :2, :2].numpy()
     angle = np.arctan2(linear[:, 1, 0], linear[:, 0, 0])
     np.testing.assert_allclose(np.linalg.det(linear), 1, atol=1e-12)
     assert np.histogram(angle, bins=8, range=(-np.pi, np.pi))[0] == pytest.approx(N / 8, rel=0.08)
 
 
 def test_color_strengths():
-    brightness = drawn(brightness=1.0).color[:, :3, 3].numpy()
+    brightness = draw(brightness=1.0).color[:, :3, 3].numpy()
     np.testing.assert_array_equal(brightness, brightness[:, :1].repeat(3, axis=1))
     assert (brightness.mean(), brightness[:, 0].std()) == pytest.approx((0, 0.2), abs=0.005)
-    contrast = np.log2(drawn(contrast=1.0).color[:, 0, 0].numpy())
+    contrast = np.log2(draw(contrast=1.0).color[:, 0, 0].numpy())
     assert (contrast.mean(), contrast.std()) == pytest.approx((0, 0.5), abs=0.01)
     # Saturation scales what is orthogonal to grey, here red - green.
-    color = drawn(saturation=1.0).color[:, :3, :3].numpy()
+    color = draw(saturation=1.0).color[:, :3, :3].numpy()
     saturation = np.log2((color @ [1.0, -1, 0])[:, 0])
     assert (saturation.mean(), saturation.std()) == pytest.approx((0, 1.0), abs=0.02)
-    hue = drawn(hue=1.0).color[:, :3, :3].numpy()
+    hue = draw(hue=1.0).color[:, :3, :3].numpy()
     cosine = (np.trace(hue, axis1=1, axis2=2) - 1) / 2
     share = np.histogram(np.arccos(cosine.clip(-1, 1)), bins=4, range=(0, np.pi))[0]
     assert share == pytest.approx(N / 4, rel=0.05)
@@ -132,7 +132,7 @@ def test_every_band_is_drawn_with_probability_p():
 
 
 def test_noise_and_cutout_strengths():
-    params = drawn(noise=1.0, cutout=1.0)
+    params = draw(noise=1.0, cutout=1.0)
     assert params.noise_std.mean() == pytest.approx(0.1 * (2 / np.pi) ** 0.5, rel=0.02)
     assert params.noise_std.square().mean() == pytest.approx(0.01, rel=0.03)
     assert len(params.noise_seed.unique()) == N
@@ -203,9 +203,9 @@ def test_a_larger_p_keeps_the_augmentations_of_a_smaller_one():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: drawn(1.2, n=1), "p is 1.2: give a value from 0 to 1"),
-        (lambda: drawn(1.0, n=0), "0 samples"),
-        (lambda: drawn(1.0, n=1, shape=(0, 4)), "at least one"),
+        (lambda: draw(1.2, n=1), "p is 1.2: give a value from 0 to 1"),
+        (lambda: draw(1.0, n=0), "0 samples"),
+        (lambda: draw(1.0, n=1, shape=(0, 4)), "at least one"),
         (lambda: AugmentSpec(hue=1.5), "hue is 1.5: give a multiplier"),
         (lambda: AugmentSpec(noise_std=-1.0), "noise_std is -1.0"),
         (lambda: AugmentSpec(imgfilter_bands=(1.0,)), "give 4 multipliers"),

@@ -37,7 +37,7 @@ def matrix(xx: float, xy: float, tx: float, yx: float, yy: float, ty: float) -> 
     return torch.tensor([[[xx, xy, tx], [yx, yy, ty], [0, 0, 1]]], dtype=torch.float64)
 
 
-def turned(angle: float, zoom: float = 1.0, tx: float = 0.0, ty: float = 0.0) -> Tensor:
+def rotate(angle: float, zoom: float = 1.0, tx: float = 0.0, ty: float = 0.0) -> Tensor:
     c, s = np.cos(angle) / zoom, np.sin(angle) / zoom
     return matrix(c, -s, tx, s, c, ty)
 
@@ -130,7 +130,7 @@ def test_a_quarter_turn_of_a_wide_image_shows_its_middle_and_mirrors_it():
     np.testing.assert_array_equal(out, np.rot90(padded, axes=(2, 3))[:, :, 3:7])
     # Half pixels apart, it is no copy any more.
     assert not is_blit(matrix(0, -1, 0, 1, 0, 0), 4, 9).any()
-    assert not is_blit(turned(0.1), 4, 10).any()
+    assert not is_blit(rotate(0.1), 4, 10).any()
     assert not is_blit(matrix(1, 0, 0.5, 0, 1, 0), 4, 10).any()
 
 
@@ -145,7 +145,7 @@ def reference_warp(x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
         zeros[..., ::2] = up * 2**0.5
         up = np.apply_along_axis(lambda row: np.convolve(row, h)[5:-6], -1, zeros)
         up = np.moveaxis(up, -1, axis)
-    # Where sample m of the 2x image lies, in pixels of the image, as published: at m / 2, with no delay.
+    # Sample m of the 2x image is at pixel m / 2 of the image, as published, without delay.
     positions = [np.arange(-5, 2 * size + 5) / 2 - (size - 1) / 2 for size in (height, width)]
     y, x_ = np.meshgrid(*positions, indexing="ij")
     source = np.einsum("ij,jhw->ihw", inverse, np.stack([x_, y, np.ones_like(y)]))
@@ -162,7 +162,7 @@ def reference_warp(x: np.ndarray, inverse: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(12, 12), (9, 14)])
 def test_a_warp_equals_the_reference_from_the_formulas(shape: tuple[int, int]):
     inverse = torch.cat(
-        [turned(0.4, 1.3, 1.2, -0.7), turned(-2.0, 0.9), matrix(0.8, 0.3, 2, 0.1, 1.1, 0), turned(0)]
+        [rotate(0.4, 1.3, 1.2, -0.7), rotate(-2.0, 0.9), matrix(0.8, 0.3, 2, 0.1, 1.1, 0), rotate(0)]
     )
     x = images(4, *shape)
     out = resample(x, inverse)
@@ -174,33 +174,33 @@ def test_a_warp_equals_the_reference_from_the_formulas(shape: tuple[int, int]):
 
 
 def wave(shape: tuple[int, int], inverse: Tensor | None = None) -> Tensor:
-    """[1,1,H,W]: a slow plane wave, looked at through an inverse warp."""
+    """[1,1,H,W]: a slow plane wave, seen through an inverse warp."""
     y, x = torch.meshgrid(*(torch.arange(s).double() - (s - 1) / 2 for s in shape), indexing="ij")
     points = torch.stack([x, y, torch.ones_like(x)])
     x, y, _ = points if inverse is None else torch.einsum("ij,jhw->ihw", inverse[0], points)
     return torch.cos(0.2 * x + 0.13 * y + 1)[None, None]
 
 
-@pytest.mark.parametrize("inverse", [turned(0.5, 2.0), turned(-2.5, 2.0, 1.3, 0.4), turned(np.pi / 2, 1.7)])
+@pytest.mark.parametrize("inverse", [rotate(0.5, 2.0), rotate(-2.5, 2.0, 1.3, 0.4), rotate(np.pi / 2, 1.7)])
 def test_a_warp_moves_a_wave_as_its_formula_says(inverse: Tensor):
-    """About a point beside the centre, by half the filter's delay on the 2x image, which is not corrected."""
-    beside = (np.arange(12) @ np.array(SYM6) / np.sum(SYM6) - 5) / 2
-    assert 0.049 < beside < 0.05
+    """About a point off the centre, by half the filter's delay on the 2x image, which is not corrected."""
+    off_centre = (np.arange(12) @ np.array(SYM6) / np.sum(SYM6) - 5) / 2
+    assert 0.049 < off_centre < 0.05
     expected = inverse.clone()
-    offset = torch.full((2,), beside, dtype=inverse.dtype)
+    offset = torch.full((2,), off_centre, dtype=inverse.dtype)
     expected[:, :2, 2] += inverse[:, :2, :2] @ offset - offset
     # The inner part only: further out the picture is mirrored, the wave's formula is not.
     torch.testing.assert_close(warp(wave((48, 40)), inverse), wave((48, 40), expected), atol=4e-3, rtol=0)
 
 
 def test_the_margin_is_what_the_batch_needs():
-    assert warp_margins(turned(0, zoom=4), 32, 32) == (0, 0, 0, 0)
+    assert warp_margins(rotate(0, zoom=4), 32, 32) == (0, 0, 0, 0)
     left, right, top, bottom = warp_margins(matrix(1, 0, 10.5, 0, 1, 0), 32, 32)
     assert left == 0
     assert 10 < right < 20
     assert 0 < top <= 8
     assert 0 < bottom <= 8
-    assert warp_margins(turned(0, zoom=0.01), 32, 16) == (31, 31, 31, 31)
+    assert warp_margins(rotate(0, zoom=0.01), 32, 16) == (31, 31, 31, 31)
 
 
 def test_bilinear_sampling_and_its_gradients_equal_torch():

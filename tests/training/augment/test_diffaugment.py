@@ -1,4 +1,4 @@
-"""If this fails, DiffAugment changes images otherwise than published, or unreproducibly."""
+"""If this fails, DiffAugment changes images differently than published, or irreproducibly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def images(n: int = 2, height: int = 7, width: int = 9) -> torch.Tensor:
     return torch.randn(n, 3, height, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-def drawn(n: int = 20_000, policy: str = ALL, shape: tuple[int, int] = (32, 64)) -> DiffAugmentParams:
+def draw(n: int = 20_000, policy: str = ALL, shape: tuple[int, int] = (32, 64)) -> DiffAugmentParams:
     return draw_diffaugment(np.random.default_rng(0), n, policy=policy, image_shape=shape)
 
 
@@ -59,7 +59,7 @@ def test_cutout_clears_the_box_alone():
 
 
 def test_published_ranges():
-    params = drawn()
+    params = draw()
     low, high = params.color.min(0).values, params.color.max(0).values
     assert low.tolist() == pytest.approx([-0.5, 0, 0.5], abs=0.01)
     assert high.tolist() == pytest.approx([0.5, 2, 1.5], abs=0.01)
@@ -74,7 +74,7 @@ def test_published_ranges():
 
 
 def test_an_odd_box_is_centred_on_a_pixel():
-    box = drawn(policy="cutout", shape=(5, 6)).box
+    box = draw(policy="cutout", shape=(5, 6)).box
     assert (box[:, 2:] - box[:, :2]).unique(dim=0).tolist() == [[3, 3]]
     assert box[:, :2].amin(0).tolist() == [-1, -1]
     assert box[:, 2:].amax(0).tolist() == [7, 6]
@@ -85,7 +85,7 @@ def test_an_odd_box_is_centred_on_a_pixel():
     [("", {"color", "shift", "box"}), ("color", {"shift", "box"}), ("cutout,translation", {"color"})],
 )
 def test_a_policy_draws_its_part_and_leaves_the_rest(policy: str, identity: set[str]):
-    part, whole = drawn(50, policy), drawn(50)
+    part, whole = draw(50, policy), draw(50)
     neutral = {"color": torch.tensor([0.0, 1.0, 1.0]), "shift": torch.zeros(2)}
     for name in ("color", "shift"):
         if name in identity:
@@ -98,7 +98,7 @@ def test_a_policy_draws_its_part_and_leaves_the_rest(policy: str, identity: set[
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_an_empty_policy_gives_the_images_back_bit_for_bit(dtype: torch.dtype):
     x = images(4).to(dtype)
-    assert torch.equal(diffaugment(x, drawn(4, "", (7, 9))), x)
+    assert torch.equal(diffaugment(x, draw(4, "", (7, 9))), x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -115,14 +115,14 @@ def test_an_image_does_not_depend_on_its_batch_and_keeps_its_precision(dtype: to
 
 
 def test_transforms_follow_one_another_color_translation_cutout():
-    x, params = images(3), drawn(3, ALL, (7, 9))
+    x, params = images(3), draw(3, ALL, (7, 9))
     expected = erase(translate_images(change_color(x, params.color), params.shift), params.box)
     torch.testing.assert_close(diffaugment(x, params), expected, atol=1e-12, rtol=0)
 
 
 def test_twice_differentiable():
     x = images(2, 4, 5).requires_grad_()
-    params = drawn(2, ALL, (4, 5))
+    params = draw(2, ALL, (4, 5))
     assert torch.autograd.gradcheck(lambda x: diffaugment(x, params), x)
     # The pipeline is linear: a nonlinearity behind it gives the second derivative something to find.
     assert torch.autograd.gradgradcheck(lambda x: diffaugment(x, params).tanh(), x)
@@ -138,9 +138,9 @@ def test_policies_are_names_in_any_order():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: drawn(0), "0 samples"),
-        (lambda: diffaugment(images(3), drawn(2)), "for 2 images, the batch has 3"),
-        (lambda: diffaugment(images().to(torch.uint8), drawn(2)), "give floating point"),
+        (lambda: draw(0), "0 samples"),
+        (lambda: diffaugment(images(3), draw(2)), "for 2 images, the batch has 3"),
+        (lambda: diffaugment(images().to(torch.uint8), draw(2)), "give floating point"),
     ],
 )
 def test_what_does_not_fit_is_named(call, message: str):

@@ -35,38 +35,38 @@ def load(run_dir: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def assert_loads(run_dir: Path, nimg: int, *, reports: int = 0) -> None:
-    state, told = load(run_dir)
+    state, reported = load(run_dir)
     assert state is not None
     assert state["nimg"] == nimg
     assert torch.equal(state["weight"], state_at(nimg)["weight"])
-    assert len(told) == reports
+    assert len(reported) == reports
 
 
-def cut_short(data: bytes) -> bytes:
+def truncate(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
-def emptied(data: bytes) -> bytes:
+def empty(data: bytes) -> bytes:
     return b""
 
 
-def zeroed(data: bytes) -> bytes:
+def fill_with_zeros(data: bytes) -> bytes:
     return bytes(len(data))
 
 
-def flipped(data: bytes) -> bytes:
+def flip_bit(data: bytes) -> bytes:
     """One bit of one weight: torch.load alone would not notice."""
-    place = data.index(state_at(200)["weight"].numpy().tobytes()) + 402
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    at = data.index(state_at(200)["weight"].numpy().tobytes()) + 402
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def other_content(data: bytes) -> bytes:
+def replace_content(data: bytes) -> bytes:
     file = io.BytesIO()
     torch.save({"weight": torch.ones(1)}, file)
     return file.getvalue()
 
 
-DAMAGES = [cut_short, emptied, zeroed, flipped, other_content]
+DAMAGES = [truncate, empty, fill_with_zeros, flip_bit, replace_content]
 
 
 def test_round_trip_of_every_plain_value(tmp_path: Path):
@@ -151,7 +151,7 @@ def test_parameters_views_and_ordered_dicts_are_stored_plain(tmp_path: Path):
         (torch.eye(2).to_sparse(), "meta or sparse"),
     ],
 )
-def test_other_values_are_refused_naming_their_place(tmp_path: Path, value: object, named: str):
+def test_other_values_are_refused_naming_their_key(tmp_path: Path, value: object, named: str):
     with pytest.raises(CheckpointError) as error:
         save_checkpoint(tmp_path, 5, {"G": {"list": [0, (1, value)]}})
     assert str(error.value).startswith("state['G']['list'][1][1]: ")
@@ -204,7 +204,7 @@ def test_damaged_newest_is_reported_and_the_one_before_used(tmp_path: Path, dama
     assert len(reports) == 1
     assert reports[0].startswith(f"{newest}: is damaged (")
 
-    # The resumed run writes on: the damaged file neither hides new checkpoints nor takes the place of one.
+    # The resumed run goes on: the damaged file neither hides new checkpoints nor counts as one.
     save_checkpoint(tmp_path, 150, state_at(150))
     assert names(tmp_path) == [
         "checkpoint-000000100.pt",
@@ -226,7 +226,7 @@ def test_all_damaged_is_an_error(tmp_path: Path, damage: Callable[[bytes], bytes
     assert len(reports) == 2
 
 
-def test_any_flipped_byte_is_harmless_or_found(tmp_path: Path):
+def test_any_flipped_byte_is_harmless_or_detected(tmp_path: Path):
     expected: dict[str, Any] = {"x": torch.arange(4.0), "n": 5}
     path = save_checkpoint(tmp_path, 100, expected)
     data = path.read_bytes()

@@ -68,15 +68,15 @@ def test_full_disk_keeps_the_earlier_checkpoints(tmp_path: Path, monkeypatch: py
     assert_loads(tmp_path, 300)
 
 
-@pytest.mark.parametrize("place", ["fsync", "replace"])
+@pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_disk_that_fails_late_keeps_the_earlier_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
 ):
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     save_checkpoint(tmp_path, 100, state_at(100))
-    monkeypatch.setattr(os, place, fail)
+    monkeypatch.setattr(os, function, fail)
     with pytest.raises(CheckpointError, match="Input/output error"):
         save_checkpoint(tmp_path, 200, state_at(200))
     assert names(tmp_path) == ["checkpoint-000000100.pt"]
@@ -115,9 +115,9 @@ def test_write_that_the_system_stops_keeps_the_earlier_checkpoint(tmp_path: Path
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    told = result.stdout.splitlines()
-    assert [line.split()[0] for line in told] == ["10", "5000", "400800"]
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["10", "5000", "400800"]
     reason = "checkpoint-000000200.pt: could not be written ([Errno 27] File too large)"
-    assert all(reason in line for line in told)
+    assert all(reason in line for line in lines)
     assert names(tmp_path) == ["checkpoint-000000100.pt"]
     assert_loads(tmp_path, 100)

@@ -131,7 +131,7 @@ def test_what_makes_another_run_is_named(key: str, value: object) -> None:
         check_same_run(saved, load_stylegan2_config("stylegan2-auto", {key: value}))
 
 
-def test_a_folder_of_another_recipe_is_said_to_be_one() -> None:
+def test_a_folder_of_another_recipe_is_named_as_such() -> None:
     saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match="a run with recipe = 'stylegan2', this command says 'starganv2'"):
         check_same_run(saved, load_starganv2_config("starganv2-smoke", {}))

@@ -49,7 +49,7 @@ def test_the_hook_measures_the_distance_and_leaves_the_random_state_alone():
     fake = measure_generator(generate, 30, colour_space())
     expected = frechet_distance_of_statistics(fake.gaussian, real.gaussian)
     assert found == {"fd_test_colours": pytest.approx(expected, abs=1e-12)}
-    assert hook({"": generate_with_noise}) == hook({"": generate_with_noise})  # whatever was drawn in between
+    assert hook({"": generate_with_noise}) == hook({"": generate_with_noise})  # whatever is drawn in between
     assert hook.conditions == {
         "metric": "fd_test_colours",
         "space": "colours 1",
@@ -102,7 +102,7 @@ def test_another_name_is_refused(name: str):
         parse_metric(name, 700)
 
 
-def test_what_is_named_is_measured_at_each_snapshot_unless_said_otherwise():
+def test_named_metrics_are_measured_at_each_snapshot_by_default():
     assert TrainingMetric().every == 0
     assert TrainingMetric(names=("fid10k",)).every == 1
     assert TrainingMetric(names=("fid10k",), every=0).every == 0
@@ -123,7 +123,7 @@ def test_names_choose_spaces_numbers_and_weights(tmp_path: Path, monkeypatch: py
     assert spaces("fd5k", "kd5k") == [(NAME, 5000, ("fid", "kid"))]
     assert spaces("kd2k", "fd5k") == [(NAME, 2000, ("kid",)), (NAME, 5000, ("fid",))]
     assert spaces("fd5k", every=0) == []
-    # Weights are Inception's where nothing else needs them; else its file is found as always.
+    # Weights are Inception's if nothing else needs them; otherwise its file is located as usual.
     weights = str(tmp_path)
     assert spaces("fid10k", "kid10k", feature_weights=weights) == [("inception", 10_000, ("fid", "kid"))]
     monkeypatch.setenv("GANMOD_INCEPTION", weights)
