@@ -100,7 +100,7 @@ def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], messa
         section = section.model_fields[part].annotation
     known = [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)
     hint = did_you_mean(str(where[-1]), known, hint=", did you mean {!r}?")
-    return f"{name}: no such key" + (hint or f" beside {', '.join(known)}")
+    return f"{name}: no such key" + (hint or f", expected one of {', '.join(known)}")
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

@@ -173,7 +173,7 @@ def pool_mask(mask: Tensor, features: Tensor) -> Tensor:
 def _resize_masks(masks: Tensor, height: int, width: int, what: str) -> Tensor:
     """Resize masks [R,h,w] to height x width, in [0,1]; ImageError for another aspect."""
     mask_height, mask_width = masks.shape[1:]
-    # Rounding to whole pixels moves the aspect of small masks by more than the tolerance.
+    # Rounding to integer pixels changes the aspect of small masks by more than the tolerance.
     slack = max(ASPECT_TOLERANCE, 1 / min(mask_height, mask_width, height, width))
     if abs(mask_width * height / (mask_height * width) - 1) > slack:
         raise ImageError(

@@ -34,11 +34,11 @@ def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0)
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=num_workers > 0,
-        worker_init_fn=_leave_signals_to_the_loop,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _leave_signals_to_the_loop(worker: int) -> None:
-    """A signal to the whole group (a scheduler's, Ctrl-C) must not end the loader before the checkpoint."""
+def _ignore_signals(worker: int) -> None:
+    """Keep signals to the process group (Ctrl-C) from ending workers before the checkpoint."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

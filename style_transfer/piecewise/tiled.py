@@ -125,14 +125,14 @@ class _SweepOutput:
         self.pixels = 0
         self.moments: tuple[Tensor, Tensor] | None = None  # mean and sum of squared deviations, float64
 
-    def add(self, result: Tensor, whole: torch.Size, part: torch.Size, row: _Span, column: _Span) -> None:
-        """Write the result of a tile with its margin; whole, part: shapes of the sweep's input and tile."""
+    def add(self, result: Tensor, full: torch.Size, part: torch.Size, row: _Span, column: _Span) -> None:
+        """Write the result of a tile with its margin; full, part: shapes of the sweep's input and tile."""
 
         def scale(pixels: int) -> int:
             return pixels * result.shape[2] // part[2]  # features are smaller or larger by a fixed factor
 
         if self.pixels == 0:
-            shape = (*result.shape[:2], scale(whole[2]), scale(whole[3]))
+            shape = (*result.shape[:2], scale(full[2]), scale(full[3]))
             self.out = torch.empty(shape, dtype=result.dtype)
         top, left = scale(row.start - row.padded_start), scale(column.start - column.padded_start)
         height, width = scale(row.stop - row.start), scale(column.stop - column.start)

@@ -40,7 +40,7 @@ def test_published_numbers_of_the_full_width_preset() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimizer.rl": 0.1}, "optimizer.rl: no such key beside lr, beta1"),
+        ({"optimizer.rl": 0.1}, "optimizer.rl: no such key, expected one of lr, beta1"),
         ({"optimizer.beta3": 0.1}, "optimizer.beta3: no such key, did you mean 'beta"),
         ({"model.style_dims": 8}, "model.style_dims: no such key, did you mean 'style_dim'?"),
         ({"model.style_dim": 0}, "model.style_dim: Input should be greater than 0"),

@@ -86,7 +86,7 @@ class RunProgress:
         self._saved_at = time.monotonic()  # of the last checkpoint; of the start, before there is one
         self._has_checkpoint = resumed_state is not None
         self._save_now = False
-        self.total_nimg = max(round(schedule.total_kimg * 1000 / batch_size), 1) * batch_size  # whole steps
+        self.total_nimg = max(round(schedule.total_kimg * 1000 / batch_size), 1) * batch_size
         self._clock = time.process_time if schedule.clock == "cpu" else time.monotonic
         self._begin = 0.0
         self._timed = schedule.minutes is not None
