@@ -1,4 +1,4 @@
-"""What tests of several files share: the command line, run in this process."""
+"""Fixtures for all tests, such as the command line, run in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ganmod.cli.main import main
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped, with this reason, where torch sees no CUDA device."""
+    """Skip tests marked `gpu` if torch sees no CUDA device."""
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):
@@ -22,8 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Tests, and the processes they start, leave the user's cache folder alone."""
+def temporary_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep tests, and the processes that they start, off the user's cache folder."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANMOD_CACHE", str(folder))
@@ -32,7 +32,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True, scope="session")
 def few_drawn_styles() -> Iterator[None]:
-    """A training without data draws 60 styles, which takes longer than most trainings of the tests."""
+    """Reduce the 60 styles that a training without data draws, which take longer than most tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("training.style.build.BUILTIN_STYLES", 8)
         yield

@@ -1,4 +1,4 @@
-"""If this fails, what a reader copies out of the README or a page of docs/ does not work."""
+"""If this fails, an example in the README or a page of docs/ does not work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _leave_the_registry_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def example_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that examples read, small, and comparisons without what takes them minutes."""
+    """A folder with small versions of the files in examples; comparisons skip their slow parts."""
     folder_of(tmp_path / "photos", ["a.png", "b.png"], height=32, width=40)
     folder_of(tmp_path / "paintings", ["a.png", "b.png"], height=48, width=48)
     tiny_style_model("adain").save(tmp_path / "mine.safetensors")
@@ -63,7 +63,7 @@ def test_own_modulation_example_is_twelve_lines_and_trains_a_model_that_loads(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_name_existing_options(page: Path) -> None:
-    """Every `ganmod ...` line of a shell block parses: the command exists and so does each --option."""
+    """In every `ganmod ...` line of a shell block, the command exists and so does each --option."""
     import click
 
     from ganmod.cli.main import cli

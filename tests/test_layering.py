@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# Which of our packages each may import: floors from ganmod up to ganmod/cli, and configs, which all read.
+# The packages that each may import: layers from ganmod up to ganmod/cli, and configs for all.
 ALLOWED: dict[str, set[str]] = {
     "configs": set(),
     "ganmod": {"configs"},
@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "ganmod/cli": {"style_transfer", "metrics", "training", "configs"},
 }
 OURS = {package.split("/")[0] for package in ALLOWED}
-# Files that would say nothing about what they do, or blur the border between packages.
+# Names that say nothing about a file, or blur the border between packages.
 FORBIDDEN_NAMES = {"utils.py", "helpers.py", "misc.py", "common.py"}
 FORBIDDEN_FILES = {"training/style_transfer.py", "training/metrics.py"}
 MAX_MODULES = 12  # of a folder, without __init__.py
@@ -38,15 +38,15 @@ def sources() -> list[Path]:
 
 
 def package_of(path: Path) -> str:
-    """The row of ALLOWED that a module falls under."""
+    """The key of ALLOWED for a module."""
     relative = path.relative_to(ROOT)
     return "ganmod/cli" if relative.parts[:2] == ("ganmod", "cli") else relative.parts[0]
 
 
 def imported_names(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
-    """(line, absolute module) of every import: in functions, under TYPE_CHECKING, through importlib too.
+    """(line, absolute module) of every import, including those in functions and through importlib.
 
-    module: the module's own dotted name, with __init__ as its last part for a package.
+    `module` is the dotted name of the importing module, with __init__ as its last part for a package.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -63,14 +63,14 @@ def imported_names(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
 
 
 def violations(text: str, package: str, module: str) -> list[str]:
-    """Imports of ours in a module's text that its package may not have."""
+    """Forbidden imports in a module's text."""
     allowed = ALLOWED[package] | {package.split("/")[0]}
     found = {
         (line, name.split(".")[0])
         for line, name in imported_names(ast.parse(text), module)
         if name.split(".")[0] in OURS - allowed
     }
-    # The library does not know its command line.
+    # The library must not import its command line.
     if package == "ganmod":
         found |= {
             (line, "ganmod.cli")
@@ -116,28 +116,28 @@ def test_the_check_finds_every_form_of_import(text: str, package: str, module: s
 
 
 def dotted(path: Path) -> str:
-    """A module's own name; a package's for its __init__.py."""
+    """The dotted name of a module, or of the package for its __init__.py."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def import_graph(texts: dict[str, tuple[str, bool]]) -> dict[str, set[str]]:
-    """Module -> the modules that it names in imports, wherever they stand.
+    """{module: the modules that it imports, anywhere in its text}.
 
-    texts: {module: (its text, whether it is a package's __init__.py)}. `from package import module` is an
-    import of the module alone.
+    `texts` is {module: (text, whether it is a package's __init__.py)}. `from package import module` imports
+    only the module.
     """
     graph: dict[str, set[str]] = {}
     for module, (text, is_package) in texts.items():
         names = {name for _, name in imported_names(ast.parse(text), module + ".__init__" * is_package)}
         parents = {name.rpartition(".")[0] for name in names & set(texts)}
-        whole = {name.rpartition(".")[0] for name in names - set(texts)}
-        graph[module] = {name for name in names & set(texts) if name not in parents - whole} - {module}
+        packages = {name.rpartition(".")[0] for name in names - set(texts)}
+        graph[module] = {name for name in names & set(texts) if name not in parents - packages} - {module}
     return graph
 
 
 def circle_of(graph: dict[str, set[str]]) -> list[str]:
-    """Modules of which each imports the next, and the last the first; empty where there are none."""
+    """A cycle of modules, each of which imports the next, or an empty list."""
     finished: set[str] = set()
 
     def visit(module: str, path: list[str]) -> list[str]:
@@ -190,8 +190,8 @@ def test_only_the_command_line_knows_of_options(path: Path):
 def test_a_loop_shows_its_step_from_the_gradients_to_the_average(loop: str):
     text = (ROOT / "training" / f"{loop}.py").read_text(encoding="utf-8")
     order = (".backward()", "average_gradients(", ".finite(", "optimizer.step()", "update_ema(")
-    places = [text.index(part, text.index("while True:")) for part in order]
-    assert places == sorted(places), dict(zip(order, places, strict=True))
+    positions = [text.index(part, text.index("while True:")) for part in order]
+    assert positions == sorted(positions), dict(zip(order, positions, strict=True))
 
 
 def test_no_folder_has_too_many_modules():
@@ -255,5 +255,5 @@ def test_starting_does_not_import_what_is_slow(statement: str):
 
 
 def test_configurations_need_no_torch():
-    """So that `--dry-run` and a faulty option are answered at once."""
+    """`--dry-run` and faulty options must be answered at once."""
     assert "torch" not in modules_after("import configs.schema")

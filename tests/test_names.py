@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("configs", "ganmod", "style_transfer", "metrics", "training")
-# The same part of two models or recipes, which a reader expects under the same name in both.
+# Parts of two models or recipes that deserve the same name in both.
 SAME_PART = {
     "Generator",
     "Discriminator",
@@ -34,7 +34,7 @@ LOOPS = {f"training/train_{recipe}.py" for recipe in ("style", "stylegan2", "sta
 
 
 def library() -> list[Path]:
-    """Modules of the packages but the command line, whose commands are functions of their own names."""
+    """Modules of the packages, except the command line, whose functions are named after commands."""
     return sorted(
         path
         for package in PACKAGES
@@ -44,7 +44,7 @@ def library() -> list[Path]:
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
-    """Functions and classes of a module, and constants that it defines."""
+    """Names of functions, classes and constants defined in a module."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
@@ -53,10 +53,10 @@ def public_names(tree: ast.Module) -> Iterator[str]:
             yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
-def doubled(texts: dict[str, str]) -> dict[str, list[str]]:
-    """{name: the modules that define it} of public names with more than one; texts: {module: its text}.
+def duplicates(texts: dict[str, str]) -> dict[str, list[str]]:
+    """{public name: modules that define it}, for names with several; `texts` is {module: its text}.
 
-    A constant counts where another module imports it from: others are their module's own.
+    Constants count only if another module imports them.
     """
     trees = {module: ast.parse(text) for module, text in texts.items()}
     imported = {
@@ -79,7 +79,7 @@ def test_no_public_name_has_two_meanings() -> None:
         ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text(encoding="utf-8")
         for path in library()
     }
-    found = {name: where for name, where in doubled(texts).items() if name not in SAME_PART}
+    found = {name: where for name, where in duplicates(texts).items() if name not in SAME_PART}
     assert not found, "\n".join(f"{name}: {', '.join(where)}" for name, where in sorted(found.items()))
 
 
@@ -96,7 +96,7 @@ def test_no_public_name_has_two_meanings() -> None:
     ],
 )
 def test_the_check_finds_doubled_names(texts: dict[str, str], expected: dict[str, list[str]]) -> None:
-    assert doubled(texts) == expected
+    assert duplicates(texts) == expected
 
 
 def test_no_function_is_too_long() -> None:
@@ -118,7 +118,7 @@ def test_no_function_is_too_long() -> None:
 
 
 def test_the_first_line_of_a_docstring_is_a_sentence_of_its_own() -> None:
-    """So that a list of functions, or an editor's hint, can show it."""
+    """Lists of functions and editors show only this line."""
     wrapped = [
         f"{path.relative_to(ROOT)}:{getattr(node, 'name', '')}"
         for package in PACKAGES

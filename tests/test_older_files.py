@@ -1,7 +1,7 @@
 """If this fails, files that people keep from an earlier release no longer load, or mean something else.
 
-support/older_files holds one tiny untrained model of each kind and one configuration of each recipe, written
-by commit ddbec53, and in expected.safetensors what that commit's code made of them.
+support/older_files holds a tiny untrained model of each kind and a configuration of each recipe, written by
+commit ddbec53, and in expected.safetensors the results of that commit's code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""If this fails, a script of benchmarks/ does not start: it uses what has moved."""
+"""If this fails, a script of benchmarks/ does not start, for example because of a moved import."""
 
 from __future__ import annotations
 

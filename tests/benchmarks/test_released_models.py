@@ -1,4 +1,4 @@
-"""If this fails, a borrowed GPU trains a released model on other crops than a CPU would, or to no file."""
+"""If this fails, a GPU job trains a released model on other crops than a CPU would, or writes no model."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_sides_lie_within_bounds_evenly_on_a_logarithmic_scale() -> None:
         assert (sides.min(), sides.max()) == (low, high)
         middle = math.sqrt(low * high)  # half of the sides are smaller
         assert float(sides.median()) == pytest.approx(middle, rel=0.08)
-    # The corners reach everything: the first and the last place that the side allows.
+    # The corners reach everything: the first and the last possible position.
     free = (store.widths[image] - squares.side)[image == 0]
     assert float((squares.left[image == 0] / free.clamp_min(1)).mean()) == pytest.approx(0.5, abs=0.02)
 
@@ -165,8 +165,8 @@ def test_same_images_are_the_contents_untouched() -> None:
     assert float(same.float().mean()) == pytest.approx(0.4, abs=0.08)
 
 
-class Given:
-    """A random generator whose numbers are given, for `style_colors.change_colors`."""
+class FixedRandom:
+    """A random generator with fixed numbers, for `style_colors.change_colors`."""
 
     def __init__(self, integer: int, randoms: list[float], uniforms: list[float]) -> None:
         self.integer, self.randoms, self.uniforms = integer, randoms, uniforms
@@ -192,10 +192,10 @@ def test_colours_change_as_in_training_on_a_cpu(saturation: float, angle: float,
     found = change_colors(to_tensor(image)[None], change)[0]
     uniforms = [saturation] if saturation else []
     uniforms += [angle] if angle else []
-    given = Given(
+    rng = FixedRandom(
         1 if saturation else 0, [0.0 if angle else 1.0, 0.0 if inverted else 1.0], [*uniforms, 0.4, -0.1]
     )
-    expected = style_colors.change_colors(image, given)  # type: ignore[arg-type]
+    expected = style_colors.change_colors(image, rng)  # type: ignore[arg-type]
     torch.testing.assert_close(found, to_tensor(expected), rtol=0, atol=0.51 / 255)
 
 
@@ -321,9 +321,9 @@ def test_vgg19_is_packed_in_half_precision(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "vgg_normalised.pth")
     packing.compact_vgg19(str(tmp_path / "vgg_normalised.pth"), tmp_path / "vgg19.pth")
     assert (tmp_path / "vgg19.pth").stat().st_size < 7.1 * MB
-    whole, half = (load_features("vgg19", path=tmp_path / f) for f in ("vgg_normalised.pth", "vgg19.pth"))
+    full, half = (load_features("vgg19", path=tmp_path / f) for f in ("vgg_normalised.pth", "vgg19.pth"))
     x = torch.rand(1, 3, 48, 48)
-    for name, expected in whole.normalized(x).items():
+    for name, expected in full.normalized(x).items():
         torch.testing.assert_close(half.normalized(x)[name], expected, rtol=0, atol=0.01)
 
 

@@ -1,4 +1,4 @@
-"""If this fails, the styles that no model was trained on are others than the published figures are of."""
+"""If this fails, the styles outside the training differ from those of the published figures."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ OUTPUTS = 3
 
 
 class Colours:
-    """Channel means and deviations: 6 features that a test can compute again."""
+    """Channel means and deviations: 6 features that a test can recompute."""
 
     name, dim, fingerprint = "colours", 6, "colours 1"
     device = torch.device("cpu")
@@ -44,7 +44,7 @@ class Colours:
 
 
 class Spread(torch.nn.Module):
-    """In the place of LPIPS: the mean absolute difference of two images."""
+    """In place of LPIPS: the mean absolute difference of two images."""
 
     network = "squeeze"
 
@@ -60,7 +60,7 @@ def model() -> StarGANv2:
     networks = StarGANv2(Generator(spec), MappingNetwork(spec), StyleEncoder(spec))
     for network in networks:
         network.eval().requires_grad_(False)
-        for name, p in network.named_parameters():  # as small as they start, styles would hardly differ
+        for name, p in network.named_parameters():  # with their small initial values, styles hardly differ
             if "affine" in name or name.startswith("heads"):
                 p.mul_(3)
     return networks
@@ -87,8 +87,8 @@ def gaussian(features: Tensor) -> GaussianStatistics:
     return GaussianStatistics(rows.mean(axis=0), np.cov(rows, rowvar=False), len(rows))
 
 
-def written_out(model: StarGANv2, data: Path, mode: str, seed: int) -> dict[str, float]:
-    """The protocol one image and one output at a time."""
+def evaluate_one_by_one(model: StarGANv2, data: Path, mode: str, seed: int) -> dict[str, float]:
+    """The protocol, one image and one output at a time."""
     domains = list(COUNTS)
     found: dict[str, float] = {}
     for s, t in itertools.permutations(range(3), 2):
@@ -127,14 +127,16 @@ def written_out(model: StarGANv2, data: Path, mode: str, seed: int) -> dict[str,
 
 
 def evaluate(model: StarGANv2, data: Path, **options: Any) -> dict[str, float]:
-    given = {"lpips": Spread(), "num_outputs": OUTPUTS, "seed": 3, **options}
-    return evaluate_starganv2(model, data, Colours(), **given)
+    arguments = {"lpips": Spread(), "num_outputs": OUTPUTS, "seed": 3, **options}
+    return evaluate_starganv2(model, data, Colours(), **arguments)
 
 
 def test_measures_are_the_protocol_written_out(model: StarGANv2, data: Path):
     progress = CountedProgress()
     found = evaluate(model, data, progress=progress)
-    expected = written_out(model, data, "latent", 3) | written_out(model, data, "reference", 3)
+    expected = evaluate_one_by_one(model, data, "latent", 3) | evaluate_one_by_one(
+        model, data, "reference", 3
+    )
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
@@ -174,7 +176,7 @@ def test_batch_size_and_processes_change_nothing(model: StarGANv2, data: Path):
 
 
 def test_statistics_of_real_images_are_kept_between_calls(model: StarGANv2, data: Path, tmp_path: Path):
-    """By domain, under the content and size of its images; the progress is complete either way."""
+    """By domain, keyed by the content and size of its images; the progress is complete in both cases."""
     seen: list[int] = []
 
     class Counting(Colours):
@@ -182,7 +184,7 @@ def test_statistics_of_real_images_are_kept_between_calls(model: StarGANv2, data
             seen.append(len(images))
             return super().__call__(images)
 
-    def counted(folder: Path) -> tuple[dict[str, float], int]:
+    def evaluate_and_count(folder: Path) -> tuple[dict[str, float], int]:
         seen.clear()
         progress = CountedProgress()
         values = evaluate_starganv2(
@@ -199,14 +201,14 @@ def test_statistics_of_real_images_are_kept_between_calls(model: StarGANv2, data
         return values, sum(seen)
 
     real, translated = sum(COUNTS.values()), 2 * sum(COUNTS.values()) * OUTPUTS
-    first, count = counted(data)
+    first, count = evaluate_and_count(data)
     assert count == real + translated
     assert len(list((tmp_path / "cache").iterdir())) == len(COUNTS)
-    second, count = counted(data)
+    second, count = evaluate_and_count(data)
     assert (second, count) == (first, translated)
     other = shutil.copytree(data, tmp_path / "other")
     write_image(sorted((other / "cat").iterdir())[0], picture(99, height=16, width=16))
-    _, count = counted(other)
+    _, count = evaluate_and_count(other)
     assert count == COUNTS["cat"] + translated
 
 
@@ -223,9 +225,9 @@ def test_real_images_may_be_others(model: StarGANv2, data: Path, tmp_path: Path)
     for i, name in enumerate(COUNTS):
         for j in range(2):
             write_image(tmp_path / name / f"{j}.png", picture(1000 + 10 * i + j, height=16, width=16))
-    own, other = (evaluate(model, data, modes=["latent"], real_data=real) for real in (None, tmp_path))
-    assert own["latent/style_error"] == other["latent/style_error"]
-    assert own["latent/fd_colours"] != pytest.approx(other["latent/fd_colours"], rel=0.01)
+    same, other = (evaluate(model, data, modes=["latent"], real_data=real) for real in (None, tmp_path))
+    assert same["latent/style_error"] == other["latent/style_error"]
+    assert same["latent/fd_colours"] != pytest.approx(other["latent/fd_colours"], rel=0.01)
 
 
 def test_draws_belong_to_image_and_output():
@@ -283,7 +285,7 @@ def colours(images):
 
 
 @pytest.fixture
-def place(tmp_path: Path, model: StarGANv2, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, model: StarGANv2, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_starganv2(tmp_path / "m.safetensors", model)
     (tmp_path / "translated_colours.py").write_text(SPACE)
     monkeypatch.chdir(tmp_path)
@@ -292,11 +294,11 @@ def place(tmp_path: Path, model: StarGANv2, data: Path, monkeypatch: pytest.Monk
 
 
 def test_the_command_prints_what_the_function_returns(
-    place: Path, model: StarGANv2, data: Path, ganmod_command: Callable
+    folder: Path, model: StarGANv2, data: Path, ganmod_command: Callable
 ):
-    given = ["fid", place / "m.safetensors", data, "--features", "translated_colours:colours"]
-    given += ["--outputs", OUTPUTS, "--seed", 3, "--num", 3, "--device", "cpu"]
-    ended = ganmod_command(*given, "--json")
+    arguments = ["fid", folder / "m.safetensors", data, "--features", "translated_colours:colours"]
+    arguments += ["--outputs", OUTPUTS, "--seed", 3, "--num", 3, "--device", "cpu"]
+    ended = ganmod_command(*arguments, "--json")
     assert ended.code == 0, ended.err
     report = json.loads(ended.out)
     expected = evaluate(model, data, lpips=None, num_sources=3)
@@ -306,7 +308,7 @@ def test_the_command_prints_what_the_function_returns(
     assert measures == pytest.approx(expected, rel=1e-4)
     assert report["settings"]["protocol"] == "ganmod's own"
     assert any(", per pair of domains: " in note for note in report["warnings"])
-    ended = ganmod_command(*given)
+    ended = ganmod_command(*arguments)
     assert "translations: 3 of each source, seed 3; means over domain pairs" in ended.out
     assert "note: LPIPS diversity needs --lpips-weights" in ended.out
     assert re.search(r"note: .* \d images.* the Frechet distance", ended.out)
@@ -322,9 +324,9 @@ def test_the_command_prints_what_the_function_returns(
     ],
 )
 def test_wrong_use_is_explained(
-    place: Path, data: Path, ganmod_command: Callable, options: list[str], message: str
+    folder: Path, data: Path, ganmod_command: Callable, options: list[str], message: str
 ):
-    ended = ganmod_command("fid", place / "m.safetensors", data, "--device", "cpu", *options)
+    ended = ganmod_command("fid", folder / "m.safetensors", data, "--device", "cpu", *options)
     assert ended.code == 2, ended.err
     assert message in ended.err
     ended = ganmod_command("fid", data / "cat", data / "dog", "--starganv2-protocol")
@@ -333,10 +335,10 @@ def test_wrong_use_is_explained(
 
 
 def test_the_published_protocol_names_the_files_that_it_needs(
-    place: Path, data: Path, ganmod_command: Callable
+    folder: Path, data: Path, ganmod_command: Callable
 ):
-    given = ["--starganv2-protocol", "--training-images", data, "--feature-weights", place / "none.pth"]
-    ended = ganmod_command("fid", place / "m.safetensors", data, "--device", "cpu", *given)
+    arguments = ["--starganv2-protocol", "--training-images", data, "--feature-weights", folder / "none.pth"]
+    ended = ganmod_command("fid", folder / "m.safetensors", data, "--device", "cpu", *arguments)
     assert ended.code == 1
     assert "inception_v3_google-0cc3c7bd.pth" in ended.err
     assert starganv2_evaluation.NUM_OUTPUTS == 10

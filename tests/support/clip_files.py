@@ -23,9 +23,16 @@ def write_clip(
     pixel_aspect: int = 1,
     cover: bool = False,
 ) -> Path:
-    """frames: uint8 [H,W,3], at 25 per second or at `times` in 25ths. sound: an audio codec. turned: degrees
-    to show it turned by. front: the table of contents comes first, so that a cut file can be opened.
-    pixel_aspect: how often as wide as high a pixel is. cover: a still comes along, as with records.
+    """Write a clip.
+
+    Args:
+        frames: uint8 [H,W,3], 25 per second.
+        sound: an audio codec.
+        times: of the frames, in 25ths of a second.
+        turned: rotation for display, degrees.
+        front: put the table of contents first, which lets a truncated file be opened.
+        pixel_aspect: width of a pixel divided by its height.
+        cover: add a still image, as in music files.
     """
     import av
 
@@ -72,7 +79,7 @@ def write_clip(
 
 
 def greys(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
-    """Frame i is all of grey 20 + 4 i."""
+    """Frames of constant grey, 20 + 4 i for frame i."""
     return [np.full((height, width, 3), 20 + 4 * i, np.uint8) for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""How a command ended, and what a test of its failures looks at."""
+"""The result of a command, and a check of its failures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Ended(NamedTuple):
-    """How a command ended: exit code, standard output, standard error."""
+    """The result of a command: exit code, standard output, standard error."""
 
     code: int
     out: str
@@ -14,9 +14,9 @@ class Ended(NamedTuple):
 
 
 def assert_fails(ended: Ended, code: int, *words: object) -> None:
-    """The exit code; a message on standard error that holds all the words, however broken; no traceback."""
+    """Check the exit code, and a message on standard error with all words and without a traceback."""
     assert ended.code == code, ended.err
     assert "Traceback" not in ended.err
-    said = " ".join(ended.err.split())
+    message = " ".join(ended.err.split())
     for word in words:
-        assert str(word) in said, said
+        assert str(word) in message, message

@@ -1,4 +1,4 @@
-"""A `Progress` that counts, for tests of what long work reports."""
+"""A `Progress` that counts, for tests of progress reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class CountedBar:
-    """The numbers of items that were announced and done."""
+    """Numbers of announced and finished items."""
 
     def __init__(self, total: int) -> None:
         self.total: float | None = total
@@ -18,7 +18,7 @@ class CountedBar:
 
 
 class CountedProgress:
-    """bars: {title: its bar}."""
+    """Collects bars, {title: bar}."""
 
     def __init__(self) -> None:
         self.bars: dict[str, CountedBar] = {}

@@ -1,4 +1,4 @@
-"""Directions as tests look at them: in degrees, from the moments that the measures work with."""
+"""Directions in degrees, from orientation moments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def from_moment(moment: complex) -> tuple[float, float]:
 def mean_orientation(
     image: np.ndarray, *, window: float = 4.0, mask: np.ndarray | None = None
 ) -> tuple[float, float]:
-    """(degrees in [0,180), strength in [0,1]) of an image's strokes; 1: all run one way."""
+    """(degrees in [0,180), strength in [0,1]) of an image's strokes; strength 1 is a single direction."""
     return from_moment(orientation_moment(orientation_field(luma(image), window=window), mask))
 
 

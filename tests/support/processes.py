@@ -1,4 +1,4 @@
-"""Commands in processes of their own: one, or several as torchrun starts them."""
+"""Commands in separate processes: one, or several started by torchrun."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ ROOT = SUPPORT.parents[1]
 
 
 def run_by(count: int, *arguments: object, folder: Path = SUPPORT) -> str:
-    """What `ganmod ARGUMENTS` prints, run by so many processes in `folder`, which is on the path."""
-    # The dashes before the arguments: torchrun takes --num for short of one of its own options.
+    """The output of `ganmod ARGUMENTS`, run by `count` processes in `folder`, which is on the path."""
+    # The dashes before the arguments: torchrun reads --num as an abbreviation of one of its options.
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     ended = subprocess.run(
         [sys.executable, *(launch if count > 1 else []), "-m", "ganmod", "--", *map(str, arguments)],

@@ -1,4 +1,4 @@
-"""What tests of every training loop look at: the final state of a run, leaf by leaf."""
+"""Checks shared by the tests of all training loops: the final state of a run, leaf by leaf."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.run.checkpoint import load_latest_checkpoint
 
 
 def short_schedule(steps: int, batch_size: int) -> dict[str, Any]:
-    """Settings of a run of so many steps on the CPU: every one logged, a checkpoint only where it ends."""
+    """Settings of a short run on the CPU: every step is logged, only the last has a checkpoint."""
     return {
         "schedule.batch_size": batch_size,
         "schedule.total_kimg": steps * batch_size / 1000,
@@ -61,9 +61,15 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 def check_measuring(
     run: Callable[[Path, dict[str, Any]], object], folder: Path, *, step: int, metrics: tuple[str, ...]
 ) -> list[dict[str, Any]]:
-    """Runs of 5 steps without and with metrics every 2 end in the same bits, the latter with its best model.
+    """Check that metrics every 2 steps leave a run of 5 steps unchanged, and write its best model.
 
-    Returns the lines of metrics.jsonl. run: trains, from (folder, changes). step: images of one.
+    Args:
+        run: trains, from (folder, changes).
+        folder: where the runs are written.
+        step: images of a step.
+        metrics: names for `metric.names`.
+
+    Returns the lines of metrics.jsonl.
     """
     snapshots = {"schedule.snapshot_kimg": 2 * step / 1000}
     measured = {"metric.names": list(metrics), "metric.features": NAME, "metric.num_images": 6}

@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, without the training."""
+"""Run folders as written by training, made without training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
 
 def run_folder(path: Path, *, nimg: int = 2000, **changes: Any) -> Path:
-    """A run folder with a tiny model after nimg images in nimg / 100 seconds, statistics every 1,000."""
+    """A run folder with a tiny model after nimg images in nimg / 100 seconds; statistics every 1,000."""
     path.mkdir(parents=True)
     modulation = changes.pop("model.modulation", "adain")
-    given = {"data.path": "/data/set.zip", "model.modulation": modulation, **changes}
-    (path / "config.yaml").write_text(to_yaml(load_stylegan2_config("stylegan2-smoke", given)))
+    settings = {"data.path": "/data/set.zip", "model.modulation": modulation, **changes}
+    (path / "config.yaml").write_text(to_yaml(load_stylegan2_config("stylegan2-smoke", settings)))
     training = {"nimg": nimg, "seconds": nimg / 100}
     G = tiny_generator(modulation=modulation)
     save_stylegan2(path / "model-latest.safetensors", G_ema=G, training=training)

@@ -33,14 +33,14 @@ def write_zip(path: Path, members: dict[str, bytes | str]) -> Path:
 
 
 def folder_of(path: Path, names: list[str], **changes: int) -> Path:
-    """Image i is picture(i)."""
+    """Write picture(i) as names[i]."""
     for i, name in enumerate(names):
         write_image(path / name, picture(i, **changes))
     return path
 
 
 def ada_zip(path: Path, labels: Any, count: int = 4, **extra: Any) -> Path:
-    """As stylegan2-ada's dataset tool lays it out."""
+    """A zip in the layout of stylegan2-ada's dataset tool."""
     members: dict[str, bytes | str] = {}
     for i in range(count):
         members[f"0000{i // 2}/img{i:08d}.png"] = png(picture(i))  # two folders, as for over 1,000 images
@@ -52,5 +52,5 @@ ADA_NAMES = [f"0000{i // 2}/img{i:08d}.png" for i in range(4)]
 
 
 def same(got: torch.Tensor, image: np.ndarray) -> bool:
-    """uint8 [3,H,W] against uint8 [H,W,3]."""
+    """Whether uint8 [3,H,W] equals uint8 [H,W,3]."""
     return got.dtype == torch.uint8 and np.array_equal(got.numpy(), image.transpose(2, 0, 1))

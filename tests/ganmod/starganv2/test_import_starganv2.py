@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_starganv2 import build, draw, generated, mlp, trunk
+from tiny_starganv2 import build, draw, generate, mlp, trunk
 from torch import Tensor, nn
 
 from ganmod.io.restricted_unpickle import UnsafePickleError
@@ -96,7 +96,7 @@ def test_a_generator_with_the_high_pass_filter(tmp_path: Path, held: bool):
     assert (found.networks.spec.w_hpf, found.left_out) == (w_hpf, ("fan",))
     x, s = draw(2, 3, 64, 64), draw(2, 5, seed=1)
     masks = draw(2, 1, 32, 32).sigmoid(), draw(2, 1, 64, 64, seed=2).sigmoid()
-    close(found.networks.G.double()(x, s, masks), generated(G, x, s, w_hpf=w_hpf, masks=masks))
+    close(found.networks.G.double()(x, s, masks), generate(G, x, s, w_hpf=w_hpf, masks=masks))
     assert import_starganv2(tmp_path / "c.ckpt", w_hpf=2.0).networks.spec.w_hpf == 2
 
 
@@ -118,7 +118,7 @@ def test_the_command_writes_a_model_that_translates(tmp_path: Path, ganmod_comma
     assert "note: the official images use masks" in ended.out
     model = load_starganv2(out)
     x, s = draw(1, 3, 32, 32), draw(1, 5, seed=1)
-    close(model.G.double()(x, s), generated(G, x, s, w_hpf=1.0))
+    close(model.G.double()(x, s), generate(G, x, s, w_hpf=1.0))
     plain = write(tmp_path / "p.ckpt", checkpoint()[0])
     ended = ganmod_command("import", "starganv2", plain, "-o", out)
     assert "domains 0, 1, 2, parameters" in ended.out

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_starganv2 import build, draw, filtered, generated, mlp, tiny_spec, trunk
+from tiny_starganv2 import build, draw, generate, high_pass_formula, mlp, tiny_spec, trunk
 from torch import Tensor, nn
 
 from ganmod.io.images import resize, to_tensor
@@ -48,15 +48,15 @@ def test_parameter_counts_are_the_published_ones(num_domains: int, w_hpf: float,
 def test_the_adain_generator_is_the_published_one(img_size: int):
     G = build(Generator, img_size=img_size)
     x, s = draw(2, 3, img_size, img_size), draw(2, 5, seed=1)
-    close(G(x, s), generated(G.state_dict(), x, s))
+    close(G(x, s), generate(G.state_dict(), x, s))
 
 
 def test_the_high_pass_generator_is_the_published_one():
     G = build(Generator, img_size=64, w_hpf=0.5)
     x, s = draw(2, 3, 64, 64), draw(2, 5, seed=1)
     masks = draw(2, 1, 32, 32).sigmoid(), draw(2, 1, 64, 64, seed=2).sigmoid()
-    close(G(x, s, masks), generated(G.state_dict(), x, s, w_hpf=0.5, masks=masks))
-    close(G(x, s), generated(G.state_dict(), x, s, w_hpf=0.5))
+    close(G(x, s, masks), generate(G.state_dict(), x, s, w_hpf=0.5, masks=masks))
+    close(G(x, s), generate(G.state_dict(), x, s, w_hpf=0.5))
     without = torch.zeros(2, 1, 1, 1, dtype=torch.float64)
     assert (G(x, s) - G(x, s, (without, without))).abs().max() > 0.1
     small = torch.ones(2, 1, 4, 4, dtype=torch.float64)  # masks of any size are brought to the features'
@@ -65,7 +65,7 @@ def test_the_high_pass_generator_is_the_published_one():
 
 def test_the_high_pass_filter_is_its_kernel():
     x = draw(2, 3, 6, 5)
-    close(high_pass(x, 2.0), filtered(x, 2.0))
+    close(high_pass(x, 2.0), high_pass_formula(x, 2.0))
     impulse = torch.zeros(1, 1, 3, 3)
     impulse[0, 0, 1, 1] = 1
     assert high_pass(impulse, 4.0)[0, 0].tolist() == [[-0.25] * 3, [-0.25, 2.0, -0.25], [-0.25] * 3]

@@ -10,7 +10,7 @@ from typing import Any
 import foreign_stylegan2 as foreign
 import pytest
 import torch
-from stylegan2_formulas import FIR, discriminate, generate, mapped
+from stylegan2_formulas import FIR, discriminate, generate, map_latents
 from torch import Tensor
 
 import ganmod
@@ -140,7 +140,7 @@ def test_a_missing_mean_latent_is_computed_and_always_the_same(tmp_path: Path):
     path = write(tmp_path / "c.pt", {"g_ema": generator_state(layer)})
     w_avg = import_stylegan2_rosinality(path).G_ema.mapping.w_avg
     assert torch.equal(import_stylegan2_rosinality(path).G_ema.mapping.w_avg, w_avg)
-    w = mapped(layer.tensors(), latents(20_000), None)
+    w = map_latents(layer.tensors(), latents(20_000), None)
     # Both means have an error of std / sqrt(number of latents).
     error = (w_avg - w.mean(dim=0)).abs() / (w.std(dim=0) * (1 / 20_000 + 1 / 16_384) ** 0.5)
     assert error.max() < 4.5

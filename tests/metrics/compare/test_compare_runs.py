@@ -1,4 +1,4 @@
-"""If this fails, runs are compared from Python otherwise than by the command, or wrong input is measured."""
+"""If this fails, the comparison of runs differs between Python and the command, or accepts wrong input."""
 
 from __future__ import annotations
 

@@ -115,12 +115,12 @@ def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_mode
         image = read_image(folder / "photos" / f"{photo}.png")
         for style in ("noise", "stripes"):
             write_image(folder / "peer" / f"{photo}--{style}.png", image)
-    given = {
+    options = {
         "pictures": {"peer": folder / "peer"},
         "optimised": folder / "pixels",
         "optima": folder / "optima.json",
     }
-    record = compare(folder, "adain", **given)
+    record = compare(folder, "adain", **options)
     rows = {row["model"]: row for row in record["rows"]}
     assert list(rows) == ["adain", "peer", "optimised", "(content unchanged)"]
     assert [row["model"] for row in record["responses"]] == [
@@ -166,7 +166,7 @@ def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_mode
 
     # What is there is not made again; without a model there is a table, too.
     monkeypatch.setattr(style_optima, "PixelOptimizer", None)
-    again = compare(folder, out="again", **given)
+    again = compare(folder, out="again", **options)
     assert again["rows"] == record["rows"][1:]
     with pytest.raises(ValueError, match=r"expected \{'network_sha256'.*'size': 72.*name another folder"):
         compare(folder, "adain", size=72, optimised=folder / "pixels")
@@ -176,7 +176,7 @@ def test_pictures_optimised_pixels_and_gaps_are_rows_and_columns_beside_the_mode
         compare(folder, "adain", pictures={"adain": folder / "peer"})
     (folder / "peer" / "b--noise.png").unlink()
     with pytest.raises(ValueError, match="peer: 1 of 4 pictures are missing"):
-        compare(folder, "adain", pictures=given["pictures"])
+        compare(folder, "adain", pictures=options["pictures"])
 
 
 def test_a_picture_of_another_size_is_resized_and_the_table_says_so(folder):
@@ -216,9 +216,9 @@ def test_progress_counts_every_step(folder):
 def test_a_model_of_whole_styles_sees_them_at_the_size_of_the_losses():
     torch.manual_seed(0)
     spec = ModelSpec("tiny", WIDTHS, architecture="residual", style_dim=8, style_image_size=256, width=16)
-    whole = build(spec, VGGFeatures(WIDTHS)).eval()
-    assert whole.sees_whole_styles
-    prepare = model_entry("whole", whole, 64).contestant.prepare_style
+    model = build(spec, VGGFeatures(WIDTHS)).eval()
+    assert model.sees_whole_styles
+    prepare = model_entry("whole", model, 64).contestant.prepare_style
     square, wide = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 100, 150)
     assert torch.equal(prepare(square), square)  # as turned styles come: no pixel changes
     assert torch.equal(prepare(wide), prepare_style(wide, 64))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from measured_runs import SETTINGS, facts, measured
+from measured_runs import SETTINGS, facts, measured_run
 
 from metrics.compare.runs import (
     better,
@@ -101,17 +101,17 @@ def test_marked_are_those_that_leave_the_usual_value():
 
 def test_the_two_spreads():
     runs = [
-        measured(facts("a"), 1.0, 2.0, 3.0),  # mean 2, variance 1
-        measured(facts("b", seed=1), 3.0, 5.0, 7.0),  # mean 5, variance 4
+        measured_run(facts("a"), 1.0, 2.0, 3.0),  # mean 2, variance 1
+        measured_run(facts("b", seed=1), 3.0, 5.0, 7.0),  # mean 5, variance 4
     ]
     found = seed_spread(runs, "fd_x")
     assert found.mean == pytest.approx(3.5)
     assert found.sd_over_draws == pytest.approx(math.sqrt(2.5))
     assert found.sd_over_training_seeds == pytest.approx(3 / math.sqrt(2))
     assert seed_spread(runs[:1], "fd_x").sd_over_training_seeds is None
-    assert seed_spread([measured(facts("a"), 4.0)], "fd_x") == (4.0, None, None)
+    assert seed_spread([measured_run(facts("a"), 4.0)], "fd_x") == (4.0, None, None)
     with pytest.raises(ValueError, match=r"a: fd_x is .*nan"):
-        seed_spread([measured(facts("a"), math.nan)], "fd_x")
+        seed_spread([measured_run(facts("a"), math.nan)], "fd_x")
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_which_way_is_better():
 
 
 def test_the_record_states_seeds_costs_and_leaves_odd_rows_out_of_the_contest():
-    runs = [measured(facts(f"a{i}", seed=i), 10.0 + i / 10) for i in range(3)]
-    runs += [measured(facts(f"c{i}", "adaconv", seed=i), 20.0 + i / 10) for i in range(3)]
+    runs = [measured_run(facts(f"a{i}", seed=i), 10.0 + i / 10) for i in range(3)]
+    runs += [measured_run(facts(f"c{i}", "adaconv", seed=i), 20.0 + i / 10) for i in range(3)]
     wide = {**SETTINGS, "generator.channel_max": 88}
     odd = facts("wide", "weight_demod", settings=wide, kimg=None, nonfinite_steps=2.0, peak_memory_mb=5.0)
-    runs.append(measured(odd, 1.0, power_to_real={"high": 0.5}, num_repeated=4))
+    runs.append(measured_run(odd, 1.0, power_to_real={"high": 0.5}, num_repeated=4))
     differing = differences([run.facts for run in runs])
     rows, winners = table_record(runs, differing)
     assert [row["row"] for row in rows] == ["adain", "adaconv", "weight_demod"]
@@ -157,4 +157,4 @@ def test_the_record_states_seeds_costs_and_leaves_odd_rows_out_of_the_contest():
 
 def test_runs_need_names_of_their_own():
     with pytest.raises(ValueError, match="share names"):
-        table_rows([measured(facts("a"), 1.0), measured(facts("a", "adaconv"), 1.0)])
+        table_rows([measured_run(facts("a"), 1.0), measured_run(facts("a", "adaconv"), 1.0)])

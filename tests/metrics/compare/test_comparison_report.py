@@ -1,4 +1,4 @@
-"""If this fails, a comparison's table, CSV, JSON or page says something else than was measured."""
+"""If this fails, a comparison's table, CSV, JSON or page differs from the measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measured_runs import SETTINGS, facts, measured
+from measured_runs import SETTINGS, facts, measured_run
 from PIL import Image
 
 from ganmod.io.small_jpeg import small_jpeg
@@ -42,8 +42,8 @@ def record(runs: list[Any], **changes: Any) -> dict[str, Any]:
 
 
 def three_seeds() -> list[Any]:
-    runs = [measured(facts(f"a{i}", seed=i), 10.0 + i, 10.5 + i) for i in range(3)]
-    return runs + [measured(facts(f"c{i}", "adaconv", seed=i), 20.0 + i, 20.5 + i) for i in range(3)]
+    runs = [measured_run(facts(f"a{i}", seed=i), 10.0 + i, 10.5 + i) for i in range(3)]
+    return runs + [measured_run(facts(f"c{i}", "adaconv", seed=i), 20.0 + i, 20.5 + i) for i in range(3)]
 
 
 def test_markdown_tells_the_spreads_apart_and_marks_the_best():
@@ -62,27 +62,27 @@ def test_markdown_tells_the_spreads_apart_and_marks_the_best():
 
 
 def test_only_figures_are_bold():
-    table = display_table(record([measured(facts("x", title="adain (best)"), 1.0)]))
+    table = display_table(record([measured_run(facts("x", title="adain (best)"), 1.0)]))
     lines = table.to_markdown().splitlines()
     assert lines[2].startswith("| adain (best) |")
 
 
 def test_differences_stand_in_the_row_and_below():
     wide = facts("wide", "adaconv", settings={**SETTINGS, "generator.channel_max": 88})
-    found = record([measured(facts("a"), 1.0), measured(wide, 2.0, num_repeated=3)])
+    found = record([measured_run(facts("a"), 1.0), measured_run(wide, 2.0, num_repeated=3)])
     assert "| adaconv [1] |" in display_table(found).to_markdown()
     assert "1 seed" in display_table(found).to_markdown()
-    said = statements(found)
-    assert said[0] == "[1] differs: generator.channel_max: a 64, wide 88"
-    assert "a note" in said
-    assert any("adaconv: 3 of 10 samples equal another" in line for line in said)
-    assert "No winner is marked: all rows but one differ in what must be equal." in said
-    single = statements(record([measured(facts("a"), 1.0), measured(facts("b", "adaconv"), 2.0)]))
+    lines = statements(found)
+    assert lines[0] == "[1] differs: generator.channel_max: a 64, wide 88"
+    assert "a note" in lines
+    assert any("adaconv: 3 of 10 samples equal another" in line for line in lines)
+    assert "No winner is marked: all rows but one differ in what must be equal." in lines
+    single = statements(record([measured_run(facts("a"), 1.0), measured_run(facts("b", "adaconv"), 2.0)]))
     assert any(line.startswith("No winner is marked: a row has 1 training seed,") for line in single)
-    among_equals = statements(record([*three_seeds(), measured(wide, 0.1)]))
+    among_equals = statements(record([*three_seeds(), measured_run(wide, 0.1)]))
     assert any(line.startswith("Bold: ahead of every other row") for line in among_equals)
     bare = facts("bare", "adaconv", settings={}, seed=None)
-    unknown = statements(record([measured(facts("a"), 1.0), measured(bare, 2.0)]))
+    unknown = statements(record([measured_run(facts("a"), 1.0), measured_run(bare, 2.0)]))
     assert "not known, so not compared: training seed of bare" in unknown
 
 
@@ -96,9 +96,9 @@ def test_csv_has_every_figure_in_full():
 
 def test_what_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="measurement failed"):
-        record([measured(facts("a"), math.inf)])
+        record([measured_run(facts("a"), math.inf)])
     with pytest.raises(ValueError, match="JSON"):
-        record([measured(facts("a"), 1.0, power_to_real={"high": math.nan})])
+        record([measured_run(facts("a"), 1.0, power_to_real={"high": math.nan})])
 
 
 def test_the_sheet_shows_equal_places_below_each_other():

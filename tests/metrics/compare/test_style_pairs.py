@@ -1,4 +1,4 @@
-"""If this fails, two comparisons that should be of the same images are of others."""
+"""If this fails, comparisons that should use the same images use different ones."""
 
 import json
 
@@ -28,7 +28,7 @@ def test_names_are_spread_evenly_and_folders_take_equal_parts(folders):
     pairs = choose_pairs(ImageNames([contents]), ImageNames([second, first]))
     assert len(pairs.contents) == 20
     assert (pairs.contents[0], pairs.contents[-1]) == ("01.png", "43.png")
-    # Of three textures all are taken, and the paintings fill what they leave.
+    # All three textures are taken, and paintings fill the rest.
     assert pairs.styles[:3] == ("textures/p00.png", "sub/t1.png", "t2.png")
     assert len(pairs.styles) == 20
     assert pairs.rotation_contents == tuple(spread_names(pairs.contents, 3))

@@ -1,4 +1,4 @@
-"""If this fails, means and covariances of features depend on batches, processes or luck, or caches lie."""
+"""If this fails, statistics of features depend on batches, processes or chance, or caches are wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def features(offset: float = 0) -> Tensor:
     return x * torch.arange(1, DIM + 1) + offset
 
 
-def accumulated(x: Tensor, *, batch_size: int) -> FeatureStatistics:
+def accumulate(x: Tensor, *, batch_size: int) -> FeatureStatistics:
     statistics = FeatureStatistics(x.shape[1])
     for batch in x.split(batch_size):
         statistics.update(batch)
@@ -36,7 +36,7 @@ def accumulated(x: Tensor, *, batch_size: int) -> FeatureStatistics:
 
 
 def image(index: int) -> Tensor:
-    """uint8 [3,4,4], decided by its index alone."""
+    """uint8 [3,4,4], a function of its index."""
     return torch.randint(256, (3, 4, 4), generator=torch.Generator().manual_seed(index)).to(torch.uint8)
 
 
@@ -59,28 +59,28 @@ def assert_equal(found: GaussianStatistics, expected: GaussianStatistics, tolera
 def test_any_cut_into_batches_gives_numpys_mean_and_unbiased_covariance(batch_size: int):
     x = features()
     expected = GaussianStatistics(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False), NUM)
-    assert_equal(accumulated(x, batch_size=batch_size).finish(), expected, 1e-13 * 100)
+    assert_equal(accumulate(x, batch_size=batch_size).finish(), expected, 1e-13 * 100)
 
 
 def test_a_large_common_offset_costs_no_digits():
     """With sums of squares, 1e6 would leave 4 digits of the covariance."""
-    near, far = (accumulated(features(offset), batch_size=3).finish() for offset in (0, 1e6))
+    near, far = (accumulate(features(offset), batch_size=3).finish() for offset in (0, 1e6))
     np.testing.assert_allclose(far.covariance, near.covariance, rtol=0, atol=1e-7)
 
 
 def test_merging_equals_one_pass_in_either_order():
     x = features()
-    expected = accumulated(x, batch_size=NUM).finish()
+    expected = accumulate(x, batch_size=NUM).finish()
     for cut in (0, 1, 20, NUM):
-        merged = accumulated(x[:cut], batch_size=4)
-        merged.merge(accumulated(x[cut:], batch_size=5))
+        merged = accumulate(x[:cut], batch_size=4)
+        merged.merge(accumulate(x[cut:], batch_size=5))
         assert_equal(merged.finish(), expected)
     with pytest.raises(ValueError, match="of 4 features into 5"):
         merged.merge(FeatureStatistics(4))
 
 
 def test_bad_features_are_refused_and_leave_no_trace():
-    statistics = accumulated(features(), batch_size=10)
+    statistics = accumulate(features(), batch_size=10)
     before = statistics.finish()
     bad = torch.zeros(4, DIM)
     bad[1, 2], bad[3, 0] = float("nan"), float("inf")
@@ -90,22 +90,22 @@ def test_bad_features_are_refused_and_leave_no_trace():
         statistics.update(torch.zeros(4, 6))
     assert_equal(statistics.finish(), before, 0)
     with pytest.raises(ValueError, match="statistics of 1 images"):
-        accumulated(features()[:1], batch_size=1).finish()
+        accumulate(features()[:1], batch_size=1).finish()
 
 
 @pytest.mark.parametrize("num_images", [1, 9, 10, 23])
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_every_image_goes_to_one_process_in_batches_of_one_process(num_images: int, count: int):
-    whole = [indices.tolist() for indices in Processes().batches(num_images, 5)]
+    expected = [indices.tolist() for indices in Processes().batches(num_images, 5)]
     shares = [list(Processes(rank, count, Tensor.clone).batches(num_images, 5)) for rank in range(count)]
-    assert sorted(indices.tolist() for share in shares for indices in share) == whole
-    assert [i for batch in whole for i in batch] == list(range(num_images))
+    assert sorted(indices.tolist() for share in shares for indices in share) == expected
+    assert [i for batch in expected for i in batch] == list(range(num_images))
 
 
 def test_noise_from_the_global_state_is_that_of_the_seed_whatever_the_processes():
-    """It is seeded per batch, and batches are the same. The sums over processes are put together by hand."""
+    """Noise is seeded per batch, and batches are the same. Sums over processes are simulated."""
     space = colour_space()
-    whole = measure_generator(generate_with_noise, 50, space, keep=True, batch_size=8)
+    single = measure_generator(generate_with_noise, 50, space, keep=True, batch_size=8)
     shares = []
     for rank in range(2):
         summed: list[Tensor] = []
@@ -117,10 +117,10 @@ def test_noise_from_the_global_state_is_that_of_the_seed_whatever_the_processes(
         processes = Processes(rank, 2, total)
         measure_generator(generate_with_noise, 50, space, keep=True, batch_size=8, processes=processes)
         shares.append(summed[-2])  # features, in the rows of their images
-    assert whole.features is not None
-    assert torch.equal(shares[0] + shares[1], whole.features)
+    assert single.features is not None
+    assert torch.equal(shares[0] + shares[1], single.features)
     other_seed = measure_generator(generate_with_noise, 50, space, batch_size=8, seed=1)
-    assert np.abs(other_seed.gaussian.mean - whole.gaussian.mean).max() > 1e-4
+    assert np.abs(other_seed.gaussian.mean - single.gaussian.mean).max() > 1e-4
 
 
 def test_generated_images_are_checked():
@@ -149,34 +149,34 @@ def test_statistics_are_measured_once_per_images_and_space(tmp_path: Path):
 
     def compute() -> GaussianStatistics:
         calls.append(1)
-        return accumulated(features()[:, [0] * 6], batch_size=9).finish()
+        return accumulate(features()[:, [0] * 6], batch_size=9).finish()
 
-    def measured(content: str, fingerprint: str | None = "colours 1") -> GaussianStatistics:
+    def load(content: str, fingerprint: str | None = "colours 1") -> GaussianStatistics:
         space = colour_space(fingerprint=fingerprint)
         return load_or_measure(STATISTICS, compute, space, content_hash=content, cache_dir=tmp_path / "cache")
 
-    first = measured("a")
-    assert_equal(measured("a"), first, 0)
+    first = load("a")
+    assert_equal(load("a"), first, 0)
     assert len(calls) == 1
-    measured("b")
-    measured("a", "colours 2")
+    load("b")
+    load("a", "colours 2")
     assert len(calls) == 3
     assert len(list((tmp_path / "cache").iterdir())) == 3
-    measured("a", None)
+    load("a", None)
     assert (len(calls), len(list((tmp_path / "cache").iterdir()))) == (4, 3)
     with pytest.raises(ValueError, match="content_hash is empty"):
-        measured("")
+        load("")
 
 
 @pytest.mark.parametrize("damage", ["short", "text", "pickle", "other"])
 def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: str):
     space = colour_space()
-    expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
+    expected = accumulate(torch.rand(20, 6), batch_size=9).finish()
     path = cache_path(space, "a", tmp_path)
     load_or_measure(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
-    whole = path.read_bytes()
+    data = path.read_bytes()
     if damage == "short":
-        path.write_bytes(whole[: len(whole) // 2])
+        path.write_bytes(data[: len(data) // 2])
     elif damage == "text":
         path.write_text("statistics")
     elif damage == "pickle":
@@ -187,12 +187,12 @@ def test_a_damaged_cache_file_is_reported_and_replaced(tmp_path: Path, damage: s
     with pytest.warns(UserWarning, match=f"{path.name} cannot be used .*measuring them again"):
         found = load_or_measure(STATISTICS, lambda: expected, space, content_hash="a", cache_dir=tmp_path)
     assert found is expected
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == data
 
 
 def test_statistics_that_cannot_be_kept_are_measured_all_the_same(tmp_path: Path):
     (tmp_path / "file").write_text("not a folder")
-    expected = accumulated(torch.rand(20, 6), batch_size=9).finish()
+    expected = accumulate(torch.rand(20, 6), batch_size=9).finish()
     with pytest.warns(UserWarning, match="statistics were not kept in"):
         found = load_or_measure(
             STATISTICS, lambda: expected, colour_space(), content_hash="a", cache_dir=tmp_path / "file"
@@ -211,7 +211,7 @@ def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: p
 
 
 def measure_as_one_of_two(rank: int, folder: str) -> None:
-    """What each of two real processes does; results go to files."""
+    """The work of each of two real processes, which write results to files."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     processes = current_processes()
     space = colour_space()

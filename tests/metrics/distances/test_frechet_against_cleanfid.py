@@ -1,4 +1,4 @@
-"""If this fails, Frechet distances are not clean-fid's, take as long, or the features no longer stream."""
+"""If this fails, Frechet distances differ from clean-fid's, are as slow, or features are kept in memory."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def statistics(dim: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     return x.mean(0), np.cov(x, rowvar=False)
 
 
-def timed(function: Callable[..., float], *moments: np.ndarray) -> tuple[float, float]:
-    start = time.process_time()  # a busy machine burdens the two unequally
+def time_call(function: Callable[..., float], *moments: np.ndarray) -> tuple[float, float]:
+    start = time.process_time()  # wall time depends on the load of the machine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SciPy announces that it drops the argument
         value = function(*moments)
@@ -47,8 +47,8 @@ def timed(function: Callable[..., float], *moments: np.ndarray) -> tuple[float, 
 def test_equal_to_clean_fids_matrix_square_root(count: int):
     first, second = statistics(96, count, 0), statistics(96, 700, 1)
     for pair in (first + second, second + first, first + statistics(96, count, 2)):
-        theirs, _ = timed(cleanfid.frechet_distance, *pair)
-        ours, _ = timed(metrics.frechet_distance, *pair)
+        theirs, _ = time_call(cleanfid.frechet_distance, *pair)
+        ours, _ = time_call(metrics.frechet_distance, *pair)
         assert ours == pytest.approx(theirs, rel=1e-6)
         assert ours > 0.1
 
@@ -58,14 +58,14 @@ def test_equal_to_clean_fids_matrix_square_root(count: int):
 @pytest.mark.parametrize("count", [5000, 1000], ids=["full-rank", "rank-999"])
 def test_at_2048_dimensions_equal_and_at_least_five_times_as_fast(count: int):
     pair = statistics(2048, count, 0) + statistics(2048, count, 1)
-    ours, our_seconds = timed(metrics.frechet_distance, *pair)
-    theirs, their_seconds = timed(cleanfid.frechet_distance, *pair)
+    ours, our_seconds = time_call(metrics.frechet_distance, *pair)
+    theirs, their_seconds = time_call(cleanfid.frechet_distance, *pair)
     print(f"{count} images: {ours} in {our_seconds:.2f} s, clean-fid {theirs} in {their_seconds:.2f} s")
     assert ours == pytest.approx(theirs, rel=1e-6)
     assert their_seconds > 5 * our_seconds
 
 
-# The kernel's own counts: getrusage hands the peak of the process that started this one down to it.
+# From the kernel's counters: getrusage's peak would include that of the parent process.
 STREAM = """
 import re, torch
 from metrics import FeatureStats
@@ -83,7 +83,7 @@ print((kilobytes("VmHWM") - before) * 1024)
 
 
 def growth(batches: int) -> int:
-    """Bytes by which a fresh process grows while it streams so many batches of 500 x 2048 features."""
+    """Growth in bytes of a fresh process that streams a number of batches of 500 x 2048 features."""
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", STREAM.format(batches=batches)]
     return int(subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout)

@@ -1,4 +1,4 @@
-"""If this fails, KID is biased, changes from call to call, or is no longer what other libraries compute."""
+"""If this fails, KID is biased, changes from call to call, or differs from other libraries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_whole_sets_are_the_estimator_pair_by_pair():
 
 
 def test_two_points_in_closed_form():
-    """x = {1, -1}, y = {0, 0}: k(1,-1) = 0, k(0,.) = 1, so that 0 + 1 - 2 = -1."""
+    """x = {1, -1}, y = {0, 0}: k(1,-1) = 0, k(0,.) = 1, and 0 + 1 - 2 = -1."""
     x, y = torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 1)
     assert kid(x, y).mean == -1
 
@@ -61,7 +61,7 @@ def test_subsets_are_seeded_and_average_to_the_whole():
 
 
 def test_one_distribution_is_at_zero_at_any_number_of_images():
-    """Frechet distances of the same samples grow as images get fewer."""
+    """Frechet distances of the same samples grow with fewer images."""
     for num in (10, 40):
         values = [kid(features(num, 2 * i), features(num, 2 * i + 1)).mean for i in range(200)]
         assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(200)

@@ -31,7 +31,7 @@ def radius(points: Tensor, i: int, k: int) -> float:
 
 @pytest.fixture(params=[7, 2048])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Tiles that cut the sets, and one that holds them."""
+    """Tiles smaller and larger than the sets."""
     monkeypatch.setattr(precision_recall, "TILE", request.param)
     return request.param
 
@@ -68,7 +68,7 @@ def test_neighbours_on_a_line():
     points = torch.tensor([[0.0], [1], [3], [7]])
     assert neighbour_distances(points, k=1).tolist() == pytest.approx([1, 1, 4, 16])
     assert neighbour_distances(points, k=2).tolist() == pytest.approx([9, 4, 9, 36])
-    # An equal image is a neighbour at 0, oneself is none.
+    # An equal image is a neighbour at distance 0, the image itself is not.
     assert neighbour_distances(torch.tensor([[2.0], [2], [5]]), k=1).tolist() == pytest.approx([0, 0, 9])
 
 
@@ -93,14 +93,14 @@ def test_images_that_both_sets_share_lie_on_surfaces_whatever_the_rounding():
 
 
 def test_a_common_offset_changes_nothing():
-    """Distances of 1 beside coordinates of 1e5 need the mean taken off, and float64."""
+    """Distances of 1 between coordinates of 1e5 require subtraction of the mean, and float64."""
     generated, real = (x.double() for x in SETS[0])
     assert precision_and_recall(generated + 1e5, real + 1e5) == precision_and_recall(generated, real)
     assert density_and_coverage(generated + 1e5, real + 1e5) == density_and_coverage(generated, real)
 
 
 def test_dropped_modes_cost_recall_and_coverage_and_not_precision():
-    """One mode of two: all that is generated is real, and half of what is real is there."""
+    """One mode of two: all generated images are realistic, and half of the real ones are covered."""
     left, right = features(100, 7), features(100, 8) + torch.tensor([50.0, 0, 0, 0])
     generated, real = features(100, 9), torch.cat([left, right])
     assert precision_and_recall(generated, real).precision > 0.8

@@ -1,4 +1,4 @@
-"""If this fails, distances are measured in another feature space than the named one, or in broken weights."""
+"""If this fails, distances are measured in another feature space than stated, or with broken weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def images(num: int = 2, height: int = 40, width: int = 32) -> Tensor:
     return torch.randint(256, (num, 3, height, width), generator=generator).to(torch.uint8)
 
 
-def pillow_resized(x: Tensor, size: int) -> Tensor:
+def resize_with_pillow(x: Tensor, size: int) -> Tensor:
     """uint8 [N,3,H,W] -> float64 [N,3,size,size] in [0,1], each channel by Pillow in floating point."""
     planes = [
         Image.fromarray(plane.numpy().astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
@@ -49,19 +49,19 @@ def pillow_resized(x: Tensor, size: int) -> Tensor:
     return stacked.view(len(x), 3, size, size).clamp(0, 255) / 255
 
 
-def normalised(x: Tensor) -> Tensor:
+def normalize(x: Tensor) -> Tensor:
     return (x - x.new_tensor(MEAN)[:, None, None]) / x.new_tensor(STD)[:, None, None]
 
 
 @pytest.fixture(scope="module")
 def squeezenet_state() -> dict[str, Tensor]:
-    """A whole SqueezeNet 1.1, random."""
+    """A full SqueezeNet 1.1, random."""
     torch.manual_seed(0)
     return squeezenet1_1(weights=None).state_dict()
 
 
 def random_cifar_state(depth: int) -> dict[str, Tensor]:
-    """Random weights and normalisation statistics under which no channel dies."""
+    """Random weights and normalisation statistics that keep every channel active."""
     generator = torch.Generator().manual_seed(depth)
     state = {}
     for key, value in CifarResNet(depth).state_dict().items():
@@ -102,7 +102,9 @@ def cifar_reference(state: Mapping[str, Tensor], x: Tensor, depth: int) -> Tenso
 @pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 224), (40, 100, 32), (7, 300, 64)])
 def test_resizing_is_pillows_antialiased_bicubic(height: int, width: int, size: int):
     x = images(2, height, width)
-    torch.testing.assert_close(resize_to_unit(x, size).double(), pillow_resized(x, size), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        resize_to_unit(x, size).double(), resize_with_pillow(x, size), rtol=0, atol=1e-5
+    )
 
 
 def test_images_of_the_right_size_are_only_scaled():
@@ -119,7 +121,7 @@ def test_squeezenet_is_the_average_of_torchvisions_last_feature_map(
     network = squeezenet1_1(weights=None).double().eval()
     network.load_state_dict(squeezenet_state)
     with torch.no_grad():
-        expected = network.features(normalised(pillow_resized(images(), 224))).mean(dim=(2, 3))
+        expected = network.features(normalize(resize_with_pillow(images(), 224))).mean(dim=(2, 3))
     found = space(images())
     assert found.dtype == torch.float32
     assert expected.abs().max() > 1e-3
@@ -130,12 +132,12 @@ def test_squeezenet_is_the_average_of_torchvisions_last_feature_map(
 def test_every_form_of_the_weights_gives_the_same(squeezenet_state: dict[str, Tensor], tmp_path: Path):
     alone = {k.removeprefix("features."): v for k, v in squeezenet_state.items() if "features" in k}
     prefixed = {k: v for k, v in squeezenet_state.items() if "features" in k}
-    torch.save(squeezenet_state, tmp_path / "whole.pth")
+    torch.save(squeezenet_state, tmp_path / "full.pth")
     torch.save(alone, tmp_path / "alone.pth")
     torch.save({"state_dict": prefixed, "epoch": 3}, tmp_path / "checkpoint.pth")
     safetensors.torch.save_file(prefixed, tmp_path / "weights.safetensors")
     x = images(1)
-    files = ("whole.pth", "alone.pth", "checkpoint.pth", "weights.safetensors")
+    files = ("full.pth", "alone.pth", "checkpoint.pth", "weights.safetensors")
     spaces = [load_feature_space("squeezenet1_1", tmp_path / file) for file in files]
     expected = spaces[0](x)
     assert all(torch.equal(space(x), expected) for space in spaces[1:])
@@ -153,7 +155,7 @@ def test_cifar_resnet56_equals_the_architecture_written_out(tmp_path: Path):
     space = load_feature_space("cifar-resnet56", tmp_path / "weights.th")
     assert (space.dim, metric_name(space.name)) == (64, "fd_cifar_resnet56")
     for x in (images(2, 32, 32), images(2, 48, 40)):
-        expected = cifar_reference(state, normalised(pillow_resized(x, 32)), 56)
+        expected = cifar_reference(state, normalize(resize_with_pillow(x, 32)), 56)
         assert expected.std() > 1e-3
         scale = expected.abs().max().item()
         torch.testing.assert_close(space(x).double(), expected, rtol=1e-4, atol=1e-4 * scale)
@@ -224,11 +226,11 @@ def test_missing_weights_are_named_with_hash_places_and_option(
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     cache, folder, elsewhere = tmp_path / "checkpoints", tmp_path / "weights", tmp_path / "else.pth"
     folder.mkdir()
-    for path, place in ((None, cache / file), (folder, folder / file), (elsewhere, elsewhere)):
+    for path, location in ((None, cache / file), (folder, folder / file), (elsewhere, elsewhere)):
         with pytest.raises(FeatureError) as error:
             load_feature_space(name, path)
         message = str(error.value)
-        for part in (str(place), str(cache), file, "SHA-256", digits, "--feature-weights PATH"):
+        for part in (str(location), str(cache), file, "SHA-256", digits, "--feature-weights PATH"):
             assert part in message
 
 
@@ -301,7 +303,7 @@ class Declared:
 def flat(images):
     return images.float().mean(dim=(1, 2, 3))
 
-def whole(images):
+def integers(images):
     return images[:, :, 0, 0]
 
 constant = 5
@@ -329,7 +331,7 @@ def test_a_users_own_function_or_class_is_a_space(plugin: str):
 def test_what_is_wrong_with_a_users_own_is_said(plugin: str):
     for attribute, message in (
         ("flat", r"returned torch\.float32 \[2\], expected a float tensor \[2, dim\]"),
-        ("whole", r"returned torch\.uint8 \[2, 3\], expected a float tensor"),
+        ("integers", r"returned torch\.uint8 \[2, 3\], expected a float tensor"),
         ("constant", "is of type int, expected a function"),
         ("nothing", "own_feature_space has no 'nothing'"),
     ):

@@ -1,4 +1,4 @@
-"""If this fails, FID is not clean-fid's, or a file that nobody checked is run."""
+"""If this fails, FID is not clean-fid's, or an unchecked file is run."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from metrics.features.pretrained import load_feature_space
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, InceptionFile]:
-    """A folder with the stand-in, and what it is."""
+    """A folder with the stand-in, and its description."""
     folder = tmp_path_factory.mktemp("weights")
     return folder, write_inception(folder)
 
 
 @pytest.fixture
-def known(weights: tuple[Path, InceptionFile], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The stand-in passes for the published file; nothing is set in the environment."""
+def stand_in(weights: tuple[Path, InceptionFile], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Accept the stand-in as the published file, without environment variables."""
     monkeypatch.setattr(inception, "PUBLISHED", weights[1])
     monkeypatch.delenv("GANMOD_INCEPTION", raising=False)
     return weights[0]
@@ -72,26 +72,26 @@ def test_batches_and_a_training_loops_autocast_change_nothing(weights: tuple[Pat
     space = load_inception(weights[0], expected=weights[1])
     images = torch.randint(256, (19, 3, 20, 30), generator=torch.Generator().manual_seed(0))
     images = images.to(torch.uint8)
-    whole = space(images)
-    assert whole.shape == (19, 2048)
-    torch.testing.assert_close(torch.cat([space(part) for part in images.split(3)]), whole)
+    features = space(images)
+    assert features.shape == (19, 2048)
+    torch.testing.assert_close(torch.cat([space(part) for part in images.split(3)]), features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(space(images), whole)
+        assert torch.equal(space(images), features)
     for wrong in (images.float() / 127.5 - 1, images[:, :1], images[0]):
         with pytest.raises(ValueError, match=r"expected uint8 \[N,3,H,W\] in 0\.\.255"):
             space(wrong)
 
 
 def test_the_file_is_found_by_option_environment_and_cache_folder(
-    known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    file = known / "inception-2015-12-05.pt"
+    file = stand_in / "inception-2015-12-05.pt"
     assert load_feature_space("inception", file).dim == 2048
-    space = load_feature_space("inception", known)
+    space = load_feature_space("inception", stand_in)
     assert (space.name, space.fingerprint.split(" sha256 ")[1]) == ("inception", inception.PUBLISHED.sha256)
     assert "299 px bicubic by clean-fid" in space.fingerprint
-    for given in (file, known):
-        monkeypatch.setenv("GANMOD_INCEPTION", str(given))
+    for path in (file, stand_in):
+        monkeypatch.setenv("GANMOD_INCEPTION", str(path))
         assert load_feature_space("inception").fingerprint == space.fingerprint
     monkeypatch.delenv("GANMOD_INCEPTION")
     monkeypatch.setenv("GANMOD_CACHE", str(tmp_path))
@@ -109,7 +109,7 @@ def test_a_missing_file_is_named_with_size_hash_places_and_options(
     everywhere += ("$GANMOD_INCEPTION", str(tmp_path / "cache"), "https://nvlabs-fi-cdn.nvidia.com/")
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_: pytest.fail("it went to the network"))
     before = set(Path("/tmp").glob("inception*")) if os.name == "posix" else set()
-    for given, environment, place in (
+    for path, environment, location in (
         (None, None, tmp_path / "cache" / "inception-2015-12-05.pt"),
         (tmp_path, None, tmp_path / "inception-2015-12-05.pt"),
         (tmp_path / "mine.pt", None, tmp_path / "mine.pt"),
@@ -119,20 +119,20 @@ def test_a_missing_file_is_named_with_size_hash_places_and_options(
             monkeypatch.setenv("GANMOD_INCEPTION", str(environment))
         start = time.monotonic()
         with pytest.raises(FeatureError) as error:
-            load_feature_space("inception", given)
+            load_feature_space("inception", path)
         assert time.monotonic() - start < 2
-        assert all(part in str(error.value) for part in (*everywhere, str(place)))
+        assert all(part in str(error.value) for part in (*everywhere, str(location)))
     assert not (tmp_path / "cache").exists()
     assert before == (set(Path("/tmp").glob("inception*")) if os.name == "posix" else set())
 
 
 def test_another_file_is_refused_before_anything_in_it_is_run(
-    known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was run"))
     file = tmp_path / "inception-2015-12-05.pt"
-    whole = (known / file.name).read_bytes()
-    for damaged in (whole[:-100], bytes([*whole[:500], whole[500] ^ 1, *whole[501:]]), b""):
+    data = (stand_in / file.name).read_bytes()
+    for damaged in (data[:-100], bytes([*data[:500], data[500] ^ 1, *data[501:]]), b""):
         file.write_bytes(damaged)
         with pytest.raises(FeatureError, match=rf"has {len(damaged):,} bytes and SHA-256 .*, expected"):
             load_feature_space("inception", file)
@@ -144,7 +144,7 @@ def test_a_file_of_the_right_hash_that_is_no_network_is_one_message(tmp_path: Pa
 
 
 class SmallTransformer(nn.Module):
-    """What of timm's model is used."""
+    """The used part of timm's model."""
 
     def __init__(self, pretrained: bool, num_classes: int, img_size: int) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class SmallTransformer(nn.Module):
 
 
 def test_dinov2_is_the_class_token_of_timms_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """timm is replaced by the three names that are used of it."""
+    """Replaces timm by its three used names."""
     timm, models = ModuleType("timm"), ModuleType("timm.models")
     models.vision_transformer = ModuleType("timm.models.vision_transformer")  # type: ignore[attr-defined]
     transformer = models.vision_transformer

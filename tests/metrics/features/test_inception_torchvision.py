@@ -37,7 +37,7 @@ def test_features_are_the_last_pooling_of_images_resized_by_pillow(tmp_path: Pat
         resized = np.array(Image.fromarray(array).resize((299, 299), Image.Resampling.BILINEAR))
         inputs.append((torch.from_numpy(resized).permute(2, 0, 1) / 255 - MEAN) / STD)
     outputs: list[torch.Tensor] = []
-    network.avgpool.register_forward_hook(lambda layer, given, output: outputs.append(output))
+    network.avgpool.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     with torch.no_grad():
         network(torch.stack(inputs))
     pooled = outputs[0].flatten(1)

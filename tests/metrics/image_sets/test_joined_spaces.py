@@ -1,4 +1,4 @@
-"""If this fails, a figure depends on which other feature spaces were measured beside it."""
+"""If this fails, a figure depends on the other feature spaces of the same measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If this fails, a metric depends on batches, processes or caches, or stands under a wrong name."""
+"""If this fails, a metric depends on batches, processes or caches, or has a wrong name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_sizes_are_mixed_and_unreadable_images_left_out(batch_size: int):
 
 
 def test_features_come_in_the_order_of_the_images_from_any_number_of_processes():
-    """Every process adds its rows to zeros; the sums are put together by hand."""
+    """Every process adds its rows to zeros; the sums over processes are simulated."""
     space = colour_space()
     shares: list[list[Tensor]] = []
     for rank in range(3):
@@ -65,9 +65,9 @@ def test_features_come_in_the_order_of_the_images_from_any_number_of_processes()
 
         measure_set(load, NUM, space, keep=True, batch_size=4, processes=Processes(rank, 3, total))
         shares.append(summed[-2:])
-    whole = sum(share[0] for share in shares)
+    combined = sum(share[0] for share in shares)
     present = sum(share[1] for share in shares)
-    torch.testing.assert_close(whole[present > 0], EXPECTED)
+    torch.testing.assert_close(combined[present > 0], EXPECTED)
     assert present.tolist() == [float(i in READ) for i in range(NUM)]
 
 

@@ -1,4 +1,4 @@
-"""If this fails, style-transfer runs are measured on other pairs, sizes or images than the table says."""
+"""If this fails, style-transfer runs are measured on other pairs, sizes or images than stated."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_image_i_is_pair_i_and_a_style_is_predicted_once(folders: Path):
     stylized = StylizedImages(model, contents, styles, pairs)
     with pytest.warns(UserWarning, match="skipped"):
         assert stylized.load(torch.tensor([1])) == [None]
-    with warnings.catch_warnings(action="error"):  # reported once, and no nearer to the limit of such files
+    with warnings.catch_warnings(action="error"):  # reported and counted only once
         assert stylized.load(torch.tensor([1] * 50)) == [None] * 50
 
 

@@ -11,8 +11,8 @@ RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-def moved(count: int, step: int = 2) -> list[np.ndarray]:
-    """The camera goes right: frame t shows the columns from t * step on."""
+def pan(count: int, step: int = 2) -> list[np.ndarray]:
+    """The camera moves right: frame t shows the columns from t * step on."""
     return [PHOTO[:, t * step : t * step + 16].copy() for t in range(count)]
 
 
@@ -33,7 +33,7 @@ def test_a_change_of_known_size_is_its_mean():
 
 
 def test_motion_that_is_given_explains_the_change():
-    frames = moved(5)
+    frames = pan(5)
     assert mean_change(frames) > 0.2
     assert warped_change(frames, motion(5, 2.0)) == pytest.approx(0, abs=1e-12)
     assert warped_change(frames, motion(5, -2.0)) > 0.2
@@ -48,7 +48,7 @@ def test_half_a_pixel_of_a_ramp_is_exact():
 
 
 def test_hidden_pixels_are_left_out():
-    frames = moved(2)
+    frames = pan(2)
     frames[1][:10] = 0
     fields = motion(2, 2.0)
     assert warped_change(frames, fields) > 0.1
@@ -74,6 +74,6 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match="expected uint8"):
         mean_change([PHOTO / 255, PHOTO / 255])
     with pytest.raises(ValueError, match=r"motion \[4, 4, 2\] for frames of 20 x 16"):
-        warped_change(moved(2), [np.zeros((4, 4, 2))])
+        warped_change(pan(2), [np.zeros((4, 4, 2))])
     with pytest.raises(ValueError, match="no pixel"):
-        warped_change(moved(2), motion(2, 99.0))
+        warped_change(pan(2), motion(2, 99.0))

@@ -1,4 +1,4 @@
-"""If this fails, SSIM or PSNR in a table is not the one that scikit-image and the papers define."""
+"""If this fails, SSIM or PSNR in a table differ from scikit-image's and the papers' definitions."""
 
 import math
 

@@ -47,16 +47,16 @@ def test_bands_equal_those_of_all_images_at_once_over_any_number_of_processes():
     single.see(6, images(1, side=8)[0])  # of another size: in no sum with these
     assert single.band_powers((16, 16)) == pytest.approx(expected)
 
-    # The sum over two processes, played one after the other: the other one's part is what it holds.
+    # Simulates the sum over two processes: adds the other one's part.
     def total_with(other: ImageWatch):
         parts = {torch.int64: other._hashes}
 
-        def total(own: Tensor) -> Tensor:
-            if own.shape == (1,):
-                return own + 3
-            if own.ndim == 2:
-                return own + other._sums[16, 16].total
-            return own + parts[own.dtype]
+        def total(local: Tensor) -> Tensor:
+            if local.shape == (1,):
+                return local + 3
+            if local.ndim == 2:
+                return local + other._sums[16, 16].total
+            return local + parts[local.dtype]
 
         return Processes(0, 2, total)
 

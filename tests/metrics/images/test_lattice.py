@@ -1,4 +1,4 @@
-"""If this fails, a lattice that a network leaves is not seen, or a style's own lines are taken for one."""
+"""If this fails, a network's lattice is not detected, or lines of a style are mistaken for one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def noise(seed: int) -> np.ndarray:
 
 
 def lines(period: float, degrees: float, amplitude: float) -> np.ndarray:
-    """A grating; degrees: of the direction across its lines, from the columns' axis."""
+    """A grating; `degrees` is the direction across its lines, from the columns' axis."""
     rows, columns = np.mgrid[:SIZE, :SIZE]
     angle = np.radians(degrees)
     return amplitude * np.cos(2 * np.pi / period * (columns * np.cos(angle) + rows * np.sin(angle)))
 
 
-def measured(results: list[np.ndarray], styles: list[np.ndarray]) -> Lattice:
+def measure(results: list[np.ndarray], styles: list[np.ndarray]) -> Lattice:
     return measure_lattice(results, styles, [EVERYWHERE] * len(results))
 
 
@@ -37,8 +37,8 @@ def test_a_spectrum_has_the_energy_of_its_windows():
 @pytest.mark.parametrize(("period", "degrees"), [(4, 0), (4, 90), (2.8284, 45), (8, 0), (2, 0)])
 def test_lines_of_the_network_are_found_with_their_period(period: float, degrees: float):
     results = [noise(i) + lines(period, degrees, 0.05) for i in range(PAIRS)]
-    found = measured(results, [noise(100 + i) for i in range(PAIRS)])
-    clean = measured([noise(i) for i in range(PAIRS)], [noise(100 + i) for i in range(PAIRS)])
+    found = measure(results, [noise(100 + i) for i in range(PAIRS)])
+    clean = measure([noise(i) for i in range(PAIRS)], [noise(100 + i) for i in range(PAIRS)])
     assert found.share > 3 * clean.share
     assert 1 / np.hypot(*found.peak) == pytest.approx(period, rel=0.1)
     assert abs(np.degrees(np.arctan2(*np.abs(found.peak))) - degrees) < 8
@@ -47,7 +47,7 @@ def test_lines_of_the_network_are_found_with_their_period(period: float, degrees
 def test_stronger_lines_measure_more():
     styles = [noise(50 + i) for i in range(PAIRS)]
     shares = [
-        measured([noise(i) + lines(4, 0, amplitude) for i in range(PAIRS)], styles).share
+        measure([noise(i) + lines(4, 0, amplitude) for i in range(PAIRS)], styles).share
         for amplitude in (0.0, 0.02, 0.05, 0.2)
     ]
     assert shares == sorted(shares)
@@ -55,19 +55,18 @@ def test_stronger_lines_measure_more():
 
 
 def test_lines_that_the_styles_have_are_no_lattice():
-    """Nor are lines of another direction under every style, as far as the mean over pairs takes them away."""
-    own = [lines(4, 0, 0.05)] * PAIRS
-    results = [noise(i) + own[i] for i in range(PAIRS)]
-    with_lines = measured(results, [noise(100 + i) + own[i] for i in range(PAIRS)])
-    without = measured(results, [noise(100 + i) for i in range(PAIRS)])
+    gratings = [lines(4, 0, 0.05)] * PAIRS
+    results = [noise(i) + gratings[i] for i in range(PAIRS)]
+    with_lines = measure(results, [noise(100 + i) + gratings[i] for i in range(PAIRS)])
+    without = measure(results, [noise(100 + i) for i in range(PAIRS)])
     assert with_lines.share < 0.3 * without.share
 
 
 def test_contrast_and_brightness_do_not_count():
     results = [noise(i) + lines(4, 0, 0.03) for i in range(PAIRS)]
     styles = [noise(100 + i) for i in range(PAIRS)]
-    scaled = measured([0.3 + 0.5 * x for x in results], styles)
-    assert scaled.share == pytest.approx(measured(results, styles).share, rel=1e-9)
+    scaled = measure([0.3 + 0.5 * x for x in results], styles)
+    assert scaled.share == pytest.approx(measure(results, styles).share, rel=1e-9)
 
 
 def test_only_smooth_regions_count():
@@ -76,7 +75,7 @@ def test_only_smooth_regions_count():
     striped = [noise(i) + np.where(mask, 0, lines(4, 0, 0.1)) for i in range(PAIRS)]
     styles = [noise(100 + i) for i in range(PAIRS)]
     inside = measure_lattice(striped, styles, [mask] * PAIRS).share
-    assert inside < 0.3 * measured(striped, styles).share
+    assert inside < 0.3 * measure(striped, styles).share
 
 
 def test_what_cannot_be_measured_is_refused():

@@ -35,7 +35,7 @@ def images():
     return torch.rand(2, 2, 3, 48, 40, generator=torch.Generator().manual_seed(1))
 
 
-def written_out(backbone, a, b, heads_file="squeeze.pth", taps=TAPS):
+def reference_lpips(backbone, a, b, heads_file="squeeze.pth", taps=TAPS):
     """Zhang et al. 2018, Eq. 1, with the package's heads: sum over taps of mean_hw w . (a_hat - b_hat)^2."""
     heads = torch.load(HEADS / heads_file, map_location="cpu", weights_only=True)
     total = torch.zeros(len(a), dtype=torch.float64)
@@ -51,8 +51,8 @@ def written_out(backbone, a, b, heads_file="squeeze.pth", taps=TAPS):
 
 def test_equals_the_formula_written_out(backbone, distance, images):
     with torch.no_grad():
-        expected = written_out(backbone, *images)
-    assert expected.min() > 1e-3  # random weights still tell the images apart
+        expected = reference_lpips(backbone, *images)
+    assert expected.min() > 1e-3  # random weights still distinguish the images
     torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-7)
 
 
@@ -90,7 +90,7 @@ def test_alexnet_is_the_formula_written_out_too(images, tmp_path):
     torch.save(backbone.state_dict(), tmp_path / "alexnet.pth")
     distance = load_lpips(tmp_path / "alexnet.pth", network="alex")
     with torch.no_grad():
-        expected = written_out(backbone[:12], *images, heads_file="alex.pth", taps=(1, 4, 7, 9, 11))
+        expected = reference_lpips(backbone[:12], *images, heads_file="alex.pth", taps=(1, 4, 7, 9, 11))
     assert expected.min() > 1e-6
     torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-9)
     with pytest.raises(LpipsError, match=r"AlexNet weights for LPIPS not found .* alexnet-owt-7be5be79\.pth"):
@@ -98,9 +98,9 @@ def test_alexnet_is_the_formula_written_out_too(images, tmp_path):
 
 
 def test_whole_network_and_features_alone_give_the_same(backbone, distance, images, tmp_path):
-    whole = squeezenet1_1(weights=None)
-    whole.features.load_state_dict(backbone.state_dict())
-    torch.save(whole.state_dict(), tmp_path / "squeezenet.pth")
+    network = squeezenet1_1(weights=None)
+    network.features.load_state_dict(backbone.state_dict())
+    torch.save(network.state_dict(), tmp_path / "squeezenet.pth")
     assert load_lpips(tmp_path / "squeezenet.pth")(*images).tolist() == distance(*images).tolist()
 
 

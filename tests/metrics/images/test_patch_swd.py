@@ -1,4 +1,4 @@
-"""If this fails, the distance of two textures' patches is another than stated, or depends on brightness."""
+"""If this fails, patch-SWD differs from its definition, or depends on brightness."""
 
 import math
 
@@ -55,7 +55,7 @@ def test_each_projection_is_the_wasserstein_distance_of_its_patches():
 
 
 def test_other_sizes_compare_the_same_texture_as_near():
-    """Half of an image has about the whole one's patches; another texture has not."""
+    """Half of an image has about the patches of the full image; another texture does not."""
     image = draw_style("hatching", 256)
     near = patch_swd(image[:128], image)
     far = patch_swd(draw_style("circles_and_squares", 256)[:128], image)
@@ -64,8 +64,8 @@ def test_other_sizes_compare_the_same_texture_as_near():
 
 def test_drawn_patches_stand_for_all(textures):
     image, target = (draw_style(name, 160) for name in ("circles_and_squares", "hatching"))
-    whole = patch_swd(image, target, max_patches=None)
-    assert patch_swd(image, target, max_patches=6000) == pytest.approx(whole, rel=0.05)
+    exact = patch_swd(image, target, max_patches=None)
+    assert patch_swd(image, target, max_patches=6000) == pytest.approx(exact, rel=0.05)
     assert patch_swd(image, target, max_patches=6000) == patch_swd(image, target, max_patches=6000)
 
 

@@ -1,4 +1,4 @@
-"""If this fails, the power spectrum does not tell a checkerboard from stripes or from noise."""
+"""If this fails, the power spectrum does not distinguish a checkerboard from stripes or noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDE = 16
 
 
 def pattern(down: int, across: int) -> Tensor:
-    """A grey image [1,3,SIDE,SIDE] whose pixels alternate down, across, both or not at all: 100 or 150."""
+    """A grey image [1,3,SIDE,SIDE] with pixels of 100 and 150 that alternate down, across, both or not."""
     i = torch.arange(SIDE)
     parity = (i[:, None] * down + i[None, :] * across) % 2
     return (100 + 50 * parity).to(torch.uint8).expand(1, 3, SIDE, SIDE)

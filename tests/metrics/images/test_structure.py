@@ -91,7 +91,7 @@ def test_luma_weights_colors_and_scales_bytes():
 
 
 def test_coherence_tells_strokes_from_noise_wherever_they_run():
-    """A grating is wholly directed; half of it turned keeps its coherence but not its common direction."""
+    """A grating is fully coherent; with one half turned it stays coherent, without a common direction."""
     assert coherence(grating(20)) > 0.99
     both = np.concatenate([grating(20)[:, :64], grating(110)[:, :64]], axis=1)
     assert coherence(both, window=2) > 0.85

@@ -49,12 +49,12 @@ def blend(images, share):
     return lambda c, s: (1 - share) * contents[c] + share * styles[s].mean(dim=(2, 3), keepdim=True)
 
 
-def measured(images, network, file=None, share=0.5, **changes):
-    given = {"optimise": blend(images, share), "size": 16, "settings": SETTINGS, "file": file}
-    return measure_optima(*images, network, **given | changes)
+def measure(images, network, file=None, share=0.5, **changes):
+    options = {"optimise": blend(images, share), "size": 16, "settings": SETTINGS, "file": file}
+    return measure_optima(*images, network, **options | changes)
 
 
-def by_hand(image, content, style, network):
+def pair_loss(image, content, style, network):
     """content + 3 * style loss, from the features alone."""
     found, target, wanted = (
         {name: value / network.rms[i] for i, (name, value) in enumerate(network(x).items())}
@@ -69,14 +69,14 @@ def by_hand(image, content, style, network):
 
 def test_gap_is_the_mean_ratio_of_the_losses_computed_by_hand(images, network):
     contents, styles = images
-    optima = measured(images, network)
+    optima = measure(images, network)
     result = blend(images, 0.25)
     losses, ratios = {}, {}
     for c in contents:
         for s in styles:
             losses[c, s] = measure_losses(result(c, s), contents[c], styles[s], network)
             pair = (contents[c], styles[s], network)
-            ratios[c, s] = by_hand(result(c, s), *pair) / by_hand(blend(images, 0.5)(c, s), *pair)
+            ratios[c, s] = pair_loss(result(c, s), *pair) / pair_loss(blend(images, 0.5)(c, s), *pair)
     gap, error = amortisation_gap(losses, optima)
     assert gap == pytest.approx(sum(ratios.values()) / 4, rel=1e-12)
     # Two contents and two styles: the variance of the mean of two is half their difference, squared.
@@ -87,7 +87,7 @@ def test_gap_is_the_mean_ratio_of_the_losses_computed_by_hand(images, network):
 
 
 def test_gap_of_the_optimum_itself_is_1_and_of_twice_its_loss_2(images, network):
-    optima = measured(images, network)
+    optima = measure(images, network)
     assert amortisation_gap(optima.losses, optima) == (1, 0)
     double = {pair: PairLosses(2 * c, 2 * s) for pair, (c, s) in optima.losses.items()}
     assert amortisation_gap(double | {("other", "pair"): PairLosses(9, 9)}, optima) == (2, 0)
@@ -104,7 +104,7 @@ def test_results_are_clamped_before_they_are_measured(images, network):
 
 
 def test_a_missing_pair_is_named(images, network):
-    optima = measured(images, network)
+    optima = measure(images, network)
     fewer = {pair: losses for pair, losses in optima.losses.items() if pair != ("b.png", "y")}
     with pytest.raises(ValueError, match=r"1 of the 4 pairs.*b\.png"):
         amortisation_gap(fewer, optima)
@@ -122,21 +122,21 @@ def test_what_a_file_holds_is_not_optimised_again(images, network, tmp_path):
         return blend(images, 0.5)(content, style)
 
     with pytest.raises(KeyboardInterrupt):
-        measured(images, network, file, optimise=optimise)
+        measure(images, network, file, optimise=optimise)
     assert len(read_optima(file).losses) == 3
     rest = []
-    optima = measured(
+    optima = measure(
         images, network, file, optimise=lambda c, s: rest.append((c, s)) or blend(images, 0.5)(c, s)
     )
     assert rest == [("b.png", "y")]
-    assert optima == measured(images, network)
+    assert optima == measure(images, network)
     assert read_optima(file) == optima  # to the last digit
 
-    def never(content, style):
+    def fail(content, style):
         raise AssertionError
 
     few = ({"b.png": images[0]["b.png"]}, {"y": images[1]["y"]})
-    again = measure_optima(*few, network, optimise=never, size=16, settings=SETTINGS, file=file)
+    again = measure_optima(*few, network, optimise=fail, size=16, settings=SETTINGS, file=file)
     assert again.losses == {("b.png", "y"): optima.losses["b.png", "y"]}
     assert len(read_optima(file).losses) == 4
 
@@ -150,21 +150,21 @@ def test_what_a_file_holds_is_not_optimised_again(images, network, tmp_path):
 
 def test_optima_of_another_network_size_or_settings_are_refused(images, network, tmp_path):
     file = tmp_path / "optima.json"
-    measured(images, network, file)
+    measure(images, network, file)
     text = file.read_text()
     torch.manual_seed(5)
     other = VGGFeatures((3, 4, 5, 6)).double()
     with pytest.raises(ValueError, match=r"optima\.json holds optima of another network"):
-        measured(images, other, file)
+        measure(images, other, file)
     with pytest.raises(ValueError, match="another size: 16, expected 32"):
-        measured(images, network, file, size=32)
+        measure(images, network, file, size=32)
     with pytest.raises(ValueError, match="another settings"):
-        measured(images, network, file, settings={"steps": 1})
+        measure(images, network, file, settings={"steps": 1})
     assert file.read_text() == text
     for wrong in ("[]", "no JSON", text.replace("ganmod optima 1", "else"), text.replace('"x"', '"x", 3')):
         file.write_text(wrong)
         with pytest.raises(ValueError, match=r"optima\.json does not hold the losses of optima"):
-            measured(images, network, file)
+            measure(images, network, file)
 
 
 def test_digest_is_of_the_weights_alone(network):

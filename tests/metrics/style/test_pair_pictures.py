@@ -18,7 +18,7 @@ def picture(seed, height=32, width=40):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def as_content(image):
+def to_content(image):
     return to_tensor(image)[None].double()
 
 
@@ -79,8 +79,8 @@ def test_pictures_of_the_unchanged_contents_score_as_the_model_that_changes_noth
     for content, image in zip(CONTENTS, images, strict=True):
         for style in STYLES:
             write_image(tmp_path / picture_name(content, style), image)
-    contents = [as_content(image) for image in images]
-    styles = [as_content(picture(i, 32, 32)) for i in (5, 6)]
+    contents = [to_content(image) for image in images]
+    styles = [to_content(picture(i, 32, 32)) for i in (5, 6)]
     rows = PairPictures("other", tmp_path, CONTENTS, STYLES)
     measures = {"loss_network": network, "lpips": lambda a, b: (a - b).abs().mean(dim=(1, 2, 3))}
 

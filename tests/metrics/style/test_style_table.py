@@ -68,7 +68,7 @@ def run(entry, images):
     return score_pairs(entry, *images, loss_network=Features(), lpips=lpips)
 
 
-def scored(contents, styles, value):
+def make_scores(contents, styles, value):
     return [
         PairScores(c, s, {"content_loss": value(c, s), "style_loss": 2 * value(c, s), "ssim": 0.5})
         for s in range(styles)
@@ -145,7 +145,7 @@ def test_times_are_positive_and_grow_with_the_image_and_threads_are_restored(ima
 
 
 def test_row_holds_means_and_errors_over_contents_and_styles():
-    row = make_row(blend(0.5), scored(2, 3, lambda c, s: 1.0 + c + 10 * s), {256: 0.25}, 0.125)
+    row = make_row(blend(0.5), make_scores(2, 3, lambda c, s: 1.0 + c + 10 * s), {256: 0.25}, 0.125)
     assert row.num_pairs == 6
     assert row.means["content_loss"] == pytest.approx(1.0 + 0.5 + 10)
     assert row.means["style_loss"] == pytest.approx(2 * row.means["content_loss"])
@@ -158,11 +158,11 @@ def test_row_holds_means_and_errors_over_contents_and_styles():
 
 
 def test_paired_difference_is_free_of_what_the_images_share():
-    first = make_row(blend(0, "first"), scored(2, 3, lambda c, s: 10.0 * s), {}, 0)
-    second = make_row(blend(0, "second"), scored(2, 3, lambda c, s: 10.0 * s - 0.25), {}, 0)
+    first = make_row(blend(0, "first"), make_scores(2, 3, lambda c, s: 10.0 * s), {}, 0)
+    second = make_row(blend(0, "second"), make_scores(2, 3, lambda c, s: 10.0 * s - 0.25), {}, 0)
     assert paired_difference(first, second, "content_loss") == pytest.approx((-0.25, 0))
     assert paired_difference(first, second, "style_loss") == pytest.approx((-0.5, 0))
-    other = make_row(blend(0, "other"), scored(2, 2, lambda c, s: 1.0), {}, 0)
+    other = make_row(blend(0, "other"), make_scores(2, 2, lambda c, s: 1.0), {}, 0)
     with pytest.raises(ValueError, match="first and other"):
         paired_difference(first, other, "ssim")
 
@@ -181,8 +181,8 @@ def test_times_of_one_thread_are_the_processors_own(images):
 
 
 def test_markdown_and_json_show_the_values():
-    row = make_row(blend(0, "a|b"), scored(1, 2, lambda c, s: 0.25), {256: 0.5, 512: 2.0}, 0.0625)
-    untimed = make_row(blend(0, "c"), scored(1, 2, lambda c, s: 0.25), {}, None)
+    row = make_row(blend(0, "a|b"), make_scores(1, 2, lambda c, s: 0.25), {256: 0.5, 512: 2.0}, 0.0625)
+    untimed = make_row(blend(0, "c"), make_scores(1, 2, lambda c, s: 0.25), {}, None)
     table = loss_table([row, untimed])
     columns = table.columns
     assert columns[:4] == ["model", "content loss", "style loss", "SSIM to content"]

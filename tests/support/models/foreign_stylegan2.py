@@ -1,7 +1,7 @@
 """If this is wrong, tests of imported StyleGAN2 weights read files of another form than the official ones.
 
-Random small networks, each a tree of `Layer`: `Layer.tensors()` gives its values to the formulas of
-`stylegan2_formulas`, `ada_pickle` writes networks as the official code does.
+Random small networks, each a tree of `Layer`. `Layer.tensors()` returns its values for the formulas of
+`stylegan2_formulas`; `ada_pickle` writes networks as the official code does.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Layer:
 
     def tensors(self) -> dict[str, Tensor]:
         """As in a state_dict, float64."""
-        own = {name: tensor.double() for name, tensor in (self.parameters | self.buffers).items()}
+        tensors = {name: tensor.double() for name, tensor in (self.parameters | self.buffers).items()}
         for name, child in self.children.items():
-            own |= {f"{name}.{key}": tensor for key, tensor in child.tensors().items()}
-        return own
+            tensors |= {f"{name}.{key}": tensor for key, tensor in child.tensors().items()}
+        return tensors
 
     def layer(self, path: str) -> Layer:
         child = self
@@ -45,7 +45,7 @@ class Layer:
         return child
 
 
-# The networks. Biases and strengths are not at their starting zeros, so that a mix-up shows.
+# The networks. Biases and strengths are not zero, which would hide mix-ups.
 
 
 def linear(fan_in: int, fan_out: int, activation: str = "linear", *, lr: float = 1.0, start: float = 0.0):
@@ -228,7 +228,7 @@ class Persistent:
 
 
 def install_official_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules of the names that official pickles refer to, for writing some; as loaders, they execute."""
+    """Install modules with the names in official pickles, to write such pickles; loading them runs code."""
 
     class EasyDict(dict):
         pass

@@ -1,4 +1,4 @@
-"""What every modulation owes its hosts: the clauses that test_modulation_contract.py holds each to."""
+"""The contract of modulations: checks that test_modulation_contract.py applies to each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STYLES = {
 MAIN_STYLES = ("vector", "map_S=K")  # a mapping network's and a style encoder's
 HOSTS = ("plain", "upsample", "between", "noise", "reflect_relu")
 
-# Options that take another path through a built-in modulation; every path is held to the same contract.
+# Options that select another path through a built-in modulation; the contract holds for every path.
 VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
     "adaconv": (
         {"normalize": "none"},
@@ -57,7 +57,7 @@ class Case:
         return STYLES[self.style]
 
     def build(self, seed: int = 0) -> ModulatedConv2d:
-        """The layer in float64, with the parameters that start at zero moved away from it."""
+        """The layer in float64, with random values for parameters that start at zero."""
         torch.manual_seed(seed)
         conv = StaticConv2d(
             CHANNELS,
@@ -79,7 +79,7 @@ class Case:
         return layer
 
     def inputs(self, seed: int = 1, samples: int = SAMPLES) -> tuple[Tensor, ...]:
-        """x, style and, where the host takes it, noise, in float64."""
+        """x, style and, if the host takes it, noise, in float64."""
         generator = torch.Generator().manual_seed(seed)
 
         def draw(*shape: int) -> Tensor:
@@ -158,7 +158,7 @@ def check_style_matters(case: Case) -> None:
 
 
 def check_gradients_reach_everything(case: Case) -> None:
-    """No element of the input, the style or a parameter is without effect."""
+    """Every element of the input, the style and the parameters has an effect."""
     layer, inputs = case.build(), tuple(x.requires_grad_() for x in case.inputs())
     out = layer(*inputs)
     (
@@ -172,7 +172,7 @@ def check_gradients_reach_everything(case: Case) -> None:
 
 
 def check_double_backward(case: Case) -> None:
-    """First and second derivatives, in the input, the style and all parameters, match finite differences."""
+    """First and second derivatives by the input, the style and all parameters match finite differences."""
     layer, inputs = case.build(), case.inputs(samples=2)
     names, parameters = zip(*layer.named_parameters(), strict=True)
     point = tuple(x.detach().requires_grad_() for x in (*inputs, *parameters))
@@ -182,7 +182,7 @@ def check_double_backward(case: Case) -> None:
     )
 
     def value_and_slope(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """A number that the layer gives, and its derivative in the direction `across`."""
+        """A scalar function of the layer's output, and its derivative in the direction `across`."""
         state = dict(zip(names, tensors[len(inputs) :], strict=True))
         out = functional_call(layer, state, tensors[: len(inputs)])
         value = (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum()
@@ -208,7 +208,7 @@ def check_state_dict_round_trip(case: Case) -> None:
 
 
 def check_static_state_is_shared(case: Case) -> None:
-    """All but the modulation's own tensors have the same names and shapes under every modulation."""
+    """Tensors outside the modulation have the same names and shapes under every modulation."""
     static = {k: v.shape for k, v in case.build().state_dict().items() if not k.startswith("modulation.")}
     reference = replace(case, name="adain", options=()).build().state_dict()
     assert static == {k: v.shape for k, v in reference.items() if not k.startswith("modulation.")}
@@ -222,8 +222,8 @@ def check_parameters_are_predicted_apart(case: Case) -> None:
     assert isinstance(params, tuple)
     assert hasattr(params, "_fields")  # a NamedTuple
     assert all(isinstance(p, Tensor) and len(p) == SAMPLES for p in params)
-    whole = layer(x, style, *noise)
-    assert torch.equal(layer.apply_params(x, params, *noise), whole)
+    expected = layer(x, style, *noise)
+    assert torch.equal(layer.apply_params(x, params, *noise), expected)
 
     one = layer.predict(style[:1])
     spread = type(one)(*(p.expand(SAMPLES, *p.shape[1:]) for p in one))

@@ -1,4 +1,4 @@
-"""Random VGG-19 networks, in the layouts of the files that are read."""
+"""Random VGG-19 networks, in the layouts of the supported files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLAN: list[int | str] = [64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 51
 
 
 def torchvision_network() -> nn.Sequential:
-    """torchvision's vgg19().features up to relu4_1, random, with reflect padding in place of zeros."""
+    """torchvision's vgg19().features up to relu4_1, random, with reflect padding instead of zeros."""
     layers: list[nn.Module] = []
     channels = 3
     for width in PLAN:
@@ -21,7 +21,7 @@ def torchvision_network() -> nn.Sequential:
         else:
             layers += [nn.Conv2d(channels, width, 3, padding=1, padding_mode="reflect"), nn.ReLU()]
             channels = width
-    return randomised(nn.Sequential(*layers))
+    return randomise(nn.Sequential(*layers))
 
 
 def normalised_network() -> nn.Sequential:
@@ -34,10 +34,10 @@ def normalised_network() -> nn.Sequential:
         else:
             layers += [nn.ReflectionPad2d(1), nn.Conv2d(channels, width, 3), nn.ReLU()]
             channels = width
-    return randomised(nn.Sequential(*layers))
+    return randomise(nn.Sequential(*layers))
 
 
-def randomised(network: nn.Sequential) -> nn.Sequential:
+def randomise(network: nn.Sequential) -> nn.Sequential:
     torch.manual_seed(0)
     for layer in network:
         if isinstance(layer, nn.Conv2d):
@@ -47,7 +47,7 @@ def randomised(network: nn.Sequential) -> nn.Sequential:
 
 
 def save_torchvision(path: Path) -> nn.Sequential:
-    """torchvision's file, with the entries of deeper layers that it also holds."""
+    """Write torchvision's file, including its entries of deeper layers."""
     network = torchvision_network()
     state = {f"features.{key}": value for key, value in network.state_dict().items()}
     torch.save(state | {"features.21.weight": torch.zeros(512), "classifier.0.bias": torch.zeros(8)}, path)

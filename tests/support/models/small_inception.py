@@ -27,7 +27,7 @@ class SmallInception(nn.Module):
 
 
 def write_inception(folder: Path, *, side: int = 16) -> InceptionFile:
-    """Write it under the published name; what to expect of it. 8 side^2 features: 16 gives the real 2048."""
+    """Write a network of 8 side^2 features (2048 for 16) under the published name -> its description."""
     path = folder / PUBLISHED.name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

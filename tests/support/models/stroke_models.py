@@ -1,4 +1,4 @@
-"""Stand-ins for style-transfer models whose strokes are known, and gratings to give them."""
+"""Stand-ins for style-transfer models with known strokes, and gratings as styles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grating(degrees: float, *, size: int = 192, wavelength: float = 9.0) -> np.n
 
 
 class Ignores:
-    """The content with fixed horizontal stripes, whatever the style."""
+    """Adds fixed horizontal stripes to the content, for any style."""
 
     def encode(self, x: Tensor) -> Tensor:
         return x
@@ -34,14 +34,14 @@ class Ignores:
 
 
 class Copies(Ignores):
-    """The style's texture in place of the content, both of one size."""
+    """Returns the style instead of the content; both have one size."""
 
     def decode(self, features: Tensor, params: Any) -> Tensor:
         return params.expand_as(features)
 
 
 class Draws(Ignores):
-    """Stripes at the angle that is its parameter, in degrees."""
+    """Returns stripes at the angle of its parameter, in degrees."""
 
     def decode(self, features: Tensor, params: Any) -> Tensor:
         drawn = torch.from_numpy(grating(float(params), size=features.shape[2]).copy())
@@ -49,7 +49,7 @@ class Draws(Ignores):
 
 
 def contestant(model: Any, name: str = "model") -> Contestant:
-    """The model as it enters a comparison; styles are given as they are."""
+    """The model as a contestant of a comparison, with unprepared styles."""
     return Contestant(name, model, lambda style: style, 0, 0)
 
 

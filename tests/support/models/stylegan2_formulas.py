@@ -1,7 +1,6 @@
 """If this is wrong, so is every test that compares StyleGAN2 networks with the published formulas.
 
-Straight from the formulas, sample by sample, in the dtype of their tensors: a dict t of values under the
-official names, for 16 x 16 images.
+The formulas, sample by sample, for 16 x 16 images, in the dtype of `t`: {official name: tensor}.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ def fc(x: Tensor, t: Mapping[str, Tensor], name: str, lr: float = 1.0) -> Tensor
     return x @ weight.t() * (lr / weight.shape[1] ** 0.5) + t[f"{name}.bias"] * lr
 
 
-def second_moment_one(x: Tensor) -> Tensor:
+def normalize_second_moment(x: Tensor) -> Tensor:
     return x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
 
 
-def mapped(t: Mapping[str, Tensor], z: Tensor | None, c: Tensor | None, lr: float = 0.01) -> Tensor:
-    parts = [] if z is None else [second_moment_one(z)]
+def map_latents(t: Mapping[str, Tensor], z: Tensor | None, c: Tensor | None, lr: float = 0.01) -> Tensor:
+    parts = [] if z is None else [normalize_second_moment(z)]
     if "mapping.embed.weight" in t:
         assert c is not None
-        parts.append(second_moment_one(fc(c, t, "mapping.embed")))
+        parts.append(normalize_second_moment(fc(c, t, "mapping.embed")))
     x = torch.cat(parts, dim=1)
     i = 0
     while f"mapping.fc{i}.weight" in t:
@@ -44,25 +43,25 @@ def mapped(t: Mapping[str, Tensor], z: Tensor | None, c: Tensor | None, lr: floa
     return x
 
 
-def filtered(x: Tensor, pads: tuple[int, int], gain: float = 1.0) -> Tensor:
+def filter_image(x: Tensor, pads: tuple[int, int], gain: float = 1.0) -> Tensor:
     x = F.pad(x, (*pads, *pads))
     return F.conv2d(x, FIR.expand(x.shape[1], 1, 4, 4) * gain, groups=x.shape[1])
 
 
-def enlarged(x: Tensor) -> Tensor:
+def upsample(x: Tensor) -> Tensor:
     zeros = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
     zeros[:, :, ::2, ::2] = x
-    return filtered(zeros, (2, 1), gain=4)
+    return filter_image(zeros, (2, 1), gain=4)
 
 
-def modulated(x: Tensor, weight: Tensor, styles: Tensor, *, up: bool, demodulate: bool) -> Tensor:
+def modulated_conv(x: Tensor, weight: Tensor, styles: Tensor, *, up: bool, demodulate: bool) -> Tensor:
     images = []
     for image, style in zip(x, styles, strict=True):
         w = weight * style[:, None, None]
         if demodulate:
             w = w / (w.square().sum(dim=(1, 2, 3), keepdim=True) + 1e-8).sqrt()
         if up:
-            image = filtered(F.conv_transpose2d(image[None], w.transpose(0, 1), stride=2), (1, 1), gain=4)
+            image = filter_image(F.conv_transpose2d(image[None], w.transpose(0, 1), stride=2), (1, 1), gain=4)
         else:
             image = F.conv2d(image[None], w, padding=w.shape[-1] // 2)
         images.append(image)
@@ -81,7 +80,7 @@ def generate(
     cutoff: int | None = None,
     noise: bool = True,
 ) -> Tensor:
-    w = mapped(t, z, c, mapping_lr)
+    w = map_latents(t, z, c, mapping_lr)
     num_ws = 2 * len(WIDTHS)
     ws = [w] * num_ws
     for i in range(num_ws if cutoff is None else cutoff):
@@ -89,7 +88,7 @@ def generate(
 
     def layer(x: Tensor, name: str, w: Tensor, gain: float = 1.0) -> Tensor:
         styles = fc(w, t, f"{name}.affine")
-        x = modulated(x, t[f"{name}.weight"], styles, up=name.endswith("conv0"), demodulate=True)
+        x = modulated_conv(x, t[f"{name}.weight"], styles, up=name.endswith("conv0"), demodulate=True)
         if noise and f"{name}.noise_const" in t:
             x = x + t[f"{name}.noise_const"] * t[f"{name}.noise_strength"]
         return lrelu(x + t[f"{name}.bias"][:, None, None], clamp, gain)
@@ -103,7 +102,7 @@ def generate(
         half = 0.5**0.5 if residual else 1.0
         if residual:
             skip = t[f"{block}.skip.weight"]
-            shortcut = enlarged(F.conv2d(x, skip / skip.shape[1] ** 0.5)) * half
+            shortcut = upsample(F.conv2d(x, skip / skip.shape[1] ** 0.5)) * half
         if resolution > 4:
             x = layer(x, f"{block}.conv0", ws[index])
             index += 1
@@ -112,11 +111,11 @@ def generate(
         if residual:
             x = x + shortcut
         if img is not None:
-            img = enlarged(img)
+            img = upsample(img)
         if f"{block}.torgb.weight" in t:
             weight = t[f"{block}.torgb.weight"]
             styles = fc(ws[index], t, f"{block}.torgb.affine") / weight.shape[1] ** 0.5
-            rgb = modulated(x, weight, styles, up=False, demodulate=False)
+            rgb = modulated_conv(x, weight, styles, up=False, demodulate=False)
             rgb = rgb + t[f"{block}.torgb.bias"][:, None, None]
             rgb = rgb if clamp is None else rgb.clamp(-clamp, clamp)
             img = rgb if img is None else img + rgb
@@ -133,13 +132,13 @@ def discriminate(
     clamp: float | None = None,
     mapping_lr: float = 0.01,
 ) -> Tensor:
-    """One group: the whole batch."""
+    """The batch is one group."""
 
     def layer(x: Tensor, name: str, clamp: float | None, *, down: bool = False, gain: float = 1.0) -> Tensor:
         weight = t[f"{name}.weight"]
         weight = weight / (weight.shape[1] * weight.shape[2] ** 2) ** 0.5
         if down:
-            x = F.conv2d(filtered(x, (2, 2)), weight, stride=2)
+            x = F.conv2d(filter_image(x, (2, 2)), weight, stride=2)
         else:
             x = F.conv2d(x, weight, padding=weight.shape[2] // 2)
         return lrelu(x + t[f"{name}.bias"][:, None, None], clamp, gain)
@@ -157,9 +156,9 @@ def discriminate(
         out = layer(layer(x, f"{block}.conv0", clamp), f"{block}.conv1", clamp, down=True, gain=half)
         if architecture == "resnet":
             skip = t[f"{block}.skip.weight"]
-            out = out + F.conv2d(filtered(x, (1, 1)), skip / skip.shape[1] ** 0.5, stride=2) * half
+            out = out + F.conv2d(filter_image(x, (1, 1)), skip / skip.shape[1] ** 0.5, stride=2) * half
         x = out
-        img = filtered(img, (1, 1))[:, :, ::2, ::2]
+        img = filter_image(img, (1, 1))[:, :, ::2, ::2]
     assert x is not None
     if "b4.fromrgb.weight" in t:
         x = x + layer(img, "b4.fromrgb", None)
@@ -167,6 +166,6 @@ def discriminate(
     x = torch.cat([x, deviation.expand(len(x), 1, 4, 4)], dim=1)
     x = fc(lrelu(fc(layer(x, "b4.conv", clamp).flatten(1), t, "b4.fc")), t, "b4.out")
     if "mapping.fc0.weight" in t:
-        cmap = mapped(t, None, c, mapping_lr)
+        cmap = map_latents(t, None, c, mapping_lr)
         x = (x * cmap).sum(dim=1, keepdim=True) / cmap.shape[1] ** 0.5
     return x

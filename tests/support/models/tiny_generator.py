@@ -1,4 +1,4 @@
-"""Networks small enough for tests, in which whatever can be seen is seen."""
+"""Small StyleGAN2 networks for tests, in which every parameter has a visible effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, Genera
 
 
 def tiny_generator(**values: Any) -> Generator:
-    """16 x 24 pixels, 6 ws; noise, mean w and torgb are large enough to be seen."""
+    """A generator of 16 x 24 pixels and 6 ws, with visible effects of noise, mean w and torgb."""
     torch.manual_seed(0)
     small = {"img_resolution": (16, 24), "channel_base": 64, "channel_max": 8, "z_dim": 6, "w_dim": 5}
     G = Generator(GeneratorSpec(**{**small, "mapping_layers": 2, **values}))

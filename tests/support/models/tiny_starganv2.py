@@ -1,4 +1,4 @@
-"""StarGAN v2 networks small enough for tests, and their formulas, straight from the paper and its code."""
+"""Small StarGAN v2 networks for tests, and their formulas, from the paper and its code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tiny_spec(**values: Any) -> StarGANv2Spec:
 
 
 def build(kind: type[nn.Module], seed: int = 0, **values: Any) -> Any:
-    """A network in float64 with every parameter away from where it starts."""
+    """A network in float64 with random norms and biases."""
     torch.manual_seed(seed)
     net = kind(tiny_spec(**values)).double()
     for name, parameter in net.named_parameters():
@@ -32,7 +32,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def normalized(x: Tensor) -> Tensor:
+def instance_norm(x: Tensor) -> Tensor:
     """Instance normalisation, image by image and channel by channel."""
     channels = [
         (plane - plane.mean()) / (((plane - plane.mean()) ** 2).mean() + 1e-5).sqrt()
@@ -47,7 +47,7 @@ def lrelu(x: Tensor) -> Tensor:
 
 
 def conv(x: Tensor, t: Mapping[str, Tensor], name: str, *, padding: int = 1) -> Tensor:
-    """The convolution `name`, whichever class holds its weight."""
+    """The convolution `name`, in either layout of its weight."""
     weight = t[f"{name}.conv.weight"] if f"{name}.conv.weight" in t else t[f"{name}.weight"]
     return F.conv2d(x, weight, t.get(f"{name}.bias"), padding=padding)
 
@@ -55,14 +55,14 @@ def conv(x: Tensor, t: Mapping[str, Tensor], name: str, *, padding: int = 1) -> 
 def affine_norm(x: Tensor, t: Mapping[str, Tensor], name: str) -> Tensor:
     if f"{name}.weight" not in t:  # a block without normalisation
         return x
-    return normalized(x) * t[f"{name}.weight"][:, None, None] + t[f"{name}.bias"][:, None, None]
+    return instance_norm(x) * t[f"{name}.weight"][:, None, None] + t[f"{name}.bias"][:, None, None]
 
 
 def adain(x: Tensor, s: Tensor, t: Mapping[str, Tensor], name: str) -> Tensor:
     """(1 + gamma(s)) * IN(x) + beta(s)."""
     h = s @ t[f"{name}.weight"].t() + t[f"{name}.bias"]
     gamma, beta = h[:, : x.shape[1], None, None], h[:, x.shape[1] :, None, None]
-    return (1 + gamma) * normalized(x) + beta
+    return (1 + gamma) * instance_norm(x) + beta
 
 
 def residual_block(x: Tensor, t: Mapping[str, Tensor], name: str, *, down: bool) -> Tensor:
@@ -77,29 +77,29 @@ def residual_block(x: Tensor, t: Mapping[str, Tensor], name: str, *, down: bool)
 def adain_block(
     x: Tensor, s: Tensor, t: Mapping[str, Tensor], name: str, *, up: bool, w_hpf: float
 ) -> Tensor:
-    def enlarged(x: Tensor) -> Tensor:
+    def upsample(x: Tensor) -> Tensor:
         return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3) if up else x
 
-    out = enlarged(lrelu(adain(x, s, t, f"{name}.conv1.modulation.affine")))
+    out = upsample(lrelu(adain(x, s, t, f"{name}.conv1.modulation.affine")))
     out = conv(out, t, f"{name}.conv1")
     out = conv(lrelu(adain(out, s, t, f"{name}.conv2.modulation.affine")), t, f"{name}.conv2")
     if w_hpf:
         return out
-    shortcut = enlarged(x)
+    shortcut = upsample(x)
     if f"{name}.skip.weight" in t:
         shortcut = conv(shortcut, t, f"{name}.skip", padding=0)
     return (out + shortcut) / 2**0.5
 
 
-def filtered(x: Tensor, w_hpf: float) -> Tensor:
-    """9 times the pixel less the sum of its 3 x 3 neighbourhood, pixel by pixel."""
+def high_pass_formula(x: Tensor, w_hpf: float) -> Tensor:
+    """9 times each pixel minus the sum of its 3 x 3 neighbourhood, divided by w_hpf."""
     padded = F.pad(x, (1, 1, 1, 1))
     height, width = x.shape[2:]
     neighbours = sum(padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3))
     return (9 * x - neighbours) / w_hpf
 
 
-def generated(
+def generate(
     t: Mapping[str, Tensor],
     x: Tensor,
     s: Tensor,
@@ -107,7 +107,7 @@ def generated(
     w_hpf: float = 0,
     masks: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The AdaIN generator of the values t; masks have the size of the features."""
+    """The AdaIN generator with tensors t; masks have the size of the features."""
     x = conv(x, t, "from_rgb")
     num_blocks = len({name.split(".")[1] for name in t if name.startswith("encode.")})
     skipped = {}
@@ -118,7 +118,7 @@ def generated(
         x = adain_block(x, s, t, f"decode.{i}", up=i >= 2, w_hpf=w_hpf)
         if w_hpf and x.shape[2] in (32, 64, 128):
             mask = 1 if masks is None else masks[0] if x.shape[2] == 32 else masks[1]
-            x = x + filtered(mask * skipped[x.shape[2]], w_hpf)
+            x = x + high_pass_formula(mask * skipped[x.shape[2]], w_hpf)
     return conv(lrelu(affine_norm(x, t, "norm")), t, "to_rgb", padding=0)
 
 

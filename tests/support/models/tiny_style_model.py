@@ -18,12 +18,10 @@ KINDS = (*list_modulations(), "classic", *(f"residual-{name}" for name in list_m
 
 
 def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> StyleTransferModel:
-    """A tiny model, untrained. kind: a modulation in the paper's architecture, "classic", or
-    "residual-MODULATION".
-    """
+    """A tiny untrained model; `kind` is a modulation (in the paper's architecture), or one of KINDS."""
     torch.manual_seed(seed)
     encoder = VGGFeatures(WIDTHS)
-    # PyTorch's own initialisation lets the signal die on its way to relu4_1.
+    # With PyTorch's initialisation the signal would vanish before relu4_1.
     for conv in encoder.convs.values():
         nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
     name = kind.removeprefix("residual-")
@@ -59,6 +57,6 @@ def tiny(kind: str) -> StyleTransferModel:
 
 
 def decode_plainly(model: StyleTransferModel, x: Tensor) -> Tensor:
-    """Features decoded as they are by a classic model: its autoencoder."""
+    """Decode features with a classic model's autoencoder, without a style."""
     params = model.predict(torch.zeros(1, 3, SIZE, SIZE))
     return model.decode(x, [p._replace(strength=torch.zeros(1, 1, 1, 1)) for p in params])
