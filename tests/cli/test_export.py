@@ -12,16 +12,18 @@ import torch
 from tiny_generator import tiny_generator
 from torch import Tensor
 
+from ganmod.io import program_file
+from ganmod.io.program_file import ExportError, ExportOptions
 from ganmod.modulation import Modulation, StyleSpec, register_modulation, registry
-from ganmod.stylegan2 import Generator, export
+from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.export import (
-    ExportError,
     FixedGenerator,
     copy_for_export,
     export_generator,
 )
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
+PT2 = ExportOptions(file_format="pt2")
 MODULATIONS = ("weight_demod", "adain", "adaconv")
 
 
@@ -72,7 +74,7 @@ def test_pt2_takes_any_batch(modulation: str, tmp_path: Path, ganmod_command):
     options = ["--format", "pt2", "-o", tmp_path / "g.pt2", "--class", "dog", "--trunc", 0.6, "--cutoff", 2]
     ended = ganmod_command("export", tmp_path / "g.safetensors", *options)
     assert ended.code == 0, ended.err
-    assert f"wrote {tmp_path / 'g.pt2'}: any batch size, largest difference from PyTorch" in ended.out
+    assert f"wrote {tmp_path / 'g.pt2'}: largest difference from PyTorch" in ended.out
     program = torch.export.load(tmp_path / "g.pt2")
     truncation = {"truncation_psi": 0.6, "truncation_cutoff": 2}
     for count in (1, 4):
@@ -92,7 +94,7 @@ def test_onnx_equals_pytorch(modulation: str, tmp_path: Path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the package onnxruntime is not installed")
 
     G = smallest_generator(modulation=modulation)
-    done = export_generator(G, tmp_path / "g.onnx", file_format="onnx", truncation_psi=0.6)
+    done = export_generator(G, tmp_path / "g.onnx", truncation_psi=0.6)
     assert done.any_batch
     assert [path.name for path in tmp_path.iterdir()] == ["g.onnx"]  # weights inside
     session = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"])
@@ -121,7 +123,7 @@ def test_a_modulation_that_fixes_the_batch_is_exported_for_one(
             return torch.stack([x[i] * (1 + params[0][i, :, None, None]) for i in range(x.shape[0])])
 
     G = smallest_generator(modulation="stubborn")
-    done = export_generator(G, tmp_path / "g.pt2", file_format="pt2")
+    done = export_generator(G, tmp_path / "g.pt2", PT2)
     assert not done.any_batch
     assert done.reason
     z = torch.randn(1, G.z_dim)
@@ -131,16 +133,16 @@ def test_a_modulation_that_fixes_the_batch_is_exported_for_one(
 
 def test_a_file_that_differs_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     G = smallest_generator()
-    monkeypatch.setattr(export, "_trace", lambda model: (None, ""))
-    monkeypatch.setattr(export, "_pt2_bytes", lambda program: b"program")
+    monkeypatch.setattr(program_file, "trace", lambda program: None)
+    monkeypatch.setattr(program_file, "_pt2_bytes", lambda traced: b"program")
     for shift in (0.05, float("nan")):
-        wrong = lambda z, shift=shift: images(G, z) + shift  # noqa: E731
-        monkeypatch.setattr(export, "_pt2_session", lambda data, wrong=wrong: wrong)
+        wrong = lambda case, shift=shift: images(G, case["z"]) + shift  # noqa: E731
+        monkeypatch.setattr(program_file, "_pt2_session", lambda data, wrong=wrong: wrong)
         with pytest.raises(ExportError, match=r"differ from PyTorch's by .* at most 0\.001"):
-            export_generator(G, tmp_path / "g.pt2", file_format="pt2")
+            export_generator(G, tmp_path / "g.pt2", PT2)
     assert not list(tmp_path.iterdir())
-    slight = lambda z: images(G, z) + 1e-4  # noqa: E731
-    monkeypatch.setattr(export, "_pt2_session", lambda data: slight)
-    done = export_generator(G, tmp_path / "g.pt2", file_format="pt2")
+    slight = lambda case: images(G, case["z"]) + 1e-4  # noqa: E731
+    monkeypatch.setattr(program_file, "_pt2_session", lambda data: slight)
+    done = export_generator(G, tmp_path / "g.pt2", PT2)
     assert 2e-5 < done.difference < 2e-4
     assert (tmp_path / "g.pt2").read_bytes() == b"program"

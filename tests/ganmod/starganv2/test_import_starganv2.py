@@ -75,7 +75,7 @@ def test_images_and_codes_are_the_published_ones(tmp_path: Path, prefix: str, zi
     networks = [network.double() for network in found.networks]
     x, s, z = draw(3, 3, 32, 32), draw(3, 5, seed=1), draw(3, 4, seed=2)
     domains = torch.tensor([2, 0, 1])
-    close(networks[0](x, s), generated(G, x, s))
+    close(networks[0](x, s), generate(G, x, s))
     shared = mlp(mapping, z, "shared", last_linear=False)
     codes = [mlp(mapping, shared, f"heads.{k}", last_linear=True) for k in range(3)]
     close(networks[1](z, domains), torch.stack([codes[k][i] for i, k in enumerate(domains.tolist())]))
