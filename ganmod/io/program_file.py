@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import json
 import tempfile
@@ -166,12 +167,13 @@ def export_batches(
 def trace(program: Program) -> torch.export.ExportedProgram:
     """torch.export's graph of the network. Raises TraceError."""
     shapes = {name: dict(program.dynamic.get(name, {})) for name in program.inputs}
+    names = list(inspect.signature(program.network.forward).parameters)[: len(program.inputs)]
+    by_position = names == list(program.inputs)  # some optional inputs may be left out
+    args, kwargs = (tuple(program.inputs.values()), {}) if by_position else ((), dict(program.inputs))
     reason = ""
     for strict in (False, True):  # the first is faster, but takes len(tensor) for a constant
         try:
-            return torch.export.export(
-                program.network, (), dict(program.inputs), dynamic_shapes=shapes, strict=strict
-            )
+            return torch.export.export(program.network, args, kwargs, dynamic_shapes=shapes, strict=strict)
         except Exception as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
     raise TraceError(f"torch.export cannot trace {type(program.network).__name__}: {reason}")
@@ -218,7 +220,7 @@ def _pt2_bytes(traced: torch.export.ExportedProgram) -> bytes:
 
 def _pt2_session(data: bytes) -> Run:
     module = torch.export.load(io.BytesIO(data)).module()
-    return lambda inputs: module(**inputs)
+    return lambda inputs: module(*inputs.values())
 
 
 def _onnx_bytes(traced: torch.export.ExportedProgram, program: Program, options: ExportOptions) -> bytes:
