@@ -48,6 +48,10 @@ class ParameterLayout:
     def size(self) -> int:
         return self.slices[-1][1]
 
+    def slice_of(self, stage: int) -> tuple[int, int]:
+        """(start, stop) of a stage's numbers; empty for one without parameters, as the classic model's."""
+        return self.slices[stage] if stage < len(self.slices) else (self.size, self.size)
+
     def pack(self, params: Sequence[Any]) -> Tensor:
         """One NamedTuple per stage -> [N,P]."""
         return torch.cat([x.flatten(1) for p in params for x in p], dim=1)
@@ -147,7 +151,7 @@ class Stage(nn.Module):
     def forward(
         self,
         x: Tensor,
-        parameters: Tensor,
+        parameters: Tensor | None = None,
         mean: Tensor | None = None,
         variance: Tensor | None = None,
         pixels: Tensor | None = None,
@@ -157,7 +161,7 @@ class Stage(nn.Module):
 
         Args:
             x: the output of the stage before, or a tile of it.
-            parameters: of this stage, [1,P'], or [R,P'] with masks.
+            parameters: of this stage, if it has any, [1,P'], or [R,P'] with masks.
             mean: [1,C,1,1] of the whole x, as variance, where the stage uses statistics.
             variance: [1,C,1,1], biased.
             pixels: [1], their number in the whole x.
@@ -166,8 +170,10 @@ class Stage(nn.Module):
         statistics = None
         if mean is not None and variance is not None and pixels is not None:
             statistics = InputStatistics(mean, variance, pixels)
-        params: Any = self.layout.unpack_stage(parameters, self.stage)
-        if masks is not None:
+        params: Any = None
+        if parameters is not None:
+            params = self.layout.unpack_stage(parameters, self.stage)
+        if masks is not None and parameters is not None:
             params = [type(params)(*(v[i : i + 1] for v in params)) for i in range(parameters.shape[0])]
         of_all = [None] * self.stage + [params]
         return self.model.decoder.run_stage(self.stage, x, of_all, statistics=statistics, masks=masks)
@@ -187,6 +193,7 @@ def exportable(model: StyleTransferModel, *, padding: PaddingMode = "reflect") -
     return model
 
 
+@torch.no_grad()
 def export_style_model(
     model: StyleTransferModel, folder: Path, options: ExportOptions | None = None
 ) -> list[ExportResult]:
@@ -235,6 +242,7 @@ def export_style_model(
     return [predict, transform]
 
 
+@torch.no_grad()
 def export_baked_style(
     model: StyleTransferModel,
     params: list[Any],
@@ -276,6 +284,7 @@ def export_baked_style(
     )
 
 
+@torch.no_grad()
 def export_stages(
     model: StyleTransferModel,
     folder: Path,
@@ -341,7 +350,8 @@ def export_stages(
     done = [predict, encode]
     x = model.encode(_picture(48, 56))
     for stage in range(model.decoder.num_stages):
-        for count in regions:
+        has_parameters = stage < len(layout.slices)
+        for count in regions if has_parameters else (1,):
             done.append(_export_stage(model, prepared, layout, folder, options, stage, x, count))
         x = model.decoder.run_stage(stage, x, params)
     manifest = {
@@ -370,11 +380,12 @@ def _export_stage(
 ) -> ExportResult:
     """One stage for an image of `count` regions; x: an example of its input."""
     styles = [_picture(*size) for size in _style_sizes(model)[:1] * count]
-    start, stop = layout.slices[stage]
-    parameters = torch.cat([layout.pack(model.predict(s))[:, start:stop] for s in styles])
+    start, stop = layout.slice_of(stage)
     var, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
     pixels = torch.tensor([float(x.shape[2] * x.shape[3])])
-    inputs = {"x": x, "parameters": parameters}
+    inputs = {"x": x}
+    if stop > start:
+        inputs["parameters"] = torch.cat([layout.pack(model.predict(s))[:, start:stop] for s in styles])
     if model.decoder.uses_statistics(stage):
         inputs |= {"mean": mean, "variance": var, "pixels": pixels}
     rows, columns = torch.export.Dim("rows", min=4), torch.export.Dim("columns", min=4)
@@ -409,7 +420,7 @@ def _stages(model: StyleTransferModel, layout: ParameterLayout) -> list[dict[str
     return [
         {
             "scale": decoder.scales[stage],
-            "parameters": list(layout.slices[stage]),
+            "parameters": list(layout.slice_of(stage)),
             "upsampling": decoder.upsampling[stage],
             "reach": decoder.reach(stage),
             "uses_statistics": decoder.uses_statistics(stage),

@@ -94,7 +94,7 @@ class VGGFeatures(nn.Module):
             )
         divisors = dict(zip(LAYERS, rms.unbind(), strict=True))
         features = {}
-        before = rms.new_ones(())  # divisor of the features so far
+        before: Tensor | float = 1.0  # divisor of the features so far
         for name, module in self.convs.items():
             conv = cast(nn.Conv2d, module)
             if name in ("2_1", "3_1", "4_1"):
