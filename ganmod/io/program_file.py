@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from ganmod.io.atomic_write import atomic_write
 
 ExportFormat = Literal["onnx", "pt2"]
-Run = Callable[[Mapping[str, Tensor]], Tensor]
-Progress = Callable[[str], None]  # what is being done
+Function = Callable[[Mapping[str, Tensor]], Tensor]
+ReportStep = Callable[[str], None]  # what is being done
 
 TOLERANCE = 1e-3  # of the largest difference, where values are in [-1,1] or [0,1]
 OPSET = 18
@@ -97,14 +97,14 @@ class ExportOptions:
     file_format: ExportFormat = "onnx"
     licence: str = "not stated"
     fold_constants: bool = False
-    progress: Progress = lambda step: None
+    progress: ReportStep = lambda step: None
 
 
 def export_program(
     program: Program,
     file: Path,
     *,
-    expected: Run,
+    expected: Function,
     cases: Sequence[Mapping[str, Tensor]],
     options: ExportOptions,
 ) -> ExportResult:
@@ -144,7 +144,7 @@ def export_batches(
     program: Program,
     file: Path,
     *,
-    expected: Run,
+    expected: Function,
     cases: Sequence[Mapping[str, Tensor]],
     options: ExportOptions,
 ) -> ExportResult:
@@ -180,7 +180,7 @@ def trace(program: Program) -> torch.export.ExportedProgram:
 
 
 @torch.no_grad()
-def largest_difference(expected: Run, actual: Run, cases: Sequence[Mapping[str, Tensor]]) -> float:
+def largest_difference(expected: Function, actual: Function, cases: Sequence[Mapping[str, Tensor]]) -> float:
     """Between two functions of the same inputs; relative to the size of values beyond 1."""
     differences = []
     for inputs in cases:
@@ -195,7 +195,7 @@ def read_metadata(data: bytes) -> dict[str, Any]:
     return json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
 
 
-def onnx_session(data: bytes) -> Run:
+def onnx_session(data: bytes) -> Function:
     """The function that an ONNX file computes, by onnxruntime on the CPU."""
     session = _inference_session(data)
 
@@ -218,7 +218,7 @@ def _pt2_bytes(traced: torch.export.ExportedProgram) -> bytes:
     return buffer.getvalue()
 
 
-def _pt2_session(data: bytes) -> Run:
+def _pt2_session(data: bytes) -> Function:
     module = torch.export.load(io.BytesIO(data)).module()
     return lambda inputs: module(*inputs.values())
 
