@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.random import Generator
-from scipy.spatial import Voronoi
 
 from ganmod.io.images import read_image
 from style_transfer.pattern_drawing import (
@@ -224,6 +223,8 @@ def _mosaic(size: int, rng: Generator) -> Canvas:
     count = math.ceil(REACH / pitch) + 3
     lattice = np.stack(np.meshgrid(np.arange(-count, count), np.arange(-count, count)), -1).reshape(-1, 2)
     points = (lattice + rng.uniform(0.08, 0.92, lattice.shape)) * pitch
+    from scipy.spatial import Voronoi  # a fifth of a second, which stylizing does not need
+
     diagram = Voronoi(points)
     colors = _sort_dark_to_light([ground, *colors])
     picks = _assign_bands(hue(points), len(colors), rng, spread=1.0)
