@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from ganmod.hidden_packages import check_packages
+
 FAILED, STOPPED = 1, 3  # exit codes; 2 is wrong usage
 
 COMMANDS = {  # name: (module, attribute, one line for --help)
@@ -93,6 +95,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; errors of the user are messages (GANMOD_DEBUG=1 shows the traceback)."""
     try:
+        check_packages()
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()

@@ -24,6 +24,11 @@ CLIP_SUFFIXES = frozenset(
 _SOUND_OF_MP4 = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac", "mp2")  # what players expect in .mp4
 
 
+def as_fraction(number: Any) -> Fraction:
+    """A rational number of any type, such as PyAV 19's own, as a Fraction."""
+    return Fraction(number.numerator, number.denominator)
+
+
 class ClipError(ValueError):
     """A video that cannot be used: unreadable, of an unknown codec, without frames. The message names it."""
 
@@ -48,8 +53,9 @@ class Clip:
         self.notes: list[str] = []
         self.broken = False
         with self._open() as (container, stream):
-            self.time_base = Fraction(stream.time_base)
-            self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25).limit_denominator(1001)
+            self.time_base = as_fraction(stream.time_base)
+            rate = as_fraction(stream.average_rate or stream.guessed_rate or 25)
+            self.rate = rate.limit_denominator(1001)
             shown, cut_off = self._count()
             announced = stream.frames if "mp4" in container.format.name else 0  # others count loosely
             self.num_frames = announced - cut_off if announced else shown
