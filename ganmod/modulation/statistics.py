@@ -40,8 +40,8 @@ def instance_norm(
     n, channels, height, width = x.shape
     # Always passed, in float32: without them, or in half precision, statistics would be rounded, too.
     wide = torch.promote_types(x.dtype, torch.float32)
-    scale = x.new_ones((n, channels), dtype=wide) if scale is None else scale.to(wide)
-    shift = x.new_zeros((n, channels), dtype=wide) if shift is None else shift.to(wide)
+    scale = torch.ones((n, channels), dtype=wide, device=x.device) if scale is None else scale.to(wide)
+    shift = torch.zeros((n, channels), dtype=wide, device=x.device) if shift is None else shift.to(wide)
     channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     # Tracing would unroll the loop and fix the number of samples.
     if x.device.type == "cpu" and channels_last and not torch.compiler.is_compiling():
