@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from run_folders import run_folder
 from small_images import folder_of
 from tiny_style_model import make as tiny_style_model
 
+from ganmod.io.images import write_image
 from ganmod.modulation import registry
+from style_transfer.export import export_style_model
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -45,6 +48,11 @@ EXAMPLES = {block: page for page in reversed(PAGES) for block in blocks(page, "p
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda block: f"{EXAMPLES[block].name}: {block[:40]}")
 def test_python_example_runs(block: str, example_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(example_folder)
+    if "exported/" in block:
+        pytest.importorskip("onnxscript", reason="the package onnxscript is not installed")
+        export_style_model(tiny_style_model("residual-weight_demod"), example_folder / "exported")
+        for name in ("photo.jpg", "a.jpg", "b.jpg"):
+            write_image(example_folder / name, np.full((40, 56, 3), 90, np.uint8))
     exec(compile(block, EXAMPLES[block].name, "exec"), {"__name__": "__main__"})
 
 
