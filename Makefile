@@ -1,10 +1,11 @@
 # make quickstart: the whole tour, offline. make test: the test suite. make docs: the pages of docs/.
+# make lite: the model of ganmod-lite, which `pip install ./lite` then installs without PyTorch.
 # All make .venv when it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-all lint docs
+.PHONY: install quickstart test test-all lint docs lite
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -35,3 +36,6 @@ docs: install
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 	@echo build/docs/index.html
+
+lite: install
+	$(BIN)/python lite/make_model.py
