@@ -9,6 +9,10 @@ DELAY = 1.0  # seconds: shorter work needs no line
 _INTERVAL = 0.2  # seconds between two updates
 
 
+def _is_watched() -> bool:
+    return sys.stderr.isatty()
+
+
 class ProgressLine:
     """Shows a share of work, such as "photo.jpg 40 %", on a terminal; remove it with `close`."""
 
@@ -21,7 +25,7 @@ class ProgressLine:
     def __call__(self, done: int, total: int) -> None:
         """Show that `done` parts of `total` are finished."""
         now = time.monotonic()
-        if now - self._shown < _INTERVAL or not sys.stderr.isatty():
+        if now - self._shown < _INTERVAL or not _is_watched():
             return
         self._shown = now
         text = f"{self.label} {done / max(total, 1):.0%}"
