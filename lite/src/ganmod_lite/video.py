@@ -226,6 +226,7 @@ class _Writer:
         self.sound = None if codec is None else sound
         self._copied: Any = None
         self._encoded: Any = None
+        self._early: list[Any] = []  # sound before the first frame, whose size the file's head states
         if codec is not None and codec.codec.canonical_name in _SOUND_OF_MP4:
             self._copied = target.add_stream_from_template(sound)
         elif codec is not None:
@@ -253,10 +254,15 @@ class _Writer:
         frame.pts, frame.time_base = time, self.time_base
         self.target.mux(self.video.encode(frame))
         self.num_frames += 1
+        early, self._early = self._early, []
+        for packet in early:
+            self.add_sound(packet)
 
     def add_sound(self, packet: Any) -> None:
         """Copy a packet of sound, or encode it as AAC where .mp4 does not hold its kind."""
-        if self._copied is not None:
+        if not self.num_frames:
+            self._early.append(packet)
+        elif self._copied is not None:
             if packet.dts is not None:  # the last one is empty
                 packet.stream = self._copied
                 self.target.mux(packet)
