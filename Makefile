@@ -1,11 +1,12 @@
 # make quickstart: the whole tour, offline. make test: the test suite. make docs: the pages of docs/.
 # make lite: the model of ganmod-lite, which `pip install ./lite` then installs without PyTorch.
+# make web: what the page of `ganmod web` needs (network, npm).
 # All make .venv when it is missing.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-all lint docs lite
+.PHONY: install quickstart test test-all lint docs lite web
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -30,6 +31,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# onnxruntime-web, the exported style model and pictures, into ganmod/web_page/built.
+web: install
+	$(BIN)/python -m ganmod.cli.web.prepare
 
 # Offline; a warning is an error.
 docs: install

@@ -51,6 +51,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "Find the latent of an image in a trained generator.",
     ),
     "export": ("ganmod.cli.export", "export", "Write a trained model as ONNX or torch.export files."),
+    "web": ("ganmod.cli.web.command", "web", "Stylise in the browser: serve the page, or write its folder."),
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
     "import": (

@@ -1,0 +1,1 @@
+"""`ganmod web`: the page that stylises in the visitor's browser."""

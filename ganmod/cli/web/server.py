@@ -1,0 +1,96 @@
+"""A server of the page for this machine alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ganmod.cli.web.page import Content
+
+HOST = "127.0.0.1"
+MIME_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+    ".onnx": "application/octet-stream",
+    ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".txt": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+    "": "text/plain; charset=utf-8",
+}
+HEADERS = {
+    # Both let WebAssembly use threads (SharedArrayBuffer).
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
+        "img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class PageHandler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD for the files of the page, and 404 for everything else."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "ganmod"
+    sys_version = ""
+
+    def __init__(self, content: Mapping[str, Content], *args: Any) -> None:
+        self.content = content
+        super().__init__(*args)
+
+    def do_GET(self) -> None:
+        """Send a file."""
+        self._answer(self.wfile.write)
+
+    def do_HEAD(self) -> None:
+        """Send the headers of a file."""
+        self._answer(lambda data: None)
+
+    def _answer(self, send: Callable[[bytes], Any]) -> None:
+        name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
+        value = self.content.get(name)
+        status, kind = HTTPStatus.OK, MIME_TYPES.get(Path(name).suffix, "application/octet-stream")
+        if value is None:
+            status, kind, data = HTTPStatus.NOT_FOUND, MIME_TYPES[".txt"], b"not a file of this page\n"
+        else:
+            data = value if isinstance(value, bytes) else value.read_bytes()
+        self.send_response(status)
+        for header, text in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(data))}.items():
+            self.send_header(header, text)
+        self.end_headers()
+        send(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: a line per file would bury the address."""
+
+
+class PageServer(ThreadingHTTPServer):
+    """Serves the page on HOST; port 0 takes a free one, see `address`."""
+
+    daemon_threads = True
+
+    def __init__(self, content: Mapping[str, Content], port: int = 0) -> None:
+        super().__init__((HOST, port), partial(PageHandler, content))
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self.server_address[1]}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that closed its connection, as it does when a page is left."""
