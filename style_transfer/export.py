@@ -359,7 +359,8 @@ def export_stages(
         "style_size": model.spec.style_image_size,
         "whole_styles": model.sees_whole_styles,
         "unit": UNIT,
-        "encoder_margin": ENCODER_MARGIN,
+        # The learned content encoder has a reach of 7 pixels, the frozen one fills ENCODER_MARGIN.
+        "encoder_margin": ENCODER_MARGIN if model.content_encoder is None else UNIT,
         "num_parameters": layout.size,
         "regions": list(regions),
         "stages": stages,

@@ -40,7 +40,7 @@ async function start() {
     entry.file = `built/${entry.file}`;
     entry.thumbnail = `built/${entry.thumbnail}`;
   }
-  const engine = new Engine();
+  const engine = new Engine(config.bytes);
   const stylise = new StyliseTab(engine, pictures);
   if (config.generator) {
     const manifest = await readJson("built/generator/generator.json");

@@ -1,12 +1,14 @@
 // The connection to the worker that computes.
 
 export class Engine {
-  constructor() {
+  /** sizes: bytes of large files by path, for the progress of loading. */
+  constructor(sizes) {
     this.worker = new Worker("worker/main.js", { type: "module", name: "ganmod" });
     this.waiting = new Map(); // id of a picture: {resolve, reject}
     this.listeners = {};
     this.runs = 0;
     this.ids = 0;
+    this.worker.postMessage({ type: "sizes", sizes });
     this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.onerror = (event) => {
       event.preventDefault();
@@ -32,12 +34,13 @@ export class Engine {
     }
   }
 
-  /** Hand over a file; resolves to its id once it has been read, and rejects with a message. */
-  addPicture(blob, name) {
+  /** Hand over a file; resolves to its id once it has been read, and rejects with a message.
+   *  params: path of its parameters, for a built-in style. */
+  addPicture(blob, name, params = null) {
     const id = ++this.ids;
     return new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ type: "picture", id, blob, name });
+      this.worker.postMessage({ type: "picture", id, blob, name, params });
     });
   }
 

@@ -50,6 +50,7 @@ export class GenerateTab {
   }
 
   schedule() {
+    document.body.dataset.state = "busy";
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.start(), 150);
   }
@@ -88,16 +89,28 @@ export class GenerateTab {
     if (message.type === "failed") this.fail(message.message);
     if (message.run !== this.run) return;
     if (message.type === "error") this.fail(message.message);
-    if (message.type !== "result") return;
+    if (message.type === "progress") this.showProgress(message);
+    if (message.type === "result") this.showResult(message);
+  }
+
+  showProgress({ stage, share }) {
+    $("sample-status").textContent = stage === "load" ? "Loading the generator" : "Drawing";
+    if (stage === "load" && share < 1) $("sample-progress").value = share;
+    else $("sample-progress").removeAttribute("value");
+  }
+
+  showResult(message) {
     drawBytes($("sample"), message);
     $("sample").classList.toggle("pixels", Math.max(message.width, message.height) < SMALL);
     $("sample-frame").style.setProperty("--ratio", message.width / message.height);
     $("sample-progress").classList.remove("busy");
     $("sample-status").textContent = `${message.width} × ${message.height} pixels`;
     $("sample-download").disabled = false;
+    document.body.dataset.state = "idle";
   }
 
   fail(text) {
+    document.body.dataset.state = "idle";
     $("sample-progress").classList.remove("busy");
     $("sample-status").textContent = "";
     showError($("sample-error"), text);

@@ -178,7 +178,7 @@ export class StyliseTab {
     if (!entry.id) {
       const response = await fetch(entry.file);
       if (!response.ok) throw new Error(`${entry.file} could not be loaded: reload the page.`);
-      entry.id = await this.engine.addPicture(await response.blob(), entry.title);
+      entry.id = await this.engine.addPicture(await response.blob(), entry.title, entry.params);
     }
     return entry.id;
   }
@@ -213,6 +213,7 @@ export class StyliseTab {
 
   /** Start a run after `delay` ms without another change. */
   schedule(delay = DELAY) {
+    document.body.dataset.state = "busy";
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.start(), delay);
   }
@@ -261,6 +262,7 @@ export class StyliseTab {
 
   receive(message) {
     if (message.type === "failed") this.fail(message.message);
+    if (message.type === "preloaded") document.body.dataset.preloaded = "";
     if (message.run !== this.run) return;
     if (message.type === "photo") this.showPhoto(message);
     if (message.type === "progress") this.showProgress(message);
@@ -281,10 +283,11 @@ export class StyliseTab {
     if (this.mode === "mask" && !message.masked) this.schedule(0); // with a mask of this size
   }
 
-  showProgress({ stage, share, bytes }) {
-    const loading = bytes ? `Loading the model, ${(bytes / 1e6).toFixed(0)} MB` : "Loading the model";
-    const texts = { load: loading, style: "Reading the style", stylize: `Painting, ${Math.round(share * 100)} %` };
-    this.setBusy(texts[stage], stage === "stylize" ? share : null);
+  showProgress({ stage, share }) {
+    const percent = Math.round(share * 100);
+    if (stage === "load") this.setBusy(`Loading the model, ${percent} %`, share < 1 ? share : null);
+    if (stage === "style") this.setBusy("Reading the style", null);
+    if (stage === "stylize") this.setBusy(`Painting, ${percent} %`, share);
   }
 
   setBusy(text, share) {
@@ -300,6 +303,7 @@ export class StyliseTab {
   }
 
   setIdle(text) {
+    document.body.dataset.state = "idle";
     $("progress").classList.remove("busy");
     $("status").textContent = this.announced = text;
   }
@@ -310,10 +314,9 @@ export class StyliseTab {
     $("frame").classList.remove("waiting");
     $("mask").classList.add("seen");
     $("download").disabled = false;
+    document.body.dataset.seconds = JSON.stringify(message.seconds);
     const total = message.seconds.style + message.seconds.image;
     this.setIdle(`${message.width} × ${message.height} pixels, ${total.toFixed(1)} seconds`);
-    document.body.dataset.seconds = JSON.stringify(message.seconds);
-    document.body.dataset.run = message.run;
   }
 
   fail(text) {

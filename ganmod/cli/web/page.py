@@ -65,13 +65,26 @@ def collect_page(page: Path = PAGE, generator: Path | None = None) -> dict[str, 
             f"the page lacks {BUILT}/{missing[0]} (in {page}), which is not part of the sources: run `make web` "
             "once, with a network"
         )
-    sources = [path for path in sorted(page.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    content: dict[str, Content] = {path.relative_to(page).as_posix(): path for path in sources}
-    content = {name: path for name, path in content.items() if not name.startswith(f"{BUILT}/generator/")}
+    content: dict[str, Content] = {}
+    for path in sorted(page.rglob("*")):
+        name = path.relative_to(page)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            content[name.as_posix()] = path
     if generator is not None:
         content |= {f"{BUILT}/generator/{name}": generator / name for name in GENERATOR_FILES}
-    content[f"{BUILT}/{CONFIG}"] = json.dumps({"generator": generator is not None}).encode()
+    content[f"{BUILT}/{CONFIG}"] = json.dumps(_config(content, generator is not None)).encode()
     return content
+
+
+def _config(content: Mapping[str, Content], generator: bool) -> dict[str, object]:
+    """What page.json tells the page: whether there is a generator, and the sizes of large files."""
+    large = (f"{BUILT}/{RUNTIME}/", f"{BUILT}/{MODEL}/", f"{BUILT}/generator/")
+    sizes = {
+        name.removeprefix(f"{BUILT}/"): value.stat().st_size
+        for name, value in content.items()
+        if isinstance(value, Path) and name.startswith(large) and name.endswith((".wasm", ".onnx"))
+    }
+    return {"generator": generator, "bytes": sizes}
 
 
 def write_page(content: Mapping[str, Content], folder: Path) -> int:

@@ -9,6 +9,9 @@ import numpy as np
 from PIL import Image
 
 from ganmod.cli.web.page import PHOTOS, PICTURES, STYLES
+from ganmod.io.images import read_image
+from style_transfer.export import ParameterLayout
+from style_transfer.model import StyleTransferModel
 from style_transfer.procedural_styles import builtin_contents, draw_style
 
 STYLE_SIDE, THUMBNAIL = 512, 160  # pixels
@@ -36,8 +39,11 @@ DRAWN_STYLES = {  # title: (name, seed, angle in degrees) for `draw_style`
 }
 
 
-def write_pictures(folder: Path) -> None:
-    """Write photos, styles, their thumbnails, and PICTURES, which lists them."""
+def write_pictures(folder: Path, model: StyleTransferModel) -> None:
+    """Write photos, styles, their thumbnails and parameters, and PICTURES, which lists them.
+
+    With the parameters, NAME.params in float32, a visitor sees a built-in style without loading the predictor.
+    """
     photos = builtin_contents()
     listed = {
         PHOTOS: [
@@ -56,6 +62,11 @@ def write_pictures(folder: Path) -> None:
             for title, (name, seed, angle) in DRAWN_STYLES.items()
         ],
     }
+    for style in listed[STYLES]:
+        params = model.predict_style(read_image(folder / style["file"]))
+        packed = ParameterLayout(params).pack(params)[0].numpy().astype("<f4")
+        style["params"] = str(Path(style["file"]).with_suffix(".params"))
+        (folder / style["params"]).write_bytes(packed.tobytes())
     (folder / PICTURES).write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
 
 

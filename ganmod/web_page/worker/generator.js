@@ -2,6 +2,7 @@
 
 import { randn } from "./random.js";
 import { toBytes } from "./resample.js";
+import { SESSION } from "./style_model.js";
 
 export class GeneratorModel {
   /** runtime: onnxruntime-web. manifest: generator.json. fetchFile(name) -> bytes. */
@@ -18,9 +19,7 @@ export class GeneratorModel {
       const names = ["mapping", "synthesis"];
       this.sessions = Promise.all(
         names.map(async (name) =>
-          this.runtime.InferenceSession.create(await this.fetchFile(`${name}.onnx`), {
-            executionProviders: ["wasm"],
-          }),
+          this.runtime.InferenceSession.create(await this.fetchFile(`${name}.onnx`), SESSION),
         ),
       );
       this.sessions.catch(() => (this.sessions = null)); // another attempt may succeed

@@ -1,5 +1,7 @@
 // The worker: networks run here, so that the page stays responsive. Messages in:
-//   {type: "picture", id, blob, name}            a file, kept under its id; answered by the same type
+//   {type: "sizes", sizes}                       bytes of large files, by path
+//   {type: "picture", id, blob, name, params}    a file, kept under its id; answered by the same type.
+//                                                params: path of its parameters, for a built-in style
 //   {type: "stylize", run, photo, maxPixels, regions, mask, alpha, degrees, strokes}
 //   {type: "generate", run, seed, truncation, label, second}
 // A newer run replaces an older one. Messages out: {type: "progress" | "photo" | "result" | "error", ...}.
@@ -10,15 +12,20 @@ import { UserError, check, decode } from "./pictures.js";
 import { toBytes } from "./resample.js";
 import { StyleModel, mix } from "./style_model.js";
 
-const MAX_THREADS = 8;
+const MAX_THREADS = 8; // one core is left to the page
+const WASM = "ort/ort-wasm-simd-threaded.wasm";
 const root = new URL("../built/", import.meta.url);
 
 ort.env.logLevel = "error";
 ort.env.wasm.numThreads = self.crossOriginIsolated
-  ? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS)
+  ? Math.min(Math.max((navigator.hardwareConcurrency || 1) - 1, 1), MAX_THREADS)
   : 1; // threads need the headers COOP and COEP
 
 const files = new Map(); // id -> {blob, name}
+const loaded = new Map(); // path -> bytes that have arrived
+let sizes = {}; // path -> bytes, from page.json
+let runtime = null; // promise
+let preloading = null; // promise
 const latest = { stylize: 0, generate: 0 }; // the run that counts, per kind
 const models = {}; // promises
 let photo = null; // {id, maxPixels, bytes, ...} of the last run
@@ -26,6 +33,7 @@ let queue = Promise.resolve();
 
 class Replaced extends Error {}
 
+/** The bytes of a file of the page; counts them in `loaded` while they arrive. */
 async function fetchBytes(path) {
   let response;
   try {
@@ -36,7 +44,41 @@ async function fetchBytes(path) {
   if (!response.ok) {
     throw new UserError(`${path} could not be loaded (status ${response.status}): reload the page.`);
   }
-  return new Uint8Array(await response.arrayBuffer());
+  const parts = [];
+  let size = 0;
+  for (const reader = response.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    size += value.length;
+    loaded.set(path, size);
+  }
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/** Load onnxruntime, then everything that load() does, with a report of the share of the bytes in `paths`. */
+async function loading(paths, report, load) {
+  const show = () => {
+    const sum = (size) => paths.reduce((total, path) => total + (size(path) ?? 0), 0);
+    const total = sum((path) => sizes[path]);
+    report("load", total ? Math.min(sum((path) => loaded.get(path)) / total, 1) : 0);
+  };
+  show();
+  const timer = setInterval(show, 200);
+  try {
+    runtime ??= fetchBytes(WASM).then((bytes) => (ort.env.wasm.wasmBinary = bytes));
+    runtime.catch(() => (runtime = null)); // another attempt may succeed
+    await runtime;
+    await load();
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 function loadModel(kind, folder, manifest, Model) {
@@ -74,6 +116,14 @@ async function readPhoto(id, maxPixels) {
   return photo;
 }
 
+/** Built-in styles come with the parameters that the model predicts for them as they are. */
+async function useStoredParams(model, key, options) {
+  const { params } = files.get(key);
+  if (!params || options.degrees % 360 || options.scale !== 1 || model.knows(key, options)) return;
+  const bytes = await fetchBytes(params);
+  model.keep(key, options, new Float32Array(bytes.buffer));
+}
+
 async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degrees, strokes }) {
   const report = (stage, share) => postMessage({ type: "progress", kind: "stylize", run, stage, share });
   const next = () => pause("stylize", run);
@@ -91,14 +141,19 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
   });
   await next();
   if (regions.length > 1 && !masked) throw new Replaced(); // the page will ask again, with a mask that fits
-  report("load", 0);
   const model = await styleModel();
-  await model.load(regions.length);
+  const options = { degrees, scale: strokes };
+  const pictures = new Set(regions.flat(2).map((part) => part.picture));
+  for (const key of pictures) await useStoredParams(model, key, options);
+  const predicts = alpha < 1 || [...pictures].some((key) => !model.knows(key, options));
+  const names = model.names(regions.length, predicts);
+  const paths = [WASM, ...names.map((name) => `model/${name}.onnx`)];
+  await loading(paths, report, () => model.load(names));
   await next();
 
   const started = performance.now();
-  report("style", 0);
-  const predict = async (key, options) => {
+  if (predicts) report("style", 0);
+  const predict = async (key) => {
     const { blob, name } = files.get(key);
     const params = await model.predict(key, async () => (await decode(blob, name)).bytes, options);
     await next();
@@ -111,7 +166,7 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
     for (const parts of scales) {
       const predicted = [];
       for (const { picture, weight } of parts) {
-        predicted.push({ params: await predict(picture, { degrees, scale: strokes }), weight });
+        predicted.push({ params: await predict(picture), weight });
       }
       perScale.push(mix(predicted));
     }
@@ -141,12 +196,23 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
   const image = toBytes({ ...size, data }, stride, rows);
   const seconds = { style: (predicted - started) / 1000, image: (performance.now() - predicted) / 1000 };
   postMessage({ type: "result", kind: "stylize", run, ...size, data: image, seconds }, [image.buffer]);
+  preloading ??= preload();
+  preloading.catch(() => (preloading = null)); // tried again after the next picture
+}
+
+/** After the first picture: load what other pictures need, so that they need no network. */
+async function preload() {
+  const model = await styleModel();
+  for (const name of [...model.names(1, true), ...model.names(2, false)]) await model.session(name);
+  postMessage({ type: "preloaded", kind: "stylize" });
 }
 
 async function generate({ run, ...choice }) {
-  postMessage({ type: "progress", kind: "generate", run, stage: "load", share: 0 });
+  const report = (stage, share) => postMessage({ type: "progress", kind: "generate", run, stage, share });
   const model = await generatorModel();
-  await model.load();
+  const paths = [WASM, "generator/mapping.onnx", "generator/synthesis.onnx"];
+  await loading(paths, report, () => model.load());
+  report("draw", 0);
   await pause("generate", run);
   const image = await model.generate(choice);
   postMessage({ type: "result", kind: "generate", run, ...image }, [image.data.buffer]);
@@ -161,10 +227,10 @@ function describe(error) {
 }
 
 /** Keep a file if it is a picture of sufficient size. */
-async function addPicture({ id, blob, name }) {
+async function addPicture({ id, blob, name, params }) {
   try {
     await check(blob, name);
-    files.set(id, { blob, name });
+    files.set(id, { blob, name, params });
     postMessage({ type: "picture", id });
   } catch (error) {
     postMessage({ type: "picture", id, error: describe(error) });
@@ -184,6 +250,8 @@ async function answer(kind, work, message) {
 self.onmessage = ({ data: message }) => {
   if (message.type === "picture") {
     addPicture(message);
+  } else if (message.type === "sizes") {
+    sizes = message.sizes;
   } else {
     const [kind, work] = message.type === "stylize" ? ["stylize", stylize] : ["generate", generate];
     latest[kind] = message.run;

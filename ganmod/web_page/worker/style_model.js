@@ -4,6 +4,7 @@ import { fromBytes, padToMultiple, prepareStyle } from "./resample.js";
 import { cutOut, cuts, sweep } from "./tiles.js";
 
 const TILE = 256; // pixels
+export const SESSION = { executionProviders: ["wasm"], logSeverityLevel: 3 };
 const MAX_CACHED = 64; // predicted styles
 
 export class StyleModel {
@@ -20,7 +21,7 @@ export class StyleModel {
   session(name) {
     if (!this.sessions.has(name)) {
       const loading = this.fetchFile(`${name}.onnx`).then((bytes) =>
-        this.runtime.InferenceSession.create(bytes, { executionProviders: ["wasm"] }),
+        this.runtime.InferenceSession.create(bytes, SESSION),
       );
       loading.catch(() => this.sessions.delete(name)); // another attempt may succeed
       this.sessions.set(name, loading);
@@ -28,9 +29,13 @@ export class StyleModel {
     return this.sessions.get(name);
   }
 
-  /** Load what an image of `regions` styles needs. */
-  load(regions = 1) {
-    return Promise.all(["predict", "encode", ...this.stageNames(regions)].map((name) => this.session(name)));
+  /** The names of the networks that an image of `regions` styles needs. */
+  names(regions, predicts) {
+    return [...(predicts ? ["predict"] : []), "encode", ...this.stageNames(regions)];
+  }
+
+  load(names) {
+    return Promise.all(names.map((name) => this.session(name)));
   }
 
   stageNames(regions) {
@@ -48,6 +53,17 @@ export class StyleModel {
     return { channels, height, width, data: result.data };
   }
 
+  /** Whether the parameters of a style need no prediction. */
+  knows(key, options = {}) {
+    return this.predicted.has(JSON.stringify([key, options]));
+  }
+
+  /** Keep parameters that were predicted elsewhere. */
+  keep(key, options, params) {
+    if (this.predicted.size >= MAX_CACHED) this.predicted.delete(this.predicted.keys().next().value);
+    this.predicted.set(JSON.stringify([key, options]), params);
+  }
+
   /** Parameters, Float32Array, of a style; read() gives its RGBA bytes, `key` names it for the cache. */
   async predict(key, read, options = {}) {
     const name = JSON.stringify([key, options]);
@@ -57,8 +73,7 @@ export class StyleModel {
       const session = await this.session("predict");
       const inputs = { style: this.tensor({ channels: 3, ...style }) };
       const { [session.outputNames[0]]: result } = await session.run(inputs);
-      if (this.predicted.size >= MAX_CACHED) this.predicted.delete(this.predicted.keys().next().value);
-      this.predicted.set(name, result.data);
+      this.keep(key, options, result.data);
     }
     return this.predicted.get(name);
   }
