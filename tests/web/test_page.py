@@ -1,4 +1,4 @@
-"""If this fails, the page in the browser does not start, gives other pictures than PyTorch, or uses the network."""
+"""If this fails, the page in the browser does not start, differs from PyTorch, or uses the network."""
 
 from __future__ import annotations
 

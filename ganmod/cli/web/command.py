@@ -54,7 +54,8 @@ def web(port: int, open_browser: bool, generator: Path | None, build: Path | Non
             server = stack.enter_context(PageServer(content, port))
         except OSError as error:
             raise click.UsageError(
-                f"--port {port} cannot be used ({error.strerror}): choose another, or leave it out for a free one"
+                f"--port {port} cannot be used ({error.strerror}): choose another, or leave it out for a "
+                "free one"
             ) from error
         click.echo(f"{server.address} (only this machine, {HOST}; Ctrl+C ends it)")
         if open_browser:

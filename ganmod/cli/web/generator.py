@@ -37,7 +37,7 @@ def describe_generator(G: Generator, class_names: tuple[str, ...]) -> dict[str, 
         "class_names": list(class_names),
         "levels": [
             # One convolution at the coarsest level, two at each other; the last torgb has its own w.
-            {"size": f"{w} × {h}", "layers": [max(2 * i - 1, 0), 2 * i + (2 if i == last else 1)]}
+            {"size": f"{w} x {h}", "layers": [max(2 * i - 1, 0), 2 * i + (2 if i == last else 1)]}
             for i, (h, w) in enumerate(shapes)
         ],
     }

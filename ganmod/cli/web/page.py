@@ -28,7 +28,7 @@ colorFrom: red
 colorTo: yellow
 sdk: static
 pinned: false
-license: mit
+license: other
 custom_headers:
   cross-origin-opener-policy: same-origin
   cross-origin-embedder-policy: require-corp
@@ -37,11 +37,13 @@ custom_headers:
 
 # Style transfer in your browser
 
-Drop a photo and a style, and the picture is computed on your machine: nothing is uploaded. The page is a folder of static files,
-written by `ganmod web --build`. Any host serves it; one that sends the headers above makes it faster, as several threads compute.
+Drop a photo and a style, and the picture is computed on your machine: nothing is uploaded. The page is a
+folder of static files, written by `ganmod web --build`. Any host serves it; one that sends the headers above
+makes it faster, as several threads compute.
 
 The code is MIT. The weights of the style model were trained on images that are in part for research only, see
-`built/model/MODEL_CARD.md`. Licences of all parts: `built/ort/LICENSE`, `built/ort/ThirdPartyNotices.txt`, and "About" on the page.
+`built/model/MODEL_CARD.md`. Licences of all parts: `built/ort/LICENSE`, `built/ort/ThirdPartyNotices.txt`,
+and "About" on the page.
 """
 
 
@@ -62,8 +64,8 @@ def collect_page(page: Path = PAGE, generator: Path | None = None) -> dict[str, 
     missing = [name for name in NEEDED if not (page / BUILT / name).is_file()]
     if missing:
         raise PageError(
-            f"the page lacks {BUILT}/{missing[0]} (in {page}), which is not part of the sources: run `make web` "
-            "once, with a network"
+            f"the page lacks {BUILT}/{missing[0]} (in {page}), which is not part of the sources: run "
+            "`make web` once, with a network"
         )
     content: dict[str, Content] = {}
     for path in sorted(page.rglob("*")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +16,7 @@ from style_transfer.model import StyleTransferModel
 from style_transfer.procedural_styles import builtin_contents, draw_style
 
 STYLE_SIDE, THUMBNAIL = 512, 160  # pixels
-_QUALITY = {"quality": 92, "subsampling": 0, "optimize": True}
+_QUALITY: dict[str, Any] = {"quality": 92, "subsampling": 0, "optimize": True}
 
 PHOTO_TITLES = {  # of scikit-image, in the order of the page: (title, author and licence)
     "coffee": ("Coffee", "Rachel Michetti, CC0"),
@@ -42,7 +43,7 @@ DRAWN_STYLES = {  # title: (name, seed, angle in degrees) for `draw_style`
 def write_pictures(folder: Path, model: StyleTransferModel) -> None:
     """Write photos, styles, their thumbnails and parameters, and PICTURES, which lists them.
 
-    With the parameters, NAME.params in float32, a visitor sees a built-in style without loading the predictor.
+    With the parameters, NAME.params in float32, a built-in style needs no predictor.
     """
     photos = builtin_contents()
     listed = {
