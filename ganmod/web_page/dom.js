@@ -14,6 +14,7 @@ export function make(tag, attributes = {}, ...children) {
 export function showError(box, text) {
   box.querySelector("p").textContent = text;
   box.hidden = !text;
+  if (text) box.scrollIntoView({ block: "nearest" });
   box.querySelector("button").onclick = () => (box.hidden = true);
 }
 

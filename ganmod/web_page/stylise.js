@@ -5,7 +5,7 @@ import { MaskPainter } from "./mask.js";
 
 const DELAY = 250; // ms between the last change and a run
 const MODES = {
-  one: { slots: ["Style"], hint: "Pick a style, or drop a picture of your own." },
+  one: { slots: ["Style"], hint: "Pick a style, or use any picture as one." },
   mix: { slots: ["Style A", "Style B"], hint: "Choose A or B, then a style for it. The slider mixes them." },
   scales: {
     slots: ["Coarse", "Medium", "Fine", "Finest"],
@@ -72,6 +72,9 @@ export class StyliseTab {
       });
     }
     $("download").addEventListener("click", () => savePng($("after"), this.fileName()));
+    $("add-style").addEventListener("click", () => {
+      pickFile($("style-file"), (files) => this.addStyle(files[0], this.active));
+    });
     acceptDrops($("stage"), (files) => this.addPhoto(files[0]));
     acceptDrops($("panel"), (files) => this.addStyle(files[0], this.active));
   }
@@ -93,22 +96,17 @@ export class StyliseTab {
     return tile;
   }
 
-  adder(text, label, open) {
-    const button = make("button", { type: "button", class: "tile add", "aria-label": label });
-    button.append(make("b", { "aria-hidden": "true" }, "+"), text);
-    button.addEventListener("click", open);
-    return button;
-  }
-
   renderPhotos() {
     const choose = (entry) => () => {
       this.photo = entry;
       this.renderPhotos();
       this.schedule(0);
     };
-    const open = () => pickFile($("photo-file"), (files) => this.addPhoto(files[0]));
+    const add = make("button", { type: "button", class: "tile add", id: "add-photo" });
+    add.append(make("b", { "aria-hidden": "true" }, "+"), "Your photo");
+    add.addEventListener("click", () => pickFile($("photo-file"), (files) => this.addPhoto(files[0])));
     const tiles = this.photos.map((entry) => this.tile(entry, entry === this.photo, choose(entry)));
-    replaceTiles($("photos"), [this.adder("Your photo", "Choose a photo from this device", open), ...tiles]);
+    replaceTiles($("photos"), [add, ...tiles]);
   }
 
   renderStyles() {
@@ -122,9 +120,11 @@ export class StyliseTab {
       this.renderStyles();
       this.schedule(0);
     };
-    const open = () => pickFile($("style-file"), (files) => this.addStyle(files[0], this.active));
-    const tiles = this.styles.map((entry) => this.tile(entry, entry === current, choose(entry)));
-    replaceTiles($("styles"), [this.adder("Your style", "Choose a style from this device", open), ...tiles]);
+    $("style-name").textContent = names.length === 1 ? current.title : "";
+    replaceTiles(
+      $("styles"),
+      this.styles.map((entry) => this.tile(entry, entry === current, choose(entry))),
+    );
   }
 
   slot(name, index) {

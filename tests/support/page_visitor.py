@@ -47,9 +47,9 @@ class Visitor:
     def choose(self, what: str, image: np.ndarray | bytes, name: str = "own.png") -> None:
         """Choose a file; what: "photo" or "style". Returns at once."""
         data = image if isinstance(image, bytes) else png(image)
-        self.page.locator(f"#{what}s .add").scroll_into_view_if_needed()
+        self.page.locator(f"#add-{what}").scroll_into_view_if_needed()
         with self.page.expect_file_chooser() as chosen:
-            self.page.click(f"#{what}s .add")
+            self.page.click(f"#add-{what}")
         chosen.value.set_files({"name": name, "mimeType": "", "buffer": data})
 
     def choose_and_wait(self, what: str, image: np.ndarray, name: str = "own.png") -> None:

@@ -1,4 +1,4 @@
-"""If this fails, `ganmod web` serves other files than the page's, with wrong headers, or --build is incomplete."""
+"""If this fails, `ganmod web` serves other files than the page's, wrong headers, or --build is incomplete."""
 
 from __future__ import annotations
 
