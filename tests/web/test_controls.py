@@ -150,7 +150,8 @@ def test_a_photo_of_20_megapixels_is_scaled_down(visitor: Visitor) -> None:
 def test_a_new_photo_replaces_a_run(opened: Visitor) -> None:
     opened.wait()
     opened.choose_and_wait("photo", enlarge(PHOTO, 1200, 800), "large.png")
-    opened.page.wait_for_function("document.getElementById('progress').value > 0.1", timeout=60_000)
+    painting = "#stage:has(.waiting) #progress[value]:not([value='0'])"
+    opened.page.wait_for_selector(painting, timeout=60_000)
     opened.choose_and_wait("photo", PHOTO[:, ::-1], "mirrored.png")
     opened.wait()
     wanted = style_transfer.load().stylize(np.ascontiguousarray(PHOTO[:, ::-1]), STYLES[1])
