@@ -13,6 +13,7 @@ import { toBytes } from "./resample.js";
 import { StyleModel, mix } from "./style_model.js";
 
 const MAX_THREADS = 8; // one core is left to the page
+const QUIET = 1500; // ms after the first picture, in which the next may begin
 const WASM = "ort/ort-wasm-simd-threaded.wasm";
 const root = new URL("../built/", import.meta.url);
 
@@ -196,7 +197,7 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
   const image = toBytes({ ...size, data }, stride, rows);
   const seconds = { style: (predicted - started) / 1000, image: (performance.now() - predicted) / 1000 };
   postMessage({ type: "result", kind: "stylize", run, ...size, data: image, seconds }, [image.buffer]);
-  preloading ??= preload();
+  preloading ??= new Promise((resolve) => setTimeout(resolve, QUIET)).then(preload);
   preloading.catch(() => (preloading = null)); // tried again after the next picture
 }
 
