@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from tiny_generator import tiny_generator
 
 import style_transfer
 from ganmod.cli.web.generator import export_generator_files
-from ganmod.cli.web.page import BUILT, PAGE, collect_page
+from ganmod.cli.web.page import BUILT, PAGE, collect_page, write_page
 from ganmod.data.seeding import seed_latents
 from ganmod.io.images import read_image, resize_short_side
 from ganmod.stylegan2 import Generator
@@ -158,6 +161,46 @@ def test_a_new_photo_replaces_a_run(opened: Visitor) -> None:
     assert_close(opened.result(), wanted)
     assert not opened.reports
     assert opened.error() == ""
+
+
+def test_every_control_has_a_name_and_a_phone_has_room(opened: Visitor) -> None:
+    controls = """[...document.querySelectorAll("button, input, select, canvas[tabindex]")]
+        .filter((e) => !e.labels?.length && !e.innerText?.trim() && !e.getAttribute("aria-label"))
+        .filter((e) => e.type !== "file").map((e) => e.outerHTML)"""
+    opened.page.set_viewport_size({"width": 360, "height": 740})
+    for mode in ("one", "mix", "scales", "mask"):
+        opened.page.check(f"[name=mode][value={mode}]", force=True)
+        assert opened.page.evaluate(controls) == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    opened.page.check("[name=mode][value=one]", force=True)
+    opened.page.focus("#styles .tile:nth-child(2)")
+    opened.page.keyboard.press("Enter")
+    assert opened.page.locator("#style-name").inner_text() == "style 0"
+    assert opened.page.evaluate("document.activeElement.title") == "style 0"
+
+
+def test_the_folder_of_build_works_on_a_host_without_headers(browser: Any, tmp_path: Path) -> None:
+    write_page(collect_page(), tmp_path / "site")
+    handler = partial(QuietHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        visitor = Visitor(browser.new_page(), f"http://127.0.0.1:{server.server_address[1]}/")
+        visitor.open()
+        visitor.choose_and_wait("photo", PHOTO)
+        visitor.wait()
+        assert not visitor.page.evaluate("crossOriginIsolated")
+        wanted = style_transfer.load().stylize(PHOTO, read_image(PAGE / BUILT / "styles/starry-oils.jpg"))
+        assert_close(visitor.result(), wanted)
+        assert not visitor.reports
+        visitor.page.close()
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """A plain host, as Python has one."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
 
 @pytest.mark.parametrize("c_dim", [0, 2])

@@ -7,6 +7,7 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -89,9 +90,14 @@ class PageServer(ThreadingHTTPServer):
     def __init__(self, content: Mapping[str, Content], port: int = 0) -> None:
         super().__init__((HOST, port), partial(PageHandler, content))
 
+    def server_bind(self) -> None:
+        """Bind without asking the system for the machine's name, which may take seconds without a network."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
     @property
     def address(self) -> str:
-        return f"http://{HOST}:{self.server_address[1]}/"
+        return f"http://{HOST}:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a browser that closed its connection, as it does when a page is left."""
