@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from ganmod.cli.options.generator import load_generator
-from ganmod.io.program_file import ExportOptions, Progress
+from ganmod.io.program_file import ExportOptions, ReportStep
 from ganmod.stylegan2 import Generator
 
 
-def export_generator_files(model: Path, folder: Path, progress: Progress = lambda step: None) -> None:
+def export_generator_files(model: Path, folder: Path, progress: ReportStep = lambda step: None) -> None:
     """Write mapping.onnx, synthesis.onnx and generator.json of a model file.
 
     Raises ModelFileError for another file, and ExportError as `export_stylegan2`.
