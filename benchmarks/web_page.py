@@ -2,8 +2,8 @@
 
 The page is served on this machine and driven as a visitor would: square photos of several sizes in a built-in
 style, whose parameters come with the page, then drawn styles that the network in the browser has to read. The
-first picture of a size is not counted. Seconds are those that the page shows, and the browser's processor
-time, which other programs change less. Needs `make web`, the package playwright and a Chromium.
+first picture of a size is not counted. Seconds are those of the page; the processor time of the browser is
+changed less by other programs. Needs `make web`, the package playwright and a Chromium.
 
     python benchmarks/web_page.py --sizes 256,512,1024
 """

@@ -1,4 +1,4 @@
-// Small helpers for the page's elements.
+// Functions for the elements of the page.
 
 export const $ = (id) => document.getElementById(id);
 

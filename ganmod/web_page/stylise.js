@@ -237,6 +237,7 @@ export class StyliseTab {
     const attempt = (this.attempt = {});
     const photo = this.photo;
     this.setBusy("Starting", null);
+    if (!this.shown) $("frame").style.backgroundImage = `url("${photo.file ?? photo.thumbnail}")`;
     let choice;
     try {
       choice = { photo: await this.idOf(photo), regions: await this.regions() };
@@ -273,6 +274,7 @@ export class StyliseTab {
   showPhoto(message) {
     const { width, height, original } = message;
     drawBytes($("before"), message);
+    $("frame").style.backgroundImage = "";
     $("frame").style.setProperty("--ratio", width / height);
     const scaled = width < original.width;
     const megapixels = ((original.width * original.height) / 1e6).toFixed(1);

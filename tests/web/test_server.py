@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import yaml
 from page_visitor import serve
 
 from ganmod.cli.web import runtime
-from ganmod.cli.web.page import BUILT, NEEDED, PageError, collect_page, write_page
+from ganmod.cli.web.page import BUILT, NEEDED, PAGE, PageError, collect_page, write_page
 from ganmod.cli.web.runtime import RuntimeFilesError, unpack_runtime
 from ganmod.cli.web.server import PageServer
 
@@ -126,6 +127,15 @@ def test_the_command_builds_or_names_make_web(
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
     assert "make web" in ended.err
+
+
+def test_the_sources_name_no_other_host() -> None:
+    sources = [path for path in PAGE.rglob("*") if path.suffix in (".html", ".css", ".js", ".svg")]
+    assert len(sources) >= 14
+    for path in sources:
+        if BUILT not in path.parts:
+            found = re.findall(r"(?:https?:)?//[\w.-]+\.\w{2,}[^\s\"']*", path.read_text(encoding="utf-8"))
+            assert set(found) <= {"http://www.w3.org/2000/svg"}, path
 
 
 def test_a_port_in_use_is_named(
