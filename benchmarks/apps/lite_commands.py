@@ -4,7 +4,7 @@ The commands run in turn, so that all of them meet the same load of the machine.
 best and median seconds, those of the processor, and the peak of resident memory; and, for --environment,
 the size of the packages that are installed there, with pip and setuptools counted apart.
 
-    python benchmarks/lite_commands.py --lite venv/bin/ganmod-lite --environment venv --repeats 5
+    python benchmarks/apps/lite_commands.py --lite venv/bin/ganmod-lite --environment venv --repeats 5
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ style, whose parameters come with the page, then drawn styles that the network i
 first picture of a size is not counted. Seconds are those of the page; the processor time of the browser is
 changed less by other programs. Needs `make web`, the package playwright and a Chromium.
 
-    python benchmarks/web_page.py --sizes 256,512,1024
+    python benchmarks/apps/web_page.py --sizes 256,512,1024
 """
 
 from __future__ import annotations
