@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def write_model(
     """
     export_stages(model, folder, options)
     for file in sorted(folder.glob("*.onnx")):
-        sort_nodes(file) if file.stem == "predict" else fold_constants(file)
+        save_memory(file) if file.stem == "predict" else fold_constants(file)
     target = folder / "styles"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
@@ -81,27 +82,110 @@ def write_model(
         Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL)).save(target / f"{name}.jpg", quality=85)
 
 
-def sort_nodes(file: Path) -> None:
-    """Let every map be used up before the next convolution, so that few are in memory at a time.
+def save_memory(file: Path) -> None:
+    """Rewrite a predictor, whose maps are large, so that two of them are in memory at a time, not four.
 
-    Nodes run in the file's order where they can: here, a Pad, with which a convolution begins, waits for all
-    others that can run.
+    Squares overwrite their input. What divides the channels of a map before a matrix product divides the
+    matrix instead. Products with transposed maps need no transposed copy. Nodes
+    run in the order of `_order_nodes`.
     """
     onnx: Any = importlib.import_module("onnx")
     network = onnx.load(file)
     graph = network.graph
-    known = {"", *(value.name for value in (*graph.initializer, *graph.input))}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
-        chosen = next((node for node in ready if node.op_type != "Pad"), ready[0])
-        waiting.remove(chosen)
-        ordered.append(chosen)
-        known.update(chosen.output)
+    _replace_squares(onnx, graph)
+    _divide_matrices(onnx, graph)
+    _fuse_transposes(onnx, network)
+    ordered = _order_nodes(graph)
     del graph.node[:]
     graph.node.extend(ordered)
     onnx.checker.check_model(network)
     onnx.save(network, file)
+
+
+def _replace_squares(onnx: Any, graph: Any) -> None:
+    """Pow(x, 2) -> Mul(x, x), which needs no memory of its own."""
+    constants = {
+        node.output[0]: onnx.numpy_helper.to_array(node.attribute[0].t)
+        for node in graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    constants |= {weight.name: onnx.numpy_helper.to_array(weight) for weight in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Pow" and np.all(constants.get(node.input[1], 0) == 2):
+            node.op_type = "Mul"
+            node.input[1] = node.input[0]
+
+
+def _divide_matrices(onnx: Any, graph: Any) -> None:
+    """MatMul(a, Div(x, c)) with c [...,C,1] -> MatMul(Div(a, transposed c), x)."""
+    producers = {output: node for node in graph.node for output in node.output}
+    uses = Counter(name for node in graph.node for name in node.input)
+    added = []
+    for product in [node for node in graph.node if node.op_type == "MatMul"]:
+        matrix, name = product.input
+        divided = producers.get(name)
+        if divided is None or divided.op_type != "Div" or uses[name] != 1:
+            continue
+        column = producers.get(divided.input[1])
+        if column is None or "Unsqueeze" not in {column.op_type, *_kinds(column, producers)}:
+            continue  # not known to be a column
+        row, scaled = f"{name}.row", f"{name}.matrix"
+        added.append(onnx.helper.make_node("Transpose", [divided.input[1]], [row], perm=[1, 0]))
+        added.append(onnx.helper.make_node("Div", [matrix, row], [scaled]))
+        product.input[0], product.input[1] = scaled, divided.input[0]
+        graph.node.remove(divided)
+    graph.node.extend(added)
+
+
+def _order_nodes(graph: Any) -> list[Any]:
+    """The nodes so that maps are soon used up: a Pad waits, constants come right before they are used."""
+    varying = {value.name for value in graph.input}
+    for node in graph.node:
+        if varying.intersection(node.input):
+            varying.update(node.output)
+    producers = {output: node for node in graph.node for output in node.output}
+    waiting = [node for node in graph.node if varying.intersection(node.output)]
+    known = {value.name for value in graph.input}
+    ordered: list[Any] = []
+    placed: set[str] = {"", *(weight.name for weight in graph.initializer)}
+
+    def place(node: Any) -> None:
+        for name in node.input:
+            if name not in varying and name not in placed:
+                place(producers[name])
+        ordered.append(node)
+        placed.update(node.output)
+
+    while waiting:
+        ready = [node for node in waiting if known.issuperset(varying.intersection(node.input))]
+        chosen = next((node for node in ready if node.op_type != "Pad"), ready[0])
+        waiting.remove(chosen)
+        place(chosen)
+        known.update(chosen.output)
+    return ordered
+
+
+def _fuse_transposes(onnx: Any, network: Any) -> None:
+    """MatMul(a, Transpose(b)) -> onnxruntime's FusedMatMul(a, b), which needs no transposed copy."""
+    graph = network.graph
+    producers = {output: node for node in graph.node for output in node.output}
+    uses = Counter(name for node in graph.node for name in node.input)
+    for product in [node for node in graph.node if node.op_type == "MatMul"]:
+        transposed = producers.get(product.input[1])
+        if transposed is None or transposed.op_type != "Transpose" or uses[product.input[1]] != 1:
+            continue
+        if list(transposed.attribute[0].ints) != [0, 2, 1]:
+            continue
+        product.op_type, product.domain = "FusedMatMul", "com.microsoft"
+        product.attribute.append(onnx.helper.make_attribute("transB", 1))
+        product.input[1] = transposed.input[0]
+        graph.node.remove(transposed)
+    network.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+
+
+def _kinds(node: Any, producers: Mapping[str, Any]) -> set[str]:
+    """Kinds of the nodes whose results a node reads."""
+    return {producers[name].op_type for name in node.input if name in producers}
 
 
 def fold_constants(file: Path) -> None:

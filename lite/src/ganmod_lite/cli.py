@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--tile",
         type=_whole(16),
         metavar="N",
-        help="side of the tiles in pixels: smaller ones need less memory, the result is the same  [256]",
+        help="side of the tiles in pixels: small ones need less memory, the result is the same  [192 to 256]",
     )
     add(
         "--threads",

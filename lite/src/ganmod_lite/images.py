@@ -20,6 +20,7 @@ MIN_SIDE = 16  # pixels: the networks mirror up to 8 at a border
 QUALITY = 95  # of JPEG and WebP
 PNG_LEVEL = 3  # for stylised pictures a third of the time of the usual 6, and smaller
 _ORIENTATION = 0x0112  # EXIF
+_USUAL_FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF")  # known without loading the others, which takes time
 _REFUSED_FORMATS = ("EPS",)  # Pillow would start another program for it
 
 
@@ -46,10 +47,8 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarra
             ) from error
     if not encoded:
         raise LiteError(f"cannot read {name}: it is empty (0 bytes), expected a picture; fetch it again")
-    Image.init()
-    formats = [kind for kind in Image.ID if kind not in _REFUSED_FORMATS]
     try:
-        with Image.open(BytesIO(encoded), formats=formats) as image:
+        with _open(encoded) as image:
             image.load()
             pixels = _upright(_to_rgb(image), _orientation(image))
     except MemoryError:
@@ -71,6 +70,16 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarra
             "give a larger picture"
         )
     return np.ascontiguousarray(pixels)
+
+
+def _open(encoded: bytes) -> Image.Image:
+    """Find the format and read the head."""
+    try:
+        return Image.open(BytesIO(encoded), formats=_USUAL_FORMATS)
+    except Image.UnidentifiedImageError:
+        Image.init()
+        others = [kind for kind in Image.ID if kind not in _REFUSED_FORMATS]
+        return Image.open(BytesIO(encoded), formats=others)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

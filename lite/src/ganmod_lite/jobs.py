@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +124,8 @@ def _stylize_one(options: argparse.Namespace, content: str, plan: StylePlan) -> 
     stylizer = _open(options)
     pixels = read_image(content)
     parameters = load_plan(stylizer, plan, size=options.style_size)
+    if options.alpha == 1:
+        stylizer.unload_predictor()
     result = _stylize(options, stylizer, pixels, parameters, content)
     write_image(options.out, result, quality=options.quality)
     return _describe(options.out, result, plan)
@@ -245,6 +246,8 @@ def _finish(options: argparse.Namespace, report: dict[str, Any], begin: float) -
 
 
 def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {"ganmod-lite": __version__, "python": sys.version.split()[0]}
     for name in ("onnxruntime", "numpy", "pillow"):
         try:

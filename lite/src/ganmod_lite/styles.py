@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +103,8 @@ def builtin_names(folder: Path) -> list[str]:
 
 def load_builtin(stylizer: Stylizer, name: str) -> np.ndarray:
     """Parameters [P] of a built-in style; LiteError for an unknown or damaged one."""
+    import difflib
+
     import numpy as np
 
     names = builtin_names(stylizer.folder)

@@ -15,12 +15,14 @@ import numpy as np
 
 from ganmod_lite.errors import LiteError, WrongUsage
 from ganmod_lite.images import MIN_SIDE, mirror_to_multiple, resize_short_side, to_pixels, to_planes
-from ganmod_lite.sweep import Moments, Sweep, cuts, measure
+from ganmod_lite.sweep import Moments, Sweep, balanced_cuts, cuts, measure
 
 MODEL = Path(__file__).parent / "model"
 MANIFEST = "model.json"
 MAX_THREADS = 8  # each takes the memory of a tile
-TILE = 256  # pixels: at 384 it takes 5 % less time and half as much memory again
+# Pixels of a tile: a sixth of the picture, which keeps several cores busy, within these limits. Smaller tiles
+# have too much margin; 384**2 would take 5 % less time and half as much memory again.
+MIN_AREA, MAX_AREA = 192**2, 256**2
 Progress = Callable[[int, int], None]  # tiles done, and of all
 
 
@@ -120,6 +122,11 @@ class Stylizer:
             planes = np.ascontiguousarray(planes[:, top : top + side, left : left + side])
         return self._session("predict").run(None, {"style": planes[None]})[0][0]
 
+    def unload_predictor(self) -> None:
+        """Free the memory of the predictor's network; `predict` loads it again."""
+        with self._lock:
+            self._sessions.pop("predict", None)
+
     def apply(
         self,
         content: np.ndarray,
@@ -151,7 +158,12 @@ class Stylizer:
         unit = self.about["unit"]
         x = mirror_to_multiple(planes, unit)
         del planes
-        rows, columns = (cuts(side // unit, (tile or TILE) // unit) for side in x.shape[1:])
+        sides = x.shape[1] // unit, x.shape[2] // unit
+        if tile is None:
+            area = min(max(x.shape[1] * x.shape[2] // 6, MIN_AREA), MAX_AREA)
+            rows, columns = balanced_cuts(*sides, area // unit**2)
+        else:
+            rows, columns = (cuts(side, tile // unit) for side in sides)
         total, done = (len(self.stages) + 1) * (len(rows) - 1) * (len(columns) - 1), 0
 
         def count() -> None:
@@ -253,15 +265,12 @@ def _stage_runner(
 def _open_session(path: Path, threads: int) -> Any:
     """Load a network. One thread: it runs in several threads at a time, a tile in each.
 
-    The predictor, which sees a picture at once, runs as it stands in its file, node by node: optimised, it is
-    hardly faster and takes a third more memory. No arena: it would keep the largest maps of every network.
+    No arena: it would keep the largest maps of every network.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    if path.stem == "predict":
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # the file's
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED  # the file's, to save memory
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs others' cores

@@ -65,6 +65,17 @@ def cuts(units: int, most: int) -> list[int]:
     return [i * units // parts for i in range(parts + 1)]
 
 
+def balanced_cuts(rows: int, columns: int, most: int) -> tuple[list[int], list[int]]:
+    """Boundaries of the fewest tiles, about square, of at most `most` units^2 each."""
+    num_rows = num_columns = 1
+    while rows * columns > most * num_rows * num_columns:
+        if rows * num_columns > columns * num_rows:
+            num_rows += 1
+        else:
+            num_columns += 1
+    return cuts(rows, -(-rows // num_rows)), cuts(columns, -(-columns // num_columns))
+
+
 def tiles(
     shape: tuple[int, int], rows: Sequence[int], columns: Sequence[int], margin: int
 ) -> Iterator[tuple[Span, Span]]:
