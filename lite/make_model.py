@@ -24,31 +24,11 @@ from ganmod.io.program_file import ExportOptions
 from style_transfer import StyleTransferModel
 from style_transfer.export import ParameterLayout, export_stages
 from style_transfer.model import SHIPPED_MODEL
-from style_transfer.procedural_styles import draw_style
+from style_transfer.procedural_styles import BUILTIN_STYLES, builtin_style
 
 FOLDER = Path(__file__).parent / "src" / "ganmod_lite" / "model"
 LICENCE = "MIT code; weights trained in part on images for research only, see MODEL_CARD.md"
-SIDE = 512  # pixels of a drawn style
 THUMBNAIL = 96  # pixels
-
-# {name: (pattern, seed, angle in degrees)} of `draw_style`.
-STYLES: dict[str, tuple[str, int, float]] = {
-    "bands-amber": ("stripes", 5, 35),
-    "dots-night": ("dots", 2, 0),
-    "dots-plum": ("dots", 4, 0),
-    "dots-spring": ("dots", 7, 35),
-    "mosaic-azure": ("mosaic", 4, 0),
-    "mosaic-coral": ("mosaic", 5, 35),
-    "mosaic-ember": ("mosaic", 0, 0),
-    "mosaic-night": ("mosaic", 7, 35),
-    "strokes-autumn": ("brush_strokes", 7, 35),
-    "strokes-dawn": ("brush_strokes", 0, 0),
-    "strokes-meadow": ("brush_strokes", 4, 0),
-    "strokes-primary": ("brush_strokes", 5, 35),
-    "strokes-sea": ("brush_strokes", 6, 0),
-    "strokes-teal": ("brush_strokes", 8, 0),
-    "woodcut": ("circles_and_squares", 0, 0),
-}
 
 
 def write_model(
@@ -207,7 +187,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write  [the package's]")
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
-    drawn = {shown: draw_style(name, SIDE, seed, angle) for shown, (name, seed, angle) in STYLES.items()}
+    drawn = {name: builtin_style(name) for name in BUILTIN_STYLES}
     write_model(
         style_transfer.load(),
         args.out,

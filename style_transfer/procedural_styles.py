@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.random import Generator
 
+from configs.suggestion import did_you_mean
 from ganmod.io.images import read_image
 from style_transfer.pattern_drawing import (
     REACH,
@@ -39,6 +40,27 @@ _PALETTES = (
     ("#20121a", "#6d1f2f", "#b63a2b", "#e4792c", "#f3b545", "#f6e3b4"),
     ("#f6f1ea", "#12263a", "#0f6e75", "#2bb3a3", "#f25f5c", "#ffd166"),
 )
+
+
+# Styles with names of their own, for commands: (pattern, seed, angle in degrees) of `draw_style`.
+BUILTIN_STYLES: dict[str, tuple[str, int, float]] = {
+    "bands-amber": ("stripes", 5, 35),
+    "dots-night": ("dots", 2, 0),
+    "dots-plum": ("dots", 4, 0),
+    "dots-spring": ("dots", 7, 35),
+    "mosaic-azure": ("mosaic", 4, 0),
+    "mosaic-coral": ("mosaic", 5, 35),
+    "mosaic-ember": ("mosaic", 0, 0),
+    "mosaic-night": ("mosaic", 7, 35),
+    "strokes-autumn": ("brush_strokes", 7, 35),
+    "strokes-dawn": ("brush_strokes", 0, 0),
+    "strokes-meadow": ("brush_strokes", 4, 0),
+    "strokes-primary": ("brush_strokes", 5, 35),
+    "strokes-sea": ("brush_strokes", 6, 0),
+    "strokes-teal": ("brush_strokes", 8, 0),
+    "woodcut": ("circles_and_squares", 0, 0),
+}
+BUILTIN_SIDE = 512  # pixels
 
 
 def draw_style(name: str, size: int = 256, seed: int = 0, angle: float = 0.0) -> np.ndarray:
@@ -73,6 +95,16 @@ def draw_style_set(count: int, size: int = 256, seed: int = 0) -> list[tuple[str
         name = names[i % len(names)]
         drawn.append((name, draw_style(name, size, seed=seed * 1_000_003 + i, angle=angle)))
     return drawn
+
+
+def builtin_style(name: str, size: int = BUILTIN_SIDE) -> np.ndarray:
+    """Draw the style builtin:NAME -> uint8 [size,size,3]; ValueError for an unknown name."""
+    if name not in BUILTIN_STYLES:
+        known = list(BUILTIN_STYLES)
+        hint = did_you_mean(name, known, hint=", did you mean {!r}?") or f", expected {', '.join(known)}"
+        raise ValueError(f"there is no built-in style {name!r}{hint}")
+    pattern, seed, angle = BUILTIN_STYLES[name]
+    return draw_style(pattern, size, seed, angle)
 
 
 def builtin_contents() -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ganmod.cli.options.outputs import results_names
+from ganmod.cli.options.streams import BUILTIN, draw_builtin
 from ganmod.cli.style.parts import WHOLE, StylePart
 from ganmod.io.images import ImageError, read_image
 from style_transfer.controls import ControlledStyle, Controls
@@ -30,18 +31,30 @@ class WeightedPath(NamedTuple):
 
 
 class StyleArgument(click.ParamType):
-    """FILE, FOLDER or FILE:WEIGHT -> WeightedPath. A file whose name holds a colon is taken as it is."""
+    """FILE, FOLDER, builtin:NAME, each with or without :WEIGHT -> WeightedPath.
+
+    A file whose name holds a colon is taken as it is.
+    """
 
     name = "style"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> WeightedPath:
         if isinstance(value, WeightedPath):
             return value
-        path, colon, weight = str(value).rpartition(":")
-        if not colon or Path(value).exists():
-            if not Path(value).exists():
-                self.fail(f"Path {value!r} does not exist.", param, ctx)
-            return WeightedPath(Path(value), None)
+        text = str(value)
+        path, colon, weight = text.rpartition(":")
+        if text.startswith(BUILTIN):
+            name, _, weight = text.removeprefix(BUILTIN).partition(":")
+            try:
+                file = draw_builtin(name)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+            path, colon = str(file), weight
+            text = str(file) if not weight else text
+        if not colon or Path(text).exists():
+            if not Path(text).exists():
+                self.fail(f"Path {text!r} does not exist.", param, ctx)
+            return WeightedPath(Path(text), None)
         if not Path(path).exists():
             self.fail(f"Path {path!r} does not exist.", param, ctx)
         try:
@@ -63,10 +76,11 @@ class StyleAt(click.ParamType):
         scales, equals, path = str(value).partition("=")
         if not equals:
             self.fail(f"{value!r}: expected SCALES=FILE, such as 1-2=painting.jpg", param, ctx)
-        if not Path(path).is_file():
-            self.fail(f"{value!r}: there is no file {path}", param, ctx)
         try:
-            return parse_scales(scales), Path(path)
+            file = draw_builtin(path) if path.startswith(BUILTIN) else Path(path)
+            if not file.is_file():
+                self.fail(f"{value!r}: there is no file {path}", param, ctx)
+            return parse_scales(scales), file
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
 

@@ -13,6 +13,7 @@ import style_transfer
 from ganmod.cli.options.checks import check_device, import_plugins
 from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
 from ganmod.cli.options.shared import device_option, plugin_option
+from ganmod.cli.options.streams import ContentPath, report_options
 from ganmod.cli.style.arguments import (
     StyleArgument,
     StyleAt,
@@ -39,10 +40,14 @@ from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 
 
 @click.command()
-@click.argument("content", type=click.Path(exists=True, path_type=Path))
+@click.argument("content", type=ContentPath())
 @click.argument("style", nargs=-1, type=StyleArgument(), metavar="[STYLE[:WEIGHT]]...")
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Image file, or folder for several."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Image file, folder for several, or -.",
 )
 @click.option(
     "--model",
@@ -100,6 +105,7 @@ from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 @plugin_option
 @style_part_options
 @clip_options
+@report_options
 def stylize(
     content: Path,
     style: tuple[WeightedPath, ...],
@@ -129,8 +135,8 @@ def stylize(
 ) -> None:
     """Give CONTENT the style of STYLE. Folders give every pair, and a grid of all.
 
-    Several STYLEs are mixed, by weights that are normalised to sum 1: a.jpg:0.7 b.jpg:0.3. With --mask, each
-    has a region instead.
+    STYLE may be builtin:NAME, CONTENT and --out may be -, for pipes. Several STYLEs are mixed, by weights that
+    are normalised to sum 1: a.jpg:0.7 b.jpg:0.3. With --mask, each has a region instead.
 
     A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; run the same command again to continue
     one that was stopped.
