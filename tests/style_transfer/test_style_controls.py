@@ -93,7 +93,7 @@ def test_preserved_colours_have_the_contents_mean_chroma(
     shipped: StyleTransferModel, name: str, kind: PreserveColor
 ) -> None:
     photo = PHOTOS[name][::4, ::4]
-    for style in (draw_style("stripes"), draw_style("mosaic", seed=3)):
+    for style in (draw_style("stripes"), draw_style("mosaic", seed=4)):
         result = ControlledStyle(shipped, [style], controls=Controls(preserve_color=kind)).apply(photo)
         assert np.abs(chroma(result) - chroma(photo)).max() <= 1
         assert np.abs(chroma(shipped.stylize(photo, style)) - chroma(photo)).max() > 1  # it had to
