@@ -16,7 +16,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "quickstart": (
         "ganmod.cli.quickstart",
         "quickstart",
-        "See it work: stylise, train two small models, read a report.",
+        "See it work: stylise, train the model on one style, read a report.",
     ),
     "stylize": (
         "ganmod.cli.style.stylize",
