@@ -30,6 +30,9 @@ NORMALISED_INDEX = dict(
 )  # vgg_normalised.pth
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# torch.export before 2.14 takes the parity of a pooled image's sides for fixed.
+_POOL_EVEN_SIZES = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 14)
+
 
 class FeatureError(ValueError):
     """A feature network's file is missing, damaged or another one than expected."""
@@ -98,6 +101,9 @@ class VGGFeatures(nn.Module):
         for name, module in self.convs.items():
             conv = cast(nn.Conv2d, module)
             if name in ("2_1", "3_1", "4_1"):
+                if _POOL_EVEN_SIZES and torch.compiler.is_exporting():
+                    rows, columns = (torch.arange(side // 2 * 2) for side in x.shape[2:])
+                    x = x[:, :, rows][:, :, :, columns]  # what is cut off, the pooling leaves out anyway
                 x = F.max_pool2d(x, 2)
             layer = f"relu{name}"
             after = divisors.get(layer, before)
