@@ -22,8 +22,9 @@ from PIL import Image
 import style_transfer
 from ganmod.io.program_file import ExportOptions
 from style_transfer import StyleTransferModel
-from style_transfer.export import ParameterLayout, export_stages
+from style_transfer.export import ParameterLayout
 from style_transfer.model import SHIPPED_MODEL
+from style_transfer.piecewise.stage_files import export_stages
 from style_transfer.procedural_styles import BUILTIN_STYLES, builtin_style
 
 FOLDER = Path(__file__).parent / "src" / "ganmod_lite" / "model"

@@ -1,10 +1,9 @@
-"""Style-transfer models as files for other programs: predictor and transformation, one style, or stages."""
+"""Style-transfer models as files for other programs: predictor and transformation, or one style baked in."""
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ganmod.io.atomic_write import atomic_write
 from ganmod.io.program_file import ExportOptions, ExportResult, Program, export_program
 from ganmod.layers import PaddingMode, StaticConv2d
 from ganmod.modulation import ModulatedConv2d
 from style_transfer.model import StyleTransferModel
-from style_transfer.networks.staged_decoder import InputStatistics
-from style_transfer.piecewise.tiled import ENCODER_MARGIN, UNIT
+from style_transfer.piecewise.tiled import UNIT
 from style_transfer.prepare import MIN_SIDE
 
 RANGE = "RGB in [0, 1]"
@@ -130,67 +127,22 @@ def _mirrored(side: int) -> Tensor:
     return torch.where(index < side, index, 2 * (side - 1) - index)
 
 
-class Encoder(nn.Module):
-    """A tile of the content, with sides that are multiples of 8, and its origin [2] -> what stage 0 reads."""
-
-    def __init__(self, model: StyleTransferModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, content: Tensor, origin: Tensor) -> Tensor:
-        return self.model.encode(content, origin=origin)
-
-
-class Stage(nn.Module):
-    """One stage of the decoder, for tiles; see `StagedDecoder.run_stage`."""
-
-    def __init__(self, model: StyleTransferModel, layout: ParameterLayout, stage: int) -> None:
-        super().__init__()
-        self.model, self.layout, self.stage = model, layout, stage
-
-    def forward(
-        self,
-        x: Tensor,
-        parameters: Tensor | None = None,
-        mean: Tensor | None = None,
-        variance: Tensor | None = None,
-        pixels: Tensor | None = None,
-        masks: Tensor | None = None,
-    ) -> Tensor:
-        """x [1,C,h,w] -> [1,C',h',w'].
-
-        Args:
-            x: the output of the stage before, or a tile of it.
-            parameters: of this stage, if it has any, [1,P'], or [R,P'] with masks.
-            mean: [1,C,1,1] of the whole x, as variance, where the stage uses statistics.
-            variance: [1,C,1,1], biased.
-            pixels: [1], their number in the whole x.
-            masks: [1,R,h',w'], each region's share of the result's pixels, sum 1.
-        """
-        statistics = None
-        if mean is not None and variance is not None and pixels is not None:
-            statistics = InputStatistics(mean, variance, pixels)
-        params: Any = None
-        if parameters is not None:
-            params = self.layout.unpack_stage(parameters, self.stage)
-        if masks is not None and parameters is not None:
-            params = [type(params)(*(v[i : i + 1] for v in params)) for i in range(parameters.shape[0])]
-        of_all = [None] * self.stage + [params]
-        return self.model.decoder.run_stage(self.stage, x, of_all, statistics=statistics, masks=masks)
-
-
 def exportable(model: StyleTransferModel, *, padding: PaddingMode = "reflect") -> StyleTransferModel:
     """A copy on the CPU in float32, whose modulations take one sample in forms that every format can hold.
 
     padding: "zeros" instead of mirrored borders, for runtimes that have no other; pictures change there.
     """
-    model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    model = _copy(model)
     for module in model.modules():
         if isinstance(module, ModulatedConv2d):
             module.modulation.use_exportable_form(any_batch=False, padding_mode=padding)
         if isinstance(module, StaticConv2d):
             module.padding_mode = padding
     return model
+
+
+def _copy(model: StyleTransferModel) -> StyleTransferModel:
+    return copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
 
 
 @torch.no_grad()
@@ -204,28 +156,16 @@ def export_style_model(
     predicted from it, to the style's. Raises ExportError, see `export_program`.
     """
     options = options or ExportOptions()
-    prepared = exportable(model)
-    style = _picture(*_style_sizes(model)[0])
-    layout = ParameterLayout(prepared.predict(style))
-    parameters = layout.pack(model.predict(style))
-    about = {"stages": _stages(model, layout)}
-    predict = export_program(
-        Program(
-            Predictor(prepared, layout),
-            {"style": style},
-            "parameters",
-            {"style": _any_size()} if model.sees_whole_styles else {},
-            about | {"inputs": {"style": _style_input(model)}, "output": f"[1,{layout.size}]"},
-        ),
-        folder / f"predict.{options.file_format}",
-        expected=lambda case: layout.pack(model.predict(case["style"])),
-        cases=[{"style": _picture(*size)} for size in _style_sizes(model)],
-        options=options,
-    )
+    plain, prepared = _copy(model), exportable(model)
+    params = plain.predict(example_style(model))
+    layout = ParameterLayout(params)
+    parameters = layout.pack(params)
+    about = {"kind": "style", "stages": describe_stages(model, layout)}
+    predict = export_predictor(plain, prepared, layout, folder, options, about)
     transform = export_program(
         Program(
             Transformation(prepared, layout),
-            {"content": _picture(51, 43), "parameters": parameters},
+            {"content": draw_picture(51, 43), "parameters": parameters},
             "image",
             {"content": _any_size()},
             about
@@ -235,11 +175,48 @@ def export_style_model(
             },
         ),
         folder / f"transform.{options.file_format}",
-        expected=lambda case: model.apply_params(case["content"], layout.unpack(case["parameters"])),
-        cases=[{"content": _picture(*size), "parameters": parameters} for size in CHECKED_SIZES],
+        expected=lambda case: plain.apply_params(case["content"], layout.unpack(case["parameters"])),
+        cases=[{"content": draw_picture(*size), "parameters": parameters} for size in CHECKED_SIZES],
         options=options,
     )
     return [predict, transform]
+
+
+def export_predictor(
+    plain: StyleTransferModel,
+    prepared: StyleTransferModel,
+    layout: ParameterLayout,
+    folder: Path,
+    options: ExportOptions,
+    about: Mapping[str, Any],
+) -> ExportResult:
+    """Write predict.onnx of a model on the CPU.
+
+    Args:
+        plain: the model.
+        prepared: the same, `exportable`.
+        layout: of its parameters.
+        folder: where to write.
+        options: see `ExportOptions`.
+        about: for the file's metadata.
+
+    Raises:
+        ExportError: see `export_program`.
+    """
+    program = Program(
+        Predictor(prepared, layout),
+        {"style": example_style(plain)},
+        "parameters",
+        {"style": _any_size()} if plain.sees_whole_styles else {},
+        {**about, "inputs": {"style": _style_input(plain)}, "output": f"[1,{layout.size}]"},
+    )
+    return export_program(
+        program,
+        folder / f"predict.{options.file_format}",
+        expected=lambda case: layout.pack(plain.predict(case["style"])),
+        cases=[{"style": draw_picture(*size)} for size in _style_sizes(plain)],
+        options=options,
+    )
 
 
 @torch.no_grad()
@@ -266,157 +243,32 @@ def export_baked_style(
         ExportError: see `export_program`.
     """
     prepared = exportable(model, padding=padding)
-    wanted = model if padding == "reflect" else prepared
+    wanted = _copy(model) if padding == "reflect" else prepared
+    params = [type(p)(*(x.cpu().float() for x in p)) for p in params]
     shape = ANY_SIZE if size is None else f"[1,3,{size[0]},{size[1]}]"
     program = Program(
         BakedStyle(prepared, params),
-        {"content": _picture(*(size or (51, 43)))},
+        {"content": draw_picture(*(size or (51, 43)))},
         "image",
         {} if size else {"content": _any_size()},
-        {"inputs": {"content": f"{shape}, {RANGE}"}, "output": f"as content, {RANGE}", "padding": padding},
+        {
+            "kind": "style",
+            "inputs": {"content": f"{shape}, {RANGE}"},
+            "output": f"as content, {RANGE}",
+            "padding": padding,
+        },
     )
     return export_program(
         program,
         file,
         expected=lambda case: wanted.apply_params(case["content"], params),
-        cases=[{"content": _picture(*each)} for each in ([size] if size else CHECKED_SIZES)],
+        cases=[{"content": draw_picture(*each)} for each in ([size] if size else CHECKED_SIZES)],
         options=replace(options or ExportOptions(), fold_constants=True),
     )
 
 
-@torch.no_grad()
-def export_stages(
-    model: StyleTransferModel,
-    folder: Path,
-    options: ExportOptions | None = None,
-    *,
-    regions: Sequence[int] = (1,),
-) -> list[ExportResult]:
-    """Write what computes an image tile by tile: predict.onnx, encode.onnx, stage0.onnx ... and model.json.
-
-    A program that runs them goes over the tiles of the content with `encode`, then over those of each result
-    with the next stage, and measures mean and variance of the whole in between (see
-    `style_transfer.piecewise.tiled`). model.json says for each stage which scale it belongs to, where its
-    parameters stand, by how much it enlarges its input and how far around a pixel it looks.
-
-    Args:
-        model: any style-transfer model.
-        folder: where to write.
-        options: licence; the format is ONNX.
-        regions: how many styles an image may have, each in its region: 1, or R for stageK-regionsR.onnx.
-
-    Raises:
-        ExportError: see `export_program`.
-    """
-    options = replace(options or ExportOptions(), file_format="onnx")
-    prepared = exportable(model)
-    style = _picture(*_style_sizes(model)[0])
-    params = model.predict(style)
-    layout = ParameterLayout(params)
-    stages = _stages(model, layout)
-    predict = export_program(
-        Program(
-            Predictor(prepared, layout),
-            {"style": style},
-            "parameters",
-            {"style": _any_size()} if model.sees_whole_styles else {},
-            {"inputs": {"style": _style_input(model)}, "output": f"[1,{layout.size}]"},
-        ),
-        folder / "predict.onnx",
-        expected=lambda case: layout.pack(model.predict(case["style"])),
-        cases=[{"style": _picture(*size)} for size in _style_sizes(model)],
-        options=options,
-    )
-    units = {2: 8 * torch.export.Dim("rows", min=2), 3: 8 * torch.export.Dim("columns", min=2)}
-    origin = torch.tensor([8, 40])
-    encode = export_program(
-        Program(
-            Encoder(prepared),
-            {"content": _picture(48, 56), "origin": origin},
-            "features",
-            {"content": units},
-            {
-                "inputs": {
-                    "content": f"[1,3,8h,8w], {RANGE}",
-                    "origin": "row, column of the tile, int64 [2]",
-                }
-            },
-        ),
-        folder / "encode.onnx",
-        expected=lambda case: model.encode(case["content"], origin=(8, 40)),
-        cases=[{"content": _picture(*size), "origin": origin} for size in ((48, 56), (64, 16))],
-        options=options,
-    )
-    done = [predict, encode]
-    x = model.encode(_picture(48, 56))
-    for stage in range(model.decoder.num_stages):
-        has_parameters = stage < len(layout.slices)
-        for count in regions if has_parameters else (1,):
-            done.append(_export_stage(model, prepared, layout, folder, options, stage, x, count))
-        x = model.decoder.run_stage(stage, x, params)
-    manifest = {
-        "licence": options.licence,
-        "style_size": model.spec.style_image_size,
-        "whole_styles": model.sees_whole_styles,
-        "unit": UNIT,
-        # The learned content encoder has a reach of 7 pixels, the frozen one fills ENCODER_MARGIN.
-        "encoder_margin": ENCODER_MARGIN if model.content_encoder is None else UNIT,
-        "num_parameters": layout.size,
-        "regions": list(regions),
-        "stages": stages,
-    }
-    atomic_write(folder / "model.json", lambda path: _write_json(path, manifest))
-    return done
-
-
-def _export_stage(
-    model: StyleTransferModel,
-    prepared: StyleTransferModel,
-    layout: ParameterLayout,
-    folder: Path,
-    options: ExportOptions,
-    stage: int,
-    x: Tensor,
-    count: int,
-) -> ExportResult:
-    """One stage for an image of `count` regions; x: an example of its input."""
-    styles = [_picture(*size) for size in _style_sizes(model)[:1] * count]
-    start, stop = layout.slice_of(stage)
-    var, mean = torch.var_mean(x, dim=(2, 3), keepdim=True, correction=0)
-    pixels = torch.tensor([float(x.shape[2] * x.shape[3])])
-    inputs = {"x": x}
-    if stop > start:
-        inputs["parameters"] = torch.cat([layout.pack(model.predict(s))[:, start:stop] for s in styles])
-    if model.decoder.uses_statistics(stage):
-        inputs |= {"mean": mean, "variance": var, "pixels": pixels}
-    rows, columns = torch.export.Dim("rows", min=4), torch.export.Dim("columns", min=4)
-    dynamic = {"x": {2: rows, 3: columns}}
-    up = model.decoder.upsampling[stage]
-    if count > 1:
-        shares = torch.rand(1, count, up * x.shape[2], up * x.shape[3])
-        inputs["masks"] = shares / shares.sum(dim=1, keepdim=True)
-        dynamic["masks"] = {2: up * rows, 3: up * columns}
-    tile = inputs | {"x": x[:, :, :5, 1:9]}
-    if count > 1:
-        tile["masks"] = inputs["masks"][:, :, : 5 * up, up : 9 * up]
-    suffix = "" if count == 1 else f"-regions{count}"
-    reference = Stage(model, layout, stage)
-    return export_program(
-        Program(
-            Stage(prepared, layout, stage),
-            inputs,
-            "result",
-            dynamic,
-            {"inputs": {name: str(list(v.shape)) for name, v in inputs.items()}},
-        ),
-        folder / f"stage{stage}{suffix}.onnx",
-        expected=lambda case: reference(**case),
-        cases=[inputs, tile],
-        options=options,
-    )
-
-
-def _stages(model: StyleTransferModel, layout: ParameterLayout) -> list[dict[str, Any]]:
+def describe_stages(model: StyleTransferModel, layout: ParameterLayout) -> list[dict[str, Any]]:
+    """What a program has to know of each of the decoder's stages; see `StagedDecoder`."""
     decoder = model.decoder
     return [
         {
@@ -446,13 +298,14 @@ def _style_input(model: StyleTransferModel) -> str:
     return f"[1,3,{size},{size}], {RANGE}"
 
 
-def _picture(height: int, width: int) -> Tensor:
-    """A smooth picture with some noise, [1,3,height,width] in [0,1]; the same for the same size."""
-    generator = torch.Generator().manual_seed(height * 10007 + width)
+def example_style(model: StyleTransferModel, seed: int = 0) -> Tensor:
+    """A picture of a size that the model takes as style."""
+    return draw_picture(*_style_sizes(model)[0], seed)
+
+
+def draw_picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """A smooth picture with some noise, [1,3,height,width] in [0,1]; the same for the same size and seed."""
+    generator = torch.Generator().manual_seed(height * 10007 + width + seed)
     coarse = torch.rand((1, 3, 4, 4), generator=generator)
     smooth = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=True)
     return (smooth + 0.1 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n")

@@ -183,7 +183,7 @@ def train(
                 if run.guard.finite(gradient_norm(d_params), observed.totals("loss/r1"), nimg, kind="R1"):
                     d_optimizer.step()
 
-            # Average of the generator, augmentation strength.
+            # EMA of the generator, augmentation strength.
             decay = ema_decay(batch_size, nimg, half_life_kimg=half_life, rampup=schedule.ema_rampup)
             update_ema(ema, dict(G.named_parameters()), decay)
             copy_buffers(G_ema, G)

@@ -30,7 +30,7 @@ from metrics.table import Table
 from style_transfer.procedural_styles import builtin_contents, draw_style
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-STYLE_TILES = ("Sunset oils", "Embers", "Reef", "Meadow")
+STYLE_TILES = ("Strokes dawn", "Strokes autumn", "Strokes teal", "Strokes meadow")
 PARTS = {  # start of a path: what it is
     "built/ort": "onnxruntime-web",
     "built/model": "networks",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from ganmod.cli.options.shared import json_option
+from ganmod.cli.options.shared import Size, json_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,22 +27,6 @@ SHEET_ROWS, SHEET_COLUMNS = 12, 12
 SHOWN = 10  # sizes, classes and corrupt files in the printed text
 
 SOURCE = click.Path(exists=True, path_type=Path)
-
-
-class Size(click.ParamType):
-    """ "64" or "WIDTHxHEIGHT" -> (height, width)."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        sides = str(value).lower().split("x")
-        if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) for side in sides):
-            self.fail(f"{value!r} is no size: expected N or WIDTHxHEIGHT, such as 256 or 384x256", param, ctx)
-        return int(sides[-1]), int(sides[0])
 
 
 @click.group()

@@ -11,36 +11,23 @@ import numpy as np
 
 from ganmod.cli.options.checks import import_plugins
 from ganmod.cli.options.generator import MODEL, check_cutoff, choose_label, load_generator
-from ganmod.cli.options.shared import plugin_option, truncation_options
-from ganmod.cli.style.arguments import StyleArgument, StyleAt, StylePlan, WeightedPath, style_plans
+from ganmod.cli.options.shared import Size, plugin_option, truncation_options
+from ganmod.cli.style.arguments import (
+    StyleArgument,
+    StylePlan,
+    WeightedPath,
+    style_control_options,
+    style_plans,
+)
 from ganmod.cli.style.parts import Rectangle, style_part_options, style_parts
 from ganmod.io.model_file import read_model_file
 from ganmod.io.program_file import ExportFormat, ExportOptions, ExportResult, check_export_packages
 from ganmod.layers import PaddingMode
 from style_transfer.controls import Controls
 from style_transfer.model import SHIPPED_MODEL
-from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
+from style_transfer.prepare import MIN_SIDE
 
 FORMATS = {".onnx": "onnx", ".pt2": "pt2"}
-
-
-class Size(click.ParamType):
-    """WIDTHxHEIGHT -> (height, width)."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            width, height = (int(side) for side in str(value).lower().split("x"))
-        except ValueError:
-            self.fail(f"{value!r}: expected WIDTHxHEIGHT in pixels, such as 640x480", param, ctx)
-        if min(width, height) < MIN_SIDE:
-            self.fail(f"{value!r}: expected at least {MIN_SIDE} pixels on both sides", param, ctx)
-        return height, width
 
 
 @click.command()
@@ -70,17 +57,7 @@ class Size(click.ParamType):
     metavar="STYLE[:WEIGHT]",
     help="FILE of a style model: the style, fixed in it; several are mixed by their weights.",
 )
-@click.option(
-    "--style-at",
-    multiple=True,
-    type=StyleAt(),
-    metavar="SCALES=STYLE",
-    help="Style of some scales only, 1 coarse to 4 fine: 1-2=A.jpg.",
-)
-@click.option(
-    "--rotate-style", type=float, default=0.0, metavar="DEG", help="Turn the style, anti-clockwise."
-)
-@click.option("--style-scale", type=click.FloatRange(*SCALE_RANGE), default=1.0, help="Width of the strokes.")
+@style_control_options
 @style_part_options
 @click.option(
     "--padding",
@@ -127,6 +104,8 @@ def export(
     chosen: Any = file_format or FORMATS.get(out.suffix.lower(), "onnx")
     if out.is_file() and not is_file:
         raise click.UsageError(f"--out {out} is a file: give a folder, or a name that ends in .onnx or .pt2")
+    if content_size and min(content_size) < MIN_SIDE:
+        raise click.UsageError(f"--content-size: expected at least {MIN_SIDE} pixels on both sides")
     check_export_packages(chosen)
     import_plugins(plugin)
     file = read_model_file(source)
@@ -193,7 +172,8 @@ def _export_style_model(
     source: Path, out: Path, options: ExportOptions, *, stages: bool
 ) -> list[ExportResult]:
     import style_transfer
-    from style_transfer.export import export_stages, export_style_model
+    from style_transfer.export import export_style_model
+    from style_transfer.piecewise.stage_files import export_stages
 
     write = export_stages if stages else export_style_model
     return write(style_transfer.load(source), out, options)

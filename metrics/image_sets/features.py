@@ -49,6 +49,8 @@ def measure_set(
 ) -> SetFeatures:
     """Features of images 0..num_images-1 over all processes, the same on each.
 
+    Of two such sets, `metrics.distances.frechet` computes FID.
+
     Batches and the order of kept features do not depend on the number of processes.
 
     Args:

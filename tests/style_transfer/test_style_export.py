@@ -17,11 +17,11 @@ from style_transfer import StyleTransferModel
 from style_transfer.export import (
     ParameterLayout,
     export_baked_style,
-    export_stages,
     export_style_model,
     exportable,
 )
 from style_transfer.mixing import mix_params
+from style_transfer.piecewise.stage_files import export_stages
 from style_transfer.piecewise.tiled import stylize_tiled
 
 OPTIONS = ExportOptions(licence="as you like")

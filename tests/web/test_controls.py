@@ -145,7 +145,7 @@ def test_a_photo_of_20_megapixels_is_scaled_down(visitor: Visitor) -> None:
     note = visitor.page.locator("#note").inner_text()
     assert note.startswith("The photo has 20.0 megapixels (5480 × 3650); it was scaled down to")  # noqa: RUF001
     shown = canvas(visitor, "before")
-    wanted = style_transfer.load().stylize(shown, read_image(PAGE / BUILT / "styles/starry-oils.jpg"))
+    wanted = style_transfer.load().stylize(shown, read_image(PAGE / BUILT / "styles/strokes-sea.jpg"))
     assert_close(result, wanted)
     assert not visitor.reports
 
@@ -189,7 +189,7 @@ def test_the_folder_of_build_works_on_a_host_without_headers(browser: Any, tmp_p
         visitor.choose_and_wait("photo", PHOTO)
         visitor.wait()
         assert not visitor.page.evaluate("crossOriginIsolated")
-        wanted = style_transfer.load().stylize(PHOTO, read_image(PAGE / BUILT / "styles/starry-oils.jpg"))
+        wanted = style_transfer.load().stylize(PHOTO, read_image(PAGE / BUILT / "styles/strokes-sea.jpg"))
         assert_close(visitor.result(), wanted)
         assert not visitor.reports
         visitor.page.close()

@@ -11,6 +11,23 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
 
+
+class Size(click.ParamType):
+    """ "64" or "WIDTHxHEIGHT" -> (height, width)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = str(value).lower().split("x")
+        if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) for side in sides):
+            self.fail(f"{value!r} is no size: expected N or WIDTHxHEIGHT, such as 256 or 384x256", param, ctx)
+        return int(sides[-1]), int(sides[0])
+
+
 plugin_option: Option[Any] = click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
 )

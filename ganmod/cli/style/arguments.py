@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ganmod.cli.options.outputs import results_names
+from ganmod.cli.options.shared import Option, combine_options
 from ganmod.cli.options.streams import BUILTIN, draw_builtin
 from ganmod.cli.style.parts import WHOLE, StylePart
 from ganmod.io.images import ImageError, read_image
@@ -20,7 +21,7 @@ from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks
 from style_transfer.mixing import check_scales, normalize_weights, parse_scales
 from style_transfer.model import StyleTransferModel
-from style_transfer.prepare import MIN_SIDE
+from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 
 
 class WeightedPath(NamedTuple):
@@ -42,15 +43,13 @@ class StyleArgument(click.ParamType):
         if isinstance(value, WeightedPath):
             return value
         text = str(value)
-        path, colon, weight = text.rpartition(":")
         if text.startswith(BUILTIN):
-            name, _, weight = text.removeprefix(BUILTIN).partition(":")
+            name, colon, weight = text.removeprefix(BUILTIN).partition(":")
             try:
-                file = draw_builtin(name)
+                text = f"{draw_builtin(name)}{colon}{weight}"
             except ValueError as error:
                 self.fail(str(error), param, ctx)
-            path, colon = str(file), weight
-            text = str(file) if not weight else text
+        path, colon, weight = text.rpartition(":")
         if not colon or Path(text).exists():
             if not Path(text).exists():
                 self.fail(f"Path {text!r} does not exist.", param, ctx)
@@ -83,6 +82,27 @@ class StyleAt(click.ParamType):
             return parse_scales(scales), file
         except ValueError as error:
             self.fail(f"{value!r}: {error}", param, ctx)
+
+
+style_control_options: Option[Any] = combine_options(
+    click.option(
+        "--style-at",
+        multiple=True,
+        type=StyleAt(),
+        metavar="SCALES=FILE",
+        help="Style of some scales only, 1 coarse to 4 fine: 1-2=A.jpg. STYLE has the others.",
+    ),
+    click.option(
+        "--rotate-style", type=float, default=0.0, metavar="DEG", help="Turn the style, anti-clockwise."
+    ),
+    click.option(
+        "--style-scale",
+        type=click.FloatRange(*SCALE_RANGE),
+        default=1.0,
+        show_default=True,
+        help="Width of the strokes.",
+    ),
+)
 
 
 @dataclass(frozen=True)

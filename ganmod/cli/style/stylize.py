@@ -16,10 +16,10 @@ from ganmod.cli.options.shared import device_option, plugin_option
 from ganmod.cli.options.streams import ContentPath, report_options
 from ganmod.cli.style.arguments import (
     StyleArgument,
-    StyleAt,
     StylePlan,
     WeightedPath,
     read_usable,
+    style_control_options,
     style_plans,
 )
 from ganmod.cli.style.clip import (
@@ -36,7 +36,7 @@ from ganmod.devices import find_device
 from ganmod.distributed import rank_and_world_size
 from ganmod.io.images import ImageError, write_image
 from style_transfer.controls import ControlledStyle, Controls, PreserveColor
-from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
+from style_transfer.prepare import MIN_SIDE
 
 
 @click.command()
@@ -57,29 +57,13 @@ from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 @click.option(
     "--alpha", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Strength of the style."
 )
-@click.option(
-    "--style-at",
-    multiple=True,
-    type=StyleAt(),
-    metavar="SCALES=FILE",
-    help="Style of some scales only, 1 coarse to 4 fine: 1-2=A.jpg. STYLE has the others.",
-)
+@style_control_options
 @click.option(
     "--mask",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Where each STYLE goes: grey for two (the first in the white), one colour per STYLE (light to "
     "dark), or one mask per STYLE.",
-)
-@click.option(
-    "--rotate-style", type=float, default=0.0, metavar="DEG", help="Turn the style, anti-clockwise."
-)
-@click.option(
-    "--style-scale",
-    type=click.FloatRange(*SCALE_RANGE),
-    default=1.0,
-    show_default=True,
-    help="Width of the strokes.",
 )
 @click.option(
     "--preserve-color",

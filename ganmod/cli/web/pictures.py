@@ -13,9 +13,10 @@ from ganmod.cli.web.page import PHOTOS, PICTURES, STYLES
 from ganmod.io.images import read_image
 from style_transfer.export import ParameterLayout
 from style_transfer.model import StyleTransferModel
-from style_transfer.procedural_styles import builtin_contents, draw_style
+from style_transfer.procedural_styles import BUILTIN_STYLES, builtin_contents, builtin_style
 
-STYLE_SIDE, THUMBNAIL = 512, 160  # pixels
+THUMBNAIL = 160  # pixels
+FIRST_STYLE = "strokes-sea"  # of the page's first picture
 _QUALITY: dict[str, Any] = {"quality": 92, "subsampling": 0, "optimize": True}
 
 PHOTO_TITLES = {  # of scikit-image, in the order of the page: (title, author and licence)
@@ -23,20 +24,6 @@ PHOTO_TITLES = {  # of scikit-image, in the order of the page: (title, author an
     "astronaut": ("Astronaut", "NASA, public domain"),
     "chelsea": ("Chelsea the cat", "Stefan van der Walt, CC0"),
     "rocket": ("Rocket", "SpaceX, public domain"),
-}
-DRAWN_STYLES = {  # title: (name, seed, angle in degrees) for `draw_style`
-    "Starry oils": ("brush_strokes", 6, 0),
-    "Sunset oils": ("brush_strokes", 1, 0),
-    "Harlequin": ("brush_strokes", 5, 0),
-    "Embers": ("brush_strokes", 7, 0),
-    "Reef": ("brush_strokes", 8, 0),
-    "Meadow": ("brush_strokes", 4, 0),
-    "Coral mosaic": ("mosaic", 5, 0),
-    "Plum mosaic": ("mosaic", 11, 0),
-    "Night dots": ("dots", 2, 0),
-    "Peach dots": ("dots", 4, 0),
-    "Lagoon stripes": ("stripes", 6, 30),
-    "Ink": ("circles_and_squares", 0, 0),
 }
 
 
@@ -53,14 +40,10 @@ def write_pictures(folder: Path, model: StyleTransferModel) -> None:
         ],
         STYLES: [
             {
-                "title": title,
-                **_write(
-                    draw_style(name, STYLE_SIDE, seed, angle),
-                    folder,
-                    f"{STYLES}/{title.lower().replace(' ', '-')}",
-                ),
+                "title": name.replace("-", " ").capitalize(),
+                **_write(builtin_style(name), folder, f"{STYLES}/{name}"),
             }
-            for title, (name, seed, angle) in DRAWN_STYLES.items()
+            for name in (FIRST_STYLE, *(name for name in BUILTIN_STYLES if name != FIRST_STYLE))
         ],
     }
     for style in listed[STYLES]:

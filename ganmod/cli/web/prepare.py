@@ -17,8 +17,8 @@ from ganmod.io.program_file import ExportOptions, check_export_packages
 def prepare() -> None:
     """Fill the folder `built` of the page, anew."""
     import style_transfer
-    from style_transfer.export import export_stages
     from style_transfer.model import SHIPPED_MODEL
+    from style_transfer.piecewise.stage_files import export_stages
 
     check_export_packages("onnx")
     built, fresh = PAGE / BUILT, PAGE / f".{BUILT}"
