@@ -64,13 +64,13 @@ export class MaskPainter {
     }
   }
 
-  /** Opacity of every pixel, Uint8Array [height * width]. */
+  /** Opacity of every pixel: {width, height, data}, data a Uint8Array [height * width]. */
   bytes() {
     const { width, height } = this.canvas;
-    const { data } = this.context.getImageData(0, 0, width, height);
-    const out = new Uint8Array(width * height);
-    for (let i = 0; i < out.length; i++) out[i] = data[4 * i + 3];
-    return out;
+    const pixels = this.context.getImageData(0, 0, width, height).data;
+    const data = new Uint8Array(width * height);
+    for (let i = 0; i < data.length; i++) data[i] = pixels[4 * i + 3];
+    return { width, height, data };
   }
 
   position(event) {

@@ -44,10 +44,21 @@ def enlarge(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def canvas(visitor: Visitor, name: str) -> np.ndarray:
+def canvas(visitor: Visitor, name: str, mode: str = "RGB") -> np.ndarray:
     """What a canvas of the page shows."""
     data = visitor.page.evaluate(f"document.getElementById('{name}').toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB"))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert(mode))
+
+
+def opacity(visitor: Visitor) -> np.ndarray:
+    """The painted mask [H,W]."""
+    return canvas(visitor, "mask", "RGBA")[..., 3]
+
+
+def stylise_inside(mask: np.ndarray, photo: np.ndarray) -> np.ndarray:
+    """The photo in STYLES[0] inside the mask [H,W], in STYLES[1] outside."""
+    masks = make_masks([np.repeat(mask[..., None], 3, axis=2)], 2)
+    return ControlledStyle(style_transfer.load(), STYLES, masks=masks).apply(photo)
 
 
 @pytest.fixture
@@ -107,14 +118,17 @@ def test_styles_inside_and_outside_of_a_painted_mask(opened: Visitor) -> None:
     opened.page.keyboard.press("e")  # the eraser
     opened.page.keyboard.press("Space")  # in the middle
     opened.wait()
-    data = opened.page.evaluate("document.getElementById('mask').toDataURL()")
-    alpha = np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))))[..., 3]
+    alpha = opacity(opened)
     assert alpha.shape == PHOTO.shape[:2]
     assert alpha[10, 10] == alpha[75, 160] == 255  # filled, and painted
     assert alpha[10, 215] == alpha[75, 112] == 0  # outside, and erased
-    masks = make_masks([np.repeat(alpha[..., None], 3, axis=2)], 2)
-    wanted = ControlledStyle(style_transfer.load(), STYLES, masks=masks).apply(PHOTO)
-    assert_close(opened.result(), wanted)
+    assert_close(opened.result(), stylise_inside(alpha, PHOTO))
+    portrait = np.ascontiguousarray(PHOTO.transpose(1, 0, 2))  # as many pixels: the mask must not be reused
+    opened.choose_and_wait("photo", portrait, "portrait.png")
+    opened.wait()
+    alpha = opacity(opened)
+    assert alpha.shape == portrait.shape[:2]
+    assert_close(opened.result(), stylise_inside(alpha, portrait))
 
 
 def test_files_that_are_no_pictures_get_a_message(opened: Visitor) -> None:

@@ -130,7 +130,7 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
   const next = () => pause("stylize", run);
   const { bytes, width, height } = await readPhoto(id, maxPixels);
   const size = { width: bytes.width, height: bytes.height };
-  const masked = mask?.length === size.width * size.height; // false for a mask of another photo
+  const masked = mask?.width === size.width && mask.height === size.height; // false for another photo's mask
   postMessage({
     type: "photo",
     kind: "stylize",
@@ -187,8 +187,8 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
   const predicted = performance.now();
   let shares = null;
   if (mask) {
-    shares = new Float32Array(mask.length);
-    for (let i = 0; i < mask.length; i++) shares[i] = mask[i] / 255;
+    shares = new Float32Array(mask.data.length);
+    for (let i = 0; i < shares.length; i++) shares[i] = mask.data[i] / 255;
   }
   const { data, stride, rows } = await model.stylize(bytes, params, shares, async (share) => {
     report("stylize", share);
