@@ -27,6 +27,7 @@ export class StyliseTab {
     this.run = 0;
     this.timer = 0;
     this.shown = null; // the photo whose result is on the page
+    this.before = null; // {photo, maxPixels} of the photo that is drawn for comparison
     this.painter = new MaskPainter($("mask"), $("cursor"), () => this.schedule(0));
     engine.listen("stylize", (message) => this.receive(message));
     this.bind();
@@ -251,9 +252,12 @@ export class StyliseTab {
       $("download").disabled = true;
     }
     this.current = photo;
+    this.asked = { photo: choice.photo, maxPixels: Number($("size").value) };
+    const { before, asked } = this;
     this.run = this.engine.start("stylize", {
       ...choice,
-      maxPixels: Number($("size").value),
+      ...asked,
+      shown: before?.photo === asked.photo && before.maxPixels === asked.maxPixels,
       alpha: $("alpha").value / 100,
       degrees: Number($("degrees").value),
       strokes: 2 ** $("strokes").value,
@@ -273,7 +277,10 @@ export class StyliseTab {
 
   showPhoto(message) {
     const { width, height, original } = message;
-    drawBytes($("before"), message);
+    if (message.data) {
+      drawBytes($("before"), message);
+      this.before = this.asked;
+    }
     $("frame").style.backgroundImage = "";
     $("frame").style.setProperty("--ratio", width / height);
     const scaled = width < original.width;

@@ -89,6 +89,28 @@ def test_strength_strokes_and_rotation(opened: Visitor) -> None:
     assert not opened.reports
 
 
+def test_the_photo_is_drawn_again_only_when_it_or_its_size_changes(opened: Visitor) -> None:
+    opened.wait()
+    opened.page.evaluate("""() => {
+        window.drawn = [];
+        const draw = CanvasRenderingContext2D.prototype.putImageData;
+        CanvasRenderingContext2D.prototype.putImageData = function (...args) {
+            window.drawn.push(this.canvas.id);
+            return draw.apply(this, args);
+        };
+    }""")
+    opened.slide("alpha", 60)
+    opened.wait()
+    assert opened.page.evaluate("drawn") == ["after"]
+    opened.page.select_option("#size", "262144")
+    opened.wait()
+    assert opened.page.evaluate("drawn") == ["after", "before", "after"]
+    opened.choose_and_wait("photo", PHOTO[:, ::-1], "mirrored.png")
+    opened.wait()
+    assert opened.page.evaluate("drawn") == ["after", *2 * ["before", "after"]]
+    assert np.array_equal(canvas(opened, "before"), PHOTO[:, ::-1])
+
+
 def test_a_style_for_each_scale(opened: Visitor) -> None:
     choose_mode(opened, "scales", [0, 1, 1, 0])
     opened.wait()

@@ -2,7 +2,8 @@
 //   {type: "sizes", sizes}                       bytes of large files, by path
 //   {type: "picture", id, blob, name, params}    a file, kept under its id; answered by the same type.
 //                                                params: path of its parameters, for a built-in style
-//   {type: "stylize", run, photo, maxPixels, regions, mask, alpha, degrees, strokes}
+//   {type: "stylize", run, photo, maxPixels, shown, regions, mask, alpha, degrees, strokes}
+//                                                shown: the page has this photo at this size
 //   {type: "generate", run, seed, truncation, label, second}
 // A newer run replaces an older one. Messages out: {type: "progress" | "photo" | "result" | "error", ...}.
 
@@ -125,7 +126,7 @@ async function useStoredParams(model, key, options) {
   model.keep(key, options, new Float32Array(bytes.buffer));
 }
 
-async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degrees, strokes }) {
+async function stylize({ run, photo: id, maxPixels, shown, regions, mask, alpha, degrees, strokes }) {
   const report = (stage, share) => postMessage({ type: "progress", kind: "stylize", run, stage, share });
   const next = () => pause("stylize", run);
   const { bytes, width, height } = await readPhoto(id, maxPixels);
@@ -136,7 +137,7 @@ async function stylize({ run, photo: id, maxPixels, regions, mask, alpha, degree
     kind: "stylize",
     run,
     ...size,
-    data: bytes.data,
+    data: shown ? null : bytes.data,
     original: { width, height },
     masked,
   });
