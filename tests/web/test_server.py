@@ -17,10 +17,12 @@ from ganmod.cli.web.runtime import RuntimeFilesError, unpack_runtime
 from ganmod.cli.web.server import PageServer
 
 
-def ask(server: PageServer, path: str, method: str = "GET") -> tuple[int, dict[str, str], bytes]:
+def ask(
+    server: PageServer, path: str, method: str = "GET", host: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body."""
     connection = HTTPConnection(*server.server_address[:2])
-    connection.request(method, path)
+    connection.request(method, path, headers={"Host": host} if host else {})
     answer = connection.getresponse()
     return answer.status, dict(answer.getheaders()), answer.read()
 
@@ -76,6 +78,31 @@ def test_nothing_beyond_the_page_is_served(folder_of_page: Path) -> None:
 
 def test_page_json_lists_large_files_and_the_generator(folder_of_page: Path, tmp_path: Path) -> None:
     def config(content: dict) -> dict:
+def test_another_host_is_refused(folder_of_page: Path) -> None:
+    with serve(collect_page(folder_of_page)) as server:
+        port = server.server_address[1]
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            assert ask(server, "/app.js", host=host)[2] == b"app.js"
+        for host in ("127.0.0.1", f"127.0.0.1:{port + 1}", f"evil.example:{port}", f"localhost.evil:{port}"):
+            status, _, body = ask(server, "/app.js", host=host)
+            assert (status, body) == (403, f"open {server.address}\n".encode()), host
+
+
+def test_a_file_that_vanished_is_missing_and_errors_are_shown(
+    folder_of_page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = collect_page(folder_of_page)
+    (folder_of_page / "app.js").unlink()
+    with serve(content) as server:
+        assert ask(server, "/app.js")[0] == 404
+        for error, shown in ((ConnectionResetError("left"), False), (ZeroDivisionError("a mistake"), True)):
+            try:
+                raise error
+            except type(error):
+                server.handle_error(None, None)
+            assert (str(error) in capsys.readouterr().err) == shown
+
+
         return json.loads(content[f"{BUILT}/page.json"])
 
     plain = collect_page(folder_of_page)

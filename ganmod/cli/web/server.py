@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -46,8 +47,9 @@ HEADERS = {
 
 
 class PageHandler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for the files of the page, and 404 for everything else."""
+    """Answers GET and HEAD for the files of the page, 404 for everything else, and 403 for other hosts."""
 
+    server: PageServer
     protocol_version = "HTTP/1.1"
     server_version = "ganmod"
     sys_version = ""
@@ -66,17 +68,27 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _answer(self, send: Callable[[bytes], Any]) -> None:
         name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
-        value = self.content.get(name)
         status, kind = HTTPStatus.OK, MIME_TYPES.get(Path(name).suffix, "application/octet-stream")
-        if value is None:
+        data = self._read(name)
+        if data is None:
             status, kind, data = HTTPStatus.NOT_FOUND, MIME_TYPES[".txt"], b"not a file of this page\n"
-        else:
-            data = value if isinstance(value, bytes) else value.read_bytes()
+        # Another site's name may lead to this machine, and its page would then be allowed to read the files.
+        if self.headers["Host"] not in self.server.hosts:
+            message = f"open {self.server.address}\n".encode()
+            status, kind, data = HTTPStatus.FORBIDDEN, MIME_TYPES[".txt"], message
         self.send_response(status)
         for header, text in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(data))}.items():
             self.send_header(header, text)
         self.end_headers()
         send(data)
+
+    def _read(self, name: str) -> bytes | None:
+        """A file of the page; None if it is not one, or has vanished since."""
+        value = self.content.get(name)
+        try:
+            return value.read_bytes() if isinstance(value, Path) else value
+        except OSError:
+            return None
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: a line per file would bury the address."""
@@ -99,5 +111,13 @@ class PageServer(ThreadingHTTPServer):
     def address(self) -> str:
         return f"http://{HOST}:{self.server_port}/"
 
+    @property
+    def hosts(self) -> list[str]:
+        """What a browser on this machine calls the server; it leaves out the port 80."""
+        port = "" if self.server_port == 80 else f":{self.server_port}"
+        return [f"{HOST}{port}", f"localhost{port}"]
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a browser that closed its connection, as it does when a page is left."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
