@@ -93,11 +93,11 @@ def cli() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line; errors of the user are messages (GANMOD_DEBUG=1 shows the traceback)."""
+def main(command: click.Command = cli) -> None:
+    """Run a command; errors of the user are messages (GANMOD_DEBUG=1 shows the traceback)."""
     try:
         check_packages()
-        cli(standalone_mode=False)
+        command(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_model_file(path: str | Path, *, expect_kind: str | None = None) -> Mode
         start = file.read(_LENGTH_BYTES + 1)
         _check_start(start, path)
         data = start + file.read()
-    kind, config = _read_metadata(_read_header(data, path), path)
+    kind, config = _read_metadata(_read_header(data, path, size=len(data)), path)
     if expect_kind is not None and kind != expect_kind:
         raise ModelFileError(
             f"{path}: is a model file of kind {kind!r}, expected {expect_kind!r}; give a file of that kind"
@@ -107,6 +108,20 @@ def read_model_file(path: str | Path, *, expect_kind: str | None = None) -> Mode
         for name, tensor in sorted(tensors.items())
     }
     return ModelFile(kind, config, widened)
+
+
+def stated_licence(path: str | Path) -> str:
+    """The licence that a model file states for its weights; its tensors are not read.
+
+    Raises ModelFileError as `read_model_file`.
+    """
+    path = Path(path)
+    with open_for_reading(path) as file:
+        start = file.read(_LENGTH_BYTES + 1)
+        _check_start(start, path)
+        data = start + file.read(_header_length(start) - 1)
+        header = _read_header(data, path, size=os.fstat(file.fileno()).st_size)
+    return str(_read_metadata(header, path)[1].get("licence", "not stated in the model file"))
 
 
 @contextlib.contextmanager
@@ -221,17 +236,17 @@ def _write_bytes(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _read_header(data: bytes, path: Path) -> dict[str, Any]:
-    """The JSON header, after a check that the file has the size that its header states."""
+def _read_header(data: bytes, path: Path, *, size: int) -> dict[str, Any]:
+    """The JSON header, after a check that the file, of `size` bytes, has the size that its header states."""
     length = _header_length(data)
-    cut_short = ModelFileError(f"{path}: is cut short ({len(data)} bytes); fetch or save it again")
+    cut_short = ModelFileError(f"{path}: is cut short ({size} bytes); fetch or save it again")
     if length > len(data) - _LENGTH_BYTES:
         raise cut_short
     try:
         header = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + length])
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected_size = _LENGTH_BYTES + length + max(ends, default=0)
-        too_short = len(data) < expected_size
+        too_short = size < expected_size
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path}: its header is damaged ({error}); fetch or save it again") from error
     if too_short:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import sys
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -11,8 +13,8 @@ import pytest
 import yaml
 from page_visitor import serve
 
-from ganmod.cli.web import runtime
-from ganmod.cli.web.page import BUILT, NEEDED, PAGE, PageError, collect_page, write_page
+from ganmod.cli.web import prepare, runtime
+from ganmod.cli.web.page import BUILT, NEEDED, PAGE, Content, PageError, collect_page, write_page
 from ganmod.cli.web.runtime import RuntimeFilesError, unpack_runtime
 from ganmod.cli.web.server import PageServer
 
@@ -76,8 +78,6 @@ def test_nothing_beyond_the_page_is_served(folder_of_page: Path) -> None:
         assert ask(server, "/app.js", "POST")[0] == 501
 
 
-def test_page_json_lists_large_files_and_the_generator(folder_of_page: Path, tmp_path: Path) -> None:
-    def config(content: dict) -> dict:
 def test_another_host_is_refused(folder_of_page: Path) -> None:
     with serve(collect_page(folder_of_page)) as server:
         port = server.server_address[1]
@@ -103,6 +103,8 @@ def test_a_file_that_vanished_is_missing_and_errors_are_shown(
             assert (str(error) in capsys.readouterr().err) == shown
 
 
+def test_page_json_lists_large_files_and_the_generator(folder_of_page: Path, tmp_path: Path) -> None:
+    def config(content: dict) -> dict:
         return json.loads(content[f"{BUILT}/page.json"])
 
     plain = collect_page(folder_of_page)
@@ -142,10 +144,17 @@ def test_build_writes_every_file_and_the_header_of_a_space(folder_of_page: Path,
 def test_the_command_builds_or_names_make_web(
     folder_of_page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ganmod_command
 ) -> None:
-    defaults = (folder_of_page, None)
-    monkeypatch.setattr(collect_page, "__defaults__", defaults)
+    calls = []
+
+    def collect(**kwargs: Path) -> dict[str, Content]:
+        calls.append(kwargs)
+        return collect_page(**kwargs)
+
+    monkeypatch.setattr(collect_page, "__defaults__", (folder_of_page, None))
+    monkeypatch.setattr("ganmod.cli.web.command.collect_page", collect)
     ended = ganmod_command("web", "--build", tmp_path / "site")
     assert ended.code == 0, ended.err
+    assert len(calls) == 1
     assert ended.out.startswith(f"wrote {tmp_path / 'site'}: {len(collect_page()) + 1} files, ")
     assert (tmp_path / "site" / "index.html").is_file()
     assert ganmod_command("web", "--build", tmp_path / "site", "--port", 80).code == 2
@@ -184,3 +193,16 @@ def test_another_archive_of_the_runtime_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(RuntimeFilesError, match="npm is missing"):
         runtime.fetch_runtime(tmp_path / "ort")
+
+
+def test_make_web_without_npm_is_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare"])
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("ganmod.io.program_file.check_export_packages", lambda file_format: None)
+    monkeypatch.setattr("ganmod.cli.web.page.PAGE", tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        runpy.run_path(prepare.__file__, run_name="__main__")
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("Error: the command npm is missing")

@@ -37,15 +37,14 @@ def web(port: int, open_browser: bool, generator: Path | None, build: Path | Non
     """
     if build is not None and (open_browser or port):
         raise click.UsageError("--build writes files and serves nothing: leave out --port and --open")
-    collect_page()  # fails early
+    content = collect_page()  # fails early
     with contextlib.ExitStack() as stack:
-        exported = None
         if generator is not None:
             from ganmod.cli.web.generator import export_generator_files
 
             exported = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             export_generator_files(generator, exported, lambda step: click.echo(step, err=True))
-        content = collect_page(generator=exported)
+            content = collect_page(generator=exported)
         if build is not None:
             size = write_page(content, build)
             click.echo(f"wrote {build}: {len(content) + 1} files, {size / 1e6:.1f} MB")

@@ -6,10 +6,11 @@ import shutil
 
 import click
 
+from ganmod.cli.main import main
 from ganmod.cli.web.page import BUILT, MODEL, PAGE, RUNTIME
 from ganmod.cli.web.pictures import write_pictures
 from ganmod.cli.web.runtime import copy_licences, fetch_runtime
-from ganmod.io.model_file import read_model_file
+from ganmod.io.model_file import stated_licence
 from ganmod.io.program_file import ExportOptions, check_export_packages
 
 
@@ -29,8 +30,9 @@ def prepare() -> None:
     click.echo("drawing styles", err=True)
     model = style_transfer.load()
     write_pictures(fresh, model)
-    licence = str(read_model_file(SHIPPED_MODEL).config.get("licence", "see MODEL_CARD.md"))
-    options = ExportOptions(licence=licence, progress=lambda step: click.echo(step, err=True))
+    options = ExportOptions(
+        licence=stated_licence(SHIPPED_MODEL), progress=lambda step: click.echo(step, err=True)
+    )
     export_stages(model, fresh / MODEL, options, regions=(1, 2))
     shutil.copyfile(SHIPPED_MODEL.with_name("MODEL_CARD.md"), fresh / MODEL / "MODEL_CARD.md")
     shutil.rmtree(built, ignore_errors=True)
@@ -39,4 +41,4 @@ def prepare() -> None:
 
 
 if __name__ == "__main__":
-    prepare()
+    main(prepare)

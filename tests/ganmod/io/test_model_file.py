@@ -14,7 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ganmod.io.atomic_write import atomic_write
-from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.model_file import (
+    ModelFileError,
+    load_state,
+    read_model_file,
+    save_model_file,
+    stated_licence,
+)
 
 CONFIG = {
     "kernel_size": 3,
@@ -331,3 +337,17 @@ def test_load_state_lists_at_most_five_names():
     foreign = {f"x{index}": torch.zeros(1) for index in range(8)}
     with pytest.raises(ModelFileError, match=r"model: x0, x1, x2, x3, x4 and 3 more\. Build"):
         load_state(module, {**module.state_dict(), **foreign}, source="file")
+
+
+def test_the_licence_is_read_without_the_tensors(
+    tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("safetensors.torch.load")
+    assert stated_licence(model_file) == "not stated in the model file"
+    path = tmp_path / "free.safetensors"
+    save_model_file(path, {"x": torch.zeros(1000)}, kind="k", config={"licence": "CC0"})
+    assert stated_licence(path) == "CC0"
+    for size in (path.stat().st_size - 1, 40, 8):
+        os.truncate(path, size)
+        with pytest.raises(ModelFileError, match="is cut short"):
+            stated_licence(path)
