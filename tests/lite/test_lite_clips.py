@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from smooth_picture import smooth
 
 from ganmod.io.clip import Clip
 from ganmod_lite.stylizer import Stylizer
-from ganmod_lite.video import Past
+from ganmod_lite.video import Past, _Writer, first_frame
 from style_transfer.piecewise.video import ClipStylizer
 from style_transfer.procedural_styles import draw_style
 
@@ -106,3 +107,75 @@ def test_a_missing_av_says_how_to_install_it(
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     ended = lite_command(source, "builtin:dots", "-o", tmp_path / "out.mp4")
     assert_fails(ended, 1, "pip install 'ganmod-lite[video]'", "GPL")
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path: Path, lite_command: Callable[..., Ended]) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=moving(2), pixel_aspect=2)
+    ended = lite_command(source, "builtin:dots", "-o", tmp_path / "out.mp4")
+    assert "(128 x 48, 2 frames)" in ended.out, ended.err
+    assert np.array_equal(first_frame(str(source)), next(iter(Clip(source).frames())).image)
+
+
+def test_a_stretched_clip_is_upright(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mp4", frames=moving(2), pixel_aspect=2, turned=90)
+    assert first_frame(str(source)).shape == (128, 48, 3)
+
+
+@pytest.mark.parametrize("method", ["add", "add_sound", "finish"])
+def test_a_full_disk_is_no_broken_source(
+    tmp_path: Path, lite_command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    import av
+
+    source = write_clip(tmp_path / "in.mp4", frames=moving(6), sound="aac")
+    written = getattr(_Writer, method)
+
+    def fail(writer: Any, *arguments: Any) -> None:
+        if writer.num_frames == (6 if method == "finish" else 2):
+            raise av.ExternalError(28, "No space left on device")
+        written(writer, *arguments)
+
+    monkeypatch.setattr(_Writer, method, fail)
+    ended = lite_command(source, "builtin:dots", "-o", tmp_path / "out.mp4")
+    assert_fails(ended, 1, "cannot write", "out.mp4", "No space left")
+    assert ended.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def spoil(path: Path, kind: str, start: int) -> None:
+    """Overwrite the packets of a clip's "video" or "audio" from number `start` on."""
+    import av
+
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(**{kind: 0}) if packet.size]
+    data = path.read_bytes()
+    for packet in packets[start:]:
+        data = data.replace(packet, b"\xff" * len(packet))
+    path.write_bytes(data)
+
+
+def test_broken_pictures_are_noted(tmp_path: Path, lite_command: Callable[..., Ended]) -> None:
+    source = write_clip(tmp_path / "in.mkv", frames=moving(8), codec="mpeg4")
+    spoil(source, "video", 5)
+    ended = lite_command(source, "builtin:dots", "-o", tmp_path / "out.mp4", "--json")
+    assert ended.code == 0, ended.err
+    report = json.loads(ended.out)
+    assert report["frames"] == 5
+    (note,) = report["notes"]
+    assert "in.mkv is broken after 5 frames" in note
+    assert note in ended.err
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_broken_sound_keeps_all_pictures(
+    tmp_path: Path, lite_command: Callable[..., Ended], start: int
+) -> None:
+    source = write_clip(tmp_path / "in.wmv", frames=moving(8), codec="mpeg4", sound="wmav2")
+    spoil(source, "audio", start)
+    ended = lite_command(source, "builtin:dots", "-o", tmp_path / "out.mp4", "--json")
+    assert ended.code == 0, ended.err
+    report = json.loads(ended.out)
+    assert report["frames"] == Clip(tmp_path / "out.mp4").num_frames == 8
+    (note,) = report["notes"]
+    assert "the sound of" in note
+    assert (sound_of(tmp_path / "out.mp4")[1] > 2048) == (start > 0)

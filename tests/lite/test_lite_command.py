@@ -14,6 +14,11 @@ from command_checks import Ended, assert_fails
 from PIL import Image
 
 from ganmod.io.images import read_image, write_image
+from ganmod_lite.cli import make_parser
+from ganmod_lite.errors import LiteError, WrongUsage
+from ganmod_lite.images import write_image as lite_write
+from ganmod_lite.jobs import run
+from ganmod_lite.stylizer import Stylizer
 
 Command = Callable[..., Ended]
 
@@ -174,6 +179,13 @@ def test_a_mistake_is_answered_in_one_line(
     assert {path: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
 
 
+def test_standard_input_with_a_weight_is_read_once_as_well() -> None:
+    options = make_parser().parse_args(["-", "-", "-o", "o.png"])
+    options.paths = ["-", "-:0.5", "builtin:dots"]
+    with pytest.raises(WrongUsage, match="read once"):
+        run(options)
+
+
 def test_a_folder_without_a_model_is_named(pictures: Path, lite_command: Command) -> None:
     arguments = (pictures / "photo.png", pictures / "a.png", "-o", pictures / "out.png")
     ended = lite_command(*arguments, "--model", pictures, model=False)
@@ -197,3 +209,71 @@ def test_a_long_computation_shows_its_progress_on_a_terminal(
     err = lite_command(*arguments).err
     assert "photo.png 50%" in err
     assert err.endswith("\r")
+
+
+def test_what_a_format_cannot_hold_is_known_before_it_is_computed(
+    pictures: Path, lite_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(pictures / "long.png", np.zeros((16, 16400, 3), np.uint8))
+    monkeypatch.setattr(Stylizer, "apply", None)
+    out = pictures / "o.webp"
+    ended = lite_command(pictures / "long.png", "builtin:dots", "-o", out)
+    fails_in_one_line(ended, 1, f"cannot write {out}", "up to 16383 pixels, got 16400 x 16", "--size")
+    assert not out.exists()
+
+
+def test_a_picture_is_not_written_with_an_unknown_suffix_or_too_long(tmp_path: Path) -> None:
+    with pytest.raises(LiteError, match=r"o\.xyz: expected one of the suffixes \.png"):
+        lite_write(tmp_path / "o.xyz", np.zeros((16, 16, 3), np.uint8))
+    with pytest.raises(LiteError, match="up to 16383 pixels"):
+        lite_write(tmp_path / "o.webp", np.zeros((16400, 1, 3), np.uint8))
+
+
+def test_a_content_is_predicted_once(
+    pictures: Path, lite_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, sizes = Stylizer.predict, []
+
+    def count(stylizer: Stylizer, style: np.ndarray, **options: int | None) -> np.ndarray:
+        sizes.append(style.shape[:2])
+        return predict(stylizer, style, **options)
+
+    monkeypatch.setattr(Stylizer, "predict", count)
+    photo = pictures / "photo.png"
+    assert lite_command(photo, "--sheet", "-o", pictures / "o.png", "--alpha", 0.5).code == 0
+    assert len(sizes) == 1
+    sizes.clear()
+    (pictures / "styles").mkdir()
+    for name in ("a.png", "b.png"):
+        (pictures / name).rename(pictures / "styles" / name)
+    assert lite_command(photo, pictures / "styles", "-o", pictures / "out", "--alpha", 0.5).code == 0
+    assert sorted(sizes) == [(53, 75), (64, 64), (70, 90)]
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("Failed to allocate memory for requested buffer of size 9", ["memory is used up", "--tile 128"]),
+        ("std::bad_alloc", ["memory is used up", "--tile 128"]),
+        ("Invalid rank for input", ["cannot be computed", "Invalid rank for input"]),
+    ],
+)
+def test_a_failure_of_onnxruntime_is_answered_in_one_line(
+    pictures: Path, lite_command: Command, monkeypatch: pytest.MonkeyPatch, message: str, words: list[str]
+) -> None:
+    class Broken:
+        def run(self, names: None, feed: object) -> None:
+            raise RuntimeError(message + "\nmore")
+
+    monkeypatch.setattr(Stylizer, "_session", lambda *_: Broken())
+    for style in ("builtin:dots", pictures / "a.png"):
+        ended = lite_command(pictures / "photo.png", style, "-o", pictures / "o.png")
+        fails_in_one_line(ended, 1, *words, "--size")
+
+
+def test_a_picture_beyond_pillows_limit_is_not_called_damaged(
+    pictures: Path, lite_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    ended = lite_command(pictures / "photo.png", "builtin:dots", "-o", pictures / "o.png")
+    fails_in_one_line(ended, 1, "photo.png: it has too many pixels, expected 2000 at most")

@@ -56,7 +56,9 @@ def test_functions_are_short_and_docstrings_begin_with_a_sentence() -> None:
     assert len([path for path in SOURCES if path.name != "__init__.py"]) <= 12
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["photo.jpg", "a.jpg", "--alpha", "3"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["--list"], ["photo.jpg", "a.jpg", "--alpha", "3"]]
+)
 def test_help_and_mistakes_are_answered_before_anything_slow_is_imported(arguments: list[str]) -> None:
     code = (
         "import sys, json\nfrom ganmod_lite.cli import main\ntry:\n"
@@ -103,10 +105,34 @@ def test_a_build_without_the_model_names_the_command_that_writes_it(tmp_path: Pa
     assert "run `make lite`" in line
 
 
+def test_suffixes_are_ganmods() -> None:
+    from ganmod.io import clip, images
+    from ganmod_lite import files
+
+    assert files.CLIP_SUFFIXES == clip.CLIP_SUFFIXES
+    assert files.READ_SUFFIXES == images.IMAGE_SUFFIXES
+    assert files.WRITE_FORMATS == images._WRITE_FORMATS
+
+
+def test_folders_are_listed_as_ganmods(tmp_path: Path) -> None:
+    from ganmod.io.images import list_images
+    from ganmod_lite.files import list_pictures
+
+    for name in ("photos/a.png", "photos/.hidden/b.png", "elsewhere/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "photos" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "again").symlink_to(tmp_path / "photos")
+    found = list_pictures(tmp_path / "photos")
+    assert found == list_images(tmp_path / "photos")
+    assert [path.name for path in found] == ["a.png", "c.jpg"]
+
+
 @pytest.mark.slow
 def test_the_shipped_model_makes_ganmods_pictures(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
-    from ganmod_lite.stylizer import MODEL, Stylizer
+    from ganmod_lite.files import MODEL
+    from ganmod_lite.stylizer import Stylizer
 
     if not (MODEL / "model.json").is_file():
         pytest.skip("needs the files that `make lite` writes")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,27 @@ def test_photos_are_upright_and_transparency_is_white(tmp_path: Path, orientatio
 def test_grey_16_bit_pictures_keep_their_high_byte(tmp_path: Path) -> None:
     Image.fromarray(np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) * 100).save(tmp_path / "a.png")
     assert np.array_equal(lite_read(tmp_path / "a.png"), read_image(tmp_path / "a.png"))
+
+
+def test_float_samples_are_ganmods(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 255, 20 * 30, dtype=np.float32).reshape(20, 30)).save(tmp_path / "a.tif")
+    assert np.array_equal(lite_read(tmp_path / "a.tif"), read_image(tmp_path / "a.tif"))
+
+
+def test_a_large_picture_has_six_tiles_and_all_are_computed_at_once(
+    lite_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganmod_lite.stylizer.MIN_AREA", 1)
+    stylizer, totals = Stylizer(lite_model.folder, threads=1), set()
+    style = np.zeros(stylizer.num_parameters, np.float32)
+    stylizer.apply(smooth(64, 64), style, progress=lambda done, total: totals.add(total))
+    assert totals == {6 * (len(stylizer.stages) + 1)}
+
+    together = threading.Barrier(4, timeout=20)
+    with ThreadPoolExecutor(4) as pool:
+        x = np.random.default_rng(0).random((3, 32, 32), np.float32)
+        out, _ = Sweep(cuts(4, 2), cuts(4, 2), pool)(x, lambda part, _: (together.wait(), 2 * part)[1], 1)
+    assert np.array_equal(out, 2 * x)
 
 
 def test_a_sweep_in_tiles_equals_one_at_once_and_measures_the_whole() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ganmod_lite.errors import LiteError, WrongUsage
 
@@ -29,7 +31,28 @@ READ_SUFFIXES = frozenset(WRITE_FORMATS) | {
     ".jp2",
     ".avif",
 }
-CLIP_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv"})
+CLIP_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".ogv", ".3gp"}
+)
+MODEL = Path(__file__).parent / "model"
+MANIFEST = "model.json"
+
+
+def read_manifest(model: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """A model's folder, None for the one in this package, and what its model.json says.
+
+    Raises LiteError if it holds no model.
+    """
+    folder = Path(model or MODEL)
+    try:
+        about = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        about["stages"], about["num_parameters"] = list(about["stages"]), int(about["num_parameters"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        cure = "give the folder that `ganmod export --stages -o DIR` wrote"
+        if model is None:
+            cure = "run `make lite` in the repository, then `pip install ./lite`"
+        raise LiteError(f"there is no model in {folder}, expected {MANIFEST} in it: {cure}") from error
+    return folder, about
 
 
 def is_clip(path: str) -> bool:
@@ -44,13 +67,20 @@ def check_exists(path: str) -> None:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """All files under a folder with a picture's suffix, sorted; hidden ones are left out.
+    """All files under a folder, links followed, with a picture's suffix, sorted; without hidden ones.
 
     Raises LiteError for a folder without any.
     """
     found: list[Path] = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+    visited = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link to a folder above
+            folders.clear()
+            continue
+        visited.add(real)
+        # Sorted: of two links to one folder, always the same one is kept.
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         found += [
             Path(parent, name)
             for name in files

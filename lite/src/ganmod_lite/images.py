@@ -21,6 +21,7 @@ QUALITY = 95  # of JPEG and WebP
 PNG_LEVEL = 3  # for stylised pictures a third of the time of the usual 6, and smaller
 _ORIENTATION = 0x0112  # EXIF
 _USUAL_FORMATS = ("PNG", "JPEG", "PPM", "BMP", "GIF")  # known without loading the others, which takes time
+_LONGEST_SIDES = {"WEBP": 16383, "JPEG": 65500}  # pixels
 _REFUSED_FORMATS = ("EPS",)  # Pillow would start another program for it
 
 
@@ -58,6 +59,11 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> np.ndarra
             f"cannot read {name}: its content is no picture that Pillow knows, expected PNG, JPEG, WebP ...; "
             "convert it first"
         ) from error
+    except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise LiteError(
+            f"cannot read {name}: it has too many pixels, expected {most} at most; make it smaller first"
+        ) from error
     except Exception as error:  # on damaged files the decoders raise a dozen types
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise LiteError(
@@ -94,10 +100,10 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
             raise ValueError("samples beyond 16 bits; convert it to 8 bits first")
         if image.mode == "F" and values.max() <= 1:
-            values = np.round(values * 255)
+            values = values * 255
         elif values.max() > 255 or image.format == "PPM":
-            values = values / 256
-        return np.repeat(values.astype(np.uint8)[..., None], 3, axis=2)
+            values = np.floor(values / 256)
+        return np.repeat(np.round(values).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in key)  # the key of a 16-bit file
     if image.has_transparency_data:
@@ -126,6 +132,23 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[::rows, ::columns]
 
 
+def check_format(path: str | Path, width: int, height: int) -> str:
+    """Format of the file to write, by its suffix; LiteError if there is none that holds such a picture."""
+    if str(path) == STREAM:
+        return "PNG"
+    suffix = Path(path).suffix.lower()
+    if suffix not in WRITE_FORMATS:
+        raise LiteError(f"cannot write {path}: expected one of the suffixes {' '.join(WRITE_FORMATS)}")
+    kind = WRITE_FORMATS[suffix]
+    longest = _LONGEST_SIDES.get(kind)
+    if longest and max(width, height) > longest:
+        raise LiteError(
+            f"cannot write {path}: {kind} holds sides up to {longest} pixels, got {width} x {height}; "
+            "write .png or give a smaller --size"
+        )
+    return kind
+
+
 def write_image(path: str | Path, pixels: np.ndarray, *, quality: int = QUALITY) -> None:
     """Write uint8 [H,W,3]; the suffix decides the format, "-" is PNG on standard output.
 
@@ -151,8 +174,7 @@ def write_image(path: str | Path, pixels: np.ndarray, *, quality: int = QUALITY)
                 f"cannot write the PNG to standard output: {error.strerror}; expected a reader that takes all"
             ) from error
         return
-    path = Path(path)
-    kind = WRITE_FORMATS[path.suffix.lower()]
+    kind, path = check_format(path, *picture.size), Path(path)
     options: dict[str, Any] = {}
     if kind == "PNG":
         options["compress_level"] = PNG_LEVEL
@@ -165,9 +187,10 @@ def write_image(path: str | Path, pixels: np.ndarray, *, quality: int = QUALITY)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(partial, format=kind, **options)
         partial.replace(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: the format cannot hold it
+        reason = getattr(error, "strerror", None) or error
         raise LiteError(
-            f"cannot write {path}: {error.strerror or error}; expected a folder with room that can be written"
+            f"cannot write {path}: {reason}; expected a folder with room that can be written"
         ) from error
     finally:
         with contextlib.suppress(OSError):  # such as a file in the place of the folder, which was reported
@@ -186,6 +209,12 @@ def to_pixels(planes: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(scaled, out=scaled), 0, 255, out=scaled).astype(np.uint8).transpose(1, 2, 0)
 
 
+def size_after(height: int, width: int, size: int | None) -> tuple[int, int]:
+    """Height and width of a picture whose short side is brought to `size` pixels; None keeps it."""
+    scale = 1 if size is None else size / min(height, width)
+    return max(round(height * scale), size or 0), max(round(width * scale), size or 0)
+
+
 def resize_short_side(planes: np.ndarray, size: int | None) -> np.ndarray:
     """Resize float32 [3,H,W] so that its short side is `size` pixels: bicubic, antialiased, clamped.
 
@@ -194,11 +223,10 @@ def resize_short_side(planes: np.ndarray, size: int | None) -> np.ndarray:
     height, width = planes.shape[1:]
     if size is None or size == min(height, width):
         return planes
-    scale = size / min(height, width)
-    rows, columns = max(round(height * scale), size), max(round(width * scale), size)
+    rows, columns = size_after(height, width, size)
     resized = np.empty((len(planes), rows, columns), np.float32)
     for plane, out in zip(planes, resized, strict=True):
-        out[:] = Image.fromarray(plane).resize((columns, rows), Image.Resampling.BICUBIC)
+        out[:] = np.asarray(Image.fromarray(plane).resize((columns, rows), Image.Resampling.BICUBIC))
     return np.clip(resized, 0, 1, out=resized)
 
 

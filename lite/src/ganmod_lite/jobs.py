@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ganmod_lite import __version__
 from ganmod_lite.errors import LiteError, WrongUsage
-from ganmod_lite.files import STREAM, check_exists, check_out, is_clip, result_names
+from ganmod_lite.files import STREAM, check_exists, check_out, is_clip, read_manifest, result_names
 from ganmod_lite.progress import ProgressLine
 from ganmod_lite.styles import StylePlan, builtin_names, load_builtin, load_plan, plan_styles
 
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
         return _finish(options, report, begin)
     if not styles:
         raise WrongUsage("no STYLE: expected a picture, a folder or builtin:NAME (see --list)")
-    if [content, *styles].count(STREAM) > 1:
-        raise WrongUsage("- stands for standard input, which can be read once: name files for the others")
     plans = plan_styles(styles)
+    if [content, *(s.source for plan in plans for s in plan.sources)].count(STREAM) > 1:
+        raise WrongUsage("- stands for standard input, which can be read once: name files for the others")
     if options.style_size and all(s.is_builtin for plan in plans for s in plan.sources):
         raise WrongUsage("--style-size is for pictures of styles, and all are built in: leave it out")
     clip = is_clip(content)
@@ -69,7 +69,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list_styles(options: argparse.Namespace) -> int:
-    names = builtin_names(_open(options).folder)
+    folder, _ = read_manifest(options.model)
+    names = builtin_names(folder)
     print(json.dumps({"styles": names}) if options.json else "\n".join(names))
     return 0
 
@@ -98,34 +99,38 @@ def _give_back_large_blocks() -> None:
 def _stylize(
     options: argparse.Namespace, stylizer: Stylizer, pixels: np.ndarray, parameters: np.ndarray, label: str
 ) -> np.ndarray:
-    """Apply a style with --alpha, --size and --tile; a long computation shows its progress."""
+    """Apply a style with --size and --tile; a long computation shows its progress."""
     line = ProgressLine(label)
     try:
-        chosen = _weaken(options, stylizer, pixels, parameters)
-        return stylizer.apply(pixels, chosen, size=options.size, tile=options.tile, progress=line)
+        return stylizer.apply(pixels, parameters, size=options.size, tile=options.tile, progress=line)
     finally:
         line.close()
 
 
-def _weaken(
-    options: argparse.Namespace, stylizer: Stylizer, pixels: np.ndarray, parameters: np.ndarray
-) -> np.ndarray:
-    """With --alpha: from the parameters predicted from the content itself, at 0, to the style's, at 1."""
-    if options.alpha == 1:
+def _predict_own(options: argparse.Namespace, stylizer: Stylizer, pixels: np.ndarray) -> np.ndarray | None:
+    """With --alpha: the parameters predicted from the content itself; None where they do not count."""
+    return None if options.alpha == 1 else stylizer.predict(pixels)
+
+
+def _weaken(options: argparse.Namespace, own: np.ndarray | None, parameters: np.ndarray) -> np.ndarray:
+    """With --alpha: from the content's own parameters, at 0, to the style's, at 1."""
+    if own is None:
         return parameters
     from ganmod_lite.stylizer import mix
 
-    return mix([stylizer.predict(pixels), parameters], [1 - options.alpha, options.alpha])
+    return mix([own, parameters], [1 - options.alpha, options.alpha])
 
 
 def _stylize_one(options: argparse.Namespace, content: str, plan: StylePlan) -> dict[str, Any]:
-    from ganmod_lite.images import read_image, write_image
+    from ganmod_lite.images import check_format, read_image, size_after, write_image
 
     stylizer = _open(options)
     pixels = read_image(content)
+    height, width = size_after(pixels.shape[0], pixels.shape[1], options.size)
+    check_format(options.out, width, height)
     parameters = load_plan(stylizer, plan, size=options.style_size)
-    if options.alpha == 1:
-        stylizer.unload_predictor()
+    parameters = _weaken(options, _predict_own(options, stylizer, pixels), parameters)
+    stylizer.unload_predictor()
     result = _stylize(options, stylizer, pixels, parameters, content)
     write_image(options.out, result, quality=options.quality)
     return _describe(options.out, result, plan)
@@ -139,6 +144,7 @@ def _stylize_pairs(options: argparse.Namespace, content: str, plans: list[StyleP
     results: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     names = result_names(content)
+    own: dict[str, np.ndarray | None] = {}  # parameters of the contents themselves
     for plan in plans:
         try:
             parameters = load_plan(stylizer, plan, size=options.style_size)
@@ -154,8 +160,10 @@ def _stylize_pairs(options: argparse.Namespace, content: str, plans: list[StyleP
             except LiteError as error:
                 left_out[file] = str(error)
                 continue
-            result = _stylize(options, stylizer, pixels, parameters, out)
-            write_image(out, result, quality=options.quality)
+            if file not in own:
+                own[file] = _predict_own(options, stylizer, pixels)
+            result = _stylize(options, stylizer, pixels, _weaken(options, own[file], parameters), out)
+            write_image(out, result)
             results.append({"content": file} | _describe(out, result, plan))
     return {
         "output": options.out,
@@ -180,9 +188,10 @@ def _draw_sheet(options: argparse.Namespace, content: str) -> dict[str, Any]:
         raise LiteError(f"the model in {stylizer.folder} has no built-in styles: expected some in styles/")
     pixels = to_pixels(resize_short_side(to_planes(read_image(content)), options.size or SHEET_SIDE))
     cells = {"photo": pixels}
+    own = _predict_own(options, stylizer, pixels)
     line = ProgressLine("sheet")
     for index, name in enumerate(names):
-        chosen = _weaken(options, stylizer, pixels, load_builtin(stylizer, name))
+        chosen = _weaken(options, own, load_builtin(stylizer, name))
         cells[name] = stylizer.apply(pixels, chosen, tile=options.tile)
         line(index + 1, len(names))
     line.close()
@@ -197,7 +206,8 @@ def _stylize_clip(options: argparse.Namespace, content: str, plan: StylePlan) ->
     stylizer = _open(options)
     parameters = load_plan(stylizer, plan, size=options.style_size)
     if options.alpha < 1:  # the first frame's share counts for all
-        parameters = _weaken(options, stylizer, first_frame(content), parameters)
+        own = _predict_own(options, stylizer, first_frame(content))
+        parameters = _weaken(options, own, parameters)
     line = ProgressLine(content)
     try:
         done = convert_clip(
@@ -211,6 +221,7 @@ def _stylize_clip(options: argparse.Namespace, content: str, plan: StylePlan) ->
         "output": options.out,
         "size": list(done.size),
         "frames": done.num_frames,
+        "notes": list(done.notes),
         "styles": [style.name for style in plan.sources],
         "weights": list(plan.weights),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,11 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ganmod_lite.errors import LiteError, WrongUsage
+from ganmod_lite.files import read_manifest
 from ganmod_lite.images import MIN_SIDE, mirror_to_multiple, resize_short_side, to_pixels, to_planes
 from ganmod_lite.sweep import Moments, Sweep, balanced_cuts, cuts, measure
 
-MODEL = Path(__file__).parent / "model"
-MANIFEST = "model.json"
 MAX_THREADS = 8  # each takes the memory of a tile
 # Pixels of a tile: a sixth of the picture, which keeps several cores busy, within these limits. Smaller tiles
 # have too much margin; 384**2 would take 5 % less time and half as much memory again.
@@ -68,21 +66,12 @@ class Stylizer:
         Raises:
             LiteError: the folder holds no model.
         """
-        self.folder = Path(folder or MODEL)
+        self.folder, self.about = read_manifest(folder)
+        self.stages: list[dict[str, Any]] = self.about["stages"]
+        self.num_parameters: int = self.about["num_parameters"]
         self.threads = threads or min(count_cores(), MAX_THREADS)
         self._sessions: dict[str, Any] = {}
         self._lock = threading.Lock()
-        try:
-            self.about: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-            self.stages: list[dict[str, Any]] = self.about["stages"]
-            self.num_parameters = int(self.about["num_parameters"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            cure = "give the folder that `ganmod export --stages -o DIR` wrote"
-            if folder is None:
-                cure = "run `make lite` in the repository, then `pip install ./lite`"
-            raise LiteError(
-                f"there is no model in {self.folder}, expected {MANIFEST} in it: {cure}"
-            ) from error
 
     def _session(self, name: str) -> Any:
         """The network of a file, such as "predict"."""
@@ -120,7 +109,7 @@ class Stylizer:
         if not whole:
             top, left = (planes.shape[1] - side) // 2, (planes.shape[2] - side) // 2
             planes = np.ascontiguousarray(planes[:, top : top + side, left : left + side])
-        return self._session("predict").run(None, {"style": planes[None]})[0][0]
+        return _run(self._session("predict"), {"style": planes[None]})[0]
 
     def unload_predictor(self) -> None:
         """Free the memory of the predictor's network; `predict` loads it again."""
@@ -160,8 +149,8 @@ class Stylizer:
         del planes
         sides = x.shape[1] // unit, x.shape[2] // unit
         if tile is None:
-            area = min(max(x.shape[1] * x.shape[2] // 6, MIN_AREA), MAX_AREA)
-            rows, columns = balanced_cuts(*sides, area // unit**2)
+            area = min(max(-(-x.shape[1] * x.shape[2] // 6), MIN_AREA), MAX_AREA)
+            rows, columns = balanced_cuts(*sides, -(-area // unit**2))
         else:
             rows, columns = (cuts(side, tile // unit) for side in sides)
         total, done = (len(self.stages) + 1) * (len(rows) - 1) * (len(columns) - 1), 0
@@ -190,7 +179,7 @@ class Stylizer:
         session = self._session("encode")
 
         def run(part: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
-            return session.run(None, {"content": part, "origin": np.array(origin, np.int64)})[0]
+            return _run(session, {"content": part, "origin": np.array(origin, np.int64)})
 
         measured = self._uses_statistics(0)
         if before is None:
@@ -256,10 +245,26 @@ def _stage_runner(
     """A function for `Sweep` that runs one stage; to_bytes: float in [0,1] -> uint8."""
 
     def run(part: np.ndarray, origin: tuple[int, int]) -> np.ndarray:
-        result = session.run(None, {"x": part, **feed})[0]
+        result = _run(session, {"x": part, **feed})
         return to_pixels(result[0]).transpose(2, 0, 1)[None] if to_bytes else result
 
     return run
+
+
+def _run(session: Any, feed: dict[str, np.ndarray]) -> np.ndarray:
+    """The output of a network; MemoryError or LiteError where it cannot be computed."""
+    try:
+        return session.run(None, feed)[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # of onnxruntime's own types, which it does not export
+        if "alloc" in str(error).lower():  # std::bad_alloc, or "Failed to allocate"
+            raise MemoryError from error
+        reason = str(error).partition("\n")[0]
+        raise LiteError(
+            f"the model cannot be computed: {reason}; expected a network of `ganmod export --stages`, and "
+            "memory enough: try --tile 128 or a smaller --size"
+        ) from error
 
 
 def _open_session(path: Path, threads: int) -> Any:
@@ -274,5 +279,5 @@ def _open_session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # costs others' cores
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

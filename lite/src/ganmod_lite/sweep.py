@@ -7,6 +7,7 @@ wide as the network looks, are computed twice; borders are mirrored at the edge 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
@@ -128,34 +129,32 @@ class Sweep(NamedTuple):
             with_moments: whether to measure the output.
         """
         if self.num_tiles == 1:
-            out = run(x[None], (0, 0))[0]
+            whole = run(x[None], (0, 0))[0]
             self.progress()
-            return out, measure(out) if with_moments else None
+            return whole, measure(whole) if with_moments else None
         plan = list(tiles(x.shape[1:], self.rows, self.columns, margin))
 
-        def compute(tile: tuple[Span, Span]) -> tuple[np.ndarray, float, Moments | None]:
+        lock = threading.Lock()
+        out: np.ndarray | None = None  # the first result tells its shape
+
+        def compute(tile: tuple[Span, Span]) -> Moments | None:
+            nonlocal out
             row, column = tile
             part = x[None, :, row.padded_start : row.padded_stop, column.padded_start : column.padded_stop]
             result = run(np.ascontiguousarray(part), (row.padded_start, column.padded_start))[0]
             inner, factor = _inner(result, part.shape, row, column)
-            return inner, factor, measure(inner) if with_moments else None
-
-        def write(tile: tuple[Span, Span], inner: np.ndarray, factor: float) -> None:
-            y, left = round(tile[0].start * factor), round(tile[1].start * factor)
+            with lock:
+                if out is None:
+                    out = np.empty((len(inner), *(round(side * factor) for side in x.shape[1:])), inner.dtype)
+            y, left = round(row.start * factor), round(column.start * factor)
             out[:, y : y + inner.shape[1], left : left + inner.shape[2]] = inner
-            self.progress()
+            moments = measure(inner) if with_moments else None
+            with lock:
+                self.progress()
+            return moments
 
-        first, factor, moments = compute(plan[0])
-        out = np.empty((len(first), *(round(side * factor) for side in x.shape[1:])), first.dtype)
-        write(plan[0], first, factor)
-
-        def compute_and_write(tile: tuple[Span, Span]) -> Moments | None:
-            inner, _, measured = compute(tile)
-            write(tile, inner, factor)
-            return measured
-
-        rest = (self.pool.map if self.pool else map)(compute_and_write, plan[1:])
-        found = [moments, *rest]
+        found = list((self.pool.map if self.pool else map)(compute, plan))
+        assert out is not None
         return out, merge([part for part in found if part is not None]) if with_moments else None
 
 

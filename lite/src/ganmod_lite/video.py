@@ -30,15 +30,9 @@ _SOUND_OF_MP4 = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac", "mp2")  # 
 
 
 class Past:
-    """The frames before, for `Stylizer.apply`; the first frame of each shot is stylised as a picture.
+    """The frames before, for `Stylizer.apply`; the first frame of each shot is stylised as a picture."""
 
-    Args:
-        smoothing: share of the past in the statistics, 0 to below 1.
-        blend: share of the past in features where the picture does not change, 0 to below 1.
-    """
-
-    def __init__(self, smoothing: float = SMOOTHING, blend: float = BLEND) -> None:
-        self.smoothing, self.blend = smoothing, blend
+    def __init__(self) -> None:
         self._frame: np.ndarray | None = None
         self._features: np.ndarray | None = None
         self._moments: dict[int, Moments] = {}
@@ -53,8 +47,8 @@ class Past:
             change = change.reshape(rows, cell, columns, cell).mean(axis=(1, 3))
             if change.mean() > CUT:
                 self._moments = {}
-            elif self.blend:
-                weight = self.blend * np.exp(-np.square(change / TOLERANCE))
+            else:
+                weight = BLEND * np.exp(-np.square(change / TOLERANCE))
                 features = features + weight * (past - features)
         else:
             self._moments = {}
@@ -64,9 +58,9 @@ class Past:
     def smooth_moments(self, stage: int, moments: Moments) -> Moments:
         """See `FramesBefore`."""
         if stage in self._moments:
-            past, share = self._moments[stage], self.smoothing
-            mean = moments.mean + share * (past.mean - moments.mean)
-            variance = moments.variance + share * (past.variance - moments.variance)
+            past = self._moments[stage]
+            mean = moments.mean + SMOOTHING * (past.mean - moments.mean)
+            variance = moments.variance + SMOOTHING * (past.variance - moments.variance)
             moments = Moments(moments.pixels, mean, variance * moments.pixels)
         self._moments[stage] = moments
         return moments
@@ -113,10 +107,13 @@ def _open_clip(path: str) -> Iterator[tuple[Any, Any]]:
         yield container, moving[0]
 
 
-def _upright(frame: Any) -> np.ndarray:
-    """Frame -> uint8 [H,W,3], turned as a camera held upright says."""
-    image = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, round(getattr(frame, "rotation", 0) / 90)))
+def _upright(frame: Any, stream: Any) -> np.ndarray:
+    """Frame -> uint8 [H,W,3] of square pixels, turned as a camera held upright says."""
+    turns = round(getattr(frame, "rotation", 0) / 90)
+    width = max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1)
+    if width != frame.width:
+        frame = frame.reformat(width=width)
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
 
 
 def first_frame(path: str) -> np.ndarray:
@@ -124,7 +121,7 @@ def first_frame(path: str) -> np.ndarray:
     av = import_av()
     with _open_clip(path) as (container, stream), contextlib.suppress(av.FFmpegError):
         for frame in container.decode(stream):
-            return _upright(frame)
+            return _upright(frame, stream)
     raise LiteError(f"{path} has no frame that can be decoded, expected a clip: copy it again")
 
 
@@ -164,7 +161,8 @@ def convert_clip(
                 total = stream.frames
 
                 def stylize(frame: Any) -> None:
-                    image = stylizer.apply(_upright(frame), parameters, size=size, tile=tile, before=past)
+                    image = _upright(frame, stream)
+                    image = stylizer.apply(image, parameters, size=size, tile=tile, before=past)
                     writer.add(image, frame)
                     progress(writer.num_frames, max(total, writer.num_frames))
 
@@ -175,7 +173,7 @@ def convert_clip(
                     )
                 writer.finish()
         partial.replace(path)
-    except OSError as error:
+    except (OSError, av.FFmpegError) as error:
         raise LiteError(
             f"cannot write {out}: {error.strerror or error}; expected a folder with room that can be written"
         ) from error
@@ -189,20 +187,32 @@ def _convert_packets(
     av: Any, container: Any, stream: Any, writer: _Writer, stylize: Any, source: str
 ) -> list[str]:
     """Hand on every packet of a clip; the notes say where it breaks off."""
-    streams = [stream, writer.sound] if writer.sound is not None else [stream]
-    try:
-        for packet in container.demux(*streams):
+    notes = []
+    packets = container.demux(*([stream] if writer.sound is None else [stream, writer.sound]))
+    broken = None
+    while broken is None:
+        packet, frames = None, []
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
             if packet.stream is stream:
-                for frame in packet.decode():
-                    stylize(frame)
-            else:
-                writer.add_sound(packet)
-    except av.FFmpegError as error:
-        with contextlib.suppress(av.FFmpegError):  # frames that the decoder still holds
-            for frame in stream.decode(None):
-                stylize(frame)
-        return [f"{source} is broken after {writer.num_frames} frames ({error.strerror}): those were used"]
-    return []
+                frames = packet.decode()
+        except av.FFmpegError as error:
+            broken, packet = error, None
+            with contextlib.suppress(av.FFmpegError):  # frames that the decoder still holds
+                frames = stream.decode(None)
+        for frame in frames:
+            stylize(frame)
+        if packet is not None and packet.stream is not stream:
+            writer.add_sound(packet)
+    if broken is not None:
+        notes.append(
+            f"{source} is broken after {writer.num_frames} frames ({broken.strerror}): those were used"
+        )
+    if writer.broken_sound:
+        notes.append(f"the sound of {source} is broken ({writer.broken_sound}): what is before was used")
+    return notes
 
 
 class _Writer:
@@ -226,6 +236,7 @@ class _Writer:
         self.sound = None if codec is None else sound
         self._copied: Any = None
         self._encoded: Any = None
+        self.broken_sound = ""  # why it ends early
         self._early: list[Any] = []  # sound before the first frame, whose size the file's head states
         if codec is not None and codec.codec.canonical_name in _SOUND_OF_MP4:
             self._copied = target.add_stream_from_template(sound)
@@ -259,16 +270,27 @@ class _Writer:
             self.add_sound(packet)
 
     def add_sound(self, packet: Any) -> None:
-        """Copy a packet of sound, or encode it as AAC where .mp4 does not hold its kind."""
+        """Copy a packet of sound, or encode it as AAC where .mp4 does not hold its kind.
+
+        Sound that cannot be decoded ends there.
+        """
         if not self.num_frames:
             self._early.append(packet)
         elif self._copied is not None:
             if packet.dts is not None:  # the last one is empty
                 packet.stream = self._copied
+                if packet.pts is None:
+                    packet.pts = packet.dts  # .mp4 wants both
                 self.target.mux(packet)
-        elif self._encoded is not None:
-            for frame in packet.decode():
-                self.target.mux(self._encoded.encode(frame))
+        elif self._encoded is not None and not self.broken_sound:
+            encoded: list[Any] = []
+            av = import_av()
+            try:
+                for frame in packet.decode():
+                    encoded += self._encoded.encode(frame)
+            except av.FFmpegError as error:
+                self.broken_sound = error.strerror
+            self.target.mux(encoded)
 
     def finish(self) -> None:
         """Write what the encoders still hold."""
