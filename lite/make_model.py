@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 import style_transfer
-from ganmod.io.program_file import ExportOptions
+from ganmod.io.program_file import ExportError, ExportOptions
 from style_transfer import StyleTransferModel
 from style_transfer.export import ParameterLayout
 from style_transfer.model import SHIPPED_MODEL
@@ -29,7 +28,7 @@ from style_transfer.procedural_styles import BUILTIN_STYLES, builtin_style
 
 FOLDER = Path(__file__).parent / "src" / "ganmod_lite" / "model"
 LICENCE = "MIT code; weights trained in part on images for research only, see MODEL_CARD.md"
-THUMBNAIL = 96  # pixels
+TOLERANCE = 1e-3  # of a rewritten network, as a share of its largest value where that is above 1
 
 
 def write_model(
@@ -42,16 +41,16 @@ def write_model(
 
     Args:
         model: any style-transfer model.
-        folder: for predict.onnx, encode.onnx, stage0.onnx ..., model.json, styles/NAME.npz and NAME.jpg.
+        folder: for predict.onnx, encode.onnx, stage0.onnx ..., model.json, styles/NAME.npz.
         styles: {name: uint8 [H,W,3]}.
         options: licence and progress of `export_stages`.
 
     Raises:
-        ExportError: a network cannot be exported.
+        ExportError: a network cannot be exported, or rewriting it changes its results.
     """
     export_stages(model, folder, options)
     for file in sorted(folder.glob("*.onnx")):
-        save_memory(file) if file.stem == "predict" else fold_constants(file)
+        rewrite(file)
     target = folder / "styles"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
@@ -59,8 +58,39 @@ def write_model(
         with torch.inference_mode():
             params = model.predict_style(image)
             packed = ParameterLayout(params).pack(params)[0].numpy()
-        np.savez(target / f"{name}.npz", parameters=packed.astype(np.float16))
-        Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL)).save(target / f"{name}.jpg", quality=85)
+        np.savez(target / f"{name}.npz", parameters=packed)
+
+
+def rewrite(file: Path) -> None:
+    """Make a network's file cheaper to run; ExportError if its results change."""
+    before = file.read_bytes()
+    save_memory(file) if file.stem == "predict" else fold_constants(file)
+    wanted, got = _compute(before), _compute(file.read_bytes())
+    difference, limit = np.abs(got - wanted).max(), TOLERANCE * max(1, np.abs(wanted).max())
+    if not difference <= limit:  # nor NaN
+        raise ExportError(
+            f"{file} computes something else since it was rewritten: it differs by {difference:.2g}, "
+            f"expected {limit:.2g} at most; look for the rule that changes it"
+        )
+
+
+def _compute(network: bytes) -> np.ndarray:
+    """The output of a network for numbers of a fixed seed; sides that are free have 64 pixels."""
+    onnxruntime: Any = importlib.import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    feed = {}
+    for put in session.get_inputs():
+        shape = [side if isinstance(side, int) else 64 for side in put.shape]
+        if put.name == "origin":
+            feed[put.name] = np.array([8, 40])
+        elif put.name == "pixels":
+            feed[put.name] = np.full(shape, 64.0**2, np.float32)
+        else:
+            feed[put.name] = generator.random(shape, np.float32)
+    return session.run(None, feed)[0]
 
 
 def save_memory(file: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ganmod_lite.stylizer import Stylizer
 
 PREFIX = "builtin:"
-FOLDER = "styles"  # in the model's folder: NAME.npz with `parameters` [P], NAME.jpg
+FOLDER = "styles"  # in the model's folder: NAME.npz with `parameters` [P]
 
 
 class StyleSource(NamedTuple):
