@@ -1,12 +1,12 @@
 """Pictures to judge a style-transfer model by: six photos in every style, and single pairs beside other ways.
 
 The photos come with scikit-image. The first picture, --out, has a column for every style and a row for every
-photo. The second, --beside, has a row for every style, each with another photo: photo, style, optimised
-pixels (--optimised: a folder of PHOTO--STYLE.png by `ganmod optimize`; what it lacks stays empty), and each
-model.
+photo. The second, --beside, has a row for every style, each with another photo: photo, style, pictures made
+by other programs (--pictures, such as those of `ganmod optimize`), and each model. --photos writes the
+photos, from which other programs start.
 
     python benchmarks/style_gallery.py --style a.jpg --style b.jpg --out gallery.jpg \\
-        --beside pairs.jpg --model adain=adain.safetensors --model adaconv=shipped
+        --beside pairs.jpg --pictures optimised=optima/ --model adain=a.safetensors --model adaconv=shipped
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from skimage import data
 
-from ganmod.io.images import center_crop, make_grid, read_image, resize, resize_short_side
+from ganmod.io.images import center_crop, make_grid, read_image, resize, resize_short_side, write_image
 from ganmod.io.small_jpeg import write_small_jpeg
 from style_transfer import StyleTransferModel, load
 from style_transfer.procedural_styles import builtin_contents
@@ -42,6 +42,19 @@ def named(text: str) -> tuple[str, StyleTransferModel]:
     return name, load(None if file == SHIPPED else file)
 
 
+def folder(text: str) -> tuple[str, Path]:
+    """NAME=DIR -> the name and the folder."""
+    name, separator, path = text.partition("=")
+    if not separator or not Path(path).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=DIR with an existing folder")
+    return name, Path(path)
+
+
+def picture(path: Path, side: int) -> np.ndarray | None:
+    """The picture as a square, None if there is no such file."""
+    return square(read_image(path), side) if path.exists() else None
+
+
 def square(image: np.ndarray, side: int) -> np.ndarray:
     return resize(center_crop(image, min(image.shape[:2])), (side, side))
 
@@ -61,12 +74,26 @@ def main() -> None:
     parser.add_argument("--cell", type=int, default=170, help="side of a cell of the grid  [170]")
     parser.add_argument("--out", type=Path, help="JPEG of all photos in all styles")
     parser.add_argument("--beside", type=Path, help="JPEG of one pair for each style, beside other ways")
-    parser.add_argument("--optimised", type=Path, help="folder of optimised pictures")
+    parser.add_argument(
+        "--pictures",
+        type=folder,
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="column of --beside: PHOTO--STYLE.png in a folder, what it lacks stays empty; repeatable",
+    )
+    parser.add_argument(
+        "--photos", type=Path, help="folder for the photos, PHOTO.png with the short side --size"
+    )
     args = parser.parse_args()
     models = dict(args.model or [named(f"AdaConv={SHIPPED}")])
     contents = {name: resize_short_side(image, args.size) for name, image in photos().items()}
     styles = {path.stem: read_image(path) for path in args.style}
     cells = (args.cell, args.cell)
+    if args.photos is not None:
+        args.photos.mkdir(parents=True, exist_ok=True)
+        for name, image in contents.items():
+            write_image(args.photos / f"{name}.png", image)
 
     if args.out is not None:
         model = list(models.values())[-1]
@@ -81,14 +108,13 @@ def main() -> None:
         rows = []
         for i, (style_name, style) in enumerate(styles.items()):
             photo = list(contents)[i % len(contents)]
-            file = None if args.optimised is None else args.optimised / f"{photo}--{style_name}.png"
-            optimised = square(read_image(file), args.cell) if file is not None and file.exists() else None
+            others = [picture(path / f"{photo}--{style_name}.png", args.cell) for _, path in args.pictures]
             with torch.inference_mode():
                 results = [model.stylize(contents[photo], style) for model in models.values()]
             shown = [contents[photo], style, *results]
             squares: list[np.ndarray | None] = [square(image, args.cell) for image in shown]
-            rows.append([*squares[:2], *([optimised] if args.optimised is not None else []), *squares[2:]])
-        labels = ["photo", "style", *(["optimised"] if args.optimised is not None else []), *models]
+            rows.append([*squares[:2], *others, *squares[2:]])
+        labels = ["photo", "style", *(name for name, _ in args.pictures), *models]
         grid = make_grid(rows, column_labels=labels, cell_size=cells)
         write_small_jpeg(args.beside, grid, max_bytes=MAX_BYTES)
         print(args.beside)
