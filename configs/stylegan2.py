@@ -22,6 +22,7 @@ from configs.sections import (
 )
 
 Architecture = Literal["skip", "resnet", "orig"]
+Objective = Literal["nonsaturating", "r3", "hinge"]
 StyleLift = Literal["none", "shared", "per_layer"]
 
 
@@ -105,17 +106,21 @@ class StyleGAN2Model(GeneratorOptions, DiscriminatorOptions):
 
     generator: Architecture = "skip"
     """Architecture of the generator."""
-    discriminator: Architecture = "resnet"
-    """Architecture of the discriminator."""
+    discriminator: Architecture | Literal["projected"] = "resnet"
+    """Architecture of the discriminator; projected: on random projections of frozen features."""
     g_channel_max: Positive | None = None
     """channel_max of the generator alone; None: channel_max."""
 
 
 class StyleGAN2Loss(Strict):
-    """Non-saturating loss, R1 and path length regularisation, both lazy (Karras et al. 2020)."""
+    """What the networks minimise, and its regularisation."""
 
+    objective: Objective | None = None
+    """nonsaturating: with lazy R1 and path length regularisation (Karras et al. 2020). r3: relativistic
+    pairing with R1 and R2 in every step (Huang et al. 2024). hinge: without either (Sauer et al. 2021).
+    None: hinge with a projected discriminator, else nonsaturating."""
     r1_gamma: NonNegative | None = None
-    """Of R1, whose penalty is multiplied by half of it; None follows from resolution and batch."""
+    """Of R1 (and R2), whose penalty is multiplied by half of it; None follows from resolution and batch."""
     r1_interval: Positive = 16
     """Steps between two of R1."""
     pl_weight: NonNegative = 2.0
@@ -220,8 +225,9 @@ class ResolvedModel(StyleGAN2Model):
 
 
 class ResolvedLoss(StyleGAN2Loss):
-    """`StyleGAN2Loss` with the weight of R1 filled in."""
+    """`StyleGAN2Loss` with the objective and the weight of R1 filled in."""
 
+    objective: Objective
     r1_gamma: NonNegative
 
 

@@ -19,12 +19,30 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return F.softplus(-real_logits).flatten() + F.softplus(fake_logits).flatten()
 
 
-def r1_penalty(real_logits: Tensor, images: Tensor) -> Tensor:
-    """|dD/dx|^2 per sample, to be weighted by gamma / 2 (Mescheder et al. 2018, Eq. 9).
+def relativistic_loss(logits: Tensor, others: Tensor) -> Tensor:
+    """-log sigmoid(D(a) - D(b)) per pair, [N] or [N,K] each -> [N], mean over K (R3GAN, Huang et al. 2024).
+
+    The discriminator's with a real and b generated; the generator's the other way round.
+    """
+    return F.softplus(others - logits).reshape(len(logits), -1).mean(dim=1)
+
+
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) per sample, [N,K] each -> [N], mean over K (Lim & Ye 2017)."""
+    return (F.relu(1 - real_logits) + F.relu(1 + fake_logits)).flatten(1).mean(dim=1)
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """-D(G(z)) per sample, [N,K] -> [N], mean over K."""
+    return -fake_logits.flatten(1).mean(dim=1)
+
+
+def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """|dD/dx|^2 per sample, to be weighted by gamma / 2 (Mescheder et al. 2018, Eq. 9); of fakes, it is R2.
 
     images [N,C,H,W], which require a gradient and from which the logits were computed -> [N]. Differentiable.
     """
-    (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
 
 

@@ -28,6 +28,7 @@ from training.stylegan2.build import (
     trained_parameters,
     transfer_weights,
 )
+from training.stylegan2.objective import OBJECTIVES
 from training.stylegan2.samples import fakes_by_index, generate_grid, grid_draws, real_grid, real_images
 from training.stylegan2.step import (
     Augmenter,
@@ -40,7 +41,7 @@ from training.stylegan2.step import (
     split_step,
 )
 
-STATISTICS = ("loss/G", "loss/D", "logits/real", "logits/fake", "loss/r1", "loss/path_length")
+STATISTICS = ("loss/G", "loss/D", "logits/real", "logits/fake", "loss/r1", "loss/r2", "loss/path_length")
 
 
 def train(
@@ -54,7 +55,7 @@ def train(
     img_size = dataset.image_shape[1], dataset.image_shape[2]
     resolved = resolve(config, img_size, world_size, device)
     schedule, runtime, loss = resolved.schedule, resolved.runtime, resolved.loss
-    half_life = schedule.ema_half_life_kimg
+    half_life, is_lazy = schedule.ema_half_life_kimg, OBJECTIVES[loss.objective].is_lazy
     batch_size, group_size = schedule.batch_size, resolved.model.mbstd_group_size
     batch_per_process = batch_size // world_size
     microbatch = schedule.microbatch or batch_per_process
@@ -65,9 +66,7 @@ def train(
     ema = {name: p.detach() for name, p in G_ema.named_parameters()}
     g_params, d_params = trained_parameters(G), trained_parameters(D)
     labels = torch.stack([dataset.label(i) for i in range(dataset.num_images)]) if dataset.c_dim else None
-    g_optimizer, d_optimizer = build_optimizers(
-        G, D, resolved.optimizer, pl_interval=loss.pl_interval, r1_interval=loss.r1_interval
-    )
+    g_optimizer, d_optimizer = build_optimizers(G, D, resolved.optimizer, loss)
     ada = build_ada(resolved.augmentation, batch_size=batch_size, device=device)
     pl_mean = torch.zeros([], device=device, dtype=dtype)
     first_order = FirstOrder.of(G, D, compiled=runtime.compile)  # R1 and path length need the plain ones
@@ -135,7 +134,7 @@ def train(
             g_optimizer.zero_grad(set_to_none=True)
             w_sum = torch.zeros(G.w_dim, device=device, dtype=dtype)
             for part in microbatches:
-                losses, ws = generator_phase(G, first_order, loss, draws, augmenter, part.groups)
+                losses, ws = generator_phase(G, first_order, loss, draws, augmenter, *part.reals)
                 (losses.sum() / batch_per_process).backward()
                 w_sum += ws.sum(dim=0)
                 observed.add("loss/G", losses)
@@ -160,20 +159,22 @@ def train(
                     g_optimizer.step()
                     pl_mean.lerp_(length_sum[0] / length_sum[1], loss.pl_decay)
 
-            # Discriminator: adversarial loss, every r1_interval steps R1.
+            # Discriminator: adversarial loss, under "r3" with R1 and R2; else every r1_interval steps R1.
             for parameter in d_params:  # not those of frozen layers
                 parameter.requires_grad_(True)
             d_optimizer.zero_grad(set_to_none=True)
             for part in microbatches:
-                losses, real, fake = discriminator_phase(G, first_order, loss, draws, augmenter, *part.reals)
-                (losses.sum() / batch_per_process).backward()
-                ada.record(real)
-                observed.add_each(("loss/D", "logits/real", "logits/fake"), (losses, real, fake))
+                terms = discriminator_phase(G, D, first_order, loss, draws, augmenter, *part.reals)
+                (terms.total(loss.r1_gamma) / batch_per_process).backward()
+                ada.record(terms.confidence)
+                observed.add_each(("loss/D", "logits/real", "logits/fake"), terms[:3])
+                if terms.penalties is not None:
+                    observed.add_each(("loss/r1", "loss/r2"), terms.penalties)
             average_gradients(d_params)
             totals = observed.totals("loss/D")
             if run.guard.finite(gradient_norm(d_params), totals, nimg, kind="discriminator"):
                 d_optimizer.step()
-            if loss.r1_gamma > 0 and step % loss.r1_interval == 0:
+            if is_lazy and loss.r1_gamma > 0 and step % loss.r1_interval == 0:
                 d_optimizer.zero_grad(set_to_none=True)
                 for part in microbatches:
                     penalties = r1_phase(D, draws, augmenter, *part.reals)

@@ -128,7 +128,17 @@ def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
 @click.option(
     "--aug", type=click.Choice(["none", "ada", "fixed", "diffaugment"]), help="What the discriminator sees."
 )
-@click.option("--gamma", type=float, help="Weight of R1.")
+@click.option(
+    "--objective",
+    type=click.Choice(["nonsaturating", "r3", "hinge"]),
+    help="nonsaturating: StyleGAN2's; r3: relativistic, R1 and R2; hinge: for --discriminator projected.",
+)
+@click.option(
+    "--discriminator",
+    type=click.Choice(["resnet", "skip", "orig", "projected"]),
+    help="projected: on random projections of frozen features, for small data.",
+)
+@click.option("--gamma", type=float, help="Weight of R1, under r3 of R2, too.")
 @click.option("--transfer", type=click.Path(exists=True, dir_okay=False), help="Start from this model file.")
 @click.option("--freeze-d", type=int, help="Layers of D to keep fixed, from the image on.")
 @run_options(
@@ -141,6 +151,8 @@ def stylegan2(
     conditional: bool | None,
     mirror: bool | None,
     aug: str | None,
+    objective: str | None,
+    discriminator: str | None,
     gamma: float | None,
     transfer: str | None,
     freeze_d: int | None,
@@ -151,6 +163,8 @@ def stylegan2(
             "data.path": data,
             "data.conditional": conditional,
             "data.mirror": mirror,
+            "loss.objective": objective,
+            "model.discriminator": discriminator,
             "loss.r1_gamma": gamma,
             "augmentation.kind": aug,
             "transfer": transfer,

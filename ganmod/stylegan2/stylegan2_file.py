@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ganmod.io.model_file import ModelFile, ModelFileError, load_state, read_model_file, save_model_file
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator
+from ganmod.stylegan2.projected_discriminator import ProjectedDiscriminator
 from ganmod.stylegan2.spec import GeneratorSpec
 
 KIND = "stylegan2"
@@ -38,7 +39,7 @@ def save_stylegan2(
     *,
     G_ema: Generator,
     G: Generator | None = None,
-    D: Discriminator | None = None,
+    D: Discriminator | ProjectedDiscriminator | None = None,
     class_names: Sequence[str] = (),
     training: Mapping[str, Any] | None = None,
     half: bool = False,

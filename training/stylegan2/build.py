@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -12,20 +13,28 @@ from torch import nn
 from configs.stylegan2 import (
     Augmentation,
     GanData,
+    Objective,
+    ResolvedLoss,
     ResolvedModel,
     ResolvedOptimizer,
     ResolvedStyleGAN2,
+    StyleGAN2Loss,
     StyleGAN2Run,
 )
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
+from ganmod.stylegan2.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorSpec
+from ganmod.stylegan2.spec import HalfDtype
 from ganmod.stylegan2.stylegan2_file import KIND
 from training.augment.ada_controller import AdaController
 from training.augment.ada_draw import augment_pipe
 from training.augment.diffaugment import parse_policy
 from training.run.lifecycle import check_batch_size
+from training.stylegan2.objective import OBJECTIVES
+
+AnyDiscriminator = Discriminator | ProjectedDiscriminator
 
 
 def build_dataset(data: GanData, seed: int) -> ImageDataset:
@@ -61,8 +70,9 @@ def resolve(
     resolution, n = max(img_size), world_size
     batch_size = schedule.batch_size or max(min(n * min(4096 // resolution, 32), 64), n)
     group_size = model.mbstd_group_size or max(min(batch_size // n, 4), 1)
-    lr = 0.002 if resolution >= 1024 else 0.0025
-    gamma = 0.0002 * resolution**2 / batch_size if loss.r1_gamma is None else loss.r1_gamma
+    projected = model.discriminator == "projected"
+    lr = 0.002 if resolution >= 1024 or projected else 0.0025
+    objective = loss.objective or ("hinge" if projected else "nonsaturating")
     augmentation, ema_rampup = config.augmentation, schedule.ema_rampup
     if config.transfer is not None:  # as the published code does, unless the configuration says otherwise
         if "ada_kimg" not in augmentation.model_fields_set:
@@ -82,7 +92,8 @@ def resolve(
             "mbstd_group_size": group_size,
             "channel_base": model.channel_base or (32768 if resolution >= 512 else 16384),
         },
-        "loss": loss.model_dump() | {"r1_gamma": gamma},
+        "loss": loss.model_dump()
+        | resolve_loss(loss, objective, resolution=resolution, batch_size=batch_size),
         "augmentation": augmentation.model_dump(),
         "optimizer": optimizer.model_dump() | {"g_lr": optimizer.g_lr or lr, "d_lr": optimizer.d_lr or lr},
         "schedule": schedule.model_dump()
@@ -95,6 +106,34 @@ def resolve(
         | {"precision": resolve_precision(config.runtime.precision, device)},
     }
     return ResolvedStyleGAN2.model_validate(config.model_dump() | filled_in)
+
+
+def resolve_loss(
+    loss: StyleGAN2Loss, objective: Objective, *, resolution: int, batch_size: int
+) -> dict[str, float | str]:
+    """What an objective fills in of its section: the weights of its regularisation.
+
+    The weight of R1 under r3 follows the published ones, .05 at 32 pixels, 2 at 64 and 150 at 256 (Huang et
+    al. 2024), by the fourth power of the resolution. ValueError for a regulariser that it does not have.
+    """
+    if OBJECTIVES[objective].is_lazy:
+        default = 0.0002 * resolution**2 / batch_size
+        return {"objective": objective, "r1_gamma": default if loss.r1_gamma is None else loss.r1_gamma}
+    absent = ["pl_weight"] if objective == "r3" else ["pl_weight", "r1_gamma"]
+    for name in absent:
+        if name in loss.model_fields_set and getattr(loss, name):
+            raise ValueError(
+                f"loss.{name} is {getattr(loss, name):g}, but the objective {objective} is without it: "
+                "leave it out, or take --objective nonsaturating"
+            )
+    default = 0.05 * (resolution / 32) ** 4 if objective == "r3" else 0.0
+    mixing = loss.style_mixing_prob if "style_mixing_prob" in loss.model_fields_set else 0.0
+    return {
+        "objective": objective,
+        "r1_gamma": default if loss.r1_gamma is None else loss.r1_gamma,
+        "pl_weight": 0.0,
+        "style_mixing_prob": mixing,
+    }
 
 
 def check_augmentation(config: Augmentation) -> None:
@@ -121,7 +160,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 def build_networks(
     model: ResolvedModel, img_size: tuple[int, int], c_dim: int, *, precision: str, freeze_d: int = 0
-) -> tuple[Generator, Discriminator]:
+) -> tuple[Generator, AnyDiscriminator]:
     """Untrained G and D.
 
     Raises ValueError where all layers of D would be frozen.
@@ -134,20 +173,26 @@ def build_networks(
         freeze_d: layers of D, from the image on, that are not trained.
     """
     half = precision in ("float16", "bfloat16")
-    from_data = {
-        "img_resolution": img_size,
-        "c_dim": c_dim,
-        "num_half_res": model.num_half_res if half else 0,
-        "half_dtype": precision if half else "bfloat16",
-    }
+    half_dtype: HalfDtype = "float16" if precision == "float16" else "bfloat16"
+    num_half_res = model.num_half_res if half else 0
     g_spec = GeneratorSpec.from_options(
         model,
         architecture=model.generator,
         channel_max=model.g_channel_max or model.channel_max,
-        **from_data,
+        img_resolution=img_size,
+        c_dim=c_dim,
+        num_half_res=num_half_res,
+        half_dtype=half_dtype,
     )
-    d_spec = DiscriminatorSpec.from_options(model, architecture=model.discriminator, **from_data)
-    G, D = Generator(g_spec), Discriminator(d_spec)
+    G = Generator(g_spec)
+    D = build_discriminator(
+        model, img_resolution=img_size, c_dim=c_dim, num_half_res=num_half_res, half_dtype=half_dtype
+    )
+    if freeze_d and isinstance(D, ProjectedDiscriminator):
+        raise ValueError(
+            f"freeze_d is {freeze_d}, but the first layers of a projected discriminator are never trained: "
+            "leave it out"
+        )
     if freeze_d >= len(D.layers()):
         raise ValueError(
             f"freeze_d is {freeze_d}, but D has {len(D.layers())} layers, of which one at least must "
@@ -158,17 +203,47 @@ def build_networks(
     return G, D
 
 
+def build_discriminator(
+    model: ResolvedModel,
+    *,
+    img_resolution: tuple[int, int],
+    c_dim: int,
+    num_half_res: int,
+    half_dtype: HalfDtype,
+) -> AnyDiscriminator:
+    """The untrained discriminator of a resolved section."""
+    if model.discriminator == "projected":
+        return ProjectedDiscriminator(
+            ProjectedDiscriminatorSpec.from_options(
+                model,
+                img_resolution=img_resolution,
+                c_dim=c_dim,
+                half_dtype=half_dtype if num_half_res else None,
+            )
+        )
+    return Discriminator(
+        DiscriminatorSpec.from_options(
+            model,
+            architecture=model.discriminator,
+            img_resolution=img_resolution,
+            c_dim=c_dim,
+            num_half_res=num_half_res,
+            half_dtype=half_dtype,
+        )
+    )
+
+
 def build_optimizers(
-    G: Generator, D: Discriminator, optimizer: ResolvedOptimizer, *, pl_interval: int, r1_interval: int
+    G: Generator, D: AnyDiscriminator, optimizer: ResolvedOptimizer, loss: ResolvedLoss
 ) -> tuple[torch.optim.Adam, torch.optim.Adam]:
     """Adam of G and of D over the parameters that require gradients, corrected for lazy regularisation.
 
     A regulariser that has a step of its own every `interval` steps scales learning rate and betas
-    (StyleGAN2, appendix B).
+    (StyleGAN2, appendix B). A projected discriminator's spectral norms follow each step of D's.
     """
 
     def lazy_adam(network: nn.Module, lr: float, interval: int) -> torch.optim.Adam:
-        ratio = interval / (interval + 1)
+        ratio = interval / (interval + 1) if OBJECTIVES[loss.objective].is_lazy else 1.0
         return torch.optim.Adam(
             trained_parameters(network),
             lr=lr * ratio,
@@ -177,7 +252,11 @@ def build_optimizers(
             fused=True,
         )
 
-    return lazy_adam(G, optimizer.g_lr, pl_interval), lazy_adam(D, optimizer.d_lr, r1_interval)
+    g_optimizer = lazy_adam(G, optimizer.g_lr, loss.pl_interval)
+    d_optimizer = lazy_adam(D, optimizer.d_lr, loss.r1_interval)
+    if isinstance(D, ProjectedDiscriminator):
+        d_optimizer.register_step_post_hook(lambda *_: D.update_norms())
+    return g_optimizer, d_optimizer
 
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
@@ -216,7 +295,7 @@ class Transfer(NamedTuple):
 
 
 @torch.no_grad()
-def transfer_weights(path: str | Path, networks: dict[str, nn.Module]) -> Transfer:
+def transfer_weights(path: str | Path, networks: Mapping[str, nn.Module]) -> Transfer:
     """Copy what fits from a StyleGAN2 model file into {"G": ..., "D": ..., "G_ema": ...}.
 
     Tensors of the same name and shape are taken, so that a model with another modulation gives its static

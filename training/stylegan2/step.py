@@ -7,21 +7,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from configs.stylegan2 import Augmentation, StyleGAN2Loss
+from configs.stylegan2 import Augmentation, ResolvedLoss
 from ganmod.data.seeding import draw, draw_groups, group_normals
-from ganmod.stylegan2 import Discriminator, Generator
+from ganmod.stylegan2 import Generator
 from training.augment.ada_augment import augment
 from training.augment.ada_draw import augment_pipe, draw_augmentation
 from training.augment.diffaugment import diffaugment, draw_diffaugment
-from training.gan_losses import (
-    discriminator_loss,
-    mix_styles,
-    nonsaturating_generator_loss,
-    path_lengths,
-    r1_penalty,
-)
+from training.gan_losses import mix_styles, path_lengths, r1_penalty
+from training.stylegan2.objective import OBJECTIVES
 
 ALL = slice(None)
 
@@ -158,7 +153,7 @@ class FirstOrder(NamedTuple):
     discriminator: Callable[..., Tensor]  # images, labels -> logits
 
     @classmethod
-    def of(cls, G: Generator, D: Discriminator, *, compiled: bool) -> FirstOrder:
+    def of(cls, G: Generator, D: nn.Module, *, compiled: bool) -> FirstOrder:
         """The networks themselves, or compiled; their parameters and state dicts stay as they are."""
         return cls(torch.compile(G.synthesis), torch.compile(D)) if compiled else cls(G.synthesis, D)
 
@@ -193,21 +188,31 @@ def fakes(
 def generator_phase(
     G: Generator,
     networks: FirstOrder,
-    config: StyleGAN2Loss,
+    config: ResolvedLoss,
     draws: Draws,
     augmenter: Augmenter,
     groups: Sequence[int],
+    images: Tensor,
+    labels: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Adversarial loss per sample [N], and the first w of every sample [N,w_dim], for the mean w."""
-    mixing = config.style_mixing_prob
-    made = fakes(G, draws, "G", groups, mixing_prob=mixing, synthesis=networks.synthesis)
-    logits = networks.discriminator(augmenter(made.images, draws, "G", groups), made.labels)
-    return nonsaturating_generator_loss(logits), made.ws[:, 0].detach()
+    """Adversarial loss per sample [N], and the first w of every sample [N,w_dim], for the mean w.
+
+    images: real ones, [N,3,H,W] in [-1,1]; only paired objectives look at them.
+    """
+    objective = OBJECTIVES[config.objective]
+    made = fakes(G, draws, "G", groups, mixing_prob=config.style_mixing_prob, synthesis=networks.synthesis)
+    fake_logits = real_logits = networks.discriminator(
+        augmenter(made.images, draws, "G", groups), made.labels
+    )
+    if objective.is_paired:
+        with torch.no_grad():
+            real_logits = networks.discriminator(augmenter(images, draws, "G real", groups), labels)
+    return objective.generator(fake_logits, real_logits), made.ws[:, 0].detach()
 
 
 def path_length_phase(
     G: Generator,
-    config: StyleGAN2Loss,
+    config: ResolvedLoss,
     draws: Draws,
     groups: Sequence[int],
     first: int,
@@ -230,27 +235,64 @@ def path_length_phase(
     return (lengths - mean).square(), lengths.detach()
 
 
+class DiscriminatorTerms(NamedTuple):
+    """Per sample: the adversarial loss, detached logits, and R1 and R2 where the objective has them."""
+
+    losses: Tensor  # [N]
+    real: Tensor  # logits [N,K]
+    fake: Tensor
+    penalties: tuple[Tensor, Tensor] | None = None  # [N] each
+
+    def total(self, gamma: float) -> Tensor:
+        """Sum over the samples of loss + gamma / 2 * (R1 + R2)."""
+        total = self.losses.sum()
+        return total if self.penalties is None else total + gamma / 2 * sum(p.sum() for p in self.penalties)
+
+    @property
+    def confidence(self) -> Tensor:
+        """What ADA takes the sign of, [N,K]: logits of real images, of pairs their differences."""
+        return self.real if self.penalties is None else self.real - self.fake
+
+
 def discriminator_phase(
     G: Generator,
+    D: nn.Module,
     networks: FirstOrder,
-    config: StyleGAN2Loss,
+    config: ResolvedLoss,
     draws: Draws,
     augmenter: Augmenter,
     groups: Sequence[int],
     images: Tensor,
     labels: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss per sample [N], logits of the real images and of the fakes [N,1]. images [N,3,H,W] in [-1,1]."""
-    mixing = config.style_mixing_prob
+) -> DiscriminatorTerms:
+    """Loss, logits and penalties for real images [N,3,H,W] in [-1,1] and as many fakes.
+
+    Penalties are taken with respect to the images before augmentation; D is then differentiated twice, and
+    stands for networks.discriminator.
+    """
+    objective = OBJECTIVES[config.objective]
     with torch.no_grad():
+        mixing = config.style_mixing_prob
         made = fakes(G, draws, "D", groups, mixing_prob=mixing, synthesis=networks.synthesis)
-    fake_logits = networks.discriminator(augmenter(made.images, draws, "D fake", groups), made.labels)
-    real_logits = networks.discriminator(augmenter(images, draws, "D real", groups), labels)
-    return discriminator_loss(real_logits, fake_logits), real_logits.detach(), fake_logits.detach()
+    generated, discriminator = made.images, networks.discriminator
+    if objective.has_r1_r2:
+        images, generated = images.detach().requires_grad_(), generated.requires_grad_()
+        discriminator = D
+    fake_logits = discriminator(augmenter(generated, draws, "D fake", groups), made.labels)
+    real_logits = discriminator(augmenter(images, draws, "D real", groups), labels)
+    losses, real, fake = (
+        objective.discriminator(real_logits, fake_logits),
+        real_logits.detach(),
+        fake_logits.detach(),
+    )
+    if not objective.has_r1_r2:
+        return DiscriminatorTerms(losses, real, fake)
+    penalties = r1_penalty(real_logits, images), r1_penalty(fake_logits, generated)
+    return DiscriminatorTerms(losses, real, fake, penalties)
 
 
 def r1_phase(
-    D: Discriminator,
+    D: nn.Module,
     draws: Draws,
     augmenter: Augmenter,
     groups: Sequence[int],

@@ -19,6 +19,7 @@ from configs.schema import load_stylegan2_config
 from ganmod.cli.bench.peak_memory import peak_since, run_in_new_process, start_peak
 from ganmod.cli.bench.timing import Advance, synchronize
 from training.stylegan2.build import build_networks, build_optimizers, resolve
+from training.stylegan2.objective import OBJECTIVES
 from training.stylegan2.step import (
     Augmenter,
     Draws,
@@ -106,20 +107,15 @@ class TrainingStep:
         self.draws = Draws(0, 0, group_size, device, torch.float32, None)
         self.augmenter = Augmenter(config.augmentation, 0.3 if config.augmentation.kind == "ada" else 0.0)
         self.groups = range(batch // group_size)
-        self.g_optimizer, self.d_optimizer = build_optimizers(
-            self.G,
-            self.D,
-            resolved.optimizer,
-            pl_interval=self.loss.pl_interval,
-            r1_interval=self.loss.r1_interval,
-        )
+        self.g_optimizer, self.d_optimizer = build_optimizers(self.G, self.D, resolved.optimizer, self.loss)
         self.mean_length = torch.zeros([], device=device)
         self.phases: dict[str, tuple[Callable[[], None], float]] = {
             "generator": (self.generator, 1.0),
             "discriminator": (self.discriminator, 1.0),
-            "R1": (self.r1, 1 / config.loss.r1_interval),
         }
-        if config.loss.pl_weight > 0:
+        if OBJECTIVES[self.loss.objective].is_lazy:
+            self.phases["R1"] = (self.r1, 1 / config.loss.r1_interval)
+        if self.loss.pl_weight > 0:
             self.phases["path length"] = (self.path_length, 1 / config.loss.pl_interval)
 
     def _step(self, losses: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -129,7 +125,9 @@ class TrainingStep:
 
     def generator(self) -> None:
         self.D.requires_grad_(False)
-        losses, _ = generator_phase(self.G, self.networks, self.loss, self.draws, self.augmenter, self.groups)
+        losses, _ = generator_phase(
+            self.G, self.networks, self.loss, self.draws, self.augmenter, self.groups, self.images, None
+        )
         self._step(losses, self.g_optimizer)
 
     def path_length(self) -> None:
@@ -138,14 +136,14 @@ class TrainingStep:
 
     def discriminator(self) -> None:
         self.D.requires_grad_(True)
-        losses, _, _ = discriminator_phase(
-            self.G, self.networks, self.loss, self.draws, self.augmenter, self.groups, self.images, None
+        draws, augmenter, groups = self.draws, self.augmenter, self.groups
+        terms = discriminator_phase(
+            self.G, self.D, self.networks, self.loss, draws, augmenter, groups, self.images, None
         )
-        self._step(losses, self.d_optimizer)
+        self._step(terms.total(self.loss.r1_gamma) / self.batch, self.d_optimizer)
 
     def r1(self) -> None:
         self.D.requires_grad_(True)
-        assert self.loss.r1_gamma is not None
         penalties = r1_phase(self.D, self.draws, self.augmenter, self.groups, self.images, None)
         self._step(penalties * (self.loss.r1_gamma / 2), self.d_optimizer)
 
