@@ -22,7 +22,7 @@ from configs.sections import (
 )
 
 Architecture = Literal["skip", "resnet", "orig"]
-Objective = Literal["nonsaturating", "r3", "hinge"]
+ObjectiveName = Literal["nonsaturating", "r3", "hinge"]
 StyleLift = Literal["none", "shared", "per_layer"]
 
 
@@ -115,7 +115,7 @@ class StyleGAN2Model(GeneratorOptions, DiscriminatorOptions):
 class StyleGAN2Loss(Strict):
     """What the networks minimise, and its regularisation."""
 
-    objective: Objective | None = None
+    objective: ObjectiveName | None = None
     """nonsaturating: with lazy R1 and path length regularisation (Karras et al. 2020). r3: relativistic
     pairing with R1 and R2 in every step (Huang et al. 2024). hinge: without either (Sauer et al. 2021).
     None: hinge with a projected discriminator, else nonsaturating."""
@@ -227,7 +227,7 @@ class ResolvedModel(StyleGAN2Model):
 class ResolvedLoss(StyleGAN2Loss):
     """`StyleGAN2Loss` with the objective and the weight of R1 filled in."""
 
-    objective: Objective
+    objective: ObjectiveName
     r1_gamma: NonNegative
 
 

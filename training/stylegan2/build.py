@@ -13,7 +13,7 @@ from torch import nn
 from configs.stylegan2 import (
     Augmentation,
     GanData,
-    Objective,
+    ObjectiveName,
     ResolvedLoss,
     ResolvedModel,
     ResolvedOptimizer,
@@ -109,7 +109,7 @@ def resolve(
 
 
 def resolve_loss(
-    loss: StyleGAN2Loss, objective: Objective, *, resolution: int, batch_size: int
+    loss: StyleGAN2Loss, objective: ObjectiveName, *, resolution: int, batch_size: int
 ) -> dict[str, float | str]:
     """What an objective fills in of its section: the weights of its regularisation.
 
