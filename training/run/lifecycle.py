@@ -104,7 +104,12 @@ def open_run(
     """
     folder = RunFolder(run_dir, active=process.rank == 0, tensorboard=config.runtime.tensorboard)
     state = load_latest_checkpoint(run_dir, report=folder.log) if resume else None
-    guard = NonFiniteGuard(folder.log, limit=config.schedule.max_nonfinite_steps, run_dir=folder.path)
+    guard = NonFiniteGuard(
+        folder.log,
+        limit=config.schedule.max_nonfinite_steps,
+        run_dir=folder.path,
+        precision=config.runtime.precision,
+    )
     means = RunningMeans(statistics, process.device)
     changes: list[dict[str, Any]] = []
     if state is not None:

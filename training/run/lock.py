@@ -70,8 +70,9 @@ class RunLock:
 
     def release(self) -> None:
         """Let another process have the folder; calling it again does nothing."""
-        if _HELD.pop(self.path, None) is None:
+        if _HELD.get(self.path) is not self:
             return
+        del _HELD[self.path]
         self._stopped.set()
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
@@ -82,7 +83,7 @@ class RunLock:
         free = self._lock_by_system()
         holder = self._read()
         if free is False:
-            raise self._refusal(holder)
+            raise self._refusal(holder, certain=True)
         if not holder:
             return
         if holder.get("host") == socket.gethostname():
@@ -130,10 +131,11 @@ class RunLock:
             os.pwrite(self._descriptor, content, 0)
             os.fsync(self._descriptor)
 
-    def _refusal(self, holder: dict[str, Any]) -> RunLockedError:
+    def _refusal(self, holder: dict[str, Any], *, certain: bool = False) -> RunLockedError:
+        doubt = "" if certain else f"; if it certainly runs no longer, remove {self.path}"
         return RunLockedError(
             f"{self.path.parent} is in use by {_describe(holder)}. Stop that run first, or use another "
-            f"--out; if it certainly runs no longer, remove {self.path}"
+            f"--out{doubt}"
         )
 
     def _beat(self) -> None:

@@ -30,9 +30,16 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 class NonFiniteGuard:
     """Decides, alike on every process, whether a step is taken; counts those that are not."""
 
-    def __init__(self, log: Callable[[str], None], *, limit: int, run_dir: Path) -> None:
-        """limit: steps of one kind in a row after which NonFiniteError is raised. run_dir: of checkpoints."""
-        self.log, self.limit, self.run_dir = log, limit, run_dir
+    def __init__(self, log: Callable[[str], None], *, limit: int, run_dir: Path, precision: str) -> None:
+        """Nothing is counted yet.
+
+        Args:
+            log: receives a line for each step that is left out.
+            limit: steps of one kind in a row after which NonFiniteError is raised.
+            run_dir: of the checkpoints, for messages.
+            precision: of the run, for messages.
+        """
+        self.log, self.limit, self.run_dir, self.precision = log, limit, run_dir, precision
         self.total = 0
         self.in_a_row: dict[str, int] = {}
 
@@ -70,13 +77,14 @@ class NonFiniteGuard:
 
     def _error(self, what: str) -> NonFiniteError:
         newest = newest_checkpoint(self.run_dir)
+        advice = "run the same command again with lower learning rates (keys of `optimizer`)"
+        if self.precision != "float32":
+            advice += ", or with runtime.precision float32"
         if newest is None:
-            remains = "There is no checkpoint yet, so the run begins again"
-        else:
-            remains = f"{newest.name} is intact, and the run goes on from it"
+            return NonFiniteError(f"{what}. There is no checkpoint yet: {advice}, which begins again")
         return NonFiniteError(
-            f"{what}. {remains}: run the same command again with lower learning rates (keys of `optimizer`), "
-            "or with runtime.precision float32"
+            f"{what}. {newest.name} is kept: {advice}, which goes on from there. If that fails at once, "
+            "too, the weights were spoilt before: begin again with --no-resume"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -134,11 +134,9 @@ def test_what_a_run_survives_may_change_and_is_told() -> None:
 def test_data_are_known_by_their_content_and_not_by_their_path() -> None:
     here, there = {"data.path": "faces"}, {"data.path": "/disk/faces"}
     assert changes_between(here, there, ("abc", "abc")) == {"data.path": ("faces", "/disk/faces")}
-    with pytest.raises(
-        ValueError, match="other data: data.path was 'faces' and is 'faces', and names, sizes"
-    ):
+    with pytest.raises(ValueError, match=r"other data: data\.path was 'faces' and is 'faces', and names"):
         changes_between(here, here, ("abc", "abd"))
-    with pytest.raises(ValueError, match="data.path = 'faces', this command says '/disk/faces'"):
+    with pytest.raises(ValueError, match=r"data\.path = 'faces', this command says '/disk/faces'"):
         changes_between(here, there)  # a checkpoint of an earlier version knows the path alone
 
 
