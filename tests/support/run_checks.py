@@ -48,7 +48,8 @@ def assert_same(a: dict, b: dict, ignore: tuple[str, ...] = ("/seconds", "/confi
     a, b = ({k: v for k, v in flat(state).items() if not k.startswith(ignore or "-")} for state in (a, b))
     assert a.keys() == b.keys()
     for key, value in a.items():
-        same = torch.equal(value, b[key]) if isinstance(value, torch.Tensor) else value == b[key]
+        both_nan = value != value and b[key] != b[key] if isinstance(value, float) else False
+        same = torch.equal(value, b[key]) if isinstance(value, torch.Tensor) else value == b[key] or both_nan
         assert same, f"{key} differs"
 
 
