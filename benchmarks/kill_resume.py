@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -62,8 +64,9 @@ RECIPES: dict[str, tuple[Callable[..., Path], Callable[..., AnyRun], int, dict[s
 }
 UNCOMPARED = ("seconds", "config", "changes", "seconds_per_kimg", "peak_memory_mb")
 LOCKED, FAILED = 7, 9  # exit codes of the processes here
-STEPS = 24
-SHARE_IN_WRITES = 0.5
+STEPS = 16
+SHARE_IN_WRITES = 0.5  # of the kills wait for one
+SLOW_DISK = 0.004  # seconds by which a flush or a rename is delayed, so that kills meet one
 
 
 def write_images(folder: Path) -> Path:
@@ -139,6 +142,24 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+@contextlib.contextmanager
+def slow_disk() -> Iterator[None]:
+    """Delay flushes and renames of this process."""
+
+    def delayed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            time.sleep(SLOW_DISK)
+            return function(*arguments)
+
+        return call
+
+    with (
+        mock.patch.object(os, "fsync", delayed(os.fsync)),
+        mock.patch.object(os, "replace", delayed(os.replace)),
+    ):
+        yield
+
+
 def start(work: Callable[[], object], log: Path) -> int:
     """The process id of a copy of this one that does the work; its errors go to `log`."""
     pid = os.fork()
@@ -207,8 +228,12 @@ def check_recipe(
     """Kill runs of a recipe so many times, and compare each that ends with an undisturbed one."""
     images = write_images(folder / "images")
 
+    def run(name: str) -> None:
+        with slow_disk():
+            train_tiny(recipe, images, folder / name, steps=STEPS)
+
     def finish(name: str) -> None:
-        pid = start(lambda: train_tiny(recipe, images, folder / name, steps=STEPS), folder / f"{name}.log")
+        pid = start(functools.partial(run, name), folder / f"{name}.log")
         if os.waitpid(pid, 0)[1]:
             sys.exit((folder / f"{name}.log").read_text())
 
@@ -224,7 +249,7 @@ def check_recipe(
         while events["kills"] < kills and not ended:
             # At most half of a run, so that one has several lives.
             lived = live_once(
-                lambda name=name: train_tiny(recipe, images, folder / name, steps=STEPS),  # type: ignore[misc]
+                functools.partial(run, name),
                 folder / name,
                 draw,
                 seconds=seconds / 2,

@@ -92,7 +92,7 @@ def test_a_killed_loader_process_leaves_a_checkpoint_and_one_line(
         rare = {"schedule.checkpoint_kimg": 100, "schedule.log_kimg": 100}
         with pytest.raises(LoaderKilledError, match=r"processes was killed.*lower data\.num_workers"):
             train_tiny("style", images, tmp_path / "run", steps=4, **workers, **rare)
-    assert final_state(tmp_path / "run")["nimg"] == 6
+    assert final_state(tmp_path / "run")["nimg"] in (4, 6)  # a batch under way may be lost
     train_tiny("style", images, tmp_path / "run", steps=4, **{"data.num_workers": 0})
     train_tiny("style", images, tmp_path / "whole", steps=4)
     _, different = compare_runs(tmp_path / "whole", tmp_path / "run")
