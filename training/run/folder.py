@@ -113,7 +113,7 @@ class RunFolder:
     def set_aside(self, *, keep: bool) -> None:
         """Move what an earlier run left, if anything, to DIR.old-N; keep=False: remove it instead."""
         files = find_earlier_run(self.path) if self.active else []
-        if not files:
+        if all(file.name == "log.txt" for file in files):  # of this start
             return
         old = next_old_folder(self.path)
         if keep:
@@ -123,9 +123,7 @@ class RunFolder:
                 file.replace(old / file.name)
             else:
                 file.unlink(missing_ok=True)
-        lines = "".join(
-            f"{line}\n" for line in self._early_lines or ()
-        )  # of this start, not of the earlier run
+        lines = "".join(f"{line}\n" for line in self._early_lines or ())  # of this start, too
         append_bytes(self.path / "log.txt", lines.encode())
         if keep:
             self.log(f"the earlier run was moved to {old}")

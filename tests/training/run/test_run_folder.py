@@ -141,6 +141,9 @@ def test_an_earlier_run_is_moved_as_a_whole_and_pictures_of_the_user_stay(tmp_pa
         moved = tmp_path / f"run.old-{number}"
         assert sorted(path.name for path in moved.iterdir()) == sorted([*names, "log.txt"])
         assert (moved / names[0]).read_text() == f"{names[0]} {number}"
+    with RunFolder(run, tensorboard=False) as folder:
+        folder.log("begins where nothing is")
+        folder.set_aside(keep=True)
     assert not (tmp_path / "run.old-3").exists()
 
 
