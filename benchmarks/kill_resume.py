@@ -167,7 +167,7 @@ def start(work: Callable[[], object], log: Path) -> int:
         return pid
     code = FAILED
     try:
-        with log.open("a") as file, contextlib.redirect_stderr(file):
+        with log.open("a", buffering=1) as file, contextlib.redirect_stderr(file):
             try:
                 work()
                 code = 0
@@ -209,6 +209,9 @@ def live_once(
         events["second runs"] += 1
         time.sleep(draw.uniform(0, 0.1))
         pids.append(start(work, log))
+        while not any(map(has_ended, pids)):  # one of them is refused
+            time.sleep(0.002)
+        pids.sort(key=has_ended)
     in_write = draw.random() < SHARE_IN_WRITES
     wait_for_kill(pids[0], folder, draw.uniform(0, seconds), in_write=in_write)
     for pid in pids:
@@ -247,12 +250,11 @@ def check_recipe(
         name = f"run-{runs}"
         ended = False
         while events["kills"] < kills and not ended:
-            # At most half of a run, so that one has several lives.
             lived = live_once(
                 functools.partial(run, name),
                 folder / name,
                 draw,
-                seconds=seconds / 2,
+                seconds=0.8 * seconds,
                 second_share=second_share,
             )
             if lived["failed"]:
@@ -265,6 +267,20 @@ def check_recipe(
         compared += count
         different += [f"{name}: {value}" for value in names]
     return dict(events) | {"runs": runs, "values compared": compared, "values different": different}
+
+
+def show(recipe: str, result: dict[str, Any]) -> None:
+    """Print what was found, and the first names that differ."""
+    in_writes, second = result.get("in the middle of a write", 0), result.get("second runs", 0)
+    print(
+        f"{recipe}: {result['kills']} kills, {in_writes} in the middle of a write; "
+        f"{second} second processes, {result.get('refused', 0)} refused; "
+        f"{result['runs']} runs, {result['values compared']:,} values compared, "
+        f"{len(result['values different'])} different",
+        flush=True,
+    )
+    for name in result["values different"][:20]:
+        print(f"  {name}")
 
 
 def main() -> None:
@@ -286,16 +302,7 @@ def main() -> None:
             results[recipe] = check_recipe(
                 recipe, Path(folder) / recipe, draw, kills=kills, second_share=arguments.second_share, bar=bar
             )
-    for recipe, result in results.items():
-        in_writes, second = result.get("in the middle of a write", 0), result.get("second runs", 0)
-        print(
-            f"{recipe}: {result['kills']} kills, {in_writes} in the middle of a write; "
-            f"{second} second processes, {result.get('refused', 0)} refused; "
-            f"{result['runs']} runs, {result['values compared']:,} values compared, "
-            f"{len(result['values different'])} different"
-        )
-        for name in result["values different"][:20]:
-            print(f"  {name}")
+            show(recipe, results[recipe])
     if arguments.out is not None:
         record = {"machine": describe_machine(torch.device("cpu")), "steps": STEPS, "recipes": results}
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")

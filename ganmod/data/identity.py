@@ -15,7 +15,7 @@ from ganmod.io.images import ImageError
 NUM_READ = 32
 
 
-class ImageSource(NamedTuple):
+class DataFile(NamedTuple):
     """An image of a data set: its name there, the size of its file in bytes, and how to read that."""
 
     name: str
@@ -23,7 +23,7 @@ class ImageSource(NamedTuple):
     read: Callable[[], bytes]
 
 
-def data_identity(sources: Sequence[ImageSource], labels: bytes = b"") -> str:
+def data_identity(sources: Sequence[DataFile], labels: bytes = b"") -> str:
     """SHA-256 over all names and sizes, in their order, the labels, and the content of NUM_READ of the files.
 
     Those are spread over the set: large ones have hundreds of gigabytes. Times do not count, which a copy
@@ -57,14 +57,14 @@ def file_identity(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stored(files: ImageFiles, name: str) -> ImageSource:
-    return ImageSource(name, _size(lambda: files.num_bytes(name)), lambda: files.read_bytes(name))
+def _stored(files: ImageFiles, name: str) -> DataFile:
+    return DataFile(name, _size(lambda: files.num_bytes(name)), lambda: files.read_bytes(name))
 
 
-def _source(number: int, picture: Path | np.ndarray) -> ImageSource:
+def _source(number: int, picture: Path | np.ndarray) -> DataFile:
     if isinstance(picture, Path):
-        return ImageSource(picture.name, _size(lambda: picture.stat().st_size), picture.read_bytes)
-    return ImageSource(f"{number} {picture.shape}", picture.nbytes, picture.tobytes)
+        return DataFile(picture.name, _size(lambda: picture.stat().st_size), picture.read_bytes)
+    return DataFile(f"{number} {picture.shape}", picture.nbytes, picture.tobytes)
 
 
 def _size(measure: Callable[[], int]) -> int:

@@ -55,13 +55,6 @@ def find_changes(
         identity: the same for this start. Where both are known, the content is compared and not the path.
     """
     before, now = flat(saved), flat(config)
-    for key, value in identity.items():
-        if saved_identity.get(key, value) != value:
-            raise ValueError(
-                f"the run folder holds a run on other data: {key} was {before.get(key)!r} and is "
-                f"{now.get(key)!r}, and names, sizes or pixels of the images differ. That cannot change "
-                f"within a run, {_reason(key)}: {_WAYS_ON}"
-            )
     changes = {key: (before.get(key), value) for key, value in now.items() if before.get(key) != value}
     for key in sorted(changes, key=lambda key: key != "recipe"):  # the first that is named
         old, new = changes[key]
@@ -69,6 +62,13 @@ def find_changes(
             raise ValueError(
                 f"the run folder holds a run with {key} = {old!r}, this command says {new!r}. That cannot "
                 f"change within a run, {_reason(key)}: {_WAYS_ON}"
+            )
+    for key, value in identity.items():
+        if saved_identity.get(key, value) != value:
+            raise ValueError(
+                f"the run folder holds a run on other data: {key} was {before.get(key)!r} and is "
+                f"{now.get(key)!r}, and names, sizes or contents differ. That cannot change within a run, "
+                f"{_reason(key)}: {_WAYS_ON}"
             )
     return changes
 
