@@ -24,6 +24,7 @@ SAME_PART = {
     "discriminator_phase",
     "generator_phase",
     "resolve",
+    "run_identity",
     "train",
     "trained_parameters",
     "load",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -36,6 +38,33 @@ def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0)
         persistent_workers=num_workers > 0,
         worker_init_fn=_ignore_signals,
     )
+
+
+class LoaderKilledError(RuntimeError):
+    """A loader process was killed; the message says what to lower."""
+
+    exit_code = 1
+
+
+def iterate_steps(loader: DataLoader) -> Iterator[Any]:
+    """The batches of a loader; LoaderKilledError, at the next batch if one of its processes is gone."""
+    in_main = threading.current_thread() is threading.main_thread()
+    former = signal.getsignal(signal.SIGCHLD) if in_main else None
+    batches = iter(loader)
+    if in_main and former is not None:
+        # torch's handler raises wherever the training is, perhaps between two optimizer steps.
+        signal.signal(signal.SIGCHLD, former)
+    while True:
+        try:
+            batch = next(batches)
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if "DataLoader worker" not in str(error) and isinstance(error, RuntimeError):
+                raise
+            raise LoaderKilledError(
+                f"one of {loader.num_workers} loader processes was killed, most often for want of memory: "
+                "lower data.num_workers or data.cache_mb, which is per process, with --set"
+            ) from error
+        yield batch
 
 
 def _ignore_signals(worker: int) -> None:

@@ -15,8 +15,8 @@ from ganmod.data.seeding import groups_of_step
 from ganmod.distributed import average_gradients
 from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
+from training.ema import copy_buffers, ema_decay, update_ema
 from training.run import lifecycle
-from training.run.ema import copy_buffers, ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
@@ -27,6 +27,7 @@ from training.starganv2.build import (
     build_spec,
     check_batch,
     check_domains,
+    run_identity,
 )
 from training.starganv2.losses import diversity_weight
 from training.starganv2.samples import SampleGrids, domain_sets, translations_by_index
@@ -46,7 +47,12 @@ STATISTICS = tuple(f"{guidance}/{term}" for guidance in GUIDANCE for term in D_T
 
 
 def train(
-    config: StarGANv2Run, run_dir: str | Path, *, resume: bool = True, show_progress: bool | None = None
+    config: StarGANv2Run,
+    run_dir: str | Path,
+    *,
+    resume: bool = True,
+    keep_old: bool = True,
+    show_progress: bool | None = None,
 ) -> Path:
     """As `train_style.train`: train, write the run folder, return the path of the final model."""
     # Process, data, networks. Every process builds the same initial weights from the seed.
@@ -80,15 +86,21 @@ def train(
 
     # Run folder and resume; a missing feature network fails here, not hours later.
     run = lifecycle.open_run(
-        config, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
+        config,
+        run_dir,
+        process,
+        statistics=STATISTICS,
+        identity=run_identity(dataset),
+        resume=resume,
+        keep_old=keep_old,
+        show=show_progress,
     )
-    stateful: dict[str, Any] = networks._asdict()
-    stateful |= {f"{name}_ema": network for name, network in averaged._asdict().items()}
-    stateful |= {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    saved = networks._asdict() | {f"{name}_ema": network for name, network in averaged._asdict().items()}
+    optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    stateful: dict[str, Any] = saved | optimizers
     if run.resumed_state is not None:
         check_domains(run.resumed_state["domains"], dataset.domains)
-        for name, part in stateful.items():
-            part.load_state_dict(run.resumed_state[name])
+        lifecycle.restore_parts(saved, optimizers, run.resumed_state)
     real = domain_sets(dataset)
     metrics = RunMetrics(
         config.metric,
@@ -98,11 +110,11 @@ def train(
         seed=runtime.seed,
         batch_size=microbatch,
     )
-    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size, resume=resume)
+    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
     loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
     grids = SampleGrids(dataset, make_samples)
 
-    with progress:
+    with run.folder, progress:
         while True:
             # Save a snapshot, a checkpoint; measure; done?
             stop = progress.should_stop()
@@ -111,11 +123,15 @@ def train(
             save = functools.partial(
                 save_starganv2, averaged=averaged, trained=networks._asdict(), training=record
             )
-            if rank == 0 and progress.due(schedule.snapshot_kimg):
-                for name, rows in grids.render(averaged).items():
-                    run.folder.write_grid(name, rows, nimg=nimg)
+            snapshot, checkpoint = progress.due(schedule.snapshot_kimg), progress.checkpoint_due()
+            if snapshot or checkpoint:
+                run.guard.check_weights([p for network in saved.values() for p in network.parameters()], nimg)
+            if rank == 0 and snapshot:
+                with run.guard.finite_pictures(nimg):
+                    for name, rows in grids.render(averaged).items():
+                        run.folder.write_grid(name, rows, nimg=nimg)
                 save(run.folder.path / MODEL_FILE)
-            if progress.checkpoint_due():
+            if checkpoint:
                 state = {name: part.state_dict() for name, part in stateful.items()}
                 lifecycle.save_run(
                     run, progress, {"domains": list(dataset.domains)} | state | metrics.state_dict()
@@ -129,8 +145,10 @@ def train(
 
             # This step's images and latents of this process, by microbatch.
             progress.begin_step()
+            if (batch := next(loader, None)) is None:
+                continue  # a loader process is gone: a checkpoint, then the error
             positions = groups_of_step(nimg, batch_size, 1, rank, world_size)
-            microbatches = split_samples(make_samples(next(loader), positions), microbatch)
+            microbatches = split_samples(make_samples(batch, positions), microbatch)
             diversity = diversity_weight(loss.diversity_weight, nimg, decay_kimg=loss.diversity_decay_kimg)
             observed = run.means.empty()
 

@@ -9,8 +9,8 @@ import torch
 
 from configs.style import StyleRun
 from ganmod import distributed
+from training.ema import ema_decay, update_ema
 from training.run import lifecycle
-from training.run.ema import ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
@@ -24,6 +24,7 @@ from training.style.build import (
     lr_factor,
     resolve,
     restore_state,
+    run_identity,
     same_network,
     style_transfer_losses,
 )
@@ -39,17 +40,25 @@ STATISTICS = ("loss/total", "loss/content", "loss/style")
 
 
 def train(
-    config: StyleRun, run_dir: str | Path, *, resume: bool = True, show_progress: bool | None = None
+    config: StyleRun,
+    run_dir: str | Path,
+    *,
+    resume: bool = True,
+    keep_old: bool = True,
+    show_progress: bool | None = None,
 ) -> Path:
     """Train until total_kimg or the time budget, write the run folder, return the path of the final model.
 
     Running it again with the same folder continues from the newest checkpoint. Raises StoppedBySignal after
-    SIGTERM or SIGINT, NonFiniteError when the losses blow up.
+    SIGTERM or SIGINT, NonFiniteError when losses or weights blow up, RunLockedError while another process
+    runs in the folder, LoaderKilledError when one that loads images is killed, DiskFullError, CheckpointError
+    or ModelFileError when a file cannot be written: the folder can be continued after each.
 
     Args:
         config: the run, from `configs.schema.load_style_config`.
         run_dir: its folder, which is created.
-        resume: False starts over and deletes the folder's earlier run.
+        resume: False starts over.
+        keep_old: False deletes the earlier run when starting over, instead of moving it to DIR.old-N.
         show_progress: False hides the bars; None shows them in a terminal.
     """
     # Process, data, networks. Every process builds the same initial weights from the seed.
@@ -75,7 +84,14 @@ def train(
 
     # Run folder and resume; a missing feature network fails here, not hours later.
     run = lifecycle.open_run(
-        config, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
+        config,
+        run_dir,
+        process,
+        statistics=STATISTICS,
+        identity=run_identity(data, config.transfer),
+        resume=resume,
+        keep_old=keep_old,
+        show=show_progress,
     )
     if run.resumed_state is not None:
         restore_state(run.resumed_state, model, ema, optimizers)
@@ -88,21 +104,24 @@ def train(
         seed=runtime.seed,
         batch_size=microbatch,
     )
-    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size, resume=resume)
+    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
     loader = lifecycle.step_batches(data, run, progress, config.data.num_workers)
     grid = grid_inputs(data, device, dtype)
 
-    with progress:
+    with run.folder, progress:
         while True:
             # Snapshot, checkpoint and metrics where due; stop if done.
             stop = progress.should_stop()
             nimg, step = progress.nimg, progress.step
             record = {"nimg": nimg, "seconds": progress.seconds}
-            if rank == 0 and progress.due(schedule.snapshot_kimg):
-                with averaged_weights(model, ema):
+            snapshot, checkpoint = progress.due(schedule.snapshot_kimg), progress.checkpoint_due()
+            if snapshot or checkpoint:
+                run.guard.check_weights([*trained, *ema.values()], nimg)
+            if rank == 0 and snapshot:
+                with averaged_weights(model, ema), run.guard.finite_pictures(nimg):
                     run.folder.write_grid("stylized", stylized_grid(model, *grid), nimg=nimg)
                     model.save(run.folder.path / MODEL_FILE, training=record)
-            if progress.checkpoint_due():
+            if checkpoint:
                 state = {
                     "model": {name: p.detach() for name, p in parameters.items()},
                     "calibration": model.calibration(),
@@ -120,14 +139,15 @@ def train(
 
             # Gradients, accumulated over the microbatches of this process.
             progress.begin_step()
+            if (batch := next(loader, None)) is None:
+                continue  # a loader process is gone: a checkpoint, then the error
             factor = lr_factor(nimg, schedule) / (1 + config.optimizer.lr_decay * step)
             for optimizer in optimizers.values():
                 for group in optimizer.param_groups:
                     group["lr"] = group["initial_lr"] * factor
                 optimizer.zero_grad(set_to_none=True)
             content, style = (
-                x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
-                for x in next(loader)
+                x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255 for x in batch
             )
             origin = draw_origin(runtime.seed, nimg)
             losses = torch.zeros(3, dtype=torch.float64, device=device)

@@ -14,8 +14,8 @@ from configs.stylegan2 import StyleGAN2Run
 from ganmod.data.seeding import groups_of_step
 from ganmod.distributed import average, average_gradients
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
+from training.ema import copy_buffers, ema_decay, update_ema
 from training.run import lifecycle
-from training.run.ema import copy_buffers, ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
@@ -25,6 +25,7 @@ from training.stylegan2.build import (
     build_networks,
     build_optimizers,
     resolve,
+    run_identity,
     trained_parameters,
     transfer_weights,
 )
@@ -45,7 +46,12 @@ STATISTICS = ("loss/G", "loss/D", "logits/real", "logits/fake", "loss/r1", "loss
 
 
 def train(
-    config: StyleGAN2Run, run_dir: str | Path, *, resume: bool = True, show_progress: bool | None = None
+    config: StyleGAN2Run,
+    run_dir: str | Path,
+    *,
+    resume: bool = True,
+    keep_old: bool = True,
+    show_progress: bool | None = None,
 ) -> Path:
     """As `train_style.train`: train, write the run folder, return the path of the final model."""
     # Process, data, networks. Every process builds the same initial weights from the seed.
@@ -73,13 +79,20 @@ def train(
 
     # Run folder and resume; a missing feature network fails here, not hours later.
     run = lifecycle.open_run(
-        resolved, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
+        resolved,
+        run_dir,
+        process,
+        statistics=STATISTICS,
+        identity=run_identity(dataset, config.transfer),
+        resume=resume,
+        keep_old=keep_old,
+        show=show_progress,
     )
     networks = {"G": G, "D": D, "G_ema": G_ema}
-    stateful: dict[str, Any] = networks | {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    stateful: dict[str, Any] = networks | optimizers
     if run.resumed_state is not None:
-        for name, part in stateful.items():
-            part.load_state_dict(run.resumed_state[name])
+        lifecycle.restore_parts(networks, optimizers, run.resumed_state)
         ada.load_state_dict(run.resumed_state["ada"], rank=rank)
         pl_mean.copy_(run.resumed_state["pl_mean"])
     elif config.transfer is not None:
@@ -89,13 +102,13 @@ def train(
     metrics = RunMetrics(
         config.metric, run, reals, snapshot_kimg=snapshot_kimg, seed=runtime.seed, batch_size=microbatch
     )
-    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size, resume=resume)
+    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
     loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
     grid = grid_draws(G.z_dim, labels, runtime.seed, device, dtype)
     if run.resumed_state is None:
         run.folder.write_picture("reals", real_grid(dataset), nimg=0)
 
-    with progress:
+    with run.folder, progress:
         while True:
             # Save a snapshot, a checkpoint; measure; done?
             stop = progress.should_stop()
@@ -104,10 +117,14 @@ def train(
             save = functools.partial(
                 save_stylegan2, G_ema=G_ema, G=G, D=D, class_names=dataset.label_names, training=record
             )
-            if rank == 0 and progress.due(snapshot_kimg):
-                run.folder.write_grid("fakes", generate_grid(G_ema, grid), nimg=nimg)
+            snapshot, checkpoint = progress.due(snapshot_kimg), progress.checkpoint_due()
+            if snapshot or checkpoint:
+                run.guard.check_weights([p for net in networks.values() for p in net.parameters()], nimg)
+            if rank == 0 and snapshot:
+                with run.guard.finite_pictures(nimg):
+                    run.folder.write_grid("fakes", generate_grid(G_ema, grid), nimg=nimg)
                 save(run.folder.path / MODEL_FILE)
-            if progress.checkpoint_due():
+            if checkpoint:
                 state = {name: part.state_dict() for name, part in stateful.items()}
                 state |= {"ada": ada.state_dict(), "pl_mean": pl_mean}  # ADA's over all processes
                 lifecycle.save_run(run, progress, state | metrics.state_dict())
@@ -120,7 +137,9 @@ def train(
 
             # This step's images and random numbers; this process's groups of samples, by microbatch.
             progress.begin_step()
-            images, labels_real = (x.to(device, non_blocking=True) for x in next(loader))
+            if (batch := next(loader, None)) is None:
+                continue  # a loader process is gone: a checkpoint, then the error
+            images, labels_real = (x.to(device, non_blocking=True) for x in batch)
             images = images.to(dtype).div(127.5).sub(1).contiguous(memory_format=memory_format)
             labels_real = labels_real.to(dtype) if dataset.c_dim else None
             draws = Draws(runtime.seed, step, group_size, device, dtype, labels)

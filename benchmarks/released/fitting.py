@@ -15,7 +15,7 @@ from released.crops import PairDrawer
 from released.jobs import time_factor
 from style_transfer import StyleTransferModel
 from style_transfer.networks.residual_host import NOISE_SIDE
-from training.run.ema import ema_decay, update_ema
+from training.ema import ema_decay, update_ema
 from training.run.nonfinite import NonFiniteError
 from training.style.build import build_optimizers, same_network, style_transfer_losses
 

@@ -192,7 +192,8 @@ def finetune(style: Path, run_dir: Path, *, minutes: float, seed: int) -> Finetu
         "runtime.tensorboard": False,
     }
     try:
-        model_file = train(load_style_config(PRESET, changes), run_dir, resume=False, show_progress=True)
+        config = load_style_config(PRESET, changes)
+        model_file = train(config, run_dir, resume=False, keep_old=False, show_progress=True)
     except StoppedBySignal as stop:
         raise click.Abort() from stop  # a quickstart begins again, there is nothing to continue
     steps = [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]

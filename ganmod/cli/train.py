@@ -13,7 +13,13 @@ from configs.schema import (
     load_style_config,
     load_stylegan2_config,
 )
-from ganmod.cli.train_options import RunOptions, check_run_folder, config_option, run_options
+from ganmod.cli.train_options import (
+    RunOptions,
+    check_run_folder,
+    config_option,
+    run_options,
+    stop_on_sigterm,
+)
 
 if TYPE_CHECKING:
     from configs.starganv2 import StarGANv2Run
@@ -24,6 +30,7 @@ if TYPE_CHECKING:
 @click.group()
 def train() -> None:
     """Train a model. Running the same command again continues from the newest checkpoint."""
+    stop_on_sigterm(click.get_current_context())
 
 
 @train.command()
@@ -102,7 +109,7 @@ def style(
         from training.train_style import train as train_style
 
         _check_modulation(resolve(config).model.modulation)
-        click.echo(f"model: {train_style(config, out, resume=options.resume)}")
+        click.echo(f"model: {train_style(config, out, resume=options.resume, keep_old=options.keep_old)}")
 
 
 def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
@@ -177,7 +184,7 @@ def stylegan2(
     if (out := check_run_folder(config, options, _describe_stylegan2)) is not None:
         from training.train_stylegan2 import train as train_stylegan2
 
-        click.echo(f"model: {train_stylegan2(config, out, resume=options.resume)}")
+        click.echo(f"model: {train_stylegan2(config, out, resume=options.resume, keep_old=options.keep_old)}")
 
 
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
@@ -240,7 +247,7 @@ def starganv2(
     if (out := check_run_folder(config, options, _describe_starganv2)) is not None:
         from training.train_starganv2 import train as train_starganv2
 
-        click.echo(f"model: {train_starganv2(config, out, resume=options.resume)}")
+        click.echo(f"model: {train_starganv2(config, out, resume=options.resume, keep_old=options.keep_old)}")
 
 
 def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:

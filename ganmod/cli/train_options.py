@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -43,6 +47,12 @@ METRICS = (
 )
 OTHERS = (
     click.option("--resume/--no-resume", default=True, help="Continue the run in --out, if there is one."),
+    click.option(
+        "--keep-old/--no-keep-old",
+        default=True,
+        help="With --no-resume: move the earlier run to OUT.old-N, or delete it.",
+    ),
+    click.option("--yes", "-y", is_flag=True, help="With --no-resume: do not ask."),
     plugin_option,
     click.option(
         "--set",
@@ -76,6 +86,8 @@ class RunOptions:
     metric_features: str | None
     metric_weights: str | None
     resume: bool
+    keep_old: bool
+    yes: bool
     plugin: tuple[str, ...]
     settings: tuple[str, ...]
     dry_run: bool
@@ -147,6 +159,17 @@ def run_options(
     return decorate
 
 
+def stop_on_sigterm(context: click.Context) -> None:
+    """Let SIGTERM stop a command as Ctrl-C does, with exit code 3, until the loop handles both itself."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        former = signal.signal(signal.SIGTERM, stop)
+        context.call_on_close(lambda: signal.signal(signal.SIGTERM, former))
+
+
 def check_run_folder(
     config: AnyRun, options: RunOptions, describe: Callable[[Any], tuple[AnyRun, list[str]]]
 ) -> Path | None:
@@ -158,7 +181,9 @@ def check_run_folder(
         describe: config -> the resolved one, and lines about data and networks, which a dry run prints.
 
     Raises:
-        click.UsageError: for a missing device or --out, and for --metrics that would never be computed.
+        click.UsageError: for a missing device or --out, for --metrics that would never be computed, and for
+            --no-resume without --yes where nobody can be asked.
+        RunLockedError: with --no-resume, while another process runs in the folder.
     """
     import_plugins(config.plugins)
     check_device(config.runtime.device)
@@ -167,6 +192,8 @@ def check_run_folder(
     if not options.dry_run:
         if options.out is None:
             raise click.UsageError("Missing option '--out': the run folder")
+        if not options.resume:
+            ask_to_start_over(options.out, keep_old=options.keep_old, yes=options.yes)
         return options.out
     resolved, lines = describe(config)
     if config.metric.every:
@@ -178,3 +205,26 @@ def check_run_folder(
     for line in lines:
         click.echo(f"# {line}")
     return None
+
+
+def ask_to_start_over(out: Path, *, keep_old: bool, yes: bool) -> None:
+    """Return if the checkpoints in a run folder, if any, may be put aside; an error otherwise.
+
+    Of several processes only the first asks.
+    """
+    from ganmod.distributed import rank_and_world_size
+    from training.run.checkpoint import newest_checkpoint
+    from training.run.folder import next_old_folder
+    from training.run.lock import RunLock
+
+    if rank_and_world_size()[0] > 0 or (newest := newest_checkpoint(out)) is None:
+        return
+    RunLock(out).release()  # raises while the run goes on
+    fate = f"be moved to {next_old_folder(out)}" if keep_old else "be deleted, with all its checkpoints"
+    what = f"the run in {out} (newest checkpoint: {newest.name}) will {fate}"
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"--no-resume: {what}. There is no terminal to ask in: give --yes, too")
+    if not click.confirm(f"{what}. Begin again?", err=True):
+        raise click.ClickException("nothing was changed")

@@ -15,10 +15,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ganmod.io.atomic_write import atomic_write_bytes
+
 __all__ = [
     "IMAGE_SUFFIXES",
     "LUMA",
     "ImageError",
+    "NaNImageError",
     "center_crop",
     "list_images",
     "make_grid",
@@ -65,6 +68,10 @@ ResizeFilter = Literal["lanczos", "box", "bicubic", "bilinear"]
 
 class ImageError(ValueError):
     """An image that cannot be used: unreadable, damaged or too small. The message names it and says why."""
+
+
+class NaNImageError(ValueError):
+    """A model's picture holds NaN."""
 
 
 def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.ndarray:
@@ -180,19 +187,14 @@ def write_image(path: str | Path, image: np.ndarray | Tensor) -> None:
     array = to_uint8(image) if isinstance(image, Tensor) else image
     _check_image(array)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        picture = Image.fromarray(array)
-        if file_format == "JPEG":  # full-resolution chroma: style transfer makes saturated edges
-            picture.save(partial, format=file_format, quality=95, subsampling=0)
-        elif file_format == "WEBP":
-            picture.save(partial, format=file_format, quality=95)
-        else:
-            picture.save(partial, format=file_format)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    encoded = BytesIO()
+    if file_format == "JPEG":  # full-resolution chroma: style transfer makes saturated edges
+        Image.fromarray(array).save(encoded, format=file_format, quality=95, subsampling=0)
+    elif file_format == "WEBP":
+        Image.fromarray(array).save(encoded, format=file_format, quality=95)
+    else:
+        Image.fromarray(array).save(encoded, format=file_format)
+    atomic_write_bytes(path, encoded.getvalue(), durable=False)
 
 
 def list_images(folder: str | Path) -> list[Path]:
@@ -234,14 +236,17 @@ def to_tensor(image: np.ndarray) -> Tensor:
 def to_uint8(images: Tensor) -> np.ndarray:
     """Float [3,H,W] or [N,3,H,W] in [0,1] -> uint8 [H,W,3] or [N,H,W,3]; rounded, out of range clamped.
 
-    Raises ValueError for another shape, for integers and for NaN.
+    Raises ValueError for another shape and for integers, NaNImageError for NaN.
     """
     if images.ndim not in (3, 4) or images.shape[-3] != 3 or not images.is_floating_point():
         got = f"{images.dtype} {list(images.shape)}"
         raise ValueError(f"got {got}, expected a float tensor [3,H,W] or [N,3,H,W] in [0,1]")
     values = images.detach().to("cpu", torch.promote_types(images.dtype, torch.float32))
     if torch.isnan(values).any():
-        raise ValueError(f"image {list(images.shape)} holds NaN: look for the step that made it")
+        raise NaNImageError(
+            f"image {list(images.shape)} holds NaN: the model that made it, or what it was given, has values "
+            "that are not finite or too large to compute with"
+        )
     return values.mul(255).round_().clamp_(0, 255).byte().movedim(-3, -1).contiguous().numpy()
 
 

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ganmod.io.atomic_write import atomic_write
+from ganmod.io.atomic_write import DiskFullError, atomic_write_bytes
 
 _FORMAT_VERSION = 1
 
@@ -71,9 +71,10 @@ def save_model_file(
     try:
         # Through memory, so that a full disk is an OSError with its reason and not an error of the format.
         data = _fix_metadata_order(safetensors.torch.save(stored, metadata), metadata)
-        atomic_write(path, lambda temporary: _write_bytes(temporary, data))
+        atomic_write_bytes(path, data)
     except (OSError, SafetensorError, KeyError) as error:
-        raise ModelFileError(f"{path}: could not be written ({error}); nothing was changed there") from error
+        reason = error.reason if isinstance(error, DiskFullError) else error
+        raise ModelFileError(f"{path}: could not be written ({reason}); nothing was changed there") from error
 
 
 def read_model_file(path: str | Path, *, expect_kind: str | None = None) -> ModelFile:
@@ -230,10 +231,6 @@ def _fix_metadata_order(data: bytes, metadata: Mapping[str, str]) -> bytes:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
     return len(text).to_bytes(_LENGTH_BYTES, "little") + text + data[end:]
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _read_header(data: bytes, path: Path, *, size: int) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from command_checks import Ended, assert_fails
 from tiny_generator import tiny_generator
 
 import ganmod
@@ -39,6 +41,18 @@ def expected_images(G: Generator, seeds: list[int], c: torch.Tensor | None = Non
     c = None if c is None else c.expand(len(z), -1)
     images = (G(z, c, noise_mode="const", **values) + 1) * 127.5
     return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+def test_a_model_of_nan_is_named_as_such(tmp_path: Path, ganmod_command: Callable[..., Ended]) -> None:
+    G = tiny_generator()
+    with torch.no_grad():
+        next(G.synthesis.parameters()).fill_(float("nan"))
+    save_stylegan2(tmp_path / "spoilt.safetensors", G_ema=G)
+    ended = ganmod_command(
+        "generate", tmp_path / "spoilt.safetensors", "--seeds", "0", "--out", tmp_path / "out"
+    )
+    assert_fails(ended, 1, "not finite")
+    assert "step" not in ended.err
 
 
 def test_load_gives_the_averaged_generator_in_full_precision(models: Path):

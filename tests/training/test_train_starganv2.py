@@ -21,8 +21,8 @@ from ganmod.io.model_file import ModelFileError
 from ganmod.starganv2 import StarGANv2
 from ganmod.starganv2 import load_starganv2 as load_model
 from training import train_starganv2
+from training.ema import ema_decay
 from training.loader import StepSampler, step_loader
-from training.run.ema import ema_decay
 from training.run.nonfinite import NonFiniteError
 from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch
 from training.starganv2.samples import domain_sets, translations_by_index

@@ -24,8 +24,8 @@ from configs.style import StyleSchedule
 from ganmod.io.images import read_image, write_image
 from style_transfer import load, prepare_style
 from training import train_style
+from training.ema import ema_decay, update_ema
 from training.run.checkpoint import CheckpointError
-from training.run.ema import ema_decay, update_ema
 from training.run.nonfinite import NonFiniteError
 from training.style.build import build_data, build_loss_network, build_model, draw_origin, lr_factor, resolve
 from training.style.samples import METRIC_POSITION, style_images, stylized_by_index

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.io.atomic_write import TEMPORARY_SUFFIX, atomic_write
+from ganmod.io.atomic_write import DiskFullError, atomic_write
 
 FORMAT_VERSION = 1
 KEEP = 2
@@ -50,10 +50,11 @@ def save_checkpoint(run_dir: str | Path, nimg: int, state: dict[str, Any]) -> Pa
     content = {"format": FORMAT_VERSION, "nimg": nimg, "state": _plain(state, "state", 0)}
     damaged_later = _damaged_later(run_dir, nimg)
     try:
-        atomic_write(path, lambda temporary: _write(temporary, content))
+        atomic_write(path, lambda temporary: _write(temporary, content), size=_num_bytes(content))
     except (OSError, RuntimeError) as error:
         # torch hides a failed write behind an error about file positions; the system's is its context.
-        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        hidden = error.__context__ if isinstance(error.__context__, OSError) else error
+        reason = error.reason if isinstance(error, DiskFullError) else hidden
         raise CheckpointError(
             f"{path}: could not be written ({reason}); earlier checkpoints are kept. "
             "Make room on the disk and resume the run"
@@ -85,6 +86,11 @@ def load_latest_checkpoint(
             "again in another run folder"
         )
     return None
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The file of the newest checkpoint, sound or not; None without any."""
+    return next((path for _, path in _checkpoints(run_dir)), None)
 
 
 def _checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
@@ -119,8 +125,6 @@ def _tidy(run_dir: Path, damaged: list[Path]) -> None:
         for path in damaged:  # out of the way: they count neither as the latest nor among the last two
             path.replace(path.with_name(path.name + ".damaged"))
         for _, path in _checkpoints(run_dir)[KEEP:]:
-            path.unlink()
-        for path in run_dir.glob(f".checkpoint-*{TEMPORARY_SUFFIX}"):  # of a run killed while writing
             path.unlink()
 
 
@@ -186,6 +190,15 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         f"{where}: is of type {kind.__module__}.{kind.__qualname__}; a checkpoint holds tensors, int, float, "
         "str, bool, None, list, tuple and dict only"
     )
+
+
+def _num_bytes(value: Any) -> int:
+    """About as many as plain values take in a checkpoint."""
+    if isinstance(value, Tensor):
+        return value.nbytes + 256
+    if isinstance(value, dict | list | tuple):
+        return sum(map(_num_bytes, value.values() if isinstance(value, dict) else value))
+    return 16
 
 
 def _stored_tensor(tensor: Tensor, where: str) -> Tensor:

@@ -1,97 +1,141 @@
-"""The run folder: configuration, log, statistics, sample grids, TensorBoard."""
+"""The run folder: its lock, configuration, log, statistics, sample grids, TensorBoard."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ganmod.io.atomic_write import atomic_write_text
+from ganmod.io.atomic_write import append_bytes, atomic_write_text, full_disks_named, remove_temporaries
 from ganmod.io.images import make_grid, write_image
+from training.run.lock import RunLock
+
+if TYPE_CHECKING:
+    from training.run.event_file import EventFile
 
 CONFIG_FILE = "config.yaml"
+CHANGES_FILE = "changes.jsonl"
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
-GRIDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].png"  # not "*.png": a user may keep pictures there
 LEFT_BY_A_RUN = (
-    "checkpoint-*.pt*",
-    "model-*.safetensors",
+    CONFIG_FILE,
+    CHANGES_FILE,
+    "log.txt",
     "stats.jsonl",
     "metrics.jsonl",
+    "events.out.tfevents.*",
     "reals.png",
-    GRIDS,
+    "*-[0-9][0-9][0-9][0-9][0-9][0-9].png",  # as earlier versions named grids, by thousands of images
+    "*-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9].png",  # not "*.png": a user may keep pictures there
+    "model-*.safetensors",
+    "checkpoint-*.pt*",  # last: while there are any, the run is still there
 )
 
 
 class RunFolder:
-    """Files of one run. Every process has one; only the first (`active`) writes."""
+    """Files of one run. Every process has one; only the first (`active`) writes, and holds the lock."""
 
     def __init__(self, path: str | Path, *, active: bool = True, tensorboard: bool = True) -> None:
+        """Take the folder, which is made; RunLockedError while another process has it.
+
+        Args:
+            path: the folder.
+            active: False in all processes but the first.
+            tensorboard: whether to write its events.
+        """
         self.path = Path(path)
         self.active = active
-        self._log: TextIO | None = None
-        self._writer: Any = None
+        self._lock: RunLock | None = None
+        self._tensorboard = tensorboard
+        self._events: EventFile | None = None
+        self._early_lines: list[str] | None = []
         if active:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._log = (self.path / "log.txt").open("a")
-            if tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
+            with full_disks_named(self.path, None):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = RunLock(self.path, report=lambda message: print(message, file=sys.stderr))
+            remove_temporaries(self.path)
 
-                self._writer = SummaryWriter(str(self.path))
+    def begin(self, nimg: int) -> None:
+        """Continue at `nimg` images: drop the lines that the run writes again, open TensorBoard's file."""
+        if not self.active:
+            return
+        self._drop_lines_after(nimg)
+        self._early_lines = None
+        if self._tensorboard:
+            from training.run.event_file import EventFile
+
+            self._events = EventFile(self.path, nimg=nimg)
 
     def save_config(self, text: str) -> None:
+        """Write the configuration."""
         if self.active:
-            (self.path / CONFIG_FILE).write_text(text)
+            atomic_write_text(self.path / CONFIG_FILE, text)
+
+    def save_changes(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        """Write changes.jsonl, a line for each key that was changed; no file without any."""
+        if self.active and (changes or (self.path / CHANGES_FILE).exists()):
+            text = "".join(json.dumps(change) + "\n" for change in changes)
+            atomic_write_text(self.path / CHANGES_FILE, text)
 
     def log(self, message: str) -> None:
         """One line to the terminal (stderr) and to log.txt."""
-        if self._log is not None:
+        if self.active:
             print(message, file=sys.stderr)
-            self._log.write(message + "\n")
-            self._log.flush()
+            if self._early_lines is not None:
+                self._early_lines.append(message)
+            append_bytes(self.path / "log.txt", f"{message}\n".encode())
 
     def write_stats(self, nimg: int, stats: dict[str, float]) -> None:
         """One line of stats.jsonl, null for what is not finite; the same values to TensorBoard."""
-        if not self.active:
-            return
         plain = {name: value if math.isfinite(value) else None for name, value in stats.items()}
-        with (self.path / "stats.jsonl").open("a") as file:
-            file.write(json.dumps({"nimg": nimg, **plain}) + "\n")
-        if self._writer is not None:
-            for name, value in stats.items():
-                self._writer.add_scalar(name, value, nimg)
+        self._write_line("stats.jsonl", {"nimg": nimg, **plain})
+        if self._events is not None:
+            self._events.add_scalars(stats, nimg)
 
     def write_metrics(
         self, nimg: int, values: Mapping[str, float], conditions: Mapping[str, str | int | None]
     ) -> None:
         """One line of metrics.jsonl, with all that two values must share to be compared."""
-        if not self.active:
-            return
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"nimg": nimg, **values, "conditions": conditions}) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"metrics/{name}", value, nimg)
+        self._write_line("metrics.jsonl", {"nimg": nimg, **values, "conditions": conditions})
+        if self._events is not None:
+            self._events.add_scalars({f"metrics/{name}": value for name, value in values.items()}, nimg)
 
-    def clear(self) -> None:
-        """Remove what an earlier run left: checkpoints, models, statistics, pictures."""
+    def _write_line(self, name: str, record: Mapping[str, Any]) -> None:
         if self.active:
-            for pattern in LEFT_BY_A_RUN:
-                for file in self.path.glob(pattern):
-                    file.unlink(missing_ok=True)
+            append_bytes(self.path / name, (json.dumps(record) + "\n").encode())
 
-    def discard_stats_after(self, nimg: int) -> None:
-        """On resume: drop the lines that the continued run writes again, metrics at `nimg` among them.
+    def set_aside(self, *, keep: bool) -> None:
+        """Move what an earlier run left, if anything, to DIR.old-N; keep=False: remove it instead."""
+        files = find_earlier_run(self.path) if self.active else []
+        if all(file.name == "log.txt" for file in files):  # of this start
+            return
+        old = next_old_folder(self.path)
+        if keep:
+            old.mkdir()
+        for file in files:
+            if keep:
+                file.replace(old / file.name)
+            else:
+                file.unlink(missing_ok=True)
+        lines = "".join(f"{line}\n" for line in self._early_lines or ())  # of this start, too
+        append_bytes(self.path / "log.txt", lines.encode())
+        if keep:
+            self.log(f"the earlier run was moved to {old}")
 
-        So are lines that are no record, as a full disk or a power cut leaves them; the log says how many.
+    def _drop_lines_after(self, nimg: int) -> None:
+        """Drop the lines that the continued run writes again, metrics at `nimg` among them.
+
+        So are lines that are no record, as a power cut leaves them; the log says how many.
         """
         for name, last in (("stats.jsonl", nimg), ("metrics.jsonl", nimg - 1)):
             file = self.path / name
-            if not self.active or not file.exists():
+            if not file.exists():
                 continue
             records = [(line, _record(line)) for line in file.read_text(errors="replace").splitlines()]
             num_damaged = sum(record is None for _, record in records)
@@ -101,22 +145,41 @@ class RunFolder:
             atomic_write_text(file, text)
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
-        """`write_picture` of a snapshot: NAME-KIMG.png."""
-        self.write_picture(f"{name}-{nimg // 1000:06d}", rows, nimg=nimg)
+        """`write_picture` of a snapshot: NAME-IMAGES.png, numbered as checkpoints are."""
+        self.write_picture(f"{name}-{nimg:09d}", rows, nimg=nimg)
 
     def write_picture(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
         """A picture of rows of uint8 images: NAME.png, and in TensorBoard."""
         if self.active:
             grid = make_grid(rows)
             write_image(self.path / f"{name}.png", grid)
-            if self._writer is not None:
-                self._writer.add_image(name.split("-")[0], grid, nimg, dataformats="HWC")
+            if self._events is not None:
+                self._events.add_image(name.split("-")[0], grid, nimg)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-        if self._writer is not None:
-            self._writer.close()
+        """Let another process have the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+def find_earlier_run(folder: Path) -> list[Path]:
+    """The files of a run in a folder, its checkpoints last; a user's own files are not among them."""
+    return [file for pattern in LEFT_BY_A_RUN for file in sorted(folder.glob(pattern))]
+
+
+def next_old_folder(folder: Path) -> Path:
+    """DIR.old-N with the first N that is free: where an earlier run is moved."""
+    folder = folder.resolve()
+    numbered = (folder.with_name(f"{folder.name}.old-{n}") for n in itertools.count(1))
+    return next(path for path in numbered if not path.exists())
 
 
 def _record(line: str) -> dict[str, Any] | None:

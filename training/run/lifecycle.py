@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from pydantic import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -17,16 +15,13 @@ from configs.schema import AnyRun, to_yaml
 from configs.sections import AnySchedule, Runtime
 from ganmod import distributed
 from ganmod.machine import peak_memory_mb
-from training.loader import StepSampler, step_loader
+from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
 from training.run.checkpoint import load_latest_checkpoint, save_checkpoint
 from training.run.folder import MODEL_FILE, RunFolder
 from training.run.nonfinite import NonFiniteGuard
 from training.run.progress import RunProgress, StoppedBySignal
 from training.run.running_means import RunningMeans
-
-MAY_CHANGE = ("schedule", "metric", "runtime", "plugins")  # between the parts of one run
-MAY_CHANGE_WITHIN = ("data.cache_mb", "data.num_workers", "model.encoder_weights", "loss.network_weights")
-MUST_STAY = (("schedule", "batch_size"), ("runtime", "seed"))
+from training.run.same_run import find_changes
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,6 +44,9 @@ class Run(NamedTuple):
     """An open run: its folder, the state of its newest checkpoint, and what is counted from step to step.
 
     config: as it is written to the folder and to checkpoints; the parts of a loop are given their sections.
+    identity: {key: hash of the content} of the data, which may lie elsewhere when the run is continued.
+    changes: records {"nimg", "key", "before", "now"} of what was changed since the run began.
+    start_over: an earlier run in the folder is put aside, and kept if keep_old.
     """
 
     config: AnyRun
@@ -58,6 +56,10 @@ class Run(NamedTuple):
     guard: NonFiniteGuard
     means: RunningMeans
     show: bool | None  # False hides progress bars; None shows them in a terminal
+    identity: Mapping[str, str]
+    changes: list[dict[str, Any]]
+    start_over: bool
+    keep_old: bool
 
 
 def start_process(runtime: Runtime, plugins: Sequence[str]) -> Process:
@@ -90,70 +92,82 @@ def open_run(
     process: Process,
     *,
     statistics: Sequence[str],
+    identity: Mapping[str, str],
     resume: bool,
+    keep_old: bool,
     show: bool | None = None,
 ) -> Run:
     """The run in a folder, to be continued if it has a checkpoint; nothing of an earlier one is touched yet.
 
-    Raises ValueError for a checkpoint of another run, CheckpointError where all are damaged.
+    Raises ValueError for a checkpoint of another run, CheckpointError where all are damaged, RunLockedError
+    while another process runs in the folder.
     """
     folder = RunFolder(run_dir, active=process.rank == 0, tensorboard=config.runtime.tensorboard)
-    resumed_state = load_latest_checkpoint(run_dir, report=folder.log) if resume else None
-    guard = NonFiniteGuard(folder.log, limit=config.schedule.max_nonfinite_steps)
+    state = load_latest_checkpoint(run_dir, report=folder.log) if resume else None
+    guard = NonFiniteGuard(
+        folder.log,
+        limit=config.schedule.max_nonfinite_steps,
+        run_dir=folder.path,
+        precision=config.runtime.precision,
+    )
     means = RunningMeans(statistics, process.device)
-    if resumed_state is not None:
-        check_same_run(resumed_state["config"], config)
-        guard.load_state_dict(resumed_state["nonfinite"])
-        means.sums.copy_(resumed_state["sums"])
+    changes: list[dict[str, Any]] = []
+    if state is not None:
+        found = find_changes(
+            state["config"],
+            config.model_dump(mode="json"),
+            saved_identity=state.get("identity", {}),
+            identity=identity,
+        )
+        changes = [*state.get("changes", ())]
+        changes += [
+            {"nimg": state["nimg"], "key": key, "before": old, "now": new}
+            for key, (old, new) in found.items()
+        ]
+        guard.load_state_dict(state["nonfinite"])
+        means.sums.copy_(state["sums"])
     show = show if process.rank == 0 else False
-    return Run(config, process, folder, resumed_state, guard, means, show)
+    return Run(config, process, folder, state, guard, means, show, identity, changes, not resume, keep_old)
 
 
-def check_same_run(saved: Mapping[str, Any], config: BaseModel) -> None:
-    """ValueError, which names the key, if a checkpoint's configuration differs in what a run must keep."""
-
-    def kept(run: Mapping[str, Any]) -> dict[str, Any]:
-        values = {"recipe": run["recipe"]}  # the first that is named
-        values |= {f"{section}.{key}": run[section][key] for section, key in MUST_STAY}
-        for name, section in run.items():
-            if name not in MAY_CHANGE:
-                values |= (
-                    {f"{name}.{key}": value for key, value in section.items()}
-                    if isinstance(section, Mapping)
-                    else {name: section}
-                )
-        return {key: _plain_paths(v, key) for key, v in values.items() if key not in MAY_CHANGE_WITHIN}
-
-    before, now = kept(saved), kept(config.model_dump(mode="json"))
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise ValueError(
-                f"the run folder holds a run with {key} = {before.get(key)!r}, this command says {value!r}: "
-                "use another --out, or --no-resume to begin again"
-            )
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Set an optimizer to a checkpoint's state, but keep the learning rates that it was built with."""
+    kept: list[dict[str, Any]] = [
+        {key: group[key] for key in ("lr", "initial_lr") if key in group} for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(state)
+    for group, rates in zip(optimizer.param_groups, kept, strict=True):
+        group.update(rates)
 
 
-def _plain_paths(value: Any, key: str) -> Any:
-    """Paths as they are compared: DIR/ and ./DIR are DIR."""
-    if isinstance(value, list):
-        return [_plain_paths(item, key) for item in value]
-    is_path = isinstance(value, str) and value and (key.startswith("data.") or key == "transfer")
-    return os.path.normpath(value) if is_path else value
+def restore_parts(
+    networks: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
+    state: Mapping[str, Any],
+) -> None:
+    """Set networks and optimizers to a checkpoint's state, by name."""
+    for name, network in networks.items():
+        network.load_state_dict(state[name])
+    for name, optimizer in optimizers.items():
+        restore_optimizer(optimizer, state[name])
 
 
-def begin_run(run: Run, schedule: AnySchedule, *, batch_size: int, resume: bool) -> RunProgress:
+def begin_run(run: Run, schedule: AnySchedule, *, batch_size: int) -> RunProgress:
     """Make the folder this run's, when nothing of its beginning can fail any more; return how far it is."""
     nimg = 0
     if run.resumed_state is not None:
         nimg = run.resumed_state["nimg"]
         run.folder.log(f"resumed at {nimg} images")
-        before, now = run.resumed_state["config"]["runtime"]["precision"], run.config.runtime.precision
-        if before != now:
-            run.folder.log(f"precision was {before} and is {now} from here on")
-    if not resume:
-        run.folder.clear()
-    run.folder.discard_stats_after(nimg)
+        for change in run.changes:
+            if change["nimg"] == nimg:
+                run.folder.log(
+                    f"from here on {change['key']} is {change['now']!r}, before {change['before']!r}"
+                )
+    if run.start_over:
+        run.folder.set_aside(keep=run.keep_old)
+    run.folder.begin(nimg)
     run.folder.save_config(to_yaml(run.config))
+    run.folder.save_changes(run.changes)
     return RunProgress(
         schedule,
         run.process.device,
@@ -164,14 +178,23 @@ def begin_run(run: Run, schedule: AnySchedule, *, batch_size: int, resume: bool)
 
 
 def step_batches(dataset: Dataset, run: Run, progress: RunProgress, num_workers: int) -> Iterator[Any]:
-    """This process's items of each step's batch, from where the run is."""
+    """This process's items of each step's batch, from where the run is.
+
+    It ends where a loader process is killed: the run then stops with a checkpoint, and `end_run` raises
+    LoaderKilledError. Among several processes it is raised at once, as the others do not know of it.
+    """
     sampler = StepSampler(
         batch_size=progress.batch_size,
         nimg=progress.nimg,
         rank=run.process.rank,
         world_size=run.process.world_size,
     )
-    return iter(step_loader(dataset, sampler, num_workers=num_workers))
+    try:
+        yield from iterate_steps(step_loader(dataset, sampler, num_workers=num_workers))
+    except LoaderKilledError as error:
+        if run.process.world_size > 1:
+            raise
+        progress.fail(error)
 
 
 def save_run(run: Run, progress: RunProgress, recipe_state: Mapping[str, Any]) -> None:
@@ -182,6 +205,8 @@ def save_run(run: Run, progress: RunProgress, recipe_state: Mapping[str, Any]) -
             "nimg": progress.nimg,
             "seconds": progress.seconds,
             "config": run.config.model_dump(mode="json"),
+            "identity": dict(run.identity),
+            "changes": run.changes,
             "sums": sums,
             "nonfinite": run.guard.state_dict(),
         }
@@ -205,11 +230,16 @@ def report_run(run: Run, progress: RunProgress, recipe_stats: Mapping[str, float
 
 
 def end_run(run: Run, progress: RunProgress) -> Path:
-    """Close everything and return the final model file; StoppedBySignal if the run was interrupted."""
+    """Close everything and return the final model file.
+
+    Raises what stopped the run, or StoppedBySignal if it was interrupted.
+    """
     outcome = "stopped" if progress.interrupted else "done"
     run.folder.log(f"{outcome} at {progress.nimg} images after {progress.seconds:.0f} s")
     run.folder.close()
     distributed.stop()
+    if progress.failure is not None:
+        raise progress.failure
     if progress.interrupted:
         raise StoppedBySignal(
             f"checkpoint written at {progress.nimg} images: run the same command again to continue"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ganmod import distributed
+from ganmod.io.images import NaNImageError
+from training.run.checkpoint import newest_checkpoint
 
 
 class NonFiniteError(RuntimeError):
-    """Losses or gradients were not finite for too many steps in a row."""
+    """Losses or gradients were not finite for too many steps in a row, or a model is not."""
 
     exit_code = 1
 
@@ -25,9 +30,16 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 class NonFiniteGuard:
     """Decides, alike on every process, whether a step is taken; counts those that are not."""
 
-    def __init__(self, log: Callable[[str], None], *, limit: int) -> None:
-        """limit: steps of one kind in a row after which NonFiniteError is raised."""
-        self.log, self.limit = log, limit
+    def __init__(self, log: Callable[[str], None], *, limit: int, run_dir: Path, precision: str) -> None:
+        """Nothing is counted yet.
+
+        Args:
+            log: receives a line for each step that is left out.
+            limit: steps of one kind in a row after which NonFiniteError is raised.
+            run_dir: of the checkpoints, for messages.
+            precision: of the run, for messages.
+        """
+        self.log, self.limit, self.run_dir, self.precision = log, limit, run_dir, precision
         self.total = 0
         self.in_a_row: dict[str, int] = {}
 
@@ -46,11 +58,34 @@ class NonFiniteGuard:
         what = f"loss {', '.join(terms)}" if terms else f"gradient norm ({norm.item()}) of {kind}"
         self.log(f"non-finite {what} at {nimg} images ({count} in a row): step left out")
         if count >= self.limit:
-            raise NonFiniteError(
-                f"non-finite {what} for {count} steps in a row at {nimg} images. The last checkpoint is "
-                "intact: lower the learning rate, or set runtime.precision to float32, and run again"
-            )
+            raise self._error(f"non-finite {what} for {count} steps in a row at {nimg} images")
         return False
+
+    def check_weights(self, weights: Iterable[Tensor], nimg: int) -> None:
+        """NonFiniteError unless all are finite: before a model or a checkpoint is written."""
+        largest = torch.nn.utils.get_total_norm([w.detach() for w in weights], norm_type=math.inf)
+        if not bool(torch.isfinite(largest)):
+            raise self._error(f"the model's weights are not finite at {nimg} images; nothing was written")
+
+    @contextlib.contextmanager
+    def finite_pictures(self, nimg: int) -> Iterator[None]:
+        """Raise NonFiniteError where the model's pictures hold NaN."""
+        try:
+            yield
+        except NaNImageError as error:
+            raise self._error(f"the model's pictures hold NaN at {nimg} images") from error
+
+    def _error(self, what: str) -> NonFiniteError:
+        newest = newest_checkpoint(self.run_dir)
+        advice = "run the same command again with lower learning rates (keys of `optimizer`)"
+        if self.precision != "float32":
+            advice += ", or with runtime.precision float32"
+        if newest is None:
+            return NonFiniteError(f"{what}. There is no checkpoint yet: {advice}, which begins again")
+        return NonFiniteError(
+            f"{what}. {newest.name} is kept: {advice}, which goes on from there. If that fails at once, "
+            "too, the weights were spoilt before: begin again with --no-resume"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -82,6 +82,7 @@ class RunProgress:
         self.nimg: int = 0 if resumed_state is None else resumed_state["nimg"]
         self.seconds: float = 0.0 if resumed_state is None else resumed_state["seconds"]
         self.done = self.stopping = False
+        self.failure: Exception | None = None
         self._schedule = schedule
         self._saved_at = time.monotonic()  # of the last checkpoint; of the start, before there is one
         self._has_checkpoint = resumed_state is not None
@@ -133,10 +134,15 @@ class RunProgress:
         self.done = self.nimg >= self.total_nimg or distributed.agree(
             self.seconds >= self._budget, self.device
         )
-        self.stopping = distributed.agree(bool(self._stop_request), self.device)
+        stop = bool(self._stop_request) or self.failure is not None
+        self.stopping = distributed.agree(stop, self.device)
         minutes = (time.monotonic() - self._saved_at) / 60
         self._save_now = distributed.agree(minutes >= self._schedule.checkpoint_minutes, self.device)
         return self.ended
+
+    def fail(self, error: Exception) -> None:
+        """Stop before the next step, with a checkpoint; the error is raised in the end."""
+        self.failure = error
 
     def checkpoint_due(self) -> bool:
         """Whether to write a checkpoint now: at the first log line, by images, by time, and in the end.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
 from metrics.compare.runs import RunFacts, RunRecord
 from metrics.features.base import current_metric_name
 from style_transfer import ModelSpec
-from training.run.folder import CONFIG_FILE, MODEL_FILE
+from training.run.folder import CHANGES_FILE, CONFIG_FILE, MODEL_FILE
 
 RECIPE_OF_KIND = {"stylegan2": "stylegan2", "starganv2": "starganv2", "style-transfer": "style"}
 LOADERS: dict[str, Callable[[str, Mapping[str, Any]], Any]] = {
@@ -76,6 +76,7 @@ def read_run(path: str | Path, *, title: str | None = None, name: str | None = N
     nimg = training.get("nimg")
     stats = read_lines(folder / "stats.jsonl", nimg) if has_config else []
     logged = read_lines(folder / "metrics.jsonl", nimg) if has_config else []
+    changes = read_lines(folder / CHANGES_FILE, nimg) if has_config else []
     metrics = [{current_metric_name(key): value for key, value in line.items()} for line in logged]
     last: dict[str, Any] = stats[-1] if stats else {}
     nimg, seconds = nimg or last.get("nimg"), training.get("seconds") or last.get("seconds")
@@ -89,7 +90,7 @@ def read_run(path: str | Path, *, title: str | None = None, name: str | None = N
         modulation="adain-classic" if generator.get("architecture") == "classic" else generator["modulation"],
         options={key: generator[key] for key in OPTIONS if key in generator and recipe != "style"}
         | ({"modulation_options": generator["modulation_options"]} if recipe == "style" else {}),
-        settings=_settings(networks, config, recipe),
+        settings=_settings(networks, config, recipe, changes),
         seed=None if config is None else config["runtime"]["seed"],
         kimg=None if nimg is None else nimg / 1000,
         seconds=seconds,
@@ -152,8 +153,12 @@ def _networks(file: ModelFile, path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _settings(
-    networks: Mapping[str, Mapping[str, Any]], config: Mapping[str, Any] | None, recipe: str
+    networks: Mapping[str, Mapping[str, Any]],
+    config: Mapping[str, Any] | None,
+    recipe: str,
+    changes: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
+    """What two runs must share to be compared by modulation; a setting that was changed, with when it was."""
     compared = ("modulation", *(OPTIONS if recipe != "style" else ("modulation_options", "architecture")))
     settings = {
         f"{section}.{key}": value
@@ -164,6 +169,12 @@ def _settings(
     for key, value in flat(config or {}).items():
         if key.split(".")[0] not in FREE_SECTIONS and key not in FREE_KEYS:
             settings[key] = _file_names(value) if key in PATH_KEYS else value
+    for change in changes:
+        key = change["key"]
+        if key in settings and key not in PATH_KEYS:
+            earlier = [one for one in changes if one["key"] == key]
+            values = [f"{one['now']} from {one['nimg']} images on" for one in earlier]
+            settings[key] = ", ".join([str(earlier[0]["before"]), *values])
     return settings
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from configs.starganv2 import DomainData, StarGANv2Model, StarGANv2Optimizer
 from ganmod.data.domain_images import DomainImages
+from ganmod.data.identity import files_identity
 from ganmod.starganv2 import (
     Discriminator,
     Generator,
@@ -37,6 +38,11 @@ def build_dataset(data: DomainData, img_size: int, seed: int) -> DomainImages:
         mirror=data.mirror,
         cache_mb=data.cache_mb,
     )
+
+
+def run_identity(dataset: DomainImages) -> dict[str, str]:
+    """Hashes of what the paths of a configuration lead to, by key."""
+    return {"data.path": files_identity(dataset.files, repr(dataset.names).encode(errors="surrogateescape"))}
 
 
 def build_spec(model: StarGANv2Model, domains: tuple[str, ...]) -> StarGANv2Spec:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleRun, StyleSchedule
 from ganmod.data.crops import CropStream, Pairs
+from ganmod.data.identity import file_identity, pictures_identity
 from ganmod.data.seeding import draw
 from ganmod.features.spectrum_loss import spectrum_loss
 from ganmod.features.style_losses import STYLE_LOSSES, Features, content_loss
@@ -24,6 +25,7 @@ from style_transfer import ModelSpec, StyleTransferModel, build, load
 from style_transfer.networks.residual_host import Origin
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
 from training.muon import Muon
+from training.run.lifecycle import restore_optimizer
 
 BUILTIN_STYLES = 60
 SHIPPED = "shipped"  # what `transfer` calls the model that comes with ganmod
@@ -66,6 +68,15 @@ def build_data(data: StyleData, seed: int) -> Pairs:
         photo_styles=data.photo_styles,
         same_image=data.same_image,
     )
+
+
+def run_identity(data: Pairs, transfer: str | None) -> dict[str, str]:
+    """Hashes of what the paths of a configuration lead to, by key."""
+    identity = {
+        "data.content": pictures_identity(data.content.images),
+        "data.style": pictures_identity(data.style.images),
+    }
+    return identity | ({} if transfer in (None, SHIPPED) else {"transfer": file_identity(transfer)})
 
 
 def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData, seed: int) -> CropStream:
@@ -160,7 +171,7 @@ def restore_state(
         for name, buffer in model.calibration().items():
             buffer.copy_(state["calibration"][name])
     for name, optimizer in optimizers.items():
-        optimizer.load_state_dict(state[name])
+        restore_optimizer(optimizer, state[name])
 
 
 def lr_factor(nimg: int, schedule: StyleSchedule) -> float:

@@ -21,6 +21,7 @@ from configs.stylegan2 import (
     StyleGAN2Loss,
     StyleGAN2Run,
 )
+from ganmod.data.identity import file_identity, files_identity
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
@@ -49,6 +50,13 @@ def build_dataset(data: GanData, seed: int) -> ImageDataset:
         mirror=data.mirror,
         cache_mb=data.cache_mb,
     )
+
+
+def run_identity(dataset: ImageDataset, transfer: str | None) -> dict[str, str]:
+    """Hashes of what the paths of a configuration lead to, by key."""
+    labels = b"" if dataset.labels is None else dataset.labels.values.tobytes()
+    identity = {"data.path": files_identity(dataset.files, labels)}
+    return identity | ({} if transfer is None else {"transfer": file_identity(transfer)})
 
 
 def resolve(

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ganmod.io.images import (
     center_crop,
@@ -52,12 +51,13 @@ def test_write_refuses_what_it_cannot_store(tmp_path):
 def test_interrupted_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
     write_image(tmp_path / "a.png", RGB)
 
-    def full_disk(self, target, **options):
-        Path(target).write_bytes(b"half")
+    def full_disk(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match=r"a\.png: No space.* are missing"):
         write_image(tmp_path / "a.png", RGB[::-1].copy())
     monkeypatch.undo()
     assert [i.name for i in tmp_path.iterdir()] == ["a.png"]

@@ -283,12 +283,6 @@ def test_sound_later_checkpoint_is_not_shadowed(tmp_path: Path):
     assert names(tmp_path) == ["checkpoint-000000200.pt"]
 
 
-def test_leftover_of_a_killed_run_is_removed(tmp_path: Path):
-    (tmp_path / ".checkpoint-000000100.pt.123.tmp").write_bytes(b"half")
-    save_checkpoint(tmp_path, 200, state_at(200))
-    assert names(tmp_path) == ["checkpoint-000000200.pt"]
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_device_tensors_are_stored_from_the_cpu_and_load_where_asked(tmp_path: Path):

@@ -16,9 +16,10 @@ import torch
 from configs.schema import load_starganv2_config, load_style_config, load_stylegan2_config
 from ganmod.machine import peak_memory_mb
 from training.run import progress as run_progress
-from training.run.lifecycle import check_batch_size, check_same_run
+from training.run.lifecycle import check_batch_size
 from training.run.progress import RunProgress
 from training.run.running_means import RunningMeans
+from training.run.same_run import find_changes
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[3]
@@ -99,42 +100,85 @@ def test_a_batch_that_does_not_divide_says_what_would(
         check_batch_size(batch, num_processes, per_pass)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"schedule.total_kimg": 9, "schedule.microbatch": 1, "runtime.precision": "bfloat16"},
-        {"metric.names": ["fid10k"], "data.cache_mb": 1, "data.num_workers": 3, "plugins": ["json"]},
-        {"data.path": "./faces/"},
-    ],
-)
-def test_what_does_not_change_the_run_may_change(changes: dict) -> None:
-    saved = load_stylegan2_config("stylegan2-auto", {"data.path": "faces"}).model_dump(mode="json")
-    changes = {"data.path": "faces"} | changes
-    check_same_run(saved, load_stylegan2_config("stylegan2-auto", changes))
+def changes_between(
+    before: dict[str, object], now: dict[str, object], identities: tuple[str, str] | None = None
+) -> dict[str, tuple[object, object]]:
+    """`find_changes` of two StyleGAN2 runs; identities: of their images, where both are known."""
+    saved, config = (
+        load_stylegan2_config("stylegan2-auto", settings).model_dump(mode="json")
+        for settings in (before, now)
+    )
+    first, second = ({} if identities is None else {"data.path": identity} for identity in identities or "  ")
+    return find_changes(saved, config, saved_identity=first, identity=second)
+
+
+def test_what_a_run_survives_may_change_and_is_told() -> None:
+    changes: dict[str, object] = {
+        "schedule.total_kimg": 9.0,
+        "schedule.ema_half_life_kimg": 3.0,
+        "optimizer.g_lr": 0.001,
+        "optimizer.d_lr": 0.002,
+        "data.cache_mb": 1,
+        "data.num_workers": 3,
+        "metric.names": ["fid10k"],
+        "runtime.device": "cpu",
+        "runtime.precision": "bfloat16",
+        "plugins": ["json"],
+    }
+    found = changes_between({}, changes)
+    assert found.pop("metric.every") == (0, 1)  # naming a metric asks for it
+    assert {key: now for key, (_, now) in found.items()} == changes
+    assert found["schedule.total_kimg"] == (25000.0, 9.0)
+
+
+def test_data_are_known_by_their_content_and_not_by_their_path() -> None:
+    here, there = {"data.path": "faces"}, {"data.path": "/disk/faces"}
+    assert changes_between(here, there, ("abc", "abc")) == {"data.path": ("faces", "/disk/faces")}
+    with pytest.raises(ValueError, match=r"other data: data\.path was 'faces' and is 'faces', and names"):
+        changes_between(here, here, ("abc", "abd"))
+    with pytest.raises(ValueError, match=r"data\.path = 'faces', this command says '/disk/faces'"):
+        changes_between(here, there)  # a checkpoint of an earlier version knows the path alone
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "reason"),
     [
-        ("schedule.batch_size", 64),
-        ("runtime.seed", 1),
-        ("loss.r1_gamma", 3.0),
-        ("data.mirror", True),
-        ("freeze_d", 2),
-        ("transfer", "model.safetensors"),
-        ("augmentation.pipe", "bg"),
+        ("schedule.batch_size", 64, "checkpoints count whole steps"),
+        ("runtime.seed", 1, "every random draw"),
+        ("loss.r1_gamma", 3.0, "neither loss"),
+        ("data.mirror", True, "stream of images"),
+        ("freeze_d", 2, "layers that are trained"),
+        ("transfer", "model.safetensors", "began with those weights"),
+        ("augmentation.pipe", "bg", "strength"),
+        ("optimizer.beta2", 0.9, "state was formed"),
     ],
 )
-def test_what_makes_another_run_is_named(key: str, value: object) -> None:
-    saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
-    with pytest.raises(ValueError, match=f"holds a run with {key} = .*, this command says {value!r}"):
-        check_same_run(saved, load_stylegan2_config("stylegan2-auto", {key: value}))
+def test_what_makes_another_run_is_named_with_the_reason(key: str, value: object, reason: str) -> None:
+    message = (
+        f"holds a run with {key} = .*, this command says {value!r}.*, as .*{reason}.*: use another --out"
+    )
+    with pytest.raises(ValueError, match=message):
+        changes_between({}, {key: value})
+
+
+def test_muon_can_be_slowed_but_not_begun() -> None:
+    def found(before: float | None, now: float | None) -> dict:
+        saved, config = (
+            load_style_config("style-smoke", {"optimizer.muon_lr": lr}).model_dump(mode="json")
+            for lr in (before, now)
+        )
+        return find_changes(saved, config, saved_identity={}, identity={})
+
+    assert found(0.02, 0.01) == {"optimizer.muon_lr": (0.02, 0.01)}
+    with pytest.raises(ValueError, match="state of other optimizers"):
+        found(None, 0.01)
 
 
 def test_a_folder_of_another_recipe_is_named_as_such() -> None:
     saved = load_stylegan2_config("stylegan2-auto", {}).model_dump(mode="json")
+    config = load_starganv2_config("starganv2-smoke", {}).model_dump(mode="json")
     with pytest.raises(ValueError, match="a run with recipe = 'stylegan2', this command says 'starganv2'"):
-        check_same_run(saved, load_starganv2_config("starganv2-smoke", {}))
+        find_changes(saved, config, saved_identity={}, identity={})
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")

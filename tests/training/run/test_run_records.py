@@ -55,6 +55,24 @@ def test_what_leaves_the_result_alone_is_no_difference_and_what_does_not_is(tmp_
     assert set(differences([records["b"], records["c"]])) == {"data.mirror", "loss.pl_weight"}
 
 
+def test_a_setting_that_was_changed_on_resume_is_a_difference_that_says_when(tmp_path: Path):
+    plain, changed = (
+        run_folder(tmp_path / name, **{"optimizer.g_lr": 0.001}) for name in ("plain", "changed")
+    )
+    lines = [
+        {"nimg": 1000, "key": "optimizer.g_lr", "before": 0.0025, "now": 0.002},
+        {"nimg": 1000, "key": "data.path", "before": "set.zip", "now": "/data/set.zip"},
+        {"nimg": 1000, "key": "schedule.total_kimg", "before": 1, "now": 2},
+        {"nimg": 2000, "key": "optimizer.g_lr", "before": 0.002, "now": 0.001},
+        {"nimg": 3000, "key": "optimizer.d_lr", "before": 0.0, "now": 1.0},
+    ]
+    (changed / "changes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    first, second = (read_run(folder).facts.settings for folder in (plain, changed))
+    assert {key: value for key, value in second.items() if first[key] != value} == {
+        "optimizer.g_lr": "0.0025, 0.002 from 1000 images on, 0.001 from 2000 images on"
+    }  # not what came after the model
+
+
 def test_the_depth_of_a_mapping_network_that_is_not_there_is_no_difference(tmp_path: Path):
     for c_dim, expected in ((0, []), (3, ["discriminator.mapping_layers"])):
         facts = []

@@ -1,0 +1,143 @@
+"""If this fails, a run that blew up, lost a loader or was told to stop is worse off than its message says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from command_checks import Ended
+from run_checks import final_state, read_lines
+
+from configs.style import StyleRun
+from ganmod.data.crops import CropStream
+from training.loader import LoaderKilledError
+from training.run.nonfinite import NonFiniteError
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from kill_resume import compare_runs, train_tiny, write_images
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images")
+
+
+@pytest.mark.parametrize(
+    ("lr", "what"), [(1e6, "pictures hold NaN at 4"), (float("inf"), "weights are not finite")]
+)
+def test_a_model_that_blew_up_is_an_error_before_its_snapshot(
+    tmp_path: Path, images: Path, lr: float, what: str
+) -> None:
+    with pytest.raises(NonFiniteError, match=f"{what} .*lower learning rates") as error:
+        train_tiny("style", images, tmp_path, steps=4, **{"optimizer.lr": lr})
+    kept = sorted(path.name for path in tmp_path.glob("*-*"))
+    assert kept == (["checkpoint-000000002.pt"] if lr == 1e6 else [])
+    assert (kept[0] if kept else "There is no checkpoint yet") in str(error.value)
+
+
+def test_a_lower_learning_rate_and_moved_data_go_on_and_are_noted(tmp_path: Path, images: Path) -> None:
+    """The optimizers' state holds the former rates: the new ones must act."""
+    run, moved = tmp_path / "run", write_images(tmp_path / "moved")
+    train_tiny("stylegan2", images, run, steps=2)
+    before = final_state(run)
+    slow = {"optimizer.g_lr": 1e-12, "optimizer.d_lr": 1e-12}
+    train_tiny("stylegan2", moved, run, steps=4, **slow)
+    after = final_state(run)
+    assert after["nimg"] == 16
+    assert before["g_optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.0025 * 4 / 5)
+    assert after["g_optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-12 * 4 / 5)
+    for network in ("G", "D"):
+        for name, value in before[network].items():
+            if not name.endswith("w_avg"):  # follows the latents, not the optimizer
+                torch.testing.assert_close(after[network][name], value, rtol=0, atol=1e-9)
+    noted = {line["key"]: (line["nimg"], line["now"]) for line in read_lines(run / "changes.jsonl")}
+    assert noted == {
+        "data.path": (8, str(moved)),
+        "optimizer.g_lr": (8, 1e-12),
+        "optimizer.d_lr": (8, 1e-12),
+        "schedule.total_kimg": (8, 0.016),
+    }
+    assert "from here on optimizer.g_lr is 1e-12, before 0.0025" in (run / "log.txt").read_text()
+    train_tiny("stylegan2", moved, run, steps=5, **slow)
+    assert [line["nimg"] for line in read_lines(run / "changes.jsonl")] == [8, 8, 8, 8, 16]
+
+
+def test_other_images_under_the_same_path_are_refused(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images")
+    train_tiny("starganv2", images, tmp_path / "run", steps=1)
+    (images / "cat" / "1.png").unlink()
+    with pytest.raises(ValueError, match=r"other data: data\.path .*stream of images.*--out"):
+        train_tiny("starganv2", images, tmp_path / "run", steps=2)
+
+
+def test_a_killed_loader_process_leaves_a_checkpoint_and_one_line(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, training = CropStream.pixels, os.getpid()
+
+    def killed(self: CropStream, position: int) -> object:
+        if position == 6 and os.getpid() != training:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory runs out
+        return pixels(self, position)
+
+    workers = {"data.num_workers": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(CropStream, "pixels", killed)
+        rare = {"schedule.checkpoint_kimg": 100, "schedule.log_kimg": 100}
+        with pytest.raises(LoaderKilledError, match=r"processes was killed.*lower data\.num_workers"):
+            train_tiny("style", images, tmp_path / "run", steps=4, **workers, **rare)
+    assert final_state(tmp_path / "run")["nimg"] in (4, 6)  # a batch under way may be lost
+    train_tiny("style", images, tmp_path / "run", steps=4, **{"data.num_workers": 0})
+    train_tiny("style", images, tmp_path / "whole", steps=4)
+    _, different = compare_runs(tmp_path / "whole", tmp_path / "run")
+    assert {name.split("/")[0] for name in different} <= {"stats.jsonl", "stylized-000000004.png"}
+
+
+def test_sigterm_while_loading_exits_with_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ganmod_command: Callable[..., Ended]
+) -> None:
+    def loads(config: StyleRun, run_dir: Path, **options: object) -> Path:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        return run_dir
+
+    monkeypatch.setattr("training.train_style.train", loads)
+    before = signal.getsignal(signal.SIGTERM)
+    ended = ganmod_command("train", "style", "--config", "style-smoke", "--out", tmp_path / "run")
+    assert ended.code == 3
+    assert "Traceback" not in ended.err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_no_resume_asks_before_checkpoints_are_put_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ganmod_command: Callable[..., Ended]
+) -> None:
+    begun: list[dict[str, object]] = []
+    monkeypatch.setattr(
+        "training.train_style.train", lambda config, run_dir, **options: begun.append(options)
+    )
+    run = tmp_path / "run"
+    command = ["train", "style", "--config", "style-smoke", "--out", run, "--no-resume"]
+    assert ganmod_command(*command).code == 0  # nothing is there
+    run.mkdir()
+    (run / "checkpoint-000000100.pt").write_bytes(b"kept")
+    refused = ganmod_command(*command)
+    assert refused.code == 2
+    assert f"checkpoint-000000100.pt) will be moved to {tmp_path / 'run.old-1'}" in refused.err
+    assert "give --yes" in refused.err
+    assert ganmod_command(*command, "--yes", "--no-keep-old").code == 0
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    answers = [False, True]
+    questions: list[str] = []
+    monkeypatch.setattr("click.confirm", lambda text, **_: questions.append(text) or answers.pop(0))
+    assert ganmod_command(*command).code == 1
+    assert ganmod_command(*command).code == 0
+    assert len(questions) == 2
+    assert [options["keep_old"] for options in begun] == [True, False, True]
+    assert all(options["resume"] is False for options in begun)
