@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ganmod import distributed
+from ganmod.errors import GanmodError
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(GanmodError, RuntimeError):
     """Losses or gradients were not finite for too many steps in a row."""
-
-    exit_code = 1
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
