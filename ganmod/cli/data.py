@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Size, json_option
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SHEET_CELL = 96
 SHEET_ROWS, SHEET_COLUMNS = 12, 12
 SHOWN = 10  # sizes, classes and corrupt files in the printed text
 
-SOURCE = click.Path(exists=True, path_type=Path)
+SOURCE = InputPath()
 
 
 @click.group()
@@ -36,7 +37,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("source", metavar="SRC", type=SOURCE)
-@click.argument("out", metavar="OUT.zip", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", metavar="OUT.zip", type=OutputPath(dir_okay=False))
 @click.option("--size", type=Size(), metavar="N|WxH", help="Size of the results; none: as they are.")
 @click.option(
     "--filter",
@@ -86,8 +87,7 @@ def pack(
     """
     if out.suffix.lower() != ".zip":
         raise click.UsageError(f"{out} has no suffix .zip: try {out}.zip")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise click.UsageError(f"{out} is the source itself: give another name")
+    refuse_inputs(out)
     if out.exists() and not force:
         raise click.UsageError(f"{out} exists: give another name, or --force to replace it")
     if crop is not None and size is None:
@@ -127,7 +127,7 @@ def pack(
 @json_option
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(dir_okay=False),
     help="Write a contact sheet, such as sheet.png.",
 )
 @click.option("--verify", is_flag=True, help="Decode every image, to find damage behind the first bytes.")
@@ -137,6 +137,8 @@ def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
     from ganmod.data.labels import find_labels
     from ganmod.io.images import write_image
 
+    if sheet is not None:
+        refuse_inputs(sheet)
     files = ImageFiles(path)
     labels = find_labels(files)
     facts = survey(files, labels, verify=verify)

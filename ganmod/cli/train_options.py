@@ -11,16 +11,18 @@ from typing import Any
 import click
 
 from configs.schema import AnyRun, parse_setting, to_yaml
+from configs.style import StyleRun
 from ganmod.cli.options.checks import check_device, import_plugins
-from ganmod.cli.options.shared import plugin_option
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import Number, plugin_option
 
 BASIC_OPTIONS = (
-    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]"),
+    click.option("--out", type=OutputPath(file_okay=False), help="Run folder.  [required]"),
     click.option("--batch", type=int, help="Images per step, over all processes."),
-    click.option("--kimg", type=float, help="Length, in thousands of images."),
+    click.option("--kimg", type=Number(), help="Length, in thousands of images."),
     click.option(
         "--minutes",
-        type=float,
+        type=Number(),
         help="End after so many minutes of training, if --kimg is not reached before.",
     ),
     click.option("--seed", type=int),
@@ -127,7 +129,7 @@ def run_options(
         click.option(
             *weights,
             "metric_weights",
-            type=click.Path(exists=True),
+            type=InputPath(text=True),
             help="Weights of --metric-features, or of Inception where it is the only space measured in.",
         ),
         *OTHERS,
@@ -145,6 +147,18 @@ def run_options(
         return decorated
 
     return decorate
+
+
+def _check_out(out: Path, config: AnyRun) -> None:
+    """click.UsageError for a run folder inside the data, or one that holds the model to start from."""
+    data = (*config.data.content, *config.data.style) if isinstance(config, StyleRun) else (config.data.path,)
+    refuse_inputs(out, also=map(Path, data))
+    transfer = getattr(config, "transfer", None)  # StarGAN v2 has none
+    if transfer is not None and out.is_dir() and out.resolve() == Path(transfer).resolve().parent:
+        raise click.UsageError(
+            f"--transfer {transfer} lies in the run folder {out}, whose models are overwritten: give another "
+            "--out"
+        )
 
 
 def check_run_folder(
@@ -167,6 +181,7 @@ def check_run_folder(
     if not options.dry_run:
         if options.out is None:
             raise click.UsageError("Missing option '--out': the run folder")
+        _check_out(options.out, config)
         return options.out
     resolved, lines = describe(config)
     if config.metric.every:
