@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from configs.limits import MEGAPIXELS, WORKERS
+from configs.visible_text import visible
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Size, json_option
 
@@ -83,15 +85,19 @@ def pack(
     """Pack the images and labels of SRC (a folder or a zip) into OUT.zip.
 
     stylegan2-ada's tools read the result too. It is written completely or not at all; the same input
-    gives the same bytes. Images that cannot be read are reported and left out.
+    gives the same bytes. Images that cannot be read are reported and left out, and the exit code is then 1.
     """
     if out.suffix.lower() != ".zip":
         raise click.UsageError(f"{out} has no suffix .zip: try {out}.zip")
     refuse_inputs(out)
     if out.exists() and not force:
         raise click.UsageError(f"{out} exists: give another name, or --force to replace it")
+    WORKERS.check(workers or 1, "--workers")
+    if size is not None:
+        MEGAPIXELS.check(size[0] * size[1] / 10**6, f"--size {size[1]}x{size[0]}")
     if crop is not None and size is None:
         raise click.UsageError(f"--crop {crop} needs --size, the shape to cut")
+    from ganmod.cli.options.outputs import report_left_out
     from ganmod.data.files import ImageFiles
     from ganmod.data.labels import find_labels
     from ganmod.data.pack import pack as write_pack
@@ -111,8 +117,6 @@ def pack(
             progress=bar.update,
         )
     files.close()
-    for error in report.skipped:
-        click.echo(f"skipped: {error}", err=True)
     if report.num_enlarged:
         click.echo(f"enlarged {report.num_enlarged} images that were smaller than the size", err=True)
     height, width = report.size
@@ -120,6 +124,7 @@ def pack(
         f"wrote {out}: {report.num_images} images of {width}x{height} (width x height), {_kind(labels)}"
         + (f", {len(report.skipped)} corrupt ones left out" if report.skipped else "")
     )
+    report_left_out(report.skipped)
 
 
 @data.command()
@@ -242,5 +247,5 @@ def _kind(labels: Labels | None) -> str:
 
 
 def _list_counts(counts: dict[str, int]) -> str:
-    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:SHOWN])
+    shown = ", ".join(f"{visible(name)} ({count})" for name, count in list(counts.items())[:SHOWN])
     return shown + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")

@@ -12,7 +12,8 @@ import click
 
 from configs.schema import AnyRun, parse_setting, to_yaml
 from configs.style import StyleRun
-from ganmod.cli.options.checks import check_device, import_plugins
+from configs.stylegan2 import StyleGAN2Run
+from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Number, plugin_option
 
@@ -149,6 +150,17 @@ def run_options(
     return decorate
 
 
+def _check_names(config: AnyRun) -> None:
+    """click.UsageError for names that nothing knows, also where this run does not use them."""
+    from ganmod.cli.measure.options import check_space_name
+    from training.augment.diffaugment import parse_policy
+
+    check_space_name(config.metric.features, "metric.features")
+    if isinstance(config, StyleGAN2Run):
+        with usage_errors():
+            parse_policy(config.augmentation.diffaugment_policy)
+
+
 def _check_out(out: Path, config: AnyRun) -> None:
     """click.UsageError for a run folder inside the data, or one that holds the model to start from."""
     data = (*config.data.content, *config.data.style) if isinstance(config, StyleRun) else (config.data.path,)
@@ -176,6 +188,7 @@ def check_run_folder(
     """
     import_plugins(config.plugins)
     check_device(config.runtime.device)
+    _check_names(config)
     if options.metrics is not None and not config.metric.every:
         raise click.UsageError("--metrics are never taken while metric.every is 0: give --metrics-every, too")
     if not options.dry_run:

@@ -1,4 +1,4 @@
-"""If this fails, large pictures change their shape or content when they are reduced, or take the memory of full ones."""
+"""If this fails, large pictures change when they are reduced, or take the memory of full ones."""
 
 from __future__ import annotations
 
