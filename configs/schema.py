@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from configs.limits import CONFIG_KB, KB
 from configs.sections import Strict
 from configs.starganv2 import StarGANv2Run
 from configs.style import StyleRun
 from configs.stylegan2 import StyleGAN2Run
 from configs.suggestion import did_you_mean
+from configs.yaml_values import read_yaml
 
 PRESETS = Path(__file__).parent
 
@@ -59,9 +61,12 @@ def load_recipe(kind: type[RecipeRun], source: str, changes: Mapping[str, Any]) 
     elif not path.is_file():
         raise ConfigError(f"no preset or file named {source!r}. Presets: {', '.join(list_presets())}")
     try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        CONFIG_KB.check(path.stat().st_size / KB, str(path))
+        content = read_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}, expected sections such as `model:`")
     for key, value in changes.items():
@@ -79,9 +84,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {text!r}: expected key=value, such as optimizer.lr=0.001")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: {value!r} is not a YAML value") from error
+        return key.strip(), read_yaml(value, f"the value {value[:80]!r}")
+    except ValueError as error:
+        raise ConfigError(f"--set {key}: {error}") from error
 
 
 def to_yaml(config: Strict) -> str:

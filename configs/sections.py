@@ -6,13 +6,23 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from configs.limits import WORKERS
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
+
+
+def _check_workers(count: int) -> int:
+    WORKERS.check(count, "the number of loader processes")
+    return count
+
+
+Workers = Annotated[int, Field(ge=0), AfterValidator(_check_workers)]
 
 METRICS = ("fid", "kid", "fd", "kd")
 _METRIC = re.compile(rf"({'|'.join(METRICS)})(?:(\d+(?:\.\d+)?)k)?")
@@ -21,7 +31,7 @@ _METRIC = re.compile(rf"({'|'.join(METRICS)})(?:(\d+(?:\.\d+)?)k)?")
 class Strict(BaseModel):
     """Base of the sections: they cannot be changed, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +42,7 @@ class NetworkOptions:
     that ganmod can: pydantic checks them where they are sections of a configuration.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class AnySchedule(Strict):
@@ -83,7 +93,7 @@ class Runtime(Strict):
     """Whether images are stored with channels last."""
     compile: bool = False
     """Whether to torch.compile what is differentiated once."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Of initial weights and of all random draws; a continued run must keep it."""
     tensorboard: bool = True
     """Whether to write TensorBoard events."""

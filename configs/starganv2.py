@@ -18,6 +18,7 @@ from configs.sections import (
     Share,
     Strict,
     TrainingMetric,
+    Workers,
 )
 
 
@@ -32,7 +33,7 @@ class DomainData(Strict):
     """Whether half of the images are flipped left to right."""
     cache_mb: Positive = 2048
     """Memory for decoded images, in MiB, in each loader process."""
-    num_workers: int = Field(default=0, ge=0)
+    num_workers: Workers = 0
     """Loader processes; 0 loads in the training process."""
 
 

@@ -18,6 +18,7 @@ from configs.sections import (
     Share,
     Strict,
     TrainingMetric,
+    Workers,
 )
 
 StyleArchitecture = Literal["modulated", "classic", "residual"]
@@ -112,7 +113,7 @@ class StyleData(Strict):
     """Share of the styles that are the content itself, which teaches the model to leave a picture alone."""
     cache_mb: Positive = 2048
     """Memory for decoded images, in MiB, in each loader process."""
-    num_workers: int = Field(default=0, ge=0)
+    num_workers: Workers = 0
     """Loader processes; 0 loads in the training process."""
 
 

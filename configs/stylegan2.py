@@ -19,6 +19,7 @@ from configs.sections import (
     Share,
     Strict,
     TrainingMetric,
+    Workers,
 )
 
 Architecture = Literal["skip", "resnet", "orig"]
@@ -39,7 +40,7 @@ class GanData(Strict):
     """Whether half of the images are flipped left to right."""
     cache_mb: Positive = 2048
     """Memory for decoded images, in MiB, in each loader process."""
-    num_workers: int = Field(default=0, ge=0)
+    num_workers: Workers = 0
     """Loader processes; 0 loads in the training process."""
 
 

@@ -6,6 +6,8 @@ import os
 
 import torch
 
+KINDS = ("cpu", "cuda", "mps")
+
 
 def find_device(name: str) -> torch.device:
     """The device named auto, cpu, cuda, cuda:N or mps; raises ValueError for any other name.
@@ -18,6 +20,8 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"device {name}: no such device, expected auto, cpu, cuda, cuda:N or mps") from error
+    if device.type not in KINDS:
+        raise ValueError(f"device {name}: not supported, expected auto, cpu, cuda, cuda:N or mps")
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if device.index is None:

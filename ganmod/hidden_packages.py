@@ -6,13 +6,13 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
+from ganmod.errors import GanmodError
+
 PACKAGES = ("configs", "metrics", "style_transfer", "training")
 
 
-class HiddenPackageError(ImportError):
+class HiddenPackageError(GanmodError, ImportError):
     """Another package of the name of one of ours is found first."""
-
-    exit_code = 1
 
 
 def hidden_packages(names: Iterable[str] = PACKAGES) -> dict[str, Path]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ganmod.errors import GanmodError
+
 
 class StepSampler(Sampler[list[int]]):
     """The stream positions that one process reads, step after step, from image `nimg` on.
@@ -40,10 +42,8 @@ def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0)
     )
 
 
-class LoaderKilledError(RuntimeError):
+class LoaderKilledError(GanmodError, RuntimeError):
     """A loader process was killed; the message says what to lower."""
-
-    exit_code = 1
 
 
 def iterate_steps(loader: DataLoader) -> Iterator[Any]:

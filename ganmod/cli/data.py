@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
+from configs.limits import MEGAPIXELS, WORKERS
+from configs.visible_text import visible
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Size, json_option
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ SHEET_CELL = 96
 SHEET_ROWS, SHEET_COLUMNS = 12, 12
 SHOWN = 10  # sizes, classes and corrupt files in the printed text
 
-SOURCE = click.Path(exists=True, path_type=Path)
+SOURCE = InputPath()
 
 
 @click.group()
@@ -36,7 +39,7 @@ def data() -> None:
 
 @data.command()
 @click.argument("source", metavar="SRC", type=SOURCE)
-@click.argument("out", metavar="OUT.zip", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("out", metavar="OUT.zip", type=OutputPath(dir_okay=False))
 @click.option("--size", type=Size(), metavar="N|WxH", help="Size of the results; none: as they are.")
 @click.option(
     "--filter",
@@ -82,16 +85,19 @@ def pack(
     """Pack the images and labels of SRC (a folder or a zip) into OUT.zip.
 
     stylegan2-ada's tools read the result too. It is written completely or not at all; the same input
-    gives the same bytes. Images that cannot be read are reported and left out.
+    gives the same bytes. Images that cannot be read are reported and left out, and the exit code is then 1.
     """
     if out.suffix.lower() != ".zip":
         raise click.UsageError(f"{out} has no suffix .zip: try {out}.zip")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise click.UsageError(f"{out} is the source itself: give another name")
+    refuse_inputs(out)
     if out.exists() and not force:
         raise click.UsageError(f"{out} exists: give another name, or --force to replace it")
+    WORKERS.check(workers or 1, "--workers")
+    if size is not None:
+        MEGAPIXELS.check(size[0] * size[1] / 10**6, f"--size {size[1]}x{size[0]}")
     if crop is not None and size is None:
         raise click.UsageError(f"--crop {crop} needs --size, the shape to cut")
+    from ganmod.cli.options.outputs import report_left_out
     from ganmod.data.files import ImageFiles
     from ganmod.data.labels import find_labels
     from ganmod.data.pack import pack as write_pack
@@ -111,8 +117,6 @@ def pack(
             progress=bar.update,
         )
     files.close()
-    for error in report.skipped:
-        click.echo(f"skipped: {error}", err=True)
     if report.num_enlarged:
         click.echo(f"enlarged {report.num_enlarged} images that were smaller than the size", err=True)
     height, width = report.size
@@ -120,6 +124,7 @@ def pack(
         f"wrote {out}: {report.num_images} images of {width}x{height} (width x height), {_kind(labels)}"
         + (f", {len(report.skipped)} corrupt ones left out" if report.skipped else "")
     )
+    report_left_out(report.skipped)
 
 
 @data.command()
@@ -127,7 +132,7 @@ def pack(
 @json_option
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OutputPath(dir_okay=False),
     help="Write a contact sheet, such as sheet.png.",
 )
 @click.option("--verify", is_flag=True, help="Decode every image, to find damage behind the first bytes.")
@@ -137,6 +142,8 @@ def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
     from ganmod.data.labels import find_labels
     from ganmod.io.images import write_image
 
+    if sheet is not None:
+        refuse_inputs(sheet)
     files = ImageFiles(path)
     labels = find_labels(files)
     facts = survey(files, labels, verify=verify)
@@ -240,5 +247,5 @@ def _kind(labels: Labels | None) -> str:
 
 
 def _list_counts(counts: dict[str, int]) -> str:
-    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:SHOWN])
+    shown = ", ".join(f"{visible(name)} ({count})" for name, count in list(counts.items())[:SHOWN])
     return shown + (f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else "")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ganmod.cli.options.checks import import_plugins
 from ganmod.cli.options.generator import MODEL, check_cutoff, choose_label, load_generator
+from ganmod.cli.options.paths import OutputPath, paths_read, refuse_inputs
 from ganmod.cli.options.shared import Size, plugin_option, truncation_options
 from ganmod.cli.style.arguments import (
     StyleArgument,
@@ -36,7 +37,7 @@ FORMATS = {".onnx": "onnx", ".pt2": "pt2"}
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Folder; or FILE.onnx or FILE.pt2 for one style, or for a StyleGAN2 generator from z to the image.",
 )
 @click.option(
@@ -106,6 +107,8 @@ def export(
         raise click.UsageError(f"--out {out} is a file: give a folder, or a name that ends in .onnx or .pt2")
     if content_size and min(content_size) < MIN_SIDE:
         raise click.UsageError(f"--content-size: expected at least {MIN_SIDE} pixels on both sides")
+    inside = [path for path in paths_read() if path.resolve().parent == out.resolve()]
+    refuse_inputs(out, *(path for path in inside if path.suffix in FORMATS))
     check_export_packages(chosen)
     import_plugins(plugin)
     file = read_model_file(source)

@@ -14,7 +14,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, choose_label, load_generator
-from ganmod.cli.options.shared import batch_option, device_option, plugin_option, truncation_options
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import (
+    FRAME_RATE,
+    batch_option,
+    device_option,
+    plugin_option,
+    truncation_options,
+)
 from ganmod.data.seeding import seed_latents
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.images import IMAGE_SUFFIXES, make_grid, read_image, write_image
@@ -48,16 +55,16 @@ SEEDS = Ranges()
 @click.option(
     "--ws",
     "ws_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputPath(dir_okay=False),
     help="Images of latents in a .npz or .safetensors, such as `ganmod project` writes.",
 )
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Folder for images; picture of --style-mix; .mp4, .gif, .webp or folder of --interpolate.",
 )
-@click.option("--grid", type=click.Path(dir_okay=False, path_type=Path), help="All images in one picture.")
+@click.option("--grid", type=OutputPath(dir_okay=False), help="All images in one picture.")
 @truncation_options("Truncation psi: 1 is the full variety, 0 the mean image.")
 @click.option("--class", "which", metavar="INDEX|NAME", help="Class, for a conditional model.")
 @click.option(
@@ -74,7 +81,7 @@ SEEDS = Ranges()
     help="How to walk in w.",
 )
 @click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
-@click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), default=30.0, show_default=True)
+@click.option("--fps", type=FRAME_RATE, default=30.0, show_default=True)
 @batch_option(8)
 @click.option("--skip-existing", is_flag=True, help="Leave out images that are there already.")
 @device_option()
@@ -106,6 +113,7 @@ def generate(
     """
     ways = {"--seeds": seeds, "--style-mix": style_mix, "--interpolate": interpolate, "--ws": ws_file}
     _check_outputs(out, grid, ways)
+    refuse_inputs(*(path for path in (out, grid) if path is not None))
     G, class_names = load_generator(model, plugin=plugin, device=device)
     if ws_file is not None:
         if which is not None or truncation_psi != 1 or cutoff is not None:

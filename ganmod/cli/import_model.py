@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import Number
 from ganmod.starganv2.import_official import import_starganv2
 from ganmod.stylegan2.importers.ada import import_stylegan2_ada
 from ganmod.stylegan2.importers.foreign_weights import ImportedNetworks
 from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
 from style_transfer.import_adain import import_adain
 
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUT = click.option(
-    "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Model file to write."
-)
+FILE = InputPath(dir_okay=False)
+OUT = click.option("-o", "--out", required=True, type=OutputPath(dir_okay=False), help="Model file to write.")
 HALF = click.option("--half", is_flag=True, help="Store float16.")
 GENERATOR_ONLY = click.option(
     "--generator-only",
@@ -36,6 +36,7 @@ def import_model() -> None:
 @HALF
 def adain(decoder: Path, vgg_normalised: Path, out: Path, half: bool) -> None:
     """The PyTorch AdaIN weights, decoder.pth and vgg_normalised.pth, as a classic AdaIN model."""
+    refuse_inputs(out)
     import_adain(decoder, vgg_normalised).save(out, half=half, store_encoder=True)
     click.echo(f"wrote {out}")
 
@@ -47,6 +48,7 @@ def adain(decoder: Path, vgg_normalised: Path, out: Path, half: bool) -> None:
 @GENERATOR_ONLY
 def stylegan2_ada(network: Path, out: Path, half: bool, generator_only: bool) -> None:
     """An official StyleGAN2 pickle (network-snapshot-*.pkl) of StyleGAN2-ADA or StyleGAN3's repository."""
+    refuse_inputs(out)
     _write(import_stylegan2_ada(network, generator_only=generator_only), out, half)
 
 
@@ -57,6 +59,7 @@ def stylegan2_ada(network: Path, out: Path, half: bool, generator_only: bool) ->
 @GENERATOR_ONLY
 def stylegan2_rosinality(checkpoint: Path, out: Path, half: bool, generator_only: bool) -> None:
     """A checkpoint (.pt) of rosinality/stylegan2-pytorch."""
+    refuse_inputs(out)
     _write(import_stylegan2_rosinality(checkpoint, generator_only=generator_only), out, half)
 
 
@@ -72,11 +75,12 @@ def stylegan2_rosinality(checkpoint: Path, out: Path, half: bool, generator_only
 )
 @click.option(
     "--w-hpf",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Of a generator with the high-pass filter.  [default: that of the file, else 1]",
 )
 def starganv2(checkpoint: Path, out: Path, half: bool, domains: str | None, w_hpf: float | None) -> None:
     """An official checkpoint (100000_nets_ema.ckpt) of clovaai/stargan-v2."""
+    refuse_inputs(out)
     names = None if domains is None else [name.strip() for name in domains.split(",")]
     imported = import_starganv2(checkpoint, domains=names, w_hpf=w_hpf)
     imported.save(out, half=half)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
+import warnings
 
 import click
 
+from ganmod.cli.failures import FAILED, describe_failure, prepare_streams, show_failure, usage_of
 from ganmod.hidden_packages import check_packages
 
-FAILED, STOPPED = 1, 3  # exit codes; 2 is wrong usage
+STOPPED = 3  # exit codes; 2 is wrong usage
+TRACEBACK = "--traceback"
 
 COMMANDS = {  # name: (module, attribute, one line for --help)
     "quickstart": (
@@ -86,6 +90,12 @@ class LazyGroup(click.Group):
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ganmod")
+@click.option(
+    TRACEBACK,
+    is_flag=True,
+    expose_value=False,
+    help="Show where an error came from; at any place in the line.",
+)
 def cli() -> None:
     """Style modulation for image models: AdaIN, weight demodulation and AdaConv as interchangeable parts.
 
@@ -94,33 +104,31 @@ def cli() -> None:
 
 
 def main(command: click.Command = cli) -> None:
-    """Run a command; errors of the user are messages (GANMOD_DEBUG=1 shows the traceback)."""
+    """Run a command: whatever ends it is one message and an exit code; --traceback shows its place."""
+    prepare_streams()
+    # Pillow's hint at 89 megapixels: ours is an error, at `configs.limits.MEGAPIXELS`.
+    warnings.filterwarnings("ignore", message="Image size .* could be decompression bomb")
+    arguments = [text for text in sys.argv[1:] if text != TRACEBACK]
     try:
         check_packages()
-        command(standalone_mode=False)
+        command(arguments, standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        show_failure(f"{usage_of(error)}Error: {error.format_message()}")
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        show_failure("stopped")
         sys.exit(STOPPED)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # Python flushes it at its end
+        sys.exit(FAILED)
     except Exception as error:
-        code = _exit_code(error)
-        if code is None or (os.environ.get("GANMOD_DEBUG") and code != STOPPED):
-            raise
-        click.echo(str(error) if code == STOPPED else f"Error: {error}", err=True)
+        message, code = describe_failure(error, command, arguments)
+        if len(arguments) < len(sys.argv) - 1:
+            traceback.print_exception(error)
+        show_failure(message)
         sys.exit(code)
-
-
-def _exit_code(error: Exception) -> int | None:
-    """The exit code of an error of the user; None for a bug.
-
-    Error classes have an attribute `exit_code`: their modules, which may need torch, are not imported here.
-    """
-    code = getattr(error, "exit_code", None)
-    return FAILED if code is None and isinstance(error, ValueError | OSError) else code
 
 
 if __name__ == "__main__":

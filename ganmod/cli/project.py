@@ -8,6 +8,7 @@ import click
 from tqdm import tqdm
 
 from ganmod.cli.options.generator import MODEL, choose_label, load_generator
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import device_option, plugin_option
 from ganmod.io.images import make_grid, read_image, write_image
 from ganmod.stylegan2.latent_file import save_latents
@@ -19,10 +20,8 @@ RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
 
 @click.command("project")
 @click.argument("model", type=MODEL)
-@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
-)
+@click.argument("image", type=InputPath(dir_okay=False))
+@click.option("-o", "--out", required=True, type=OutputPath(file_okay=False), help="Folder to write.")
 @click.option(
     "--space",
     type=click.Choice(["w", "w+"]),
@@ -46,9 +45,7 @@ RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
     help="Network of the distance: ganmod-slim, vgg19, vgg19-slim, vgg19-slim-aux, squeezenet1_1, "
     "cifar-resnet56 or module:callable.",
 )
-@click.option(
-    "--feature-weights", type=click.Path(exists=True, path_type=Path), help="Weights of the network."
-)
+@click.option("--feature-weights", type=InputPath(), help="Weights of the network.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @device_option()
 @plugin_option
@@ -71,6 +68,7 @@ def project_command(
     Writes projected.png, comparison.png (target, start, result) and projected.npz, from which
     `ganmod generate MODEL --ws` makes the image again.
     """
+    refuse_inputs(*(out / name for name in (RESULT, PICTURE, LATENTS)))
     G, class_names = load_generator(model, plugin=plugin, device=device)
     c = choose_label(which, G, class_names)
     try:

@@ -16,6 +16,8 @@ import torch
 
 import style_transfer
 from configs.schema import load_style_config
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import Number
 from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import make_grid, read_image, resize_short_side, to_tensor, write_image
@@ -49,23 +51,23 @@ class Finetuned:
 
 
 @click.command()
-@click.argument("images", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("images", nargs=-1, type=InputPath(dir_okay=False))
 @click.option(
     "--out",
     default="runs/quickstart",
     show_default=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputPath(file_okay=False),
     help="Folder for pictures, models and the report.",
 )
 @click.option(
     "--style",
     "style_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputPath(dir_okay=False),
     help=f"Picture whose style the model learns.  [default: a drawn {BUILTIN_STYLE}]",
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=3.0,
     show_default=True,
     help="Time for it to learn.",
@@ -80,6 +82,7 @@ def quickstart(
     trained for a few minutes on one style, --style or a drawn one, and the report shows the photos before and
     after.
     """
+    refuse_inputs(*(out / f"{name}.png" for name in ("stylized", "your-images", "before-and-after")))
     begin = time.monotonic()
     user_images = read_user_images(images)
     if style_file is not None:
@@ -143,7 +146,7 @@ def read_user_images(paths: Sequence[Path]) -> dict[str, np.ndarray]:
     """{name: uint8 [H,W,3] with a short side of at most SHORT_SIDE}; ValueError names an unusable file."""
     images: dict[str, np.ndarray] = {}
     for path in paths:
-        image = read_image(path)
+        image = read_image(path, short_side=SHORT_SIDE)
         height, width = image.shape[:2]
         if min(height, width) < MIN_SIDE:
             raise ValueError(

@@ -13,6 +13,8 @@ from configs.schema import (
     load_style_config,
     load_stylegan2_config,
 )
+from ganmod.cli.options.paths import InputPath
+from ganmod.cli.options.shared import Number
 from ganmod.cli.train_options import (
     RunOptions,
     check_run_folder,
@@ -38,24 +40,24 @@ def train() -> None:
 @click.option(
     "--content",
     multiple=True,
-    type=click.Path(exists=True),
+    type=InputPath(text=True),
     help="Folder of content images, or an image; repeatable. None: built-in photos.",
 )
 @click.option(
     "--style",
     multiple=True,
-    type=click.Path(exists=True),
+    type=InputPath(text=True),
     help="Folder of style images, or an image; repeatable. None: procedural styles.",
 )
 @click.option(
-    "--exclude", multiple=True, type=click.Path(exists=True), help="File with names to leave out, one a line."
+    "--exclude", multiple=True, type=InputPath(text=True), help="File with names to leave out, one a line."
 )
 @click.option(
     "--modulation", help="adaconv, adain, weight_demod, or one of your own (see `ganmod modulations`)."
 )
 @click.option(
     "--transfer",
-    type=click.Path(exists=True, dir_okay=False),
+    type=InputPath(dir_okay=False, text=True),
     help="Start from this model file; --config style-finetune starts from the shipped one.",
 )
 @click.option("--encoder", help="Encoder: vgg19, vgg19-slim or ganmod-slim.")
@@ -67,7 +69,7 @@ def train() -> None:
     "--network-weights",
     "--feature-weights",
     "network_weights",
-    type=click.Path(exists=True),
+    type=InputPath(text=True),
     help="Weights of the encoder and the loss network, where they are vgg19 or vgg19-slim; not those of the "
     "metric's network, --metric-weights.",
 )
@@ -125,7 +127,7 @@ def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
 
 @train.command()
 @config_option("stylegan2-auto")
-@click.option("--data", type=click.Path(exists=True), help="Folder or zip of images of one size.  [required]")
+@click.option("--data", type=InputPath(text=True), help="Folder or zip of images of one size.  [required]")
 @click.option(
     "--modulation",
     help='adaconv, weight_demod, adain, your own; "adaconv@4-32,weight_demod@64-" by size.',
@@ -145,8 +147,8 @@ def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
     type=click.Choice(["resnet", "skip", "orig", "projected"]),
     help="projected: on random projections of frozen features, for small data.",
 )
-@click.option("--gamma", type=float, help="Weight of R1, under r3 of R2, too.")
-@click.option("--transfer", type=click.Path(exists=True, dir_okay=False), help="Start from this model file.")
+@click.option("--gamma", type=Number(), help="Weight of R1, under r3 of R2, too.")
+@click.option("--transfer", type=InputPath(dir_okay=False, text=True), help="Start from this model file.")
 @click.option("--freeze-d", type=int, help="Layers of D to keep fixed, from the image on.")
 @run_options(
     precisions=("auto", "float32", "bfloat16", "float16", "float64"),
@@ -215,7 +217,7 @@ def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
 @config_option("starganv2-afhq")
 @click.option(
     "--data",
-    type=click.Path(exists=True),
+    type=InputPath(text=True),
     help="Folder or zip of images, a sub-folder per domain.  [required]",
 )
 @click.option(
@@ -223,7 +225,7 @@ def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
 )
 @click.option("--size", type=int, help="Side to which all images are resized: 64, 128, 256, 512 or 1024.")
 @click.option("--mirror/--no-mirror", default=None, help="Flip half of the images left to right.")
-@click.option("--diversity", type=float, help="Weight of the diversity loss at the start.")
+@click.option("--diversity", type=Number(), help="Weight of the diversity loss at the start.")
 @run_options(precisions=("float32", "bfloat16", "float64"), weights=("--metric-weights", "--feature-weights"))
 def starganv2(
     options: RunOptions,

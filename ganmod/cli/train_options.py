@@ -15,16 +15,19 @@ from typing import Any
 import click
 
 from configs.schema import AnyRun, parse_setting, to_yaml
-from ganmod.cli.options.checks import check_device, import_plugins
-from ganmod.cli.options.shared import plugin_option
+from configs.style import StyleRun
+from configs.stylegan2 import StyleGAN2Run
+from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import Number, plugin_option
 
 BASIC_OPTIONS = (
-    click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [required]"),
+    click.option("--out", type=OutputPath(file_okay=False), help="Run folder.  [required]"),
     click.option("--batch", type=int, help="Images per step, over all processes."),
-    click.option("--kimg", type=float, help="Length, in thousands of images."),
+    click.option("--kimg", type=Number(), help="Length, in thousands of images."),
     click.option(
         "--minutes",
-        type=float,
+        type=Number(),
         help="End after so many minutes of training, if --kimg is not reached before.",
     ),
     click.option("--seed", type=int),
@@ -139,7 +142,7 @@ def run_options(
         click.option(
             *weights,
             "metric_weights",
-            type=click.Path(exists=True),
+            type=InputPath(text=True),
             help="Weights of --metric-features, or of Inception where it is the only space measured in.",
         ),
         *OTHERS,
@@ -170,6 +173,29 @@ def stop_on_sigterm(context: click.Context) -> None:
         context.call_on_close(lambda: signal.signal(signal.SIGTERM, former))
 
 
+def _check_names(config: AnyRun) -> None:
+    """click.UsageError for names that nothing knows, also where this run does not use them."""
+    from ganmod.cli.measure.options import check_space_name
+    from training.augment.diffaugment import parse_policy
+
+    check_space_name(config.metric.features, "metric.features")
+    if isinstance(config, StyleGAN2Run):
+        with usage_errors():
+            parse_policy(config.augmentation.diffaugment_policy)
+
+
+def _check_out(out: Path, config: AnyRun) -> None:
+    """click.UsageError for a run folder inside the data, or one that holds the model to start from."""
+    data = (*config.data.content, *config.data.style) if isinstance(config, StyleRun) else (config.data.path,)
+    refuse_inputs(out, also=map(Path, data))
+    transfer = getattr(config, "transfer", None)  # StarGAN v2 has none
+    if transfer is not None and out.is_dir() and out.resolve() == Path(transfer).resolve().parent:
+        raise click.UsageError(
+            f"--transfer {transfer} lies in the run folder {out}, whose models are overwritten: give another "
+            "--out"
+        )
+
+
 def check_run_folder(
     config: AnyRun, options: RunOptions, describe: Callable[[Any], tuple[AnyRun, list[str]]]
 ) -> Path | None:
@@ -187,6 +213,7 @@ def check_run_folder(
     """
     import_plugins(config.plugins)
     check_device(config.runtime.device)
+    _check_names(config)
     if options.metrics is not None and not config.metric.every:
         raise click.UsageError("--metrics are never taken while metric.every is 0: give --metrics-every, too")
     if not options.dry_run:
@@ -194,6 +221,7 @@ def check_run_folder(
             raise click.UsageError("Missing option '--out': the run folder")
         if not options.resume:
             ask_to_start_over(options.out, keep_old=options.keep_old, yes=options.yes)
+        _check_out(options.out, config)
         return options.out
     resolved, lines = describe(config)
     if config.metric.every:

@@ -10,15 +10,23 @@ from tqdm import tqdm
 
 from ganmod.cli.options.checks import check_device, import_plugins, refuse_options
 from ganmod.cli.options.generator import MODEL, Ranges
-from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
-from ganmod.cli.options.shared import device_option, plugin_option
+from ganmod.cli.options.outputs import (
+    check_out,
+    file_name_part,
+    read_images,
+    report_left_out,
+    results_names,
+    write_grid,
+)
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import FRAME_RATE, device_option, plugin_option
 from ganmod.devices import find_device
 from ganmod.io.animation import check_animation, write_animation
-from ganmod.io.images import read_image, write_image
+from ganmod.io.images import ImageError, write_image
 from ganmod.starganv2 import StarGANv2, load_starganv2
 from ganmod.starganv2.translation import reference_codes, seed_codes, translate, walk_codes
 
-IMAGES = click.Path(exists=True, path_type=Path)
+IMAGES = InputPath()
 
 
 @click.command("translate")
@@ -35,12 +43,12 @@ IMAGES = click.Path(exists=True, path_type=Path)
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Image file, folder for several; .mp4, .gif, .webp or folder of --interpolate.",
 )
 @click.option("--interpolate", is_flag=True, help="Walk from style to style, all sources side by side.")
 @click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
-@click.option("--fps", type=click.FloatRange(0, 1000, min_open=True), default=30.0, show_default=True)
+@click.option("--fps", type=FRAME_RATE, default=30.0, show_default=True)
 @device_option()
 @plugin_option
 def translate_command(
@@ -58,37 +66,42 @@ def translate_command(
 ) -> None:
     """Translate --source with the StarGAN v2 MODEL, in every style of --reference or --latent.
 
-    Several results come with a grid of all. Images of any size are resized to the model's.
+    Several results come with a grid of all. Images of any size are resized to the model's. An image of a
+    folder that cannot be read is reported and left out, and the exit code is then 1.
     """
     if (reference is None) == (latent is None):
         raise click.UsageError("expected one of --reference and --latent")
     if not interpolate:
         refuse_options(["frames_per_step", "fps"], "is for --interpolate")
     several = source.is_dir() or (reference is not None and reference.is_dir()) or len(latent or ()) > 1
-    inputs = [path for path in (model, source, reference) if path is not None]
     if interpolate:
-        refuse_inputs(out, *inputs)
+        refuse_inputs(out)
         try:
             check_animation(out)
         except ValueError as error:
             raise click.UsageError(f"--out: {error}") from error
     else:
-        check_out(out, *inputs, several=several)
+        check_out(out, several=several)
     check_device(device)
     import_plugins(plugin)
     networks = load_starganv2(model)
     for network in networks:
         network.to(find_device(device))
+    left_out: list[ImageError] = []
     sources = results_names(source)
+    contents = read_images(sources, several=source.is_dir(), left_out=left_out)
+    sources = {file: name for file, name in sources.items() if file in contents}
     if reference is not None:
         styles = results_names(reference)
+        references = read_images(styles, several=reference.is_dir(), left_out=left_out)
+        styles = {file: name for file, name in styles.items() if file in references}
         domains = [_find_domain(file, domain, networks) for file in styles]
-        codes = reference_codes(networks, [read_image(file) for file in styles], domains)
+        codes = reference_codes(networks, list(references.values()), domains)
     else:
         assert latent is not None
-        styles = {Path(f"seed {seed}"): f"{domain}-seed{seed:04d}" for seed in latent}
+        styles = {Path(f"seed {seed}"): f"{file_name_part(str(domain))}-seed{seed:04d}" for seed in latent}
         codes = seed_codes(networks, latent, _find_domain(None, domain, networks))
-    images = [read_image(file) for file in sources]
+    images = list(contents.values())
     if interpolate:
         if len(codes) < 2:
             raise click.UsageError("--interpolate: got 1 style, expected two or more to walk between")
@@ -96,6 +109,7 @@ def translate_command(
         frames = (np.concatenate(list(translate(networks, images, code)), axis=1) for code in walk)
         count = write_animation(out, tqdm(frames, total=len(walk), unit="img", disable=None), fps=fps)
         click.echo(f"wrote {count} frames ({count / fps:.1f} s) to {out}")
+        report_left_out(left_out)
         return
     total = len(sources) * len(styles)
     bar = tqdm(total=total, unit="img", disable=None if several else True)
@@ -107,6 +121,7 @@ def translate_command(
     click.echo(f"wrote {total} images to {out}" if several else f"wrote {out}")
     if several:
         click.echo(f"grid: {write_grid(out, sources, styles)}")
+    report_left_out(left_out)
 
 
 def _find_domain(file: Path | None, option: str | None, networks: StarGANv2) -> str:

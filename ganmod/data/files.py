@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
 import math
 import os
 import posixpath
@@ -18,11 +19,16 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from configs.limits import FILE_MB, JSON_MB, MB, Limit
+from configs.visible_text import visible
+from ganmod.io.image_decoding import EXIF_ORIENTATION, open_picture
 from ganmod.io.images import IMAGE_SUFFIXES, ImageError, list_images, read_image
+from ganmod.io.regular_file import open_regular, read_regular
 
 LABEL_FILE = "dataset.json"
 
-_EXIF_ORIENTATION = 0x0112
+# The zip reader's errors: damage, a password, an unknown compression, a size that no memory holds.
+_ZIP_ERRORS = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, MemoryError)
 
 
 class Header(NamedTuple):
@@ -74,22 +80,23 @@ class ImageFiles:
         return {**self.__dict__, "_archive": None}
 
     def full_name(self, name: str) -> str:
-        """The name with the path of the folder or zip, for messages."""
-        return str(self.path / name)
+        """The name with the path of the folder or zip, for messages: control characters are visible."""
+        return visible(str(self.path / name))
 
     def read_bytes(self, name: str) -> bytes:
         """The encoded image; ImageError, which names it, if it cannot be read."""
         try:
-            if self.is_zip:
-                return self._zip().read(self._members[name])
-            return (self.path / name).read_bytes()
-        # The zip reader's errors: damage, a password, an unknown compression.
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+            return self._read(name, FILE_MB)
+        except OSError as error:
+            raise ImageError(
+                f"cannot read image {self.full_name(name)}: {error.strerror or error}"
+            ) from error
+        except (ValueError, *_ZIP_ERRORS) as error:
             raise ImageError(f"cannot read image {self.full_name(name)}: {error}") from error
 
     def num_bytes(self, name: str) -> int:
-        """Size of the encoded image."""
-        return self._members[name].file_size if self.is_zip else (self.path / name).stat().st_size
+        """Size of the encoded image; 0 for a link that leads nowhere."""
+        return self._members[name].file_size if self.is_zip else self._file_stamp(name)[1]
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and, in a zip, the images' checksums; in a folder, sizes and times.
@@ -101,8 +108,7 @@ class ImageFiles:
             if self.is_zip:
                 stamp = (self._members[name].CRC, self._members[name].file_size)
             else:
-                status = (self.path / name).stat()
-                stamp = (status.st_mtime_ns, status.st_size)
+                stamp = self._file_stamp(name)
             digest.update(f"{name}\0{stamp}\0".encode("utf-8", errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -113,10 +119,8 @@ class ImageFiles:
     def header(self, name: str) -> Header:
         """Size and mode, if possible without decoding the pixels; ImageError if they cannot be read."""
         try:
-            with self._stream(name) as stream, Image.open(stream) as image:
+            with self._stream(name) as stream, open_picture(stream) as image:
                 return _header(image)
-        except MemoryError:
-            raise
         except Exception:  # decoders raise a dozen types; the full reader decides and words the error
             height, width, _ = self.read(name).shape
             return Header(height, width, "RGB")
@@ -126,11 +130,9 @@ class ImageFiles:
         for folder in dict.fromkeys(("", shared_folder(self.names))):
             name = posixpath.join(folder, LABEL_FILE)
             try:
-                if self.is_zip and name in self._members:
-                    return folder, self._zip().read(self._members[name]).decode("utf-8-sig")
-                if not self.is_zip and (self.path / name).is_file():
-                    return folder, (self.path / name).read_text(encoding="utf-8-sig")
-            except (UnicodeDecodeError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+                if name in self._members if self.is_zip else (self.path / name).is_file():
+                    return folder, self._read(name, JSON_MB).decode("utf-8-sig")
+            except (OSError, ValueError, *_ZIP_ERRORS) as error:
                 raise ValueError(f"cannot read {self.full_name(name)}: {error}") from error
         return None
 
@@ -140,15 +142,33 @@ class ImageFiles:
             self._archive[1].close()
             self._archive = None
 
+    def _read(self, name: str, limit: Limit) -> bytes:
+        """The bytes of a file or an entry of the zip, of which at most the stated size is inflated."""
+        if not self.is_zip:
+            return read_regular(self.path / name, limit)
+        limit.check(self._members[name].file_size / MB, "it")
+        return self._zip().read(self._members[name])
+
+    def _file_stamp(self, name: str) -> tuple[int, int]:
+        """(time, size) of a file in a folder; zeros for a link that leads nowhere."""
+        try:
+            status = (self.path / name).stat()
+        except OSError:
+            return 0, 0
+        return status.st_mtime_ns, status.st_size
+
     def _stream(self, name: str) -> IO[bytes]:
-        return self._zip().open(self._members[name]) if self.is_zip else (self.path / name).open("rb")
+        if not self.is_zip:
+            return open_regular(self.path / name)
+        FILE_MB.check(self._members[name].file_size / MB, "it")
+        return self._zip().open(self._members[name])
 
     def _zip(self) -> zipfile.ZipFile:
         # A forked process would share its parent's file position: every process opens the zip separately.
         if self._archive is None or self._archive[0] != os.getpid():
             try:
-                self._archive = os.getpid(), zipfile.ZipFile(self.path)
-            except zipfile.BadZipFile as error:
+                self._archive = os.getpid(), zipfile.ZipFile(open_regular(self.path))
+            except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
                 raise ValueError(
                     f"{self.path} is no zip, or not a whole one ({error}): give a folder of images or a zip"
                 ) from error
@@ -188,7 +208,7 @@ def _header(image: Image.Image) -> Header:
     # PNG stores EXIF after the pixels: reading it would decode them.
     if image.width != image.height and (image.format != "PNG" or "exif" in image.info):
         with contextlib.suppress(LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     turned = orientation in (5, 6, 7, 8)
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     return Header(height, width, image.mode)

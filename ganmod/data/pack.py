@@ -82,9 +82,11 @@ def pack(
         """(PNG, height and width before, height and width after)."""
         try:
             image = files.read(name)
+            fitted = image if size is None else fit(image, size, crop=crop, resample=resample)
         except ImageError as error:
             return error
-        fitted = image if size is None else fit(image, size, crop=crop, resample=resample)
+        except MemoryError:
+            return ImageError(f"{files.full_name(name)} does not fit into memory: give fewer workers")
         stream = BytesIO()
         # Uncompressed: twice as fast to read, and the same bytes with every version of zlib.
         Image.fromarray(fitted).save(stream, format="PNG", compress_level=0)

@@ -4,7 +4,6 @@ On disk and as arrays images are uint8 [H,W,3] in 0..255; as tensors float32 [3,
 """
 
 import os
-import struct
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +14,10 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from configs.visible_text import visible
 from ganmod.io.atomic_write import atomic_write_bytes
+from ganmod.io.image_decoding import decode_rgb
+from ganmod.io.regular_file import open_regular
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -51,11 +53,6 @@ _WRITE_FORMATS = {
     ".ppm": "PPM",
 }
 
-# Pillow hands these to an outside program (Ghostscript), whatever the file's suffix says.
-_REFUSED_FORMATS = frozenset({"EPS"})
-
-_EXIF_ORIENTATION = 0x0112
-
 _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
@@ -74,7 +71,9 @@ class NaNImageError(ValueError):
     """A model's picture holds NaN."""
 
 
-def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.ndarray:
+def read_image(
+    source: str | Path | bytes, *, name: str | None = None, short_side: int | None = None
+) -> np.ndarray:
     """Read any raster image that Pillow knows as uint8 [H,W,3].
 
     Transparency is laid over white, EXIF rotation is applied, and of an animation the first frame is read.
@@ -84,93 +83,33 @@ def read_image(source: str | Path | bytes, *, name: str | None = None) -> np.nda
     Args:
         source: a path, or the bytes of an encoded image.
         name: the image in messages; by default its path.
+        short_side: pixels of the short side that are needed. An image of over 32 megapixels may then come
+            reduced, to four times as many, which saves memory; see `ganmod.io.image_decoding.reduced_size`.
 
     Raises:
         ImageError: names the image and says why it cannot be read.
     """
-    if isinstance(source, bytes):
-        name, encoded = name or "<bytes>", source
-    else:
-        name = name or str(source)
+    name = visible(name or ("<bytes>" if isinstance(source, bytes) else str(source)))
+    try:
+        stream = BytesIO(source) if isinstance(source, bytes) else open_regular(source)
+    except OSError as error:
+        raise ImageError(f"cannot read image {name}: {error.strerror or error}") from error
+    with stream:
+        if not stream.seek(0, os.SEEK_END):
+            raise ImageError(f"cannot read image {name}: it is empty (0 bytes); remove it or fetch it again")
+        stream.seek(0)
         try:
-            encoded = Path(source).read_bytes()
-        except OSError as error:
-            raise ImageError(f"cannot read image {name}: {error.strerror or error}") from error
-    if not encoded:
-        raise ImageError(f"cannot read image {name}: it is empty (0 bytes); remove it or fetch it again")
-
-    Image.init()
-    formats = [i for i in Image.ID if i not in _REFUSED_FORMATS]
-    try:
-        with Image.open(BytesIO(encoded), formats=formats) as image:
-            image.load()
-            return np.ascontiguousarray(_rotate_upright(_to_rgb(image), _orientation(image)))
-    except MemoryError:
-        raise
-    except Image.UnidentifiedImageError as error:
-        raise ImageError(
-            f"cannot read image {name}: not an image, or of a kind Pillow cannot read"
-        ) from error
-    except Exception as error:  # on damaged files the decoders raise a dozen types, SyntaxError among them
-        reason = str(error) or type(error).__name__
-        raise ImageError(f"cannot read image {name}: damaged, cut short or unusable ({reason})") from error
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """Loaded Pillow image of any mode -> uint8 [H,W,3]."""
-    if image.mode.startswith("I;16"):
-        values = np.array(image)
-        # A PNG's colour key: pixels of exactly this value are transparent.
-        key = image.info.get("transparency")
-        grey = np.where(values == key, 255, values >> 8) if isinstance(key, int) else values >> 8
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        return np.repeat(_guess_grey_range(image)[..., None], 3, axis=2)
-
-    key = image.info.get("transparency")
-    if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
-        # The key of a 16-bit file, whose pixels Pillow has already cut to their high bytes.
-        image.info["transparency"] = tuple(value >> 8 for value in key)
-    if image.has_transparency_data:
-        if image.mode == "La":
-            image = image.convert("LA")
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("RGB"))
-
-
-def _guess_grey_range(image: Image.Image) -> np.ndarray:
-    """Mode I or F -> uint8 [H,W], as `read_image` says."""
-    values = np.array(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("it holds NaN or infinity")
-    low, high = values.min(), values.max()
-    if low < 0 or high > 65535:
-        raise ValueError(f"values from {low:g} to {high:g}; convert it to 8 or 16 bits first")
-    if image.mode == "F" and high <= 1:
-        return np.round(values * 255).astype(np.uint8)
-    # Pillow reads 16-bit PGM files in mode I: their range is known, even if all values are small.
-    if high > 255 or image.format == "PPM":
-        return (values / 256).astype(np.uint8)
-    return np.round(values).astype(np.uint8)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where there is none or where the EXIF block, not the picture, is damaged."""
-    try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-    except (LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
-        return 1
-    return orientation if orientation in range(1, 9) else 1
-
-
-def _rotate_upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo EXIF orientation 1..8 (Exif 2.3, table 6) on [H,W,3]."""
-    if orientation >= 5:
-        array = array.transpose(1, 0, 2)
-    flip_rows = orientation in (3, 4, 7, 8)
-    flip_columns = orientation in (2, 3, 6, 7)
-    return array[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+            return decode_rgb(stream, short_side=short_side)
+        except Image.UnidentifiedImageError as error:
+            raise ImageError(
+                f"cannot read image {name}: not an image, or of a kind Pillow cannot read"
+            ) from error
+        except MemoryError as error:
+            reason = "it does not fit into memory, make it smaller"
+            raise ImageError(f"cannot read image {name}: {reason}") from error
+        except Exception as error:  # damaged files make the decoders raise a dozen types, SyntaxError, too
+            reason = f"damaged, cut short or unusable ({str(error) or type(error).__name__})"
+            raise ImageError(f"cannot read image {name}: {reason}") from error
 
 
 def write_image(path: str | Path, image: np.ndarray | Tensor) -> None:
@@ -198,10 +137,12 @@ def write_image(path: str | Path, image: np.ndarray | Tensor) -> None:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """All files under `folder` (recursive, links followed) with an image suffix, sorted by relative path.
+    """All files under `folder` (recursive) with an image suffix, sorted by relative path.
 
-    Hidden files and folders and macOS archive residue are left out. Raises ValueError, which names the
-    folder, when it is missing, is no folder, or holds no image.
+    Hidden files and folders and macOS archive residue are left out. A link to a folder is followed, unless it
+    leads to a folder above or stands inside a linked folder; links that lead nowhere are listed as files are,
+    and reading one says so. Raises ValueError, which names the folder, when it is missing, is no folder, or
+    holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -209,14 +150,19 @@ def list_images(folder: str | Path) -> list[Path]:
         raise ValueError(f"image folder {folder} {problem}")
     images: list[Path] = []
     visited = set()
+    linked: set[str] = set()  # folders behind a link
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in visited:  # a link to a folder above
+        if real in visited:
             folders.clear()
             continue
         visited.add(real)
         # Sorted: of two links to one folder, always the same one is kept.
-        folders[:] = sorted(i for i in folders if not i.startswith(".") and i != "__MACOSX")
+        kept = sorted(i for i in folders if not i.startswith(".") and i != "__MACOSX")
+        folders[:] = [i for i in kept if not _leads_astray(os.path.join(parent, i), real, parent in linked)]
+        linked |= {
+            path for i in folders if os.path.islink(path := os.path.join(parent, i)) or parent in linked
+        }
         images += [
             Path(parent, i)
             for i in files
@@ -225,6 +171,13 @@ def list_images(folder: str | Path) -> list[Path]:
     if not images:
         raise ValueError(f"no image in folder {folder}: looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     return sorted(images, key=lambda path: path.relative_to(folder).parts)
+
+
+def _leads_astray(path: str, parent: str, behind_link: bool) -> bool:
+    """Whether a folder is a link that is not followed: to one above its parent, or the second in a row."""
+    if not os.path.islink(path):
+        return False
+    return behind_link or Path(parent).is_relative_to(os.path.realpath(path))
 
 
 def to_tensor(image: np.ndarray) -> Tensor:

@@ -59,6 +59,8 @@ class AdaConv(Modulation):
         super().__init__(channels, style)
         if kernel_size % 2 == 0 or kernel_size < 1:
             raise ValueError(f"kernel_size is {kernel_size}, expected an odd number: 1, 3, 5 ...")
+        if kernel_budget is not None and (not isinstance(kernel_budget, int) or kernel_budget < 1):
+            raise ValueError(f"kernel_budget is {kernel_budget!r}, expected a whole number from 1 on")
         if normalize not in get_args(Normalize):
             raise ValueError(
                 f"unknown normalize {normalize!r}: expected one of {', '.join(get_args(Normalize))}"

@@ -14,7 +14,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from configs.limits import FILE_MB, MB
+from configs.visible_text import visible
 from ganmod.io.atomic_write import atomic_write
+from ganmod.io.regular_file import read_regular
 from ganmod.stylegan2.generator import Generator
 
 WS_NAMES = ("w", "ws")  # "w" is what the published code reads and writes
@@ -74,6 +77,9 @@ def load_latents(path: str | Path, G: Generator) -> Latents:
             f"{path}: its ws are {ws.dtype} {list(ws.shape)}, expected floats [N, {G.num_ws}, {G.w_dim}] for "
             "this model: use the model that they were made with"
         )
+    if not len(ws) or not bool(ws.isfinite().all()):
+        problem = "infinity or NaN" if len(ws) else "no latent"
+        raise ValueError(f"{path} holds {problem}, expected at least one of finite numbers: make it again")
     device = next(G.parameters()).device
     names = [f"noise_{i}" for i in range(len(G.synthesis.layers))]
     noise = None
@@ -89,13 +95,18 @@ def load_latents(path: str | Path, G: Generator) -> Latents:
 def _read(path: Path) -> Mapping[str, Tensor]:
     if path.suffix not in (".npz", ".safetensors"):
         raise ValueError(f"cannot read latents from {path}: expected the suffix .npz or .safetensors")
-    data = path.read_bytes()
+    data = read_regular(path, FILE_MB)
+    if path.suffix == ".npz" and zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for entry in archive.infolist():
+                FILE_MB.check(entry.file_size / MB, f"{path}: {visible(entry.filename)}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file.files}
     except (
+        MemoryError,  # of an array whose stated shape no memory holds
         SafetensorError,
         ValueError,
         TypeError,

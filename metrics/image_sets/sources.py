@@ -81,8 +81,7 @@ class FileImages:
         if self.num_images < at_least:
             count = f"{self.num_images} image{'s' if self.num_images > 1 else ''}"
             raise ValueError(f"{path} has {count}, but these metrics need at least {at_least}: give more")
-        header = self.files.header(self.names[0])
-        self.first_size = header.height, header.width
+        self.first_size = self._size_of_first()
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def load(self, indices: Tensor) -> list[Tensor | None]:
@@ -121,6 +120,18 @@ class FileImages:
         """See ImageSource."""
         self._pool.shutdown()
         self.files.close()
+
+    def _size_of_first(self) -> tuple[int, int]:
+        """(height, width) of the first image that can be read; ImageError if none can."""
+        for name in self.names:
+            try:
+                header = self.files.header(name)
+            except ImageError as error:
+                self._corrupt.add(name, error)
+                last = error
+            else:
+                return header.height, header.width
+        raise last
 
     def _bytes(self, name: str) -> bytes | ImageError:
         try:

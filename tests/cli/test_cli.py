@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import subprocess
@@ -15,14 +14,11 @@ import pytest
 import yaml
 
 import style_transfer
-from configs.schema import ConfigError, StyleRun, load_style_config
+from configs.schema import StyleRun, load_style_config
 from ganmod import list_modulations
 from ganmod.cli.main import COMMANDS
 from ganmod.io.images import read_image, write_image
 from style_transfer import ModelSpec, StyleTransferModel
-from training.run.checkpoint import CheckpointError
-from training.run.nonfinite import NonFiniteError
-from training.run.progress import StoppedBySignal
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,37 +80,6 @@ def test_the_help_names_all_subcommands() -> None:
         command = getattr(importlib.import_module(module), attribute)
         if isinstance(command, click.Group):
             assert not [sub for sub in command.commands if sub not in line], f"{name}: {line}"
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (ValueError, 1),
-        (OSError, 1),
-        (CheckpointError, 1),
-        (NonFiniteError, 1),
-        (ConfigError, 2),
-        (StoppedBySignal, 3),
-    ],
-)
-def test_errors_for_the_user_are_one_message(error, code, monkeypatch, ganmod_command) -> None:
-    @click.command()
-    def modulations() -> None:
-        raise error("a message")
-
-    monkeypatch.setattr("ganmod.cli.modulations.modulations", modulations)
-    ended = ganmod_command("modulations")
-    assert (ended.code, ended.out) == (code, "")
-    assert ended.err == ("a message\n" if code == 3 else "Error: a message\n")
-    monkeypatch.setenv("GANMOD_DEBUG", "1")
-    with contextlib.nullcontext() if code == 3 else pytest.raises(error):
-        ganmod_command("modulations")
-
-
-def test_a_fault_of_the_program_is_a_traceback(monkeypatch, ganmod_command) -> None:
-    monkeypatch.setattr("ganmod.cli.modulations.modulations", click.Command("m", callback=lambda: 1 / 0))
-    with pytest.raises(ZeroDivisionError):
-        ganmod_command("modulations")
 
 
 @pytest.mark.parametrize("option", ["--network-weights", "--feature-weights"])

@@ -139,3 +139,17 @@ def test_several_results_make_no_folder_that_is_named_as_a_picture(place: Path, 
     assert ended.code == 2
     assert "is named as a file, but several results need a folder" in ended.err
     assert not (place / "grid.png").exists()
+
+
+def test_bad_images_of_folders_are_left_out_and_counted(place: Path, ganmod_command: Callable):
+    (place / "in" / "bad.png").write_bytes(b"no picture")
+    (place / "ref" / "cat" / "worse.png").write_bytes(b"")
+    options = ["--source", place / "in", "--reference", place / "ref", "-o", place / "out"]
+    ended = ganmod_command("translate", place / "m.safetensors", *options)
+    assert ended.code == 1
+    assert "wrote 4 images" in ended.out
+    assert "Error: left out 2 images:\n" in ended.err
+    assert "in/bad.png: not an image" in ended.err
+    assert "ref/cat/worse.png: it is empty" in ended.err
+    written = {f"{source}--{reference}.png" for source in "xy" for reference in "cd"}
+    assert {file.name for file in (place / "out").iterdir()} == {*written, "grid.png"}

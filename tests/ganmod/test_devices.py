@@ -48,6 +48,7 @@ def test_named_devices_are_taken_where_they_are(monkeypatch: pytest.MonkeyPatch)
         ("cuda", "device cuda: torch sees 0 GPUs here, try auto or cpu"),
         ("cuda:3", "device cuda:3: torch sees 0 GPUs here, try auto or cpu"),
         ("mps", "device mps: torch sees no Apple GPU here, try auto or cpu"),
+        ("meta", "device meta: not supported, expected auto, cpu, cuda, cuda:N or mps"),
         ("gpu", "device gpu: no such device, expected auto, cpu, cuda, cuda:N or mps"),
     ],
 )

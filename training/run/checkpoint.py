@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ganmod.errors import GanmodError
 from ganmod.io.atomic_write import DiskFullError, atomic_write
 
 FORMAT_VERSION = 1
@@ -20,10 +21,8 @@ _NAME = re.compile(r"checkpoint-(\d{9,})\.pt")
 _MAX_DEPTH = 64
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(GanmodError, RuntimeError):
     """A checkpoint cannot be written or read; the message names the file, the reason and the way out."""
-
-    exit_code = 1
 
 
 class _DamagedError(Exception):

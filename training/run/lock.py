@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ganmod.errors import GanmodError
 from ganmod.io.atomic_write import full_disks_named
 
 try:
@@ -29,10 +30,8 @@ _HELD: dict[Path, RunLock] = {}
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP)
 
 
-class RunLockedError(RuntimeError):
+class RunLockedError(GanmodError, RuntimeError):
     """Another process runs in the folder; the message says which."""
-
-    exit_code = 1
 
 
 class RunLock:

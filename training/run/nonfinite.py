@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ganmod import distributed
+from ganmod.errors import GanmodError
 from ganmod.io.images import NaNImageError
 from training.run.checkpoint import newest_checkpoint
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(GanmodError, RuntimeError):
     """Losses or gradients were not finite for too many steps in a row, or a model is not."""
-
-    exit_code = 1
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from configs.sections import AnySchedule
 from ganmod import distributed
+from ganmod.errors import GanmodError
 
 
-class StoppedBySignal(Exception):
+class StoppedBySignal(GanmodError):
     """SIGTERM or SIGINT: a checkpoint is written, the same command continues."""
 
     exit_code = 3

@@ -8,10 +8,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from configs.schema import ConfigError, load_starganv2_config, load_style_config, load_stylegan2_config
 from configs.stylegan2 import ModulationOptions
+from configs.yaml_values import read_yaml
 from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
@@ -127,7 +126,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_config(file: Path, recipe: str) -> dict[str, Any]:
     """The whole configuration: keys that an older version did not write have their defaults."""
-    content = yaml.safe_load(file.read_text()) or {}
+    content = read_yaml(file.read_text(encoding="utf-8"), str(file)) or {}
     stated = content.get("recipe", recipe) if isinstance(content, dict) else recipe
     if stated != recipe:
         raise ConfigError(f"{file} is of recipe {stated!r}, but the model beside it of {recipe!r}")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ganmod.cli.bench import stylize_command as bench_stylize
 from ganmod.cli.options.checks import check_device
-from ganmod.cli.options.shared import batch_option, timing_options
+from ganmod.cli.options.shared import Number, batch_option, timing_options
 
 if TYPE_CHECKING:
     from ganmod.cli.bench.style import Comparison
@@ -271,7 +271,7 @@ def stylegan2(
 @click.option(
     "--channel-max", type=click.IntRange(1), default=128, show_default=True, help="512 as published."
 )
-@click.option("--w-hpf", type=click.FloatRange(0), default=0.0, show_default=True, help="1 as for CelebA-HQ.")
+@click.option("--w-hpf", type=Number(0), default=0.0, show_default=True, help="1 as for CelebA-HQ.")
 @timing_options(repeats=3)
 def starganv2(
     modulations: tuple[str, ...],

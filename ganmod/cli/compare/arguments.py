@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ganmod.cli.measure.options import check_space_name
+from ganmod.cli.options.paths import InputPath, OutputPath
 from ganmod.cli.options.shared import Command, combine_options, device_option, json_option, plugin_option
 
 if TYPE_CHECKING:
     from metrics.compare import RunRecord
 
-PATH = click.Path(exists=True, path_type=Path)
-FILE = click.Path(path_type=Path)
+PATH = InputPath()
+FILE = InputPath(exists=False)
 COMMAND_LINE = "ganmod compare"  # key of the command line in the context's meta
 
 
@@ -31,7 +32,7 @@ def comparison_options(command: Command) -> Command:
             "-o",
             "--out",
             required=True,
-            type=click.Path(file_okay=False, path_type=Path),
+            type=OutputPath(file_okay=False),
             help="Folder to write.",
         ),
         click.option(

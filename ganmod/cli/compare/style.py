@@ -21,6 +21,7 @@ from ganmod.cli.compare.arguments import (
 )
 from ganmod.cli.measure.options import terminal_progress
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
+from ganmod.cli.options.paths import OutputPath
 
 if TYPE_CHECKING:
     from metrics.compare import StyleProtocol
@@ -32,7 +33,12 @@ if TYPE_CHECKING:
 @click.option("--feature-weights", multiple=True, metavar="FILE", help="Weights of --loss-network.")
 @click.option("--lpips-weights", type=FILE, help="Weights of LPIPS' network, SqueezeNet 1.1.")
 @click.option("--threads", type=click.IntRange(1), help="Threads, of timing too.")
-@click.option("--pairs", "pairs_file", type=FILE, help="List of pairs: read if it exists, otherwise written.")
+@click.option(
+    "--pairs",
+    "pairs_file",
+    type=OutputPath(dir_okay=False),
+    help="List of pairs: read if it exists, otherwise written.",
+)
 @click.option(
     "--pictures",
     multiple=True,
@@ -41,12 +47,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--optimised",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=OutputPath(file_okay=False),
     help="A row of optimised pixels, kept in this folder; minutes for each pair it lacks.",
 )
 @click.option(
     "--optima",
-    type=FILE,
+    type=OutputPath(dir_okay=False),
     help="JSON of optimised pixels' losses, for the gap; minutes for each pair it lacks.",
 )
 def style_command(

@@ -14,7 +14,9 @@ from ganmod.cli.measure.options import (
     warnings_as_lines,
 )
 from ganmod.cli.options.checks import check_device, import_plugins, refuse_options
+from ganmod.cli.options.paths import InputPath
 from ganmod.cli.options.shared import (
+    TRUNCATION,
     batch_option,
     device_option,
     json_option,
@@ -25,7 +27,7 @@ from ganmod.cli.options.shared import (
 MAX_SOURCES = 8  # source images at a time of a StarGAN v2 model, each of which has several translations
 MODEL_SUFFIX = ".safetensors"
 
-SET = click.Path(exists=True, path_type=Path)
+SET = InputPath()
 
 
 @click.command()
@@ -46,7 +48,7 @@ SET = click.Path(exists=True, path_type=Path)
     metavar="NAME",
     help="Feature space: inception, squeezenet1_1, cifar-resnet56, vgg19, dinov2, module:callable, ...",
 )
-@click.option("--feature-weights", type=click.Path(path_type=Path), help="Its weights, a file or a folder.")
+@click.option("--feature-weights", type=InputPath(exists=False), help="Its weights, a file or a folder.")
 @click.option(
     "--num",
     type=click.IntRange(2),
@@ -61,7 +63,12 @@ SET = click.Path(exists=True, path_type=Path)
     help="First seed of generated images; of drawing files, and of KID's subsets.",
 )
 @click.option(
-    "--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help="Truncation psi of a model."
+    "--trunc",
+    "truncation_psi",
+    type=TRUNCATION,
+    default=1.0,
+    show_default=True,
+    help="Truncation psi of a model.",
 )
 @click.option("--class", "which", metavar="INDEX|NAME", help="One class of a conditional model.")
 @click.option(
@@ -82,7 +89,7 @@ SET = click.Path(exists=True, path_type=Path)
     show_default=True,
     help="Translations of each source image, for a StarGAN v2 model.",
 )
-@click.option("--lpips-weights", type=click.Path(path_type=Path), help="Of a StarGAN v2 model's diversity.")
+@click.option("--lpips-weights", type=InputPath(exists=False), help="Of a StarGAN v2 model's diversity.")
 @batch_option(64)
 @device_option()
 @json_option

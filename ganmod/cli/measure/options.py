@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from configs.suggestion import did_you_mean
+from configs.visible_text import visible_lines
 from ganmod.cli.options.checks import usage_errors
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ def check_count(num: int | None, metrics: tuple[str, ...]) -> None:
         check_num_images(num, metrics)
 
 
-def check_space_name(name: str) -> None:
-    """click.UsageError, with the nearest name, unless --features may be `name`."""
+def check_space_name(name: str, option: str = "--features") -> None:
+    """click.UsageError, with the nearest name, unless the option may be `name`."""
     from metrics.features.pretrained import NAMES
 
     if name not in NAMES and ":" not in name:
         raise click.UsageError(
-            f"--features: unknown space {name!r}{did_you_mean(name, NAMES)}? Expected one of "
+            f"{option}: unknown space {name!r}{did_you_mean(name, NAMES)}? Expected one of "
             f"{', '.join(NAMES)}, or module:callable"
         )
 
@@ -82,7 +83,7 @@ def warnings_as_lines() -> Iterator[None]:
     """Print Python warnings as one line each, above the progress bars."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        tqdm.write(f"warning: {message}", file=sys.stderr)
+        tqdm.write(f"warning: {visible_lines(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)

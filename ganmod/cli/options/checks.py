@@ -20,6 +20,10 @@ def import_plugins(names: Iterable[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # the console script, unlike `python -m`, does not look there
     for name in names:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise click.UsageError(
+                f"--plugin {name!r}: expected the dotted name of a module, such as pkg.module"
+            )
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:

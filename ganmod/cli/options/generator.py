@@ -9,11 +9,12 @@ import click
 from torch import Tensor
 
 from ganmod.cli.options.checks import check_device, import_plugins
+from ganmod.cli.options.paths import InputPath
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.sampling import class_label, parse_ranges
 from ganmod.stylegan2.stylegan2_file import read_stylegan2
 
-MODEL = click.Path(exists=True, dir_okay=False, path_type=Path)
+MODEL = InputPath(dir_okay=False)
 
 
 class Ranges(click.ParamType):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import click
 import numpy as np
 
+from ganmod.cli.options.paths import paths_read, refuse_inputs
 from ganmod.io.images import (
     IMAGE_SUFFIXES,
+    ImageError,
     list_images,
     make_grid,
     read_image,
@@ -38,12 +40,16 @@ def results_names(source: Path) -> dict[Path, str]:
     }
 
 
-def check_out(out: Path, *inputs: Path, several: bool) -> None:
-    """click.UsageError for an --out that cannot hold the results, or whose files the next run would read.
+def file_name_part(text: str) -> str:
+    """The text with all but letters, digits and some signs replaced by _: it names no other folder."""
+    return "".join(letter if letter.isalnum() or letter in " +-_()" else "_" for letter in text)
+
+
+def check_out(out: Path, *, several: bool) -> None:
+    """click.UsageError for an --out that cannot hold the results, or that holds what the command reads.
 
     Args:
         out: the value of --out.
-        inputs: files and folders that are read.
         several: whether there are several results, in a folder.
     """
     if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
@@ -52,25 +58,43 @@ def check_out(out: Path, *inputs: Path, several: bool) -> None:
         raise click.UsageError(f"--out {out} is a file, but several results need a folder")
     if several and out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():
         raise click.UsageError(f"--out {out} is named as a file, but several results need a folder")
-    refuse_inputs(out, *inputs)
-    for file in inputs:
-        if several and file.name in TOGETHER and file.resolve().parent == out.resolve():
-            raise click.UsageError(f"--out {out} would overwrite {file}, which is read: give another folder")
-    for folder in inputs:
-        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-            raise click.UsageError(
-                f"--out {out} lies inside {folder}, whose images are read again in the next run: "
-                "give a folder elsewhere"
-            )
+    refuse_inputs(out)
+    if not (several and out.is_dir()):
+        return
+    for source in paths_read():
+        for file in list_images(source) if source.is_dir() else [source]:
+            named_so = file.name.lower() in TOGETHER or "--" in file.name  # as results are
+            if named_so and file.parent.samefile(out):
+                raise click.UsageError(
+                    f"--out {out} would overwrite {file}, which is read: give another folder"
+                )
 
 
-def refuse_inputs(out: Path, *inputs: Path) -> None:
-    """click.UsageError if --out is, directly or by a link, one of the files that are read."""
-    for file in inputs:
-        if file.is_file() and out.exists() and out.samefile(file):
-            raise click.UsageError(
-                f"--out {out} is {file}, which is read and would be overwritten: give another name"
-            )
+def read_images(
+    files: Iterable[Path], *, several: bool, left_out: list[ImageError]
+) -> dict[Path, np.ndarray]:
+    """{file: uint8 [H,W,3]} of those that can be read; the errors of the others are added to left_out.
+
+    With a single file, and where none of several can be read, the error is raised.
+    """
+    images: dict[Path, np.ndarray] = {}
+    for file in files:
+        try:
+            images[file] = read_image(file)
+        except ImageError as error:
+            if not several:
+                raise
+            left_out.append(error)
+    if not images:
+        raise left_out[-1]
+    return images
+
+
+def report_left_out(errors: Collection[ImageError]) -> None:
+    """click.ClickException, for exit code 1, with the number and names of images that were left out."""
+    if errors:
+        count = f"{len(errors)} image{'s' if len(errors) > 1 else ''}"
+        raise click.ClickException(f"left out {count}:\n" + "\n".join(f"  {error}" for error in errors))
 
 
 def write_grid(out: Path, contents: Mapping[Path, str], styles: Mapping[Path, str]) -> Path:
@@ -80,7 +104,7 @@ def write_grid(out: Path, contents: Mapping[Path, str], styles: Mapping[Path, st
     """
 
     def cell(path: Path) -> np.ndarray:
-        return resize_short_side(read_image(path), GRID_CELL)
+        return resize_short_side(read_image(path, short_side=GRID_CELL), GRID_CELL)
 
     shown = list(styles)[:GRID_LIMIT]
     above = [cell(style) if style.exists() else None for style in shown]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from ganmod.cli.options.paths import OutputPath
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
@@ -27,6 +29,19 @@ class Size(click.ParamType):
             self.fail(f"{value!r} is no size: expected N or WIDTHxHEIGHT, such as 256 or 384x256", param, ctx)
         return int(sides[-1]), int(sides[0])
 
+
+class Number(click.FloatRange):
+    """A finite number in a range: neither nan, which compares with nothing, nor infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+TRUNCATION = Number(-100, 100)  # psi
+FRAME_RATE = Number(0, 1000, min_open=True)
 
 plugin_option: Option[Any] = click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."
@@ -54,7 +69,7 @@ def batch_option(default: int, help: str = "Images at a time.") -> Option[Any]:
 def truncation_options(help: str) -> Option[Any]:
     """--trunc and --cutoff of a generator."""
     return combine_options(
-        click.option("--trunc", "truncation_psi", type=float, default=1.0, show_default=True, help=help),
+        click.option("--trunc", "truncation_psi", type=TRUNCATION, default=1.0, show_default=True, help=help),
         click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only."),
     )
 
@@ -71,9 +86,7 @@ def timing_options(repeats: int) -> Option[Any]:
         ),
         click.option("--threads", type=click.IntRange(1), help="CPU threads; none: torch's choice."),
         device_option("cpu"),
-        click.option(
-            "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Results as JSON."
-        ),
+        click.option("--json", "json_file", type=OutputPath(dir_okay=False), help="Results as JSON."),
     )
 
 

@@ -15,6 +15,9 @@ from typing import Any
 
 import click
 
+from configs.limits import FILE_MB, MB
+from ganmod.cli.options.paths import InputPath
+
 BUILTIN = "builtin:"
 STREAM = "-"
 
@@ -41,21 +44,26 @@ def draw_builtin(name: str) -> Path:
     return file
 
 
-class ContentPath(click.Path):
+class ContentPath(InputPath):
     """An existing path, or "-" for an image on standard input."""
 
     def __init__(self) -> None:
-        super().__init__(exists=True, allow_dash=True, path_type=Path)
+        super().__init__(allow_dash=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if str(value) != STREAM:
             return super().convert(value, param, ctx)
         from PIL import Image, UnidentifiedImageError
 
-        data = sys.stdin.buffer.read()
+        limit = FILE_MB.value() * MB
+        data = sys.stdin.buffer.read(limit + 1)
+        if len(data) > limit:
+            self.fail(
+                f"standard input has more than {FILE_MB.value()} MB: see {FILE_MB.variable}", param, ctx
+            )
         try:
             kind = Image.open(io.BytesIO(data)).format or "png"
-        except (UnidentifiedImageError, OSError):
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
             self.fail(f"standard input ({len(data)} bytes) is no image, expected a JPEG or PNG", param, ctx)
         file = scratch_folder() / f"stdin.{kind.lower()}"
         file.write_bytes(data)

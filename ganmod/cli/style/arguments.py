@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ import numpy as np
 from torch import Tensor
 
 from ganmod.cli.options.outputs import results_names
-from ganmod.cli.options.shared import Option, combine_options
+from ganmod.cli.options.paths import InputPath
+from ganmod.cli.options.shared import Number, Option, combine_options
 from ganmod.cli.options.streams import BUILTIN, draw_builtin
 from ganmod.cli.style.parts import WHOLE, StylePart
+from ganmod.io.image_decoding import reduce_pixels
 from ganmod.io.images import ImageError, read_image
 from style_transfer.controls import ControlledStyle, Controls
 from style_transfer.masks import make_masks
@@ -38,6 +41,7 @@ class StyleArgument(click.ParamType):
     """
 
     name = "style"
+    _path = InputPath()
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> WeightedPath:
         if isinstance(value, WeightedPath):
@@ -51,13 +55,9 @@ class StyleArgument(click.ParamType):
                 self.fail(str(error), param, ctx)
         path, colon, weight = text.rpartition(":")
         if not colon or Path(text).exists():
-            if not Path(text).exists():
-                self.fail(f"Path {text!r} does not exist.", param, ctx)
-            return WeightedPath(Path(text), None)
-        if not Path(path).exists():
-            self.fail(f"Path {path!r} does not exist.", param, ctx)
+            return WeightedPath(self._path.convert(text, param, ctx), None)
         try:
-            return WeightedPath(Path(path), float(weight))
+            return WeightedPath(self._path.convert(path, param, ctx), float(weight))
         except ValueError:
             self.fail(f"{value!r}: the weight is {weight!r}, expected a number, as in {path}:0.7", param, ctx)
 
@@ -93,11 +93,11 @@ style_control_options: Option[Any] = combine_options(
         help="Style of some scales only, 1 coarse to 4 fine: 1-2=A.jpg. STYLE has the others.",
     ),
     click.option(
-        "--rotate-style", type=float, default=0.0, metavar="DEG", help="Turn the style, anti-clockwise."
+        "--rotate-style", type=Number(), default=0.0, metavar="DEG", help="Turn the style, anti-clockwise."
     ),
     click.option(
         "--style-scale",
-        type=click.FloatRange(*SCALE_RANGE),
+        type=Number(*SCALE_RANGE),
         default=1.0,
         show_default=True,
         help="Width of the strokes.",
@@ -124,10 +124,19 @@ class StylePlan:
     def files(self) -> tuple[Path, ...]:
         return (*self.styles, *(path for _, path in self.at))
 
-    def images(self) -> list[np.ndarray]:
-        """Read and crop the styles; ImageError, which names the file, for one that cannot be used."""
-        parts = self.parts or (WHOLE,) * len(self.files)
-        return [part.cut(read_usable(path), path) for path, part in zip(self.files, parts, strict=True)]
+    def images(self, *, short_side: int | None = None) -> list[np.ndarray]:
+        """Read and crop the styles; ImageError, which names the file, for one that cannot be used.
+
+        short_side: pixels of each that are needed, as for `read_image`.
+        """
+        images = []
+        for path, part in zip(self.files, self.parts or (WHOLE,) * len(self.files), strict=True):
+            if part.crop is None:
+                images.append(read_usable(path, short_side=short_side))
+                continue
+            image = part.cut(read_usable(path), path)
+            images.append(image if short_side is None else reduce_pixels(image, short_side))
+        return images
 
     def load(
         self, model: StyleTransferModel, controls: Controls, *, style_size: int | None = None
@@ -136,7 +145,8 @@ class StylePlan:
 
         Raises ValueError for masks and a style_size that the model does not take.
         """
-        images = self.images()
+        size = style_size or model.spec.style_image_size
+        images = self.images(short_side=math.ceil(size * max(controls.style_scale, 1)))
         masks = [part.read_mask(image) for part, image in zip(self.parts, images, strict=False)]
         return ControlledStyle(
             model,
@@ -230,9 +240,12 @@ def _read_masks(masks: Sequence[Path], styles: Sequence[Path]) -> Tensor:
     return shares
 
 
-def read_usable(path: Path) -> np.ndarray:
-    """Read uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model."""
-    image = read_image(path)
+def read_usable(path: Path, *, short_side: int | None = None) -> np.ndarray:
+    """Read uint8 [H,W,3]; ImageError, which names the file, also for one that is too small for the model.
+
+    short_side: pixels that are needed, as for `read_image`.
+    """
+    image = read_image(path, short_side=short_side)
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise ImageError(

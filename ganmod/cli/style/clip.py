@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.options.shared import Option, combine_options
+from ganmod.cli.options.paths import InputPath
+from ganmod.cli.options.shared import FRAME_RATE, Number, Option, combine_options
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.clip import CLIP_SUFFIXES, Clip
 from ganmod.io.images import read_image
@@ -34,28 +35,28 @@ clip_options: Option[Any] = combine_options(
     click.option(
         "--interpolate-styles",
         nargs=2,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=InputPath(dir_okay=False),
         metavar="A B",
         help="Make a clip that goes from style A to style B, of a still or a clip; takes STYLE's place.",
     ),
     click.option(
         "--seconds",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(0, 86_400, min_open=True),
         help=f"Length of a still's clip.  [default: {SECONDS:g}]",
     ),
     click.option(
         "--fps",
-        type=click.FloatRange(0, min_open=True),
+        type=FRAME_RATE,
         help=f"Frames per second of a still's clip.  [default: {FPS:g}]",
     ),
     click.option(
         "--smoothing",
-        type=click.FloatRange(0, 1, max_open=True),
+        type=Number(0, 1, max_open=True),
         help=f"Clips: share of the past in the normalisation's statistics.  [default: {SMOOTHING}]",
     ),
     click.option(
         "--blend",
-        type=click.FloatRange(0, 1, max_open=True),
+        type=Number(0, 1, max_open=True),
         help=f"Clips: share of the past where nothing moves; 0 with --smoothing 0: frame by frame.  "
         f"[default: {BLEND}]",
     ),

@@ -11,8 +11,8 @@ import torch
 from tqdm import tqdm
 
 from ganmod.cli.options.checks import check_device
-from ganmod.cli.options.outputs import refuse_inputs
-from ganmod.cli.options.shared import device_option
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import Number, device_option
 from ganmod.devices import find_device
 from ganmod.features.vgg import load_features
 from ganmod.io.atomic_write import atomic_write
@@ -21,15 +21,13 @@ from ganmod.io.restricted_unpickle import read_tensors_pickle
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = InputPath(dir_okay=False)
 
 
 @click.command()
 @click.argument("content", type=_FILE)
 @click.argument("style", type=_FILE)
-@click.option(
-    "-o", "--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Image file."
-)
+@click.option("-o", "--out", required=True, type=OutputPath(dir_okay=False), help="Image file.")
 @click.option(
     "--size", type=click.IntRange(MIN_SIDE), help="Short side of the result in pixels; none: as the content."
 )
@@ -44,11 +42,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default="mean_std",
     show_default=True,
 )
-@click.option("--content-weight", type=click.FloatRange(0), default=1.0, show_default=True)
-@click.option("--style-weight", type=click.FloatRange(0), default=3.0, show_default=True)
-@click.option(
-    "--tv-weight", type=click.FloatRange(0), default=0.0, show_default=True, help="Total variation."
-)
+@click.option("--content-weight", type=Number(0), default=1.0, show_default=True)
+@click.option("--style-weight", type=Number(0), default=3.0, show_default=True)
+@click.option("--tv-weight", type=Number(0), default=0.0, show_default=True, help="Total variation.")
 @click.option("--steps", type=click.IntRange(1), default=250, show_default=True, help="At each size.")
 @click.option(
     "--sizes",
@@ -65,7 +61,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="vgg19, vgg19-slim, vgg19-slim-aux or ganmod-slim.",
 )
-@click.option("--feature-weights", type=click.Path(exists=True), help="Weights of vgg19 or vgg19-slim.")
+@click.option("--feature-weights", type=InputPath(text=True), help="Weights of vgg19 or vgg19-slim.")
 @click.option(
     "--save-every",
     type=click.IntRange(1),
@@ -100,7 +96,7 @@ def optimize(
     The picture is written repeatedly. Run the same command again to continue one that was stopped: its state
     is saved next to it until it is finished.
     """
-    refuse_inputs(out, content, style)
+    refuse_inputs(out)
     check_device(device)
     settings = OptimizeSettings(
         style_loss=style_loss,
@@ -115,8 +111,9 @@ def optimize(
     )
     torch_device = find_device(device)
     network = load_features(loss_network, path=feature_weights).to(torch_device)
-    photo = resize_content(to_tensor(read_image(content))[None], size).to(torch_device)
-    painting = resize_content(to_tensor(read_image(style))[None], style_size or min(photo.shape[2:]))
+    photo = resize_content(to_tensor(read_image(content, short_side=size))[None], size).to(torch_device)
+    style_size = style_size or min(photo.shape[2:])
+    painting = resize_content(to_tensor(read_image(style, short_side=style_size))[None], style_size)
     run = PixelOptimizer(photo, painting.to(torch_device), network, settings)
     state_file = out.with_name(f".{out.name}.state")
     if state_file.exists():

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from ganmod.cli.options.paths import InputPath
 from ganmod.cli.options.shared import Option, combine_options
 from ganmod.io.images import ImageError, read_image
 from style_transfer.masks import style_mask
@@ -44,7 +45,7 @@ style_part_options: Option[Any] = combine_options(
     click.option(
         "--style-mask",
         multiple=True,
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        type=InputPath(dir_okay=False),
         help="Grey picture over STYLE, or over what is cut out of it: only the white counts; one per STYLE, "
         "or one for all. For models that read statistics.",
     ),

@@ -112,7 +112,7 @@ def write_sheet(
     images: dict[Path, np.ndarray] = {}
     for file in contents:
         try:
-            images[file] = read_usable(file)
+            images[file] = read_usable(file, short_side=size or _CELL)
         except ImageError as error:
             unusable.append(error)
     labels = [label for label, _ in sweep.over(controls)]

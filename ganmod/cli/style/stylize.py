@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +10,11 @@ import click
 from tqdm import tqdm
 
 import style_transfer
+from configs.visible_text import visible
 from ganmod.cli.options.checks import check_device, import_plugins
-from ganmod.cli.options.outputs import check_out, refuse_inputs, results_names, write_grid
-from ganmod.cli.options.shared import device_option, plugin_option
+from ganmod.cli.options.outputs import check_out, report_left_out, results_names, write_grid
+from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
+from ganmod.cli.options.shared import Number, device_option, plugin_option
 from ganmod.cli.options.streams import ContentPath, report_options
 from ganmod.cli.style.arguments import (
     StyleArgument,
@@ -34,6 +36,7 @@ from ganmod.cli.style.parts import Rectangle, StylePart, style_part_options, sty
 from ganmod.cli.style.sheet import PAGE, SHEET, Sweep, SweepArgument, write_sheet
 from ganmod.devices import find_device
 from ganmod.distributed import rank_and_world_size
+from ganmod.errors import is_memory_error
 from ganmod.io.images import ImageError, write_image
 from style_transfer.controls import ControlledStyle, Controls, PreserveColor
 from style_transfer.prepare import MIN_SIDE
@@ -46,22 +49,20 @@ from style_transfer.prepare import MIN_SIDE
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     help="Image file, folder for several, or -.",
 )
 @click.option(
     "--model",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputPath(dir_okay=False),
     help="Model file; none: the shipped one.",
 )
-@click.option(
-    "--alpha", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Strength of the style."
-)
+@click.option("--alpha", type=Number(0, 1), default=1.0, show_default=True, help="Strength of the style.")
 @style_control_options
 @click.option(
     "--mask",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=InputPath(dir_okay=False),
     help="Where each STYLE goes: grey for two (the first in the white), one colour per STYLE (light to "
     "dark), or one mask per STYLE.",
 )
@@ -140,10 +141,9 @@ def stylize(
     ends = interpolate_styles or ()
     folder = any(path.is_dir() for path in style_paths)
     parts = style_parts(style_crop, style_mask, len(ends or style_paths) + len(style_at), folder=folder)
-    inputs = [content, *style_paths, *ends, *(path for _, path in style_at), *mask, *style_mask]
     if check_clip_options(content, style_paths, out, clip, for_images=for_images, style_at=bool(style_at)):
         plans = _end_plans(ends, parts) if ends else style_plans(style, style_at, (), parts)
-        refuse_inputs(out, *inputs)
+        refuse_inputs(out)
         check_device(device)
         import_plugins(plugin)
         if rank > 0:
@@ -162,7 +162,7 @@ def stylize(
     contents = results_names(content)
     plans = style_plans(style, style_at, mask, parts)
     several = content.is_dir() or len(plans) > 1 or folder
-    check_out(out, *inputs, several=several or sheet is not None)
+    check_out(out, several=several or sheet is not None)
     check_device(device)
     import_plugins(plugin)
     if rank > 0 and (sheet is not None or len(plans) == 1):
@@ -185,11 +185,13 @@ def stylize(
             stylize=tiles,
         )
         click.echo(f"wrote {out / SHEET} and {out / PAGE}")
-        _report(left_out)
+        report_left_out(left_out)
         return
 
     def apply(loaded: ControlledStyle, file: Path) -> Any:
-        return loaded.apply(read_usable(file), size=size, stylize=make_tile_stylizer(network, tile))
+        return loaded.apply(
+            read_usable(file, short_side=size), size=size, stylize=make_tile_stylizer(network, tile)
+        )
 
     done = _write_pictures(
         plans[rank::num_processes],
@@ -208,7 +210,7 @@ def stylize(
         pictures = {plan.picture: plan.name for plan in plans if plan.picture not in done.unusable}
         usable = {file: name for file, name in contents.items() if file not in done.unusable}
         click.echo(f"grid: {write_grid(out, usable, pictures)}")
-    _report(done.unusable.values())
+    report_left_out(done.unusable.values())
 
 
 class _Done(NamedTuple):
@@ -259,14 +261,22 @@ def _write_pictures(
                 continue
             try:
                 result = apply(loaded, content)
-            except ImageError as error:
-                fits = str(content) in str(error)  # the error of a mask's aspect does not name the content
-                unusable[content] = error if fits else ImageError(f"{content}: {error}")
+            except (ImageError, MemoryError, RuntimeError) as error:
+                unusable[content] = _error_of(content, error)
                 continue
             write_image(file_of(plan, name), result)
             num_written += 1
     bar.close()
     return _Done(num_written, num_kept, unusable)
+
+
+def _error_of(content: Path, error: Exception) -> ImageError:
+    """The error of one content, with its name; any other than of the image or of memory is raised."""
+    if isinstance(error, ImageError):  # that of a mask's aspect does not name the content
+        return error if visible(str(content)) in str(error) else ImageError(f"{content}: {error}")
+    if not is_memory_error(error):
+        raise error
+    return ImageError(f"{content} needs more memory than there is: give --size, or --tile auto")
 
 
 def _end_plans(ends: Sequence[Path], parts: Sequence[StylePart]) -> list[StylePlan]:
@@ -276,9 +286,3 @@ def _end_plans(ends: Sequence[Path], parts: Sequence[StylePart]) -> list[StylePl
         for end, part in zip(ends, parts, strict=True)
         for plan in style_plans([WeightedPath(end, None)], (), (), [part])
     ]
-
-
-def _report(unusable: Collection[ImageError]) -> None:
-    """click.ClickException with the images that were left out, if any."""
-    if unusable:
-        raise click.ClickException("left out:\n" + "\n".join(f"  {error}" for error in unusable))

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ganmod.cli.options.generator import MODEL
+from ganmod.cli.options.paths import OutputPath
 from ganmod.cli.web.page import collect_page, write_page
 from ganmod.cli.web.server import HOST, PageServer
 
@@ -25,7 +26,7 @@ from ganmod.cli.web.server import HOST, PageServer
 )
 @click.option(
     "--build",
-    type=click.Path(path_type=Path),
+    type=OutputPath(),
     metavar="DIR",
     help="Write the page's folder instead, for any static host; a Hugging Face Space takes it as it is.",
 )

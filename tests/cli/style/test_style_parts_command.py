@@ -181,5 +181,5 @@ def test_an_input_is_not_overwritten(images: Path, ganmod_command) -> None:
     assert_fails(ended, 2, "would overwrite out/grid.png, which is read: give another folder")
     morph = ("--interpolate-styles", "a.png", "b.gif", "-o", "b.gif")
     (images / "b.gif").write_bytes((images / "b.png").read_bytes())
-    assert_fails(ganmod_command("stylize", "photo.png", *morph), 2, "--out b.gif is b.gif, which is read")
+    assert_fails(ganmod_command("stylize", "photo.png", *morph), 2, "b.gif is b.gif, which is read")
     assert {file: file.read_bytes() for file in images.glob("*.png")} == before

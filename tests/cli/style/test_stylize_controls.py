@@ -163,7 +163,7 @@ def test_a_sheet_shows_contents_by_styles_by_values(images: Path, ganmod_command
         (("small.png",), 1, "small.png is 8 x 8 pixels, expected at least 16 x 16: give a larger image"),
         (("a.png", "--preserve-color", "hue"), 2, "'hue' is not one of"),
         (("a.png", "--style-scale", 0), 2, "0 is not in the range 0.1<=x<=10.0"),
-        (("a.png", "--rotate-style", "nan"), 1, "rotate_style is nan, expected an angle in degrees"),
+        (("a.png", "--rotate-style", "nan"), 2, "'nan' is no finite number"),
         (("a.png", "--sheet", "size=1,2"), 2, "CONTROL one of alpha, rotate-style, style-scale, preserve"),
         (("a.png", "--sheet", "alpha=0,x"), 2, "'x' is no number"),
         (("a.png", "--sheet", "alpha=2"), 2, "alpha is 2.0, expected a number from 0"),

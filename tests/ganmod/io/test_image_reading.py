@@ -209,7 +209,7 @@ def test_missing_empty_foreign_and_folder_are_named(tmp_path):
         ("missing.png", "No such file"),
         ("empty.png", "empty"),
         ("text.jpg", "not an image"),
-        ("folder.png", "directory"),
+        ("folder.png", "is a folder"),
         ("script.png", "not an image"),
     ):
         with pytest.raises(ImageError, match=why) as caught:
