@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
+from configs.problems import describe_problems, shortened
 from configs.sections import Strict
 from configs.starganv2 import StarGANv2Run
 from configs.style import StyleRun
 from configs.stylegan2 import StyleGAN2Run
-from configs.suggestion import did_you_mean
 
 PRESETS = Path(__file__).parent
+_MAX_BYTES = 1 << 20
 
 AnyRun = StyleRun | StyleGAN2Run | StarGANv2Run
 RecipeRun = TypeVar("RecipeRun", bound=Strict)
@@ -58,19 +58,29 @@ def load_recipe(kind: type[RecipeRun], source: str, changes: Mapping[str, Any]) 
         path = PRESETS / f"{source}.yaml"
     elif not path.is_file():
         raise ConfigError(f"no preset or file named {source!r}. Presets: {', '.join(list_presets())}")
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds a {type(content).__name__}, expected sections such as `model:`")
+    content = read_sections(path)
     for key, value in changes.items():
         _set(content, key, value)
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        lines = [f"  {_problem(kind, e['type'], e['loc'], e['msg'], e['input'])}" for e in error.errors()]
+        lines = [f"  {problem}" for problem in describe_problems(kind, error)]
         raise ConfigError(f"configuration {source!r} does not fit:\n" + "\n".join(lines)) from error
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file, not checked further; ConfigError for any other file."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise ConfigError(
+            f"{path} has {path.stat().st_size} bytes, expected a configuration of at most 1 MiB"
+        )
+    try:
+        content = _read_yaml(path.read_text()) or {}
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}, expected sections such as `model:`")
+    return content
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -79,9 +89,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise ConfigError(f"--set {text!r}: expected key=value, such as optimizer.lr=0.001")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: {value!r} is not a YAML value") from error
+        return key.strip(), _read_yaml(value)
+    except ValueError as error:
+        raise ConfigError(f"--set {key}: {shortened(value)} is not a YAML value ({error})") from error
 
 
 def to_yaml(config: Strict) -> str:
@@ -89,18 +99,25 @@ def to_yaml(config: Strict) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], message: str, value: Any) -> str:
-    """One line: the key, what was given, what is expected; for an unknown key the nearest known one."""
-    name = ".".join(map(str, where))
-    message = message.removeprefix("Value error, ")  # pydantic's, before messages of ours
-    if error not in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{name}: {message}, got {value!r}" if name else message
-    section: Any = kind
-    for part in where[:-1]:
-        section = section.model_fields[part].annotation
-    known = [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)
-    hint = did_you_mean(str(where[-1]), known, hint=", did you mean {!r}?")
-    return f"{name}: no such key" + (hint or f", expected one of {', '.join(known)}")
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: through them, a short file describes more values than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (*name): write the values in each place")
+        return super().compose_node(parent, index)
+
+
+def _read_yaml(text: str) -> Any:
+    """The values of a YAML text; ValueError, with the reason, where there are none."""
+    try:
+        return yaml.load(text, _PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
+    except (LookupError, AttributeError, OverflowError) as error:  # such as !!int '' and !!timestamp x
+        raise ValueError(f"a value does not fit its tag ({error})") from error
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+_INT_END = 2**31  # sizes from here on are mistakes, and overflow where they are computed with
+Positive = Annotated[int, Field(gt=0, lt=_INT_END)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=_INT_END)]
 
 METRICS = ("fid", "kid", "fd", "kd")
 _METRIC = re.compile(rf"({'|'.join(METRICS)})(?:(\d+(?:\.\d+)?)k)?")
