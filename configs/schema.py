@@ -70,10 +70,8 @@ def load_recipe(kind: type[RecipeRun], source: str, changes: Mapping[str, Any]) 
 
 def read_sections(path: Path) -> dict[str, Any]:
     """The sections of a YAML file, not checked further; ConfigError for any other file."""
-    if path.stat().st_size > _MAX_BYTES:
-        raise ConfigError(
-            f"{path} has {path.stat().st_size} bytes, expected a configuration of at most 1 MiB"
-        )
+    if (size := path.stat().st_size) > _MAX_BYTES:
+        raise ConfigError(f"{path} has {size} bytes, expected at most 1 MiB: it is no configuration")
     try:
         content = _read_yaml(path.read_text()) or {}
     except ValueError as error:

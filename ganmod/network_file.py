@@ -25,9 +25,7 @@ _FACTORIES = frozenset(
 )
 
 
-def build_to_fit(
-    make: Callable[[], N], tensors: Mapping[str, Tensor], *, source: str | Path, others: Iterable[Tensor] = ()
-) -> N:
+def build_to_fit(make: Callable[[], N], tensors: Mapping[str, Tensor], *, source: str | Path) -> N:
     """Build a network and copy `tensors` into it: all of them, and nothing else, as `load_state` does.
 
     A configuration that describes more than the tensors fill is refused while it is built, before memory is
@@ -37,17 +35,16 @@ def build_to_fit(
         make: builds the network from the file's configuration.
         tensors: by name, as in a state_dict.
         source: where they come from, for messages.
-        others: further tensors of the file that make() builds networks for.
 
     Raises:
         ModelFileError: the network cannot be built, is larger than the tensors, or has others.
     """
-    network = build_within([*tensors.values(), *others], make, source=source)
+    network = build_within(make, tensors.values(), source=source)
     load_state(network, tensors, source=source)
     return network
 
 
-def build_within(tensors: Iterable[Tensor], make: Callable[[], N], *, source: str | Path) -> N:
+def build_within(make: Callable[[], N], tensors: Iterable[Tensor], *, source: str | Path) -> N:
     """`make()` with memory for about as many numbers as `tensors` hold; errors as `build_to_fit` says."""
     try:
         with _Budget(list(tensors)):

@@ -86,9 +86,10 @@ def train(
     stateful |= {f"{name}_ema": network for name, network in averaged._asdict().items()}
     stateful |= {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     if run.resumed_state is not None:
-        check_domains(run.resumed_state["domains"], dataset.domains)
-        for name, part in stateful.items():
-            part.load_state_dict(run.resumed_state[name])
+        with lifecycle.restoring(run_dir):
+            check_domains(run.resumed_state["domains"], dataset.domains)
+            for name, part in stateful.items():
+                part.load_state_dict(run.resumed_state[name])
     real = domain_sets(dataset)
     metrics = RunMetrics(
         config.metric,

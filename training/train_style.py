@@ -78,7 +78,8 @@ def train(
         config, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
     )
     if run.resumed_state is not None:
-        restore_state(run.resumed_state, model, ema, optimizers)
+        with lifecycle.restoring(run_dir):
+            restore_state(run.resumed_state, model, ema, optimizers)
     real = {"": style_images(data, config.model.style_image_size)}
     metrics = RunMetrics(
         config.metric,

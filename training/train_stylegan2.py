@@ -79,10 +79,11 @@ def train(
     networks = {"G": G, "D": D, "G_ema": G_ema}
     stateful: dict[str, Any] = networks | {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     if run.resumed_state is not None:
-        for name, part in stateful.items():
-            part.load_state_dict(run.resumed_state[name])
-        ada.load_state_dict(run.resumed_state["ada"], rank=rank)
-        pl_mean.copy_(run.resumed_state["pl_mean"])
+        with lifecycle.restoring(run_dir):
+            for name, part in stateful.items():
+                part.load_state_dict(run.resumed_state[name])
+            ada.load_state_dict(run.resumed_state["ada"], rank=rank)
+            pl_mean.copy_(run.resumed_state["pl_mean"])
     elif config.transfer is not None:
         transfer = transfer_weights(config.transfer, networks)
         run.folder.log(f"transfer from {config.transfer}: {transfer.summary()}")

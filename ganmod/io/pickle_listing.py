@@ -21,6 +21,7 @@ def list_globals(stream: BinaryIO) -> Iterator[str]:
     memo: dict[int, _Item] = {}
     stack: list[_Item] = []
     steps = 0
+    argument: Any
     for opcode, argument, position in pickletools.genops(stream):
         name = opcode.name
         if name in ("GLOBAL", "INST"):
@@ -29,20 +30,17 @@ def list_globals(stream: BinaryIO) -> Iterator[str]:
             yield f"copyreg extension {argument}"
         elif name == "STACK_GLOBAL":
             yield ".".join(item.text for item in stack[-2:])
+        taken: list[_Item] = []
         if name == "MEMOIZE":
             memo[len(memo)] = stack[-1]
-            taken = []
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             if argument > (position or 0):  # the unpickler would reserve memory up to that entry
                 raise ValueError(f"a memo entry {argument} at byte {position}")
             memo[argument] = stack[-1]
-            taken = []
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
-            taken = []
         elif name == "MARK":
             stack.append(_MARK)
-            taken = []
         else:
             taken = _take(stack, opcode)
             stack += _leave(name, taken, argument, len(opcode.stack_after))

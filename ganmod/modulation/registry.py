@@ -194,6 +194,22 @@ def options_per_modulation(options: Mapping[str, Any], names: Iterable[str]) -> 
     )
 
 
+def check_options_used(text: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for options, nested by name, of modulations that `text` does not name.
+
+    For new networks: files of trained ones may hold such options, which change nothing. text: as for
+    `modulation_per_resolution`.
+    """
+    names = {part.partition("@")[0].strip() for part in text.split(",")}
+    unused = [key for key, value in options.items() if key in _REGISTRY and isinstance(value, Mapping)]
+    unused = [key for key in unused if key not in names]
+    if unused:
+        raise ValueError(
+            f"modulation_options are given for {', '.join(unused)}, but the modulation is {text!r}: leave "
+            "them out, or choose that modulation"
+        )
+
+
 def _lookup(name: str) -> type[Modulation]:
     if name not in _REGISTRY:
         raise ValueError(

@@ -15,8 +15,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ganmod.io.atomic_write import atomic_write
+from ganmod.io.limits import UNPACKED_RATIO, how_to_raise
 from ganmod.stylegan2.generator import Generator
 
+_SPARE_BYTES = 1 << 26  # noise images of zeros pack well
 WS_NAMES = ("w", "ws")  # "w" is what the published code reads and writes
 
 
@@ -69,6 +71,8 @@ def load_latents(path: str | Path, G: Generator) -> Latents:
         held = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} holds {held}, expected an array named {' or '.join(WS_NAMES)}")
     ws = array[None] if array.ndim == 2 else array
+    if ws.ndim == 3 and not len(ws):
+        raise ValueError(f"{path}: holds no latents (an array {list(array.shape)}); make it again")
     if ws.ndim != 3 or list(ws.shape[1:]) != [G.num_ws, G.w_dim] or not ws.is_floating_point():
         raise ValueError(
             f"{path}: its ws are {ws.dtype} {list(ws.shape)}, expected floats [N, {G.num_ws}, {G.w_dim}] for "
@@ -93,6 +97,13 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > UNPACKED_RATIO * len(data) + _SPARE_BYTES:
+            raise ValueError(
+                f"it unpacks to {size} bytes, more than {UNPACKED_RATIO} times its size; "
+                + how_to_raise("UNPACKED_RATIO")
+            )
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file.files}
     except (

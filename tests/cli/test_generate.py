@@ -171,11 +171,15 @@ def test_unfit_latents_are_refused(tmp_path: Path):
         ({"w": np.zeros((1, 3, 5), np.float32)}, r"\[1, 3, 5\], expected floats \[N, 6, 5\]"),
         ({"x": np.zeros(3)}, "holds x, expected an array named w or ws"),
         ({"w": np.array([print], dtype=object)}, "damaged or holds no latents"),
+        ({"w": np.zeros((0, 6, 5))}, r"holds no latents \(an array \[0, 6, 5\]\)"),
         ({"w": np.zeros((6, 5)), "noise_0": np.zeros((4, 6))}, "noise_1 is missing"),
     ):
         np.savez(file, **arrays)
         with pytest.raises(ValueError, match=message):
             load_latents(file, G)
+    np.savez_compressed(file, w=np.zeros((1 << 20, 6, 5), np.float32))
+    with pytest.raises(ValueError, match="unpacks to 125829248 bytes, more than 20 times its size"):
+        load_latents(file, G)
     file.write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ValueError, match="damaged"):
         load_latents(file, G)

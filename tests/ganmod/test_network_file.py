@@ -106,7 +106,7 @@ def test_a_configuration_larger_than_its_tensors_is_refused_at_once(
         (
             "starganv2",
             {"modulation_options": [1]},
-            r"modulation_options: Input should be an object, got \[1\]",
+            r"modulation_options: Input should be an object, got",
         ),
         (
             "style",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ganmod.io.atomic_write import TEMPORARY_SUFFIX, atomic_write
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 
 FORMAT_VERSION = 1
 KEEP = 2
@@ -144,8 +145,7 @@ def _read(path: Path) -> dict[str, Any]:
                 wrong = archive.testzip()
             if wrong is not None:
                 raise _DamagedError(f"wrong checksum of {wrong}")
-            file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_tensors_pickle(path)
     except _DamagedError:
         raise
     except Exception as error:  # a damaged archive or pickle fails in every way there is

@@ -20,6 +20,7 @@ from configs.stylegan2 import (
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
+from ganmod.modulation.registry import check_options_used
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.stylegan2_file import KIND
 from training.augment.ada_controller import AdaController
@@ -124,7 +125,7 @@ def build_networks(
 ) -> tuple[Generator, Discriminator]:
     """Untrained G and D.
 
-    Raises ValueError where all layers of D would be frozen.
+    Raises ValueError where all layers of D would be frozen, and for options of a modulation that is not used.
 
     Args:
         model: the resolved section.
@@ -133,6 +134,7 @@ def build_networks(
         precision: of the finest `model.num_half_res` resolutions.
         freeze_d: layers of D, from the image on, that are not trained.
     """
+    check_options_used(model.modulation, model.modulation_options)
     half = precision in ("float16", "bfloat16")
     from_data = {
         "img_resolution": img_size,
@@ -233,6 +235,9 @@ def transfer_weights(path: str | Path, networks: dict[str, nn.Module]) -> Transf
         source = {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
         target = network.state_dict(keep_vars=True)
         fitting = {k for k, v in source.items() if k in target and target[k].shape == v.shape}
+        for key in fitting:
+            if not source[key].is_floating_point():
+                raise ValueError(f"{path}: {prefix}{key} is {source[key].dtype}, expected real numbers")
         mapping = {k for k in source.keys() | target.keys() if k.startswith("mapping.")}
         if not mapping <= fitting:
             fitting -= mapping
