@@ -16,6 +16,7 @@ from ganmod.distributed import average_gradients
 from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
 from training.run import lifecycle
+from training.run.checkpoint import restoring
 from training.run.ema import copy_buffers, ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
@@ -86,7 +87,7 @@ def train(
     stateful |= {f"{name}_ema": network for name, network in averaged._asdict().items()}
     stateful |= {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     if run.resumed_state is not None:
-        with lifecycle.restoring(run_dir):
+        with restoring(run_dir):
             check_domains(run.resumed_state["domains"], dataset.domains)
             for name, part in stateful.items():
                 part.load_state_dict(run.resumed_state[name])

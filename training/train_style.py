@@ -10,6 +10,7 @@ import torch
 from configs.style import StyleRun
 from ganmod import distributed
 from training.run import lifecycle
+from training.run.checkpoint import restoring
 from training.run.ema import ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
@@ -78,7 +79,7 @@ def train(
         config, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
     )
     if run.resumed_state is not None:
-        with lifecycle.restoring(run_dir):
+        with restoring(run_dir):
             restore_state(run.resumed_state, model, ema, optimizers)
     real = {"": style_images(data, config.model.style_image_size)}
     metrics = RunMetrics(

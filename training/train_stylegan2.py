@@ -15,6 +15,7 @@ from ganmod.data.seeding import groups_of_step
 from ganmod.distributed import average, average_gradients
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from training.run import lifecycle
+from training.run.checkpoint import restoring
 from training.run.ema import copy_buffers, ema_decay, update_ema
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
@@ -79,7 +80,7 @@ def train(
     networks = {"G": G, "D": D, "G_ema": G_ema}
     stateful: dict[str, Any] = networks | {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     if run.resumed_state is not None:
-        with lifecycle.restoring(run_dir):
+        with restoring(run_dir):
             for name, part in stateful.items():
                 part.load_state_dict(run.resumed_state[name])
             ada.load_state_dict(run.resumed_state["ada"], rank=rank)

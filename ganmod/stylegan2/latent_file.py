@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,7 +99,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
+            size = sum(_array_bytes(archive, member) for member in archive.infolist())
         if size > UNPACKED_RATIO * len(data) + _SPARE_BYTES:
             raise ValueError(
                 f"it unpacks to {size} bytes, more than {UNPACKED_RATIO} times its size; "
@@ -117,3 +118,15 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         zipfile.BadZipFile,
     ) as error:
         raise ValueError(f"{path}: is damaged or holds no latents ({error}); make it again") from error
+
+
+def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """The size of a member or of the array that its header states, whichever is larger."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read_header(file)
+    return max(member.file_size, math.prod(shape) * dtype.itemsize)

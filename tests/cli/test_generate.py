@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,11 @@ def test_unfit_latents_are_refused(tmp_path: Path):
             load_latents(file, G)
     np.savez_compressed(file, w=np.zeros((1 << 20, 6, 5), np.float32))
     with pytest.raises(ValueError, match="unpacks to 125829248 bytes, more than 20 times its size"):
+        load_latents(file, G)
+    with zipfile.ZipFile(file, "w") as archive:
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 6, 5), }"
+        archive.writestr("w.npy", b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(ValueError, match="unpacks to 131941395333120 bytes"):
         load_latents(file, G)
     file.write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ValueError, match="damaged"):

@@ -285,6 +285,9 @@ def test_a_checkpoint_with_a_foreign_state_is_refused_in_one_line(tmp_path: Path
         {"g_optimizer": {"state": {}, "param_groups": [3]}},
         {"pl_mean": "one"},
         {"nonfinite": []},
+        {"nimg": 8.0},
+        {"seconds": float("inf")},
+        {"best_of": [1]},
     ):
         save_checkpoint(tmp_path, 100_000, state | change)
         with pytest.raises((CheckpointError, ValueError), match="another run") as refused:

@@ -4,7 +4,7 @@ import contextlib
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,21 @@ def load_latest_checkpoint(
             "again in another run folder"
         )
     return None
+
+
+@contextlib.contextmanager
+def restoring(run_dir: str | Path) -> Iterator[None]:
+    """Raise what a sound checkpoint with a foreign state causes in the block as a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(
+            f"{run_dir}: its checkpoint holds the state of another run or program ({type(error).__name__}: "
+            f"{reason}): use another --out, or --no-resume to begin again"
+        ) from error
 
 
 def _checkpoints(run_dir: Path) -> list[tuple[int, Path]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
+from configs.problems import shortened
 from configs.schema import AnyRun, to_yaml
 from configs.sections import AnySchedule, Runtime
 from ganmod import distributed
 from ganmod.machine import peak_memory_mb
 from training.loader import StepSampler, step_loader
-from training.run.checkpoint import CheckpointError, load_latest_checkpoint, save_checkpoint
+from training.run.checkpoint import load_latest_checkpoint, restoring, save_checkpoint
 from training.run.folder import MODEL_FILE, RunFolder
 from training.run.nonfinite import NonFiniteGuard
 from training.run.progress import RunProgress, StoppedBySignal
@@ -107,25 +108,11 @@ def open_run(
             check_same_run(resumed_state["config"], config)
             guard.load_state_dict(resumed_state["nonfinite"])
             means.sums.copy_(resumed_state["sums"])
-            if resumed_state["nimg"] < 0 or resumed_state["seconds"] < 0:
-                raise IndexError("progress below zero")
+            nimg, seconds = resumed_state["nimg"], resumed_state["seconds"]
+            if type(nimg) is not int or nimg < 0 or not 0 <= seconds < math.inf:
+                raise TypeError(f"nimg is {shortened(nimg)} and seconds {shortened(seconds)}")
     show = show if process.rank == 0 else False
     return Run(config, process, folder, resumed_state, guard, means, show)
-
-
-@contextlib.contextmanager
-def restoring(run_dir: str | Path) -> Iterator[None]:
-    """Raise what a sound checkpoint with a foreign state causes in the block as a CheckpointError."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise CheckpointError(
-            f"{run_dir}: its checkpoint holds the state of another run or program ({type(error).__name__}: "
-            f"{reason}): use another --out, or --no-resume to begin again"
-        ) from error
 
 
 def check_same_run(saved: Mapping[str, Any], config: BaseModel) -> None:
