@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-all lint docs lite web
+.PHONY: install quickstart test test-all fuzz lint docs lite web
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
@@ -26,6 +26,13 @@ test: install
 
 test-all: install
 	$(PYTEST)
+
+# Hostile files, configurations and command lines for MINUTES; findings are kept in build/fuzz.
+MINUTES := 30
+SEED := 0
+
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
 lint: install
 	$(BIN)/ruff check .

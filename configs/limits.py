@@ -30,9 +30,13 @@ class Limit(NamedTuple):
         limit = self.value()
         if amount > limit:
             raise ValueError(
-                f"{what} has {amount:,.6g} {self.unit}, and the limit is {limit:,}: if that is meant, set "
-                f"the environment variable {self.variable} to a larger number"
+                f"{what} has {amount:,.6g} {self.unit}, and the limit is {limit:,}: {self.how_to_raise}"
             )
+
+    @property
+    def how_to_raise(self) -> str:
+        """The end of a message about the limit."""
+        return f"if that is meant, set the environment variable {self.variable} to a larger number"
 
 
 MEGAPIXELS = Limit("GANMOD_MAX_MEGAPIXELS", 178, "megapixels")  # of a picture; Pillow's own limit
@@ -41,7 +45,14 @@ JSON_MB = Limit("GANMOD_MAX_JSON_MB", 128, "MB")  # of the labels of a data set
 CONFIG_KB = Limit("GANMOD_MAX_CONFIG_KB", 1024, "KB")  # of a configuration
 CONFIG_DEPTH = Limit("GANMOD_MAX_CONFIG_DEPTH", 32, "levels")  # of values in each other
 CONFIG_VALUES = Limit("GANMOD_MAX_CONFIG_VALUES", 100_000, "values")  # each as often as it is referred to
+PICKLE_STEPS = Limit("GANMOD_MAX_PICKLE_STEPS", 2_000_000, "steps")  # to read a pickle
+UNPACKED_RATIO = Limit(
+    "GANMOD_MAX_UNPACKED_RATIO", 20, "times"
+)  # what a checkpoint holds, to the file's size
 WORKERS = Limit("GANMOD_MAX_WORKERS", 128, "workers")  # threads or processes that load images
-LIMITS = (MEGAPIXELS, FILE_MB, JSON_MB, CONFIG_KB, CONFIG_DEPTH, CONFIG_VALUES, WORKERS)
+LIMITS = (
+    *(MEGAPIXELS, FILE_MB, JSON_MB, CONFIG_KB, CONFIG_DEPTH, CONFIG_VALUES),
+    *(PICKLE_STEPS, UNPACKED_RATIO, WORKERS),
+)
 
 MB, KB = 10**6, 10**3

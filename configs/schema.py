@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,11 +10,11 @@ import yaml
 from pydantic import ValidationError
 
 from configs.limits import CONFIG_KB, KB
+from configs.problems import describe_problems
 from configs.sections import Strict
 from configs.starganv2 import StarGANv2Run
 from configs.style import StyleRun
 from configs.stylegan2 import StyleGAN2Run
-from configs.suggestion import did_you_mean
 from configs.yaml_values import read_yaml
 
 PRESETS = Path(__file__).parent
@@ -60,6 +59,18 @@ def load_recipe(kind: type[RecipeRun], source: str, changes: Mapping[str, Any]) 
         path = PRESETS / f"{source}.yaml"
     elif not path.is_file():
         raise ConfigError(f"no preset or file named {source!r}. Presets: {', '.join(list_presets())}")
+    content = read_sections(path)
+    for key, value in changes.items():
+        _set(content, key, value)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        lines = [f"  {problem}" for problem in describe_problems(kind, error)]
+        raise ConfigError(f"configuration {source!r} does not fit:\n" + "\n".join(lines)) from error
+
+
+def read_sections(path: Path) -> dict[str, Any]:
+    """The sections of a YAML file, not checked further; ConfigError for any other file."""
     try:
         CONFIG_KB.check(path.stat().st_size / KB, str(path))
         content = read_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
@@ -69,13 +80,7 @@ def load_recipe(kind: type[RecipeRun], source: str, changes: Mapping[str, Any]) 
         raise ConfigError(str(error)) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}, expected sections such as `model:`")
-    for key, value in changes.items():
-        _set(content, key, value)
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        lines = [f"  {_problem(kind, e['type'], e['loc'], e['msg'], e['input'])}" for e in error.errors()]
-        raise ConfigError(f"configuration {source!r} does not fit:\n" + "\n".join(lines)) from error
+    return content
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -92,20 +97,6 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def to_yaml(config: Strict) -> str:
     """The configuration as YAML; reading it again gives the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
-def _problem(kind: type[Strict], error: str, where: tuple[int | str, ...], message: str, value: Any) -> str:
-    """One line: the key, what was given, what is expected; for an unknown key the nearest known one."""
-    name = ".".join(map(str, where))
-    message = message.removeprefix("Value error, ")  # pydantic's, before messages of ours
-    if error not in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{name}: {message}, got {value!r}" if name else message
-    section: Any = kind
-    for part in where[:-1]:
-        section = section.model_fields[part].annotation
-    known = [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)
-    hint = did_you_mean(str(where[-1]), known, hint=", did you mean {!r}?")
-    return f"{name}: no such key" + (hint or f", expected one of {', '.join(known)}")
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

@@ -198,6 +198,11 @@ class StyleRun(Strict):
                 f"model.style_image_size {self.model.style_image_size} is not a multiple of 64: "
                 "try 128 or 256"
             )
+        if self.model.architecture == "classic" and self.model.modulation_options:
+            raise ValueError(
+                "model.modulation_options are given, but model.architecture classic has no modulation to "
+                "learn: leave them out, or choose modulated or residual"
+            )
         if self.data.photo_styles + self.data.same_image > 1:
             raise ValueError(
                 f"data.photo_styles {self.data.photo_styles} and data.same_image {self.data.same_image} are "

@@ -32,7 +32,7 @@ class GanData(Strict):
 
     path: str = ""
     """Folder or zip; required."""
-    resolution: int | tuple[int, int] | None = None
+    resolution: Positive | tuple[Positive, Positive] | None = None
     """The size that is expected, a side or [height, width] in pixels; None: as stored."""
     conditional: bool = False
     """Whether to train on the data's labels."""
@@ -52,7 +52,7 @@ class SharedOptions(NetworkOptions):
     """Channels at resolution r are min(channel_base / r, channel_max); None follows from the resolution."""
     channel_max: Positive = 512
     """Most channels of a level."""
-    start_size: tuple[int, int] | None = None
+    start_size: tuple[Positive, Positive] | None = None
     """Height and width of the coarsest level; None: halved until the shorter side has 4 to 7 pixels."""
     conv_clamp: PositiveFloat | None = 256.0
     """Bound of every activation, which half precision needs; None: no bound."""

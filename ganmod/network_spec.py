@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
+from configs.problems import describe_problems
 from configs.sections import NetworkOptions
 from configs.suggestion import did_you_mean
 
@@ -47,10 +51,16 @@ class NetworkSpec:
 
     @classmethod
     def from_dict(cls: type[S], values: Mapping[str, Any]) -> S:
-        """The spec that `to_dict` wrote; raises ValueError for an unknown key."""
+        """The spec that `to_dict` wrote, with the types and ranges of a configuration.
+
+        Raises ValueError for an unknown or missing key, and for a value of another type or out of range.
+        """
         known = [f.name for f in fields(cls)]
         for key in values:
             if key not in known:
                 hint = did_you_mean(key, known, hint=" (did you mean {!r}?)")
                 raise ValueError(f"{cls.__name__} has no field {key!r}{hint}; it has {', '.join(known)}")
-        return cls(**values)
+        try:
+            return TypeAdapter(cls).validate_json(json.dumps(dict(values)), strict=True)
+        except ValidationError as error:
+            raise ValueError("; ".join(describe_problems(cls, error))) from error

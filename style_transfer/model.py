@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ganmod.features.vgg import FeatureError, VGGFeatures, calibration_images, load_features, weights_digest
-from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
+from ganmod.modulation import check_plugins, describe_plugins
+from ganmod.network_file import build_to_fit
 from style_transfer.masks import check_mask, fit_masks
 from style_transfer.networks.host import build_host
 from style_transfer.networks.residual_host import Origin
@@ -288,6 +290,7 @@ class StyleTransferModel(nn.Module):
         """
         stored = store_encoder if store_encoder is not None else self.spec.encoder != "vgg19"
         config: dict[str, Any] = {"model": asdict(self.spec), "training": dict(training or {})}
+        config |= describe_plugins(self)
         if licence is not None:
             config["licence"] = licence
         tensors = self.state_dict()
@@ -319,26 +322,24 @@ def load(path: str | Path | None = None, *, encoder_weights: str | Path | None =
     source = Path(path) if path is not None else SHIPPED_MODEL
     file = read_model_file(source, expect_kind=_KIND)
     try:
-        fields = dict(file.config["model"])
-        spec = ModelSpec(**{**fields, "encoder_widths": tuple(fields["encoder_widths"])})
+        spec = ModelSpec.from_dict(file.config["model"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"{source}: its configuration describes no style-transfer model ({error}); "
             "it may come from a newer ganmod, or train and save it again"
         ) from error
+    check_plugins(file.config, source=source)
     tensors = dict(file.tensors)
     digest = file.config.get("encoder_sha256")
-    if digest is None:
-        encoder = VGGFeatures(spec.encoder_widths)
-    else:
-        encoder = _load_encoder(spec, str(digest), encoder_weights, source)
-        tensors = {f"encoder.{name}": x for name, x in encoder.state_dict().items()} | tensors
-    try:
-        model = StyleTransferModel(spec, encoder)
-    except ValueError as error:  # an option of its modulation that this version does not know
-        raise ModelFileError(f"{source}: {error}") from error
-    load_state(model, tensors, source=str(source))
-    return model.eval()
+    frozen: VGGFeatures | None = None
+    if digest is not None:
+        frozen = _load_encoder(spec, str(digest), encoder_weights, source)
+        tensors = {f"encoder.{name}": x for name, x in frozen.state_dict().items()} | tensors
+
+    def make() -> StyleTransferModel:
+        return StyleTransferModel(spec, frozen or VGGFeatures(spec.encoder_widths))
+
+    return build_to_fit(make, tensors, source=source).eval()
 
 
 def _load_encoder(spec: ModelSpec, digest: str, path: str | Path | None, source: Path) -> VGGFeatures:

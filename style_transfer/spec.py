@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
+from configs.sections import Positive
 from configs.style import StyleArchitecture, StyleNetworkOptions
 from ganmod.network_spec import NetworkSpec
 
@@ -19,7 +20,7 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
     """
 
     encoder: str
-    encoder_widths: tuple[int, int, int, int]
+    encoder_widths: tuple[Positive, Positive, Positive, Positive]
 
     def __post_init__(self) -> None:
         known = get_args(StyleArchitecture)

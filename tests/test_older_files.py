@@ -72,7 +72,7 @@ def test_models_with_demodulated_outputs_are_refused_in_one_line(kind: str, tmp_
         load(tmp_path / "m.safetensors")
     message = str(refused.value)
     assert message.startswith(str(tmp_path / "m.safetensors"))
-    assert "unknown normalize 'demod_output': expected one of instance, none, demod" in message
+    assert "option normalize: Input should be 'instance', 'none' or 'demod', got 'demod_output'" in message
     assert "\n" not in message
 
 

@@ -17,6 +17,7 @@ from ganmod.layers import half_precision
 from ganmod.starganv2 import StarGANv2, save_starganv2
 from training.ema import copy_buffers, ema_decay, update_ema
 from training.run import lifecycle
+from training.run.checkpoint import restoring
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
@@ -99,8 +100,9 @@ def train(
     optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     stateful: dict[str, Any] = saved | optimizers
     if run.resumed_state is not None:
-        check_domains(run.resumed_state["domains"], dataset.domains)
-        lifecycle.restore_parts(saved, optimizers, run.resumed_state)
+        with restoring(run_dir):
+            check_domains(run.resumed_state["domains"], dataset.domains)
+            lifecycle.restore_parts(saved, optimizers, run.resumed_state)
     real = domain_sets(dataset)
     metrics = RunMetrics(
         config.metric,

@@ -11,6 +11,7 @@ from configs.style import StyleRun
 from ganmod import distributed
 from training.ema import ema_decay, update_ema
 from training.run import lifecycle
+from training.run.checkpoint import restoring
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
@@ -94,7 +95,8 @@ def train(
         show=show_progress,
     )
     if run.resumed_state is not None:
-        restore_state(run.resumed_state, model, ema, optimizers)
+        with restoring(run_dir):
+            restore_state(run.resumed_state, model, ema, optimizers)
     real = {"": style_images(data, config.model.style_image_size)}
     metrics = RunMetrics(
         config.metric,

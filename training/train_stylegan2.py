@@ -16,6 +16,7 @@ from ganmod.distributed import average, average_gradients
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from training.ema import copy_buffers, ema_decay, update_ema
 from training.run import lifecycle
+from training.run.checkpoint import restoring
 from training.run.folder import BEST_FILE, MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
@@ -92,9 +93,10 @@ def train(
     optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     stateful: dict[str, Any] = networks | optimizers
     if run.resumed_state is not None:
-        lifecycle.restore_parts(networks, optimizers, run.resumed_state)
-        ada.load_state_dict(run.resumed_state["ada"], rank=rank)
-        pl_mean.copy_(run.resumed_state["pl_mean"])
+        with restoring(run_dir):
+            lifecycle.restore_parts(networks, optimizers, run.resumed_state)
+            ada.load_state_dict(run.resumed_state["ada"], rank=rank)
+            pl_mean.copy_(run.resumed_state["pl_mean"])
     elif config.transfer is not None:
         transfer = transfer_weights(config.transfer, networks)
         run.folder.log(f"transfer from {config.transfer}: {transfer.summary()}")

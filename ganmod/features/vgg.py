@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from configs.problems import shortened
 from ganmod.features.pastiche_weights import convert_weights
 from ganmod.io.model_file import load_state, read_model_file
 from ganmod.io.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import reflect_pad
+from ganmod.network_file import build_to_fit
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 CONVOLUTIONS = ("1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "3_4", "4_1")
@@ -162,9 +164,10 @@ def _load_shipped(path: Path) -> VGGFeatures:
     file = read_model_file(path)
     if file.kind != "feature-network":
         raise FeatureError(f"{path} holds a model of kind {file.kind!r}, expected 'feature-network'")
-    network = VGGFeatures(tuple(file.config["widths"]))
-    load_state(network, file.tensors, source=str(path))
-    return network
+    widths = file.config.get("widths")
+    if not isinstance(widths, list) or not all(type(width) is int and width > 0 for width in widths):
+        raise FeatureError(f"{path} has the widths {shortened(widths)}, expected four numbers of channels")
+    return build_to_fit(lambda: VGGFeatures(tuple(widths)), file.tensors, source=path)
 
 
 def _load_vgg19(path: Path | None) -> VGGFeatures:

@@ -37,6 +37,12 @@ class ModelFile:
     config: dict[str, Any]
     tensors: dict[str, Tensor]
 
+    def training_value(self, name: str) -> float | None:
+        """A number that training recorded in the file, such as nimg; None without one."""
+        recorded = self.config.get("training")
+        value = recorded.get(name) if isinstance(recorded, dict) else None
+        return value if type(value) in (int, float) else None
+
 
 def save_model_file(
     path: str | Path,

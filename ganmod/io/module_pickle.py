@@ -7,6 +7,7 @@ values of the classes below. A network becomes its class's name and its attribut
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import pickle
@@ -21,7 +22,13 @@ import torch
 from torch import Tensor
 
 from ganmod.io.model_file import ModelFileError, first_names
-from ganmod.io.restricted_unpickle import UnsafePickleError, copy_nested, open_pickle, refused_globals
+from ganmod.io.restricted_unpickle import (
+    TensorBudget,
+    UnsafePickleError,
+    copy_nested,
+    open_pickle,
+    refused_globals,
+)
 
 # Any package may carry the two modules: neither is imported.
 _PERSISTENT = r"([\w.]+\.)?torch_utils\.persistence\._reconstruct_persistent_obj"
@@ -63,7 +70,8 @@ def read_module_pickle(path: str | Path) -> Any:
             raise _refusal(refused, path)
         file.seek(0)
         content = _Unpickler(file, path).load()
-        return copy_nested(content, _to_plain, path=path, too_deep="it holds no networks")
+        convert = functools.partial(_to_plain, budget=TensorBudget(path))
+        return copy_nested(content, convert, path=path, too_deep="it holds no networks")
 
 
 def _check_start(start: bytes, path: Path) -> None:
@@ -276,10 +284,12 @@ class _Unpickler(pickle.Unpickler):
         return _Storage(torch.empty(0, dtype=storage.dtype).set_(storage))
 
 
-def _to_plain(value: Any, copy: Callable[[Any], Any]) -> Any:
+def _to_plain(value: Any, copy: Callable[[Any], Any], *, budget: TensorBudget) -> Any:
     """A value of `_Unpickler` as a plain one, for `copy_nested`."""
     if isinstance(value, _TensorView | _Array):
-        return value.to_tensor()
+        tensor = value.to_tensor()
+        budget.take(tensor.shape, tensor.element_size())
+        return tensor
     if isinstance(value, _Object):
         state = copy(value.state)
         if not isinstance(value.class_name, str) or not isinstance(state, dict):

@@ -9,19 +9,21 @@ import argparse
 import contextlib
 import functools
 import io
+import math
 import pickle
-import pickletools
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
+from configs.limits import PICKLE_STEPS, UNPACKED_RATIO
 from ganmod.io.model_file import ModelFileError, first_names, open_for_reading
+from ganmod.io.pickle_listing import MAX_DEPTH, list_globals
 
 _ALLOWED = re.compile(
     r"""collections\.(OrderedDict|Counter)
@@ -38,7 +40,7 @@ _ALLOWED = re.compile(
 )
 _LEGACY_PICKLES = 5  # magic number, version, machine, the object, the storage keys; raw tensors follow
 _ZIP_START = b"PK\x03\x04"
-_MAX_DEPTH = 100
+_SPARE_BYTES = 1 << 20  # of small files
 _PLAIN = (type(None), bool, int, float, str, bytes)
 
 
@@ -68,7 +70,7 @@ def read_tensors_pickle(path: str | Path) -> Any:
                 content = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
         except pickle.UnpicklingError as error:
             raise _refused_by_torch(error, path) from error
-        convert = functools.partial(_to_plain, path=path)
+        convert = functools.partial(_to_plain, path=path, budget=TensorBudget(path))
         return copy_nested(content, convert, path=path, too_deep="it is no checkpoint")
 
 
@@ -105,7 +107,7 @@ def refused_globals(file: BinaryIO, path: Path, *, allowed: re.Pattern[str]) -> 
             if not stream.read(1):  # fewer pickles than torch.save writes: torch.load will say so
                 break
             stream.seek(-1, io.SEEK_CUR)
-            names.update(dict.fromkeys(_global_names(stream)))
+            names.update(dict.fromkeys(list_globals(stream)))
             refused = [name for name in names if not allowed.fullmatch(name)]
             if refused:
                 return refused
@@ -129,35 +131,17 @@ def _pickle_streams(file: BinaryIO, path: Path) -> Iterator[tuple[BinaryIO, int]
             raise ModelFileError(
                 f"{path}: is a zip archive, but not one of torch.save; give the .pth or .pt file"
             )
+        size = file.seek(0, io.SEEK_END)
+        unpacked = sum(member.file_size for member in archive.infolist())
+        ratio = UNPACKED_RATIO.value()
+        if unpacked > ratio * size + _SPARE_BYTES:
+            raise ModelFileError(
+                f"{path}: unpacks to {unpacked} bytes, more than {ratio} times its size; torch.save "
+                f"does not pack. Fetch or save it again; {UNPACKED_RATIO.how_to_raise}"
+            )
         for name in members:
             if name.endswith(".pkl"):
                 yield io.BytesIO(archive.read(name)), 1
-
-
-def _global_names(stream: BinaryIO) -> Iterator[str]:
-    """The classes and functions that one pickle names, as module.name; it is not run."""
-    # STACK_GLOBAL (protocol 4) takes its names from the stack, so the texts pushed last are followed. A
-    # pickle made to mislead this fails the second check, which refuses the instruction itself.
-    memo: dict[int, str] = {}
-    pushed = ["", ""]
-    argument: Any
-    for opcode, argument, position in pickletools.genops(stream):
-        if opcode.name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".", 1)
-        elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(pushed[-2:])
-        elif opcode.name.startswith("EXT"):
-            yield f"copyreg extension {argument}"
-        if opcode.name == "MEMOIZE":
-            memo[len(memo)] = pushed[-1]
-        elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            if argument > (position or 0):  # the unpickler would reserve memory up to that entry
-                raise ValueError(f"a memo entry {argument} at byte {position}")
-            memo[argument] = pushed[-1]
-        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
-            pushed = [pushed[-1], memo.get(argument, "?")]
-        elif opcode.stack_after:
-            pushed = [pushed[-1], argument if isinstance(argument, str) else "?"]
 
 
 def _refused_by_torch(error: pickle.UnpicklingError, path: Path) -> ValueError:
@@ -193,15 +177,28 @@ def copy_nested(
         path: the file, for messages.
         too_deep: what the message says of a file with deep or endless nesting.
     """
-    copies: dict[int, Any] = {}
+    copies: dict[int, tuple[Any, int]] = {}
+    held = 0  # values so far; a shared container's count every time, as for code that walks over them
+
+    most = PICKLE_STEPS.value()
 
     def copy(item: Any, depth: int) -> Any:
-        if depth > _MAX_DEPTH:
-            raise ModelFileError(f"{path}: nests more than {_MAX_DEPTH} deep, or in itself; {too_deep}")
+        nonlocal held
+        if depth > MAX_DEPTH:
+            raise ModelFileError(f"{path}: nests more than {MAX_DEPTH} deep, or in itself; {too_deep}")
+        held += 1
+        if held > most:
+            raise ModelFileError(
+                f"{path}: holds more than {most} values, shared ones counted each time; "
+                + PICKLE_STEPS.how_to_raise
+            )
         if type(item) in _PLAIN:
             return item
         if id(item) in copies:
-            return copies[id(item)]
+            copied, size = copies[id(item)]
+            held += size
+            return copied
+        before = held
 
         def copy_inner(inner: Any) -> Any:
             return copy(inner, depth + 1)
@@ -213,19 +210,36 @@ def copy_nested(
             result = type(item)(map(copy_inner, item))
         else:
             result = convert(item, copy_inner)
-        copies[id(item)] = result
+        copies[id(item)] = result, held - before
         return result
 
     return copy(value, 0)
 
 
-def _to_plain(value: Any, copy: Callable[[Any], Any], *, path: Path) -> Any:
+class TensorBudget:
+    """Bounds the bytes of all tensors of a file by its size: a pickle can view the same bytes many times."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._left = path, UNPACKED_RATIO.value() * path.stat().st_size + _SPARE_BYTES
+
+    def take(self, shape: Sequence[int], item_bytes: int) -> None:
+        """Raise ModelFileError if a tensor of this shape is more than what is left."""
+        self._left -= math.prod(shape) * item_bytes
+        if self._left < 0:
+            raise ModelFileError(
+                f"{self._path}: its tensors have over {UNPACKED_RATIO.value()} times the file's bytes. Save "
+                f"them as contiguous ones; {UNPACKED_RATIO.how_to_raise}"
+            )
+
+
+def _to_plain(value: Any, copy: Callable[[Any], Any], *, path: Path, budget: TensorBudget) -> Any:
     """A value of torch's unpickler as a plain one, for `copy_nested`."""
     if isinstance(value, Tensor):
         if type(value) not in (Tensor, torch.nn.Parameter) or value.is_meta or value.is_quantized:
             raise ModelFileError(
                 f"{path}: holds a tensor that is no plain one; save plain tensors with values"
             )
+        budget.take(value.shape, value.element_size())
         return value.detach()
     if isinstance(value, torch.dtype | torch.device):
         return str(value)

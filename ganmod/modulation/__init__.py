@@ -6,7 +6,9 @@ from ganmod.modulation.base import Modulation, StyleSpec
 from ganmod.modulation.modulated_conv import ModulatedConv2d
 from ganmod.modulation.registry import (
     ModulationInfo,
+    check_plugins,
     create_modulation,
+    describe_plugins,
     list_modulations,
     modulation_info,
     modulation_per_resolution,
@@ -27,7 +29,9 @@ __all__ = [
     "StyleSpec",
     "WeightDemod",
     "WeightDemodParams",
+    "check_plugins",
     "create_modulation",
+    "describe_plugins",
     "list_modulations",
     "modulation_info",
     "modulation_per_resolution",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, get_args
 
 from torch import Tensor
 
+from configs.sections import NonNegative, Positive, PositiveFloat
 from ganmod.layers import PaddingMode
 from ganmod.modulation.base import Modulation, StyleSpec, check_style
 from ganmod.modulation.fast import fast_adaconv
@@ -25,7 +27,8 @@ class AdaConvParams(NamedTuple):
 def largest_group_size(channels: int, kernel_budget: int) -> int:
     """Largest divisor of channels that is <= kernel_budget / channels, and at least 1."""
     limit = max(kernel_budget // channels, 1)
-    return max(d for d in range(1, min(limit, channels) + 1) if channels % d == 0)
+    small = [d for d in range(1, math.isqrt(channels) + 1) if channels % d == 0]
+    return max(d for d in small + [channels // d for d in small] if d <= limit)
 
 
 @register_modulation("adaconv")
@@ -48,12 +51,12 @@ class AdaConv(Modulation):
         channels: int,
         style: StyleSpec,
         *,
-        kernel_size: int = 3,
-        kernel_budget: int | None = None,
+        kernel_size: Positive = 3,
+        kernel_budget: Positive | None = None,
         normalize: Normalize = "instance",
-        residual_gain: float = 0.1,
-        lr_mul: float = 1.0,
-        eps: float = NORM_EPS,
+        residual_gain: NonNegative = 0.1,
+        lr_mul: PositiveFloat = 1.0,
+        eps: PositiveFloat = NORM_EPS,
         impl: ConvImpl = "auto",
     ) -> None:
         super().__init__(channels, style)
@@ -65,6 +68,8 @@ class AdaConv(Modulation):
             raise ValueError(
                 f"unknown normalize {normalize!r}: expected one of {', '.join(get_args(Normalize))}"
             )
+        if kernel_budget is not None and kernel_budget < 1:
+            raise ValueError(f"kernel_budget is {kernel_budget}, expected a positive number such as 512")
         if lr_mul <= 0:
             raise ValueError(f"lr_mul is {lr_mul}, expected a positive number such as 1 or 0.3")
         self.normalize: Normalize = normalize

@@ -6,8 +6,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+from torch import nn
+
+from configs.problems import shortened
 from configs.suggestion import did_you_mean
 from ganmod.modulation.base import Modulation, StyleSpec
 
@@ -70,7 +75,8 @@ def create_modulation(
 ) -> Modulation:
     """Build the modulation `name` for a convolution with `channels` input channels.
 
-    Raises ValueError for an unknown name or option (with the nearest one) and for a style it cannot use.
+    Raises ValueError for an unknown name or option (with the nearest one), for an option of another type or
+    out of its range, and for a style it cannot use.
     """
     cls = _lookup(name)
     if style.kind not in cls.style_kinds:
@@ -80,13 +86,52 @@ def create_modulation(
             f"supplies {style.kind!r}. Modulations that fit: {fitting}"
         )
     known = _options(cls)
-    for option in options or {}:
+    types = get_type_hints(cls.__init__, include_extras=True)
+    for option, value in (options or {}).items():
         if option not in known:
             raise ValueError(
                 f"modulation {name!r} has no option {option!r}{_nearest(option, list(known))}. "
                 f"Its options: {', '.join(known) or 'none'}"
             )
+        try:
+            TypeAdapter(types.get(option, Any)).validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ValueError(
+                f"modulation {name!r}, option {option}: {reason}, got {shortened(value)}"
+            ) from error
     return cls(channels, style, **(options or {}))
+
+
+def describe_plugins(network: nn.Module) -> dict[str, dict[str, str]]:
+    """{"plugins": {modulation: its Python module}} for the modulations of a network that are not ganmod's.
+
+    Model files hold this, so that `check_plugins` can name the module; empty for ganmod's own modulations.
+    """
+    used = {type(module) for module in network.modules()}
+    foreign = {
+        name: cls.__module__
+        for name, cls in _REGISTRY.items()
+        if cls in used and not cls.__module__.startswith("ganmod.")
+    }
+    return {"plugins": dict(sorted(foreign.items()))} if foreign else {}
+
+
+def check_plugins(config: Mapping[str, Any], *, source: str | Path) -> None:
+    """Raise ValueError for a model with a modulation whose module is not imported; nothing is imported here.
+
+    Args:
+        config: a model file's configuration, with what `describe_plugins` gave.
+        source: the file, for messages.
+    """
+    plugins = config.get("plugins", {})
+    for name, module in plugins.items() if isinstance(plugins, Mapping) else ():
+        if name not in _REGISTRY:
+            raise ValueError(
+                f"{source}: was made with the modulation {shortened(name)} of the Python module "
+                f"{shortened(module)}, which runs as your own code: read it, and add --plugin "
+                f"{shortened(module)[1:-1]} (in Python, import it first)"
+            )
 
 
 def modulation_per_resolution(text: str, resolutions: Sequence[int]) -> dict[int, str]:
@@ -147,6 +192,22 @@ def options_per_modulation(options: Mapping[str, Any], names: Iterable[str]) -> 
         f"modulation options {dict(options)} do not say which of {', '.join(names)} they are for: "
         f"nest them, such as {{{names[0]!r}: {dict(options)}}}"
     )
+
+
+def check_options_used(text: str, options: Mapping[str, Any]) -> None:
+    """Raise ValueError for options, nested by name, of modulations that `text` does not name.
+
+    For new networks: files of trained ones may hold such options, which change nothing. text: as for
+    `modulation_per_resolution`.
+    """
+    names = {part.partition("@")[0].strip() for part in text.split(",")}
+    unused = [key for key, value in options.items() if key in _REGISTRY and isinstance(value, Mapping)]
+    unused = [key for key in unused if key not in names]
+    if unused:
+        raise ValueError(
+            f"modulation_options are given for {', '.join(unused)}, but the modulation is {text!r}: leave "
+            "them out, or choose that modulation"
+        )
 
 
 def _lookup(name: str) -> type[Modulation]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ganmod.io.model_file import ModelFileError, load_state
 from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.network_file import build_within
 from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator
 from ganmod.starganv2.spec import StarGANv2Spec
@@ -95,7 +96,12 @@ def import_starganv2(
     spec = _infer_spec(*states, domains=domains, w_hpf=w_hpf, source=str(path))
     generator, mapping, style_encoder = states
     generator.pop(_FILTER, None)
-    networks = StarGANv2(Generator(spec), MappingNetwork(spec), StyleEncoder(spec))
+    weights = [tensor for state in states for tensor in state.values()]
+    networks = StarGANv2(
+        build_within(lambda: Generator(spec), weights, source=path),
+        build_within(lambda: MappingNetwork(spec), weights, source=path),
+        build_within(lambda: StyleEncoder(spec), weights, source=path),
+    )
     renamed = (
         rename(generator, _GENERATOR_NAMES),
         rename(mapping, _MAPPING_NAMES),
@@ -167,7 +173,13 @@ def _read_w_hpf(generator: Mapping[str, Tensor]) -> float:
     """w_hpf of the file's filter, whose centre is 8 / w_hpf; the first checkpoints have no filter."""
     if _FILTER not in generator:
         return _PUBLISHED_W_HPF
-    return 8 / float(generator[_FILTER].flatten()[4])
+    kernel = generator[_FILTER]
+    center = float(kernel.flatten()[4]) if kernel.numel() == 9 and not kernel.is_complex() else 0.0
+    if not center > 0:
+        raise ImportStarGANv2Error(
+            f"{_FILTER} is {kernel.dtype} {list(kernel.shape)}, expected 3 x 3 numbers with 8 / w_hpf amid"
+        )
+    return 8 / center
 
 
 def _encoder_names(num_blocks: int) -> list[tuple[str, str]]:

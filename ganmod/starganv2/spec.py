@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
+from configs.problems import shortened
+from configs.sections import Positive
 from configs.starganv2 import StarGANv2Model
 from ganmod.network_spec import NetworkSpec
 
@@ -22,12 +24,13 @@ class StarGANv2Spec(NetworkSpec, StarGANv2Model):
     """
 
     domains: tuple[str, ...]
-    img_channels: int = 3
+    img_channels: Positive = 3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "domains", tuple(self.domains))
         if len(self.domains) < 2 or len(set(self.domains)) < len(self.domains):
-            raise ValueError(f"domains are {list(self.domains)}, expected two or more different names")
+            named = shortened(list(self.domains))
+            raise ValueError(f"domains are {named}, expected two or more different names")
         positive = ("img_channels", "latent_dim", "hidden_dim", "style_dim", "channel_base", "channel_max")
         self.check_at_least(1, *positive)
         self.check_at_least(0, "w_hpf")

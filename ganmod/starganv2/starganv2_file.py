@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
-from ganmod.io.model_file import ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
+from ganmod.modulation import check_plugins, describe_plugins
+from ganmod.network_file import build_to_fit
 from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator
 from ganmod.starganv2.spec import StarGANv2Spec
+
+N = TypeVar("N", bound=nn.Module)
 
 KIND = "starganv2"
 
@@ -62,6 +66,7 @@ def save_starganv2(
         for name, tensor in network.state_dict().items()
     }
     config = {"networks": averaged.spec.to_dict(), "training": dict(training or {})}
+    config |= describe_plugins(averaged.G)
     save_model_file(path, tensors, kind=KIND, config=config, half=half)
 
 
@@ -77,17 +82,23 @@ def load_starganv2(path: str | Path) -> StarGANv2:
         raise ModelFileError(f"{path}: is a model file of kind {file.kind!r}, not {KIND!r}; {way_out}")
     try:
         spec = StarGANv2Spec.from_dict(file.config["networks"])
-        loaded = StarGANv2(Generator(spec), MappingNetwork(spec), StyleEncoder(spec))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(
             f"{path}: its configuration describes no StarGAN v2 networks ({error}); it may come from a newer "
             "ganmod, or train and save it again"
         ) from error
-    for name, network in loaded._asdict().items():
+    check_plugins(file.config, source=path)
+
+    def averaged(name: str, kind: Callable[[StarGANv2Spec], N]) -> N:
         prefix = f"{name}_ema."
         tensors = {
             key.removeprefix(prefix): value for key, value in file.tensors.items() if key.startswith(prefix)
         }
-        load_state(network, tensors, source=path)
-        network.eval().requires_grad_(False)
-    return loaded
+        network = build_to_fit(lambda: kind(spec), tensors, source=path)
+        return network.eval().requires_grad_(False)
+
+    return StarGANv2(
+        averaged("G", Generator),
+        averaged("mapping", MappingNetwork),
+        averaged("style_encoder", StyleEncoder),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,8 @@ def load_latents(path: str | Path, G: Generator) -> Latents:
         held = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} holds {held}, expected an array named {' or '.join(WS_NAMES)}")
     ws = array[None] if array.ndim == 2 else array
+    if ws.ndim == 3 and not len(ws):
+        raise ValueError(f"{path}: holds no latents (an array {list(array.shape)}); make it again")
     if ws.ndim != 3 or list(ws.shape[1:]) != [G.num_ws, G.w_dim] or not ws.is_floating_point():
         raise ValueError(
             f"{path}: its ws are {ws.dtype} {list(ws.shape)}, expected floats [N, {G.num_ws}, {G.w_dim}] for "
@@ -96,13 +99,12 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if path.suffix not in (".npz", ".safetensors"):
         raise ValueError(f"cannot read latents from {path}: expected the suffix .npz or .safetensors")
     data = read_regular(path, FILE_MB)
-    if path.suffix == ".npz" and zipfile.is_zipfile(io.BytesIO(data)):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for entry in archive.infolist():
-                FILE_MB.check(entry.file_size / MB, f"{path}: {visible(entry.filename)}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for member in archive.infolist():
+                FILE_MB.check(_array_bytes(archive, member) / MB, visible(member.filename))
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             return {name: torch.from_numpy(file[name]) for name in file.files}
     except (
@@ -117,3 +119,15 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         zipfile.BadZipFile,
     ) as error:
         raise ValueError(f"{path}: is damaged or holds no latents ({error}); make it again") from error
+
+
+def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """The size of a member or of the array that its header states, whichever is larger."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read_header(file)
+    return max(member.file_size, math.prod(shape) * dtype.itemsize)

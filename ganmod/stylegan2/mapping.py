@@ -58,7 +58,8 @@ class MappingNetwork(nn.Module):
         self.z_dim, self.c_dim, self.w_dim, self.num_ws = z_dim, c_dim, w_dim, num_ws
         self.w_avg_beta = w_avg_beta
         self.embed = EqualizedLinear(c_dim, w_dim) if c_dim else None
-        widths = [z_dim + (w_dim if c_dim else 0)] + [w_dim] * num_layers
+        first = z_dim + (w_dim if c_dim else 0)
+        widths = itertools.chain([first], itertools.repeat(w_dim, num_layers))
         self.layers = nn.ModuleList(
             EqualizedLinear(i, o, lr_mul=lr_mul) for i, o in itertools.pairwise(widths)
         )

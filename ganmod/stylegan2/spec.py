@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
+from configs.sections import Count, Positive, PositiveFloat
 from configs.stylegan2 import (
     Architecture,
     DiscriminatorOptions,
@@ -51,11 +52,11 @@ class _NetworkSpec(NetworkSpec, SharedOptions):
         num_half_res: how many of the finest resolutions run in half_dtype.
     """
 
-    img_resolution: int | tuple[int, int]
-    img_channels: int = 3
-    c_dim: int = 0
-    channel_base: int = 32768
-    num_half_res: int = 0
+    img_resolution: Positive | tuple[Positive, Positive]
+    img_channels: Positive = 3
+    c_dim: Count = 0
+    channel_base: Positive = 32768
+    num_half_res: Count = 0
     half_dtype: HalfDtype = "bfloat16"
     architecture: Architecture = "skip"
 
@@ -107,8 +108,8 @@ class GeneratorSpec(_NetworkSpec, GeneratorOptions):
         w_avg_beta: decay of the mean w.
     """
 
-    mapping_layers: int = 8
-    mapping_lr_mul: float = 0.01
+    mapping_layers: Positive = 8
+    mapping_lr_mul: PositiveFloat = 0.01
     w_avg_beta: float = 0.995
 
     def __post_init__(self) -> None:
@@ -132,10 +133,10 @@ class DiscriminatorSpec(_NetworkSpec, DiscriminatorOptions):
     """
 
     architecture: Architecture = "resnet"
-    cmap_dim: int | None = None
-    mapping_layers: int = 8
-    mbstd_group_size: int = 4
-    mbstd_num_channels: int = 1
+    cmap_dim: Positive | None = None
+    mapping_layers: Positive = 8
+    mbstd_group_size: Positive = 4
+    mbstd_num_channels: Count = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()

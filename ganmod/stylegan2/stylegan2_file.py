@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ganmod.io.model_file import ModelFile, ModelFileError, load_state, read_model_file, save_model_file
+from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file, save_model_file
+from ganmod.modulation import check_plugins, describe_plugins
+from ganmod.network_file import build_to_fit
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.projected_discriminator import ProjectedDiscriminator
@@ -70,6 +72,7 @@ def save_stylegan2(
     config: dict[str, Any] = {"generator": G_ema.spec.to_dict(), "training": dict(training or {})}
     if D is not None:
         config["discriminator"] = D.spec.to_dict()
+    config |= describe_plugins(G_ema)
     if class_names:
         config["class_names"] = list(class_names)
     save_model_file(path, tensors, kind=KIND, config=config, half=half)
@@ -91,11 +94,6 @@ def read_stylegan2(path: str | Path, *, half_precision: bool = False) -> StyleGA
         way_out = _OTHER_KINDS.get(file.kind, "give a file that `ganmod train stylegan2` wrote")
         raise ModelFileError(f"{path}: is a model file of kind {file.kind!r}, not {KIND!r}; {way_out}")
     spec, class_names = _read_config(file, path)
-    try:
-        # Half precision makes training faster; on a CPU it is slower and less exact.
-        G = Generator(spec if half_precision else replace(spec, num_half_res=0))
-    except ValueError as error:  # an option of its modulation that this version does not know
-        raise ModelFileError(f"{path}: {error}") from error
     prefix = "G_ema."
     tensors = {
         name.removeprefix(prefix): tensor for name, tensor in file.tensors.items() if name.startswith(prefix)
@@ -106,7 +104,10 @@ def read_stylegan2(path: str | Path, *, half_precision: bool = False) -> StyleGA
             f"{path}: holds no averaged generator (tensors named {prefix}...), only {held}; train and save "
             "it again"
         )
-    load_state(G, tensors, source=path)
+    check_plugins(file.config, source=path)
+    # Half precision makes training faster; on a CPU it is slower and less exact.
+    chosen = spec if half_precision else replace(spec, num_half_res=0)
+    G = build_to_fit(lambda: Generator(chosen), tensors, source=path)
     return StyleGAN2File(G.eval().requires_grad_(False), class_names)
 
 

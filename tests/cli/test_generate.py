@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -179,17 +180,27 @@ def test_latents_come_back_from_their_file(tmp_path: Path, suffix: str, models: 
         np.testing.assert_array_equal(read_image(tmp_path / "ws0001.png"), render(G, ws, **values)[1])
 
 
-def test_unfit_latents_are_refused(tmp_path: Path):
+def test_unfit_latents_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     G, file = tiny_generator(), tmp_path / "l.npz"
     for arrays, message in (
         ({"w": np.zeros((1, 3, 5), np.float32)}, r"\[1, 3, 5\], expected floats \[N, 6, 5\]"),
         ({"x": np.zeros(3)}, "holds x, expected an array named w or ws"),
         ({"w": np.array([print], dtype=object)}, "damaged or holds no latents"),
+        ({"w": np.zeros((0, 6, 5))}, r"holds no latents \(an array \[0, 6, 5\]\)"),
         ({"w": np.zeros((6, 5)), "noise_0": np.zeros((4, 6))}, "noise_1 is missing"),
     ):
         np.savez(file, **arrays)
         with pytest.raises(ValueError, match=message):
             load_latents(file, G)
+    np.savez_compressed(file, w=np.zeros((1 << 20, 6, 5), np.float32))
+    monkeypatch.setenv("GANMOD_MAX_FILE_MB", "100")
+    with pytest.raises(ValueError, match=r"w\.npy has 125\.829 MB, and the limit is 100"):
+        load_latents(file, G)
+    with zipfile.ZipFile(file, "w") as archive:
+        text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776, 6, 5), }"
+        archive.writestr("w.npy", b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(ValueError, match=r"w\.npy has 1\.31941e\+08 MB"):
+        load_latents(file, G)
     file.write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(ValueError, match="damaged"):
         load_latents(file, G)

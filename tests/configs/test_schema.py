@@ -49,6 +49,12 @@ def test_published_numbers_of_the_full_width_preset() -> None:
         ({"data.short_side": 64}, "data.short_side 64 is below data.crop: try 256"),
         ({"model.style_image_size": 100}, "is not a multiple of 64: try 128 or 256"),
         ({"schedule.microbatch": 3}, "batch_size 2 is not a multiple of schedule.microbatch 3: try 3"),
+        ({"model.style_dim": 2**31}, "model.style_dim: Input should be less than 2147483648"),
+        ({"loss.style_weight": float("inf")}, "loss.style_weight: Input should be a finite number"),
+        (
+            {"model.architecture": "classic", "model.modulation_options": {"normalize": "none"}},
+            "model.modulation_options are given, but model.architecture classic has no modulation",
+        ),
         ({"loss.style": "grams"}, "loss.style: Input should be 'mean_std', 'gram' or 'shifted_gram'"),
         ({"recipe.name": 1}, "recipe.name: recipe is a value, not a section"),
     ],
@@ -77,3 +83,34 @@ def test_settings_are_read_as_yaml() -> None:
 def test_configurations_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         StyleRun().recipe = "other"  # type: ignore[assignment, misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("model: " + "[" * 2000, "nested too deep"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", r"has an alias \(\*name\)"),
+        ("a: !!int ''", "does not fit its tag"),
+        ("a: !!timestamp x", "does not fit its tag"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("a: [", "expected the node content"),
+    ],
+)
+def test_what_is_no_plain_yaml_is_refused_in_a_file_and_as_a_setting(
+    text: str, reason: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=rf"c\.yaml is not a YAML file: [^$]*{reason}"):
+        load_style_config(str(file), {})
+    with pytest.raises(ConfigError, match=rf"--set a: [^$]*{reason}") as refused:
+        parse_setting(f"a={text}")
+    assert len(str(refused.value)) < 500
+
+
+def test_a_huge_file_is_no_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("# comment\n" * 200_000)
+    with pytest.raises(ConfigError, match=r"c\.yaml has 2000000 bytes, expected at most 1 MiB"):
+        load_style_config(str(file), {})

@@ -14,7 +14,14 @@ from run_checks import assert_same, check_measuring, final_state, short_schedule
 
 from configs.schema import StyleGAN2Run, load_stylegan2_config, to_yaml
 from configs.stylegan2 import ResolvedStyleGAN2
+from ganmod.io.model_file import read_model_file, save_model_file
 from training import train_stylegan2
+from training.run.checkpoint import (
+    CheckpointError,
+    checkpoint_path,
+    load_latest_checkpoint,
+    save_checkpoint,
+)
 from training.run.nonfinite import NonFiniteError
 from training.stylegan2 import build as stylegan2_run
 from training.stylegan2.build import build_networks, resolve, resolve_precision, transfer_weights
@@ -246,6 +253,47 @@ def test_transfer_takes_a_mapping_network_whole_or_not_at_all(tmp_path: Path, im
     assert all(name.startswith("mapping.") for name in result.missing["G"])
     assert len(result.unused["G"]) > len(result.missing["G"])
     assert result.missing["D"] == []
+
+
+def test_a_transfer_refuses_weights_that_are_no_real_numbers(tmp_path: Path, images: Path) -> None:
+    path = train(tiny(images, 1), tmp_path / "run", show_progress=False)
+    file = read_model_file(path)
+    name = "G.synthesis.b4.conv1.bias"
+    changed = file.tensors | {name: file.tensors[name].to(torch.complex64)}
+    save_model_file(path, changed, kind=file.kind, config=file.config)
+    G, D = networks_of(resolve(tiny(images, 1), (8, 8), 1, CPU), (8, 8), 2)
+    with pytest.raises(ValueError, match=rf"{name} is torch\.complex64, expected real numbers"):
+        transfer_weights(path, {"G": G, "D": D})
+
+
+def test_options_of_a_modulation_that_is_not_used_are_refused(images: Path) -> None:
+    options = {"adaconv": {"normalize": "none"}}
+    unused = tiny(images, 1, **{"model.modulation": "adain", "model.modulation_options": options})
+    with pytest.raises(ValueError, match="options are given for adaconv, but the modulation is 'adain'"):
+        networks_of(resolve(unused, (8, 8), 1, CPU), (8, 8), 2)
+
+
+def test_a_checkpoint_with_a_foreign_state_is_refused_in_one_line(tmp_path: Path, images: Path) -> None:
+    train(tiny(images, 1), tmp_path, show_progress=False)
+    state = load_latest_checkpoint(tmp_path, report=print)
+    assert state is not None
+    for change in (
+        {"nimg": -4},
+        {"sums": torch.zeros(2)},
+        {"config": {}},
+        {"G": {}},
+        {"g_optimizer": {"state": {}, "param_groups": [3]}},
+        {"pl_mean": "one"},
+        {"nonfinite": []},
+        {"nimg": 8.0},
+        {"seconds": float("inf")},
+        {"best_of": [1]},
+    ):
+        save_checkpoint(tmp_path, 100_000, state | change)
+        with pytest.raises((CheckpointError, ValueError), match="another run") as refused:
+            train(tiny(images, 2), tmp_path, show_progress=False)
+        assert "\n" not in str(refused.value)
+        checkpoint_path(tmp_path, 100_000).unlink()
 
 
 def test_a_transfer_begins_as_the_published_one_does() -> None:

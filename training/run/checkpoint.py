@@ -4,7 +4,7 @@ import contextlib
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ganmod.errors import GanmodError
 from ganmod.io.atomic_write import DiskFullError, atomic_write
+from ganmod.io.restricted_unpickle import read_tensors_pickle
 
 FORMAT_VERSION = 1
 KEEP = 2
@@ -92,6 +93,21 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     return next((path for _, path in _checkpoints(run_dir)), None)
 
 
+@contextlib.contextmanager
+def restoring(run_dir: str | Path) -> Iterator[None]:
+    """Raise what a sound checkpoint with a foreign state causes in the block as a CheckpointError."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CheckpointError(
+            f"{run_dir}: its checkpoint holds the state of another run or program ({type(error).__name__}: "
+            f"{reason}): use another --out, or --no-resume to begin again"
+        ) from error
+
+
 def _checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     """(nimg, path) of every checkpoint, newest first."""
     if not run_dir.is_dir():
@@ -147,8 +163,7 @@ def _read(path: Path) -> dict[str, Any]:
                 wrong = archive.testzip()
             if wrong is not None:
                 raise _DamagedError(f"wrong checksum of {wrong}")
-            file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = read_tensors_pickle(path)
     except _DamagedError:
         raise
     except Exception as error:  # a damaged archive or pickle fails in every way there is

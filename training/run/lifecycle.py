@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -11,12 +12,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from configs.problems import shortened
 from configs.schema import AnyRun, to_yaml
 from configs.sections import AnySchedule, Runtime
 from ganmod import distributed
 from ganmod.machine import peak_memory_mb
 from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
-from training.run.checkpoint import load_latest_checkpoint, save_checkpoint
+from training.run.checkpoint import load_latest_checkpoint, restoring, save_checkpoint
 from training.run.folder import MODEL_FILE, RunFolder
 from training.run.nonfinite import NonFiniteGuard
 from training.run.progress import RunProgress, StoppedBySignal
@@ -113,19 +115,22 @@ def open_run(
     means = RunningMeans(statistics, process.device)
     changes: list[dict[str, Any]] = []
     if state is not None:
-        found = find_changes(
-            state["config"],
-            config.model_dump(mode="json"),
-            saved_identity=state.get("identity", {}),
-            identity=identity,
-        )
-        changes = [*state.get("changes", ())]
-        changes += [
-            {"nimg": state["nimg"], "key": key, "before": old, "now": new}
-            for key, (old, new) in found.items()
-        ]
-        guard.load_state_dict(state["nonfinite"])
-        means.sums.copy_(state["sums"])
+        with restoring(run_dir):
+            nimg, seconds = state["nimg"], state["seconds"]
+            if type(nimg) is not int or nimg < 0 or not 0 <= seconds < math.inf:
+                raise TypeError(f"nimg is {shortened(nimg)} and seconds {shortened(seconds)}")
+            found = find_changes(
+                state["config"],
+                config.model_dump(mode="json"),
+                saved_identity=state.get("identity", {}),
+                identity=identity,
+            )
+            changes = [*state.get("changes", ())]
+            changes += [
+                {"nimg": nimg, "key": key, "before": old, "now": new} for key, (old, new) in found.items()
+            ]
+            guard.load_state_dict(state["nonfinite"])
+            means.sums.copy_(state["sums"])
     show = show if process.rank == 0 else False
     return Run(config, process, folder, state, guard, means, show, identity, changes, not resume, keep_old)
 

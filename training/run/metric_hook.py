@@ -16,6 +16,7 @@ from metrics.features.base import FeatureSpace, current_metric_name
 from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.distances import needs_features
 from metrics.image_sets.features import SetFeatures, measure_set, preserve_random_state, reference_set
+from training.run.checkpoint import restoring
 from training.run.lifecycle import Run
 from training.run.progress import RunProgress
 from training.run.training_metric import Generate, MetricHook, RealImages
@@ -105,11 +106,12 @@ class RunMetrics:
             for caution in hook.cautions:
                 run.folder.log(f"{hook.name}: {caution}")
         state = run.resumed_state or {}
-        best_of = state.get("best_of")
-        if best_of is not None:
-            best_of = best_of | {"metric": current_metric_name(best_of["metric"])}
-        same = best_of == self._conditions()
-        self.best: float = state["best"] if same and self.hooks else math.inf
+        with restoring(run.folder.path):
+            best_of = state.get("best_of")
+            if best_of is not None:
+                best_of = best_of | {"metric": current_metric_name(best_of["metric"])}
+            same = best_of == self._conditions()
+            self.best = float(state["best"]) if same and self.hooks else math.inf
 
     def due(self, progress: RunProgress) -> bool:
         """Whether the model is to be measured now."""

@@ -8,9 +8,14 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from configs.schema import ConfigError, load_starganv2_config, load_style_config, load_stylegan2_config
+from configs.schema import (
+    ConfigError,
+    load_starganv2_config,
+    load_style_config,
+    load_stylegan2_config,
+    read_sections,
+)
 from configs.stylegan2 import ModulationOptions
-from configs.yaml_values import read_yaml
 from ganmod.io.model_file import ModelFile, ModelFileError, read_model_file
 from ganmod.starganv2.spec import StarGANv2Spec
 from ganmod.stylegan2 import DiscriminatorSpec, GeneratorSpec
@@ -71,14 +76,13 @@ def read_run(path: str | Path, *, title: str | None = None, name: str | None = N
         )
     recipe = RECIPE_OF_KIND[file.kind]
     config = _read_config(folder / CONFIG_FILE, recipe) if has_config else None
-    training = file.config.get("training") or {}
-    nimg = training.get("nimg")
+    nimg = file.training_value("nimg")
     stats = read_lines(folder / "stats.jsonl", nimg) if has_config else []
     logged = read_lines(folder / "metrics.jsonl", nimg) if has_config else []
     changes = read_lines(folder / CHANGES_FILE, nimg) if has_config else []
     metrics = [{current_metric_name(key): value for key, value in line.items()} for line in logged]
     last: dict[str, Any] = stats[-1] if stats else {}
-    nimg, seconds = nimg or last.get("nimg"), training.get("seconds") or last.get("seconds")
+    nimg, seconds = nimg or last.get("nimg"), file.training_value("seconds") or last.get("seconds")
     networks = _networks(file, model)
     generator = next(values for key, values in networks.items() if key != "discriminator")
     memory = [line["peak_memory_mb"] for line in stats if line.get("peak_memory_mb") is not None]
@@ -99,7 +103,7 @@ def read_run(path: str | Path, *, title: str | None = None, name: str | None = N
     return RunRecord(facts, model, stats, metrics, config)
 
 
-def read_lines(file: Path, nimg: int | None = None) -> list[dict[str, Any]]:
+def read_lines(file: Path, nimg: float | None = None) -> list[dict[str, Any]]:
     """The lines of a .jsonl file, up to nimg images; none without a file. A cut last line is left out."""
     if not file.is_file():
         return []
@@ -126,8 +130,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read_config(file: Path, recipe: str) -> dict[str, Any]:
     """The whole configuration: keys that an older version did not write have their defaults."""
-    content = read_yaml(file.read_text(encoding="utf-8"), str(file)) or {}
-    stated = content.get("recipe", recipe) if isinstance(content, dict) else recipe
+    stated = read_sections(file).get("recipe", recipe)
     if stated != recipe:
         raise ConfigError(f"{file} is of recipe {stated!r}, but the model beside it of {recipe!r}")
     return LOADERS[recipe](str(file), {}).model_dump(mode="json")
@@ -146,7 +149,7 @@ def _networks(file: ModelFile, path: Path) -> dict[str, dict[str, Any]]:
             return networks
         if file.kind == "starganv2":
             return {"networks": StarGANv2Spec.from_dict(file.config["networks"]).to_dict()}
-        return {"model": asdict(ModelSpec(**file.config["model"]))}
+        return {"model": asdict(ModelSpec.from_dict(file.config["model"]))}
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its configuration describes no {file.kind} model ({error})") from error
 

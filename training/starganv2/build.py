@@ -11,6 +11,7 @@ from torch import nn
 from configs.starganv2 import DomainData, StarGANv2Model, StarGANv2Optimizer
 from ganmod.data.domain_images import DomainImages
 from ganmod.data.identity import files_identity
+from ganmod.modulation.registry import check_options_used
 from ganmod.starganv2 import (
     Discriminator,
     Generator,
@@ -46,7 +47,8 @@ def run_identity(dataset: DomainImages) -> dict[str, str]:
 
 
 def build_spec(model: StarGANv2Model, domains: tuple[str, ...]) -> StarGANv2Spec:
-    """The specification of the networks."""
+    """The specification of the networks; ValueError for options of a modulation that is not used."""
+    check_options_used(model.modulation, model.modulation_options)
     return StarGANv2Spec.from_options(model, domains=domains)
 
 

@@ -25,6 +25,7 @@ from ganmod.data.identity import file_identity, files_identity
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
+from ganmod.modulation.registry import check_options_used
 from ganmod.stylegan2 import Discriminator, DiscriminatorSpec, Generator, GeneratorSpec
 from ganmod.stylegan2.projected_discriminator import ProjectedDiscriminator, ProjectedDiscriminatorSpec
 from ganmod.stylegan2.spec import HalfDtype
@@ -171,7 +172,7 @@ def build_networks(
 ) -> tuple[Generator, AnyDiscriminator]:
     """Untrained G and D.
 
-    Raises ValueError where all layers of D would be frozen.
+    Raises ValueError where all layers of D would be frozen, and for options of a modulation that is not used.
 
     Args:
         model: the resolved section.
@@ -180,6 +181,7 @@ def build_networks(
         precision: of the finest `model.num_half_res` resolutions.
         freeze_d: layers of D, from the image on, that are not trained.
     """
+    check_options_used(model.modulation, model.modulation_options)
     half = precision in ("float16", "bfloat16")
     half_dtype: HalfDtype = "float16" if precision == "float16" else "bfloat16"
     num_half_res = model.num_half_res if half else 0
@@ -320,6 +322,9 @@ def transfer_weights(path: str | Path, networks: Mapping[str, nn.Module]) -> Tra
         source = {k.removeprefix(prefix): v for k, v in file.tensors.items() if k.startswith(prefix)}
         target = network.state_dict(keep_vars=True)
         fitting = {k for k, v in source.items() if k in target and target[k].shape == v.shape}
+        for key in fitting:
+            if not source[key].is_floating_point():
+                raise ValueError(f"{path}: {prefix}{key} is {source[key].dtype}, expected real numbers")
         mapping = {k for k in source.keys() | target.keys() if k.startswith("mapping.")}
         if not mapping <= fitting:
             fitting -= mapping

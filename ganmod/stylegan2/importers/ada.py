@@ -10,7 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from configs.problems import shortened
+from ganmod.io.model_file import first_names
 from ganmod.io.module_pickle import ModuleRecord, read_module_pickle
+from ganmod.network_file import build_within
+from ganmod.network_spec import NetworkSpec
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.importers.foreign_weights import (
@@ -24,6 +28,7 @@ from ganmod.stylegan2.importers.foreign_weights import (
 from ganmod.stylegan2.spec import DiscriminatorSpec, GeneratorSpec
 
 T = TypeVar("T")
+S = TypeVar("S", bound=NetworkSpec)
 
 _G_NAMES = (
     (r"mapping\.fc(\d+)\.(\w+)", r"mapping.layers.\1.\2"),
@@ -62,7 +67,7 @@ def import_stylegan2_ada(path: str | Path, *, generator_only: bool = False) -> I
     networks = content if isinstance(content, dict) else {}
     records = {name: record for name, record in networks.items() if isinstance(record, ModuleRecord)}
     if "G_ema" not in records:
-        held = ", ".join(map(str, records or networks)) or type(content).__name__
+        held = first_names([*map(str, records or networks)]) or type(content).__name__
         raise ImportStyleGAN2Error(
             f"{path}: holds no averaged generator G_ema, only {held}; give a network-snapshot-*.pkl of "
             "StyleGAN2-ADA or StyleGAN3"
@@ -104,8 +109,8 @@ class _Layer:
         if isinstance(entry, kind):
             return entry
         raise ImportStyleGAN2Error(
-            f"{self.source} has {name} = {entry!r}, expected {kind.__name__}; only the published StyleGAN2 "
-            "networks can be imported"
+            f"{self.source} has {name} = {shortened(entry)}, expected {kind.__name__}; only the published "
+            "StyleGAN2 networks can be imported"
         )
 
     def number(self, name: str) -> float:
@@ -162,7 +167,9 @@ def _generator(record: _Layer) -> Generator:
             f"{mapping.source} keeps no mean w (w_avg_beta is None), which truncation needs; only networks "
             "with one can be imported"
         )
-    spec = GeneratorSpec(
+    spec = _spec(
+        GeneratorSpec,
+        record,
         img_resolution=record.value("img_resolution", int),
         img_channels=record.value("img_channels", int),
         c_dim=record.value("c_dim", int),
@@ -170,7 +177,7 @@ def _generator(record: _Layer) -> Generator:
         w_dim=record.value("w_dim", int),
         channel_base=channel_base,
         channel_max=channel_max,
-        architecture=blocks[4].value("architecture", str),  # type: ignore[arg-type]
+        architecture=blocks[4].value("architecture", str),
         conv_clamp=blocks[4].child("conv1").optional("conv_clamp"),
         num_half_res=_num_half(blocks),
         half_dtype="float16",
@@ -182,7 +189,7 @@ def _generator(record: _Layer) -> Generator:
     for name in tensors:
         if name.endswith("modulation.affine.bias"):  # theirs starts at 1, which ours adds
             tensors[name] = tensors[name] - 1
-    network = Generator(spec)
+    network = build_within(lambda: Generator(spec), tensors.values(), source=record.source)
     for name, empty in network.state_dict().items():
         if name.endswith((".noise_const", ".noise_strength")):  # networks can be built without noise
             tensors.setdefault(name, torch.zeros_like(empty))
@@ -193,6 +200,10 @@ def _discriminator(record: _Layer) -> Discriminator:
     epilogue = record.child("b4")
     blocks = record.blocks()
     del blocks[4]
+    if not blocks:
+        raise ImportStyleGAN2Error(
+            f"{record.source} has no blocks of more than 4 pixels, expected b8, b16 ..."
+        )
     widths = {res: len(_tensor(block.child("conv0"), "bias")) for res, block in blocks.items()}
     widths[4] = len(_tensor(epilogue.child("conv"), "bias"))
     channel_base, channel_max = _limits(record, widths)
@@ -200,13 +211,15 @@ def _discriminator(record: _Layer) -> Discriminator:
     deviation = epilogue.children.get("mbstd")
     group_size = None if deviation is None else deviation.optional("group_size")
     finest = blocks[max(blocks)]
-    spec = DiscriminatorSpec(
+    spec = _spec(
+        DiscriminatorSpec,
+        record,
         img_resolution=record.value("img_resolution", int),
         img_channels=record.value("img_channels", int),
         c_dim=record.value("c_dim", int),
         channel_base=channel_base,
         channel_max=channel_max,
-        architecture=finest.value("architecture", str),  # type: ignore[arg-type]
+        architecture=finest.value("architecture", str),
         conv_clamp=finest.child("conv0").optional("conv_clamp"),
         num_half_res=_num_half(blocks),
         half_dtype="float16",
@@ -221,7 +234,19 @@ def _discriminator(record: _Layer) -> Discriminator:
         for name in tensors:
             if name.startswith("mapping.layers."):
                 tensors[name] = tensors[name] * factor
-    return load_weights(Discriminator(spec), tensors, source=record.source)
+    network = build_within(lambda: Discriminator(spec), tensors.values(), source=record.source)
+    return load_weights(network, tensors, source=record.source)
+
+
+def _spec(kind: type[S], record: _Layer, **values: Any) -> S:
+    """A specification from a pickle's values, with the types and ranges of a configuration."""
+    try:
+        return kind.from_dict(values)
+    except ValueError as error:
+        raise ImportStyleGAN2Error(
+            f"{record.source} is no network that can be built ({error}); only the published StyleGAN2 "
+            "networks can be imported"
+        ) from error
 
 
 def _tensor(layer: _Layer, name: str) -> Tensor:

@@ -90,7 +90,10 @@ def check_resample_filter(kernel: Tensor, *, source: str) -> None:
 
 
 def rename(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
-    """The tensors under our names; rules are (pattern, new name), the first full match applies."""
+    """The tensors in float32 under our names; rules are (pattern, new name), the first full match applies.
+
+    Raises ValueError for complex tensors.
+    """
     renamed = {}
     for name, tensor in tensors.items():
         for pattern, new in rules:
@@ -98,6 +101,8 @@ def rename(tensors: Mapping[str, Tensor], rules: Sequence[tuple[str, str]]) -> d
             if match:
                 name = match.expand(new)
                 break
+        if tensor.is_complex():
+            raise ValueError(f"{name} is {tensor.dtype}, expected real numbers: it is no weight")
         renamed[name] = tensor.detach().float()
     return renamed
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ganmod.io.restricted_unpickle import UnsafePickleError, read_tensors_pickle
+from ganmod.network_file import build_within
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.importers.foreign_weights import (
@@ -91,7 +92,7 @@ def _generator(state: Mapping[str, Any], mean: Any, source: str) -> Generator:
     tensors = rename(state, _generator_names(len(resolutions)))
     for name, tensor in tensors.items():
         tensors[name] = _convert(name, tensor)
-    network = Generator(spec)
+    network = build_within(lambda: Generator(spec), tensors.values(), source=source)
     draws = torch.Generator().manual_seed(0)
     for name, noise in network.state_dict().items():
         if name.endswith(".noise_const") and name not in tensors:  # the oldest checkpoints have none
@@ -133,10 +134,10 @@ def _convert(name: str, tensor: Tensor) -> Tensor:
         return tensor - 1
     if name.endswith(".torgb.bias"):
         return tensor.flatten()  # [1,3,1,1]
-    if name.endswith((".conv.weight", ".const")) and len(tensor) == 1:
+    if name.endswith((".conv.weight", ".const")) and tensor.ndim and len(tensor) == 1:
         return tensor[0]  # [1,O,C,K,K], [1,C,4,4]
     if name.endswith(".noise_const"):
-        return tensor[0, 0] if tensor.ndim == 4 else tensor  # [1,1,H,W]
+        return tensor[0, 0] if tensor.ndim == 4 and tensor.numel() else tensor  # [1,1,H,W]
     return tensor
 
 
@@ -180,7 +181,9 @@ def _discriminator(state: Mapping[str, Any], source: str) -> Discriminator:
             (rf"convs\.{i}\.conv2\.2\.bias", f"b{res}.conv1.bias"),
             (rf"convs\.{i}\.skip\.1\.weight", f"b{res}.skip.weight"),
         ]
-    return load_weights(Discriminator(spec), rename(state, rules), source=source)
+    tensors = rename(state, rules)
+    network = build_within(lambda: Discriminator(spec), tensors.values(), source=source)
+    return load_weights(network, tensors, source=source)
 
 
 def _collect_tensors(state: Mapping[str, Any], source: str) -> dict[str, Tensor]:

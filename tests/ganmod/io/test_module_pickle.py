@@ -273,10 +273,14 @@ def test_tensors_stay_within_their_values(
 
 def test_values_shared_or_nested_without_end(tmp_path: Path):
     nested: list[Any] = [1.0]
-    for _ in range(60):  # 2^60 leaves when every reference is followed
+    for _ in range(15):
         nested = [nested, nested]
     found = read_module_pickle(write(tmp_path / "n.pkl", nested))
     assert found[0] is found[1]
+    for _ in range(45):  # 2^60 leaves when every reference is followed, as by whoever prints the value
+        nested = [nested, nested]
+    with pytest.raises(ModelFileError, match="shared ones counted each time"):
+        read_module_pickle(write(tmp_path / "n.pkl", nested))
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(ModelFileError, match="or in itself"):

@@ -173,10 +173,14 @@ def test_torchscript_is_refused(tmp_path: Path):
 
 def test_shared_containers_do_not_multiply(tmp_path: Path):
     nested: list = [1.0]
-    for _ in range(60):  # 2^60 leaves when every reference is followed
+    for _ in range(15):
         nested = [nested, nested]
     loaded = read_tensors_pickle(save(nested, tmp_path / "model.pth", "zip"))
     assert loaded[0] is loaded[1]
+    for _ in range(45):  # 2^60 leaves when every reference is followed, as by whoever prints the value
+        nested = [nested, nested]
+    with pytest.raises(ModelFileError, match=r"shared ones counted each time; .* GANMOD_MAX_PICKLE_STEPS"):
+        read_tensors_pickle(save(nested, tmp_path / "model.pth", "zip"))
 
 
 def test_container_within_itself_is_refused(tmp_path: Path):
@@ -214,3 +218,19 @@ def test_missing_and_foreign_files(tmp_path: Path):
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"x": 1}, protocol=2))
     with pytest.raises(ModelFileError, match=r"not a file of torch\.save"):
         read_tensors_pickle(tmp_path / "plain.pkl")
+
+
+def test_an_archive_that_unpacks_to_much_more_is_refused(tmp_path: Path):
+    path = save({"weight": torch.ones(1)}, tmp_path / "model.pth", "zip")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/other.pkl", bytes(30 << 20))
+    with pytest.raises(ModelFileError, match=r"unpacks to 314\d+ bytes, more than 20 times its size"):
+        read_tensors_pickle(path)
+
+
+def test_views_that_repeat_a_value_are_refused_where_they_are_larger_than_the_file(tmp_path: Path):
+    path = save({"weight": torch.ones(1).expand(1 << 40)}, tmp_path / "model.pth", "zip")
+    with pytest.raises(ModelFileError, match="its tensors have over 20 times the file's bytes"):
+        read_tensors_pickle(path)
+    few = read_tensors_pickle(save({"weight": torch.ones(1).expand(9)}, path, "zip"))
+    assert torch.equal(few["weight"], torch.ones(9))

@@ -174,6 +174,7 @@ def test_an_unfit_style_is_refused_without_the_registry_too():
     [
         ("adaconv", {"kernel_size": 4}, "kernel_size is 4, expected an odd number"),
         ("adaconv", {"kernel_size": -1}, "kernel_size is -1, expected an odd number"),
+        ("adaconv", {"kernel_budget": -1}, "kernel_budget is -1, expected a positive number"),
         ("adaconv", {"lr_mul": 0}, "lr_mul is 0, expected a positive number"),
         (
             "adaconv",
@@ -183,6 +184,30 @@ def test_an_unfit_style_is_refused_without_the_registry_too():
         ("weight_demod", {"impl": "fast"}, "unknown impl 'fast': expected 'unfused' or 'fused'"),
     ],
 )
-def test_an_impossible_value_of_an_option_is_refused(name: str, options: dict[str, Any], message: str):
+def test_an_impossible_value_is_refused_by_the_class(name: str, options: dict[str, Any], message: str):
+    cls = {"adaconv": AdaConv, "weight_demod": WeightDemod}[name]
     with pytest.raises(ValueError, match=message):
+        cls(4, VECTOR, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("adaconv", {"kernel_size": "3"}, "option kernel_size: Input should be a valid integer, got '3'"),
+        ("adaconv", {"kernel_size": 3.0}, "option kernel_size: Input should be a valid integer, got 3.0"),
+        ("adaconv", {"kernel_budget": -1}, "option kernel_budget: Input should be greater than 0, got -1"),
+        ("adaconv", {"lr_mul": None}, "option lr_mul: Input should be a valid number, got None"),
+        (
+            "adaconv",
+            {"normalize": "batch"},
+            "option normalize: Input should be 'instance', 'none' or 'demod'",
+        ),
+        ("weight_demod", {"impl": "fast"}, "option impl: Input should be 'unfused' or 'fused', got 'fast'"),
+        ("weight_demod", {"demodulate": 1}, "option demodulate: Input should be a valid boolean, got 1"),
+    ],
+)
+def test_an_option_of_another_type_or_out_of_range_is_refused(
+    name: str, options: dict[str, Any], message: str
+):
+    with pytest.raises(ValueError, match=f"modulation '{name}', {message}"):
         create_modulation(name, 4, VECTOR, options)

@@ -3,60 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny_starganv2 import build, draw, generate, mlp, trunk
-from torch import Tensor, nn
+from foreign_checkpoints import DOMAINS, checkpoint, theirs, values
+from tiny_starganv2 import draw, generate, mlp, trunk
+from torch import Tensor
 
 from ganmod.io.restricted_unpickle import UnsafePickleError
-from ganmod.starganv2 import Generator, MappingNetwork, StyleEncoder, load_starganv2
+from ganmod.starganv2 import StyleEncoder, load_starganv2
 from ganmod.starganv2.import_official import ImportStarGANv2Error, import_starganv2
-
-DOMAINS = ("cat", "dog", "wild")
-
-
-def values(kind: type[nn.Module], **options: Any) -> dict[str, Tensor]:
-    """The random values of a network, in float32 as the official code saves them."""
-    return {
-        name: tensor.float()
-        for name, tensor in build(kind, domains=DOMAINS, **options).state_dict().items()
-        if tensor.is_floating_point()
-    }
-
-
-def theirs(t: dict[str, Tensor], network: str, *, prefix: str = "") -> dict[str, Tensor]:
-    """The same values under the official names, written out from its modules."""
-    blocks = len({name.split(".")[2] for name in t if name.startswith("trunk.blocks.")})
-    state = {}
-    for name, tensor in t.items():
-        if network == "generator":
-            name = re.sub(r"^norm\.", "to_rgb.0.", re.sub(r"^to_rgb\.", "to_rgb.2.", name))
-            name = re.sub(r"^(decode\.\d+)\.conv(\d)\.modulation\.affine\.", r"\1.norm\2.fc.", name)
-            name = name.replace(".conv.weight", ".weight").replace(".skip.", ".conv1x1.")
-        else:
-            name = name.replace("heads.", "unshared.").replace("trunk.from_rgb.", "shared.0.")
-            name = name.replace("trunk.last.", f"shared.{blocks + 2}.").replace(".skip.", ".conv1x1.")
-            name = re.sub(r"trunk\.blocks\.(\d+)\.", lambda match: f"shared.{int(match[1]) + 1}.", name)
-        state[prefix + name] = tensor
-    return state
-
-
-def checkpoint(*, prefix: str = "", w_hpf: float = 0.0, **options: Any) -> tuple[dict[str, Any], list]:
-    """(what the official code would save, our values of its three networks)."""
-    parts = [values(Generator, w_hpf=w_hpf, **options)]
-    parts += [values(kind, **options) for kind in (MappingNetwork, StyleEncoder)]
-    names = ("generator", "mapping_network", "style_encoder")
-    content = {name: theirs(t, name, prefix=prefix) for name, t in zip(names, parts, strict=True)}
-    if w_hpf:
-        kernel = torch.tensor([[-1.0, -1, -1], [-1, 8, -1], [-1, -1, -1]]) / w_hpf
-        content["generator"][f"{prefix}hpf.filter"] = kernel
-        content["fan"] = {f"{prefix}conv1.weight": torch.ones(2, 2)}
-    return content, [{name: tensor.double() for name, tensor in t.items()} for t in parts]
 
 
 def write(path: Path, content: object, *, zipped: bool = True) -> Path:

@@ -10,70 +10,14 @@ from typing import Any
 import foreign_stylegan2 as foreign
 import pytest
 import torch
-from stylegan2_formulas import FIR, discriminate, generate, map_latents
+from foreign_checkpoints import discriminator_state, generator_state
+from stylegan2_formulas import discriminate, generate, map_latents
 from torch import Tensor
 
 import ganmod
 from ganmod.io.restricted_unpickle import UnsafePickleError
 from ganmod.stylegan2.importers.foreign_weights import ImportStyleGAN2Error
 from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
-
-KERNEL = FIR.float()
-
-
-def generator_state(layer: foreign.Layer) -> dict[str, Tensor]:
-    """The same network under the names and in the shapes of the other code; w and z have one length there."""
-    t = {name: tensor.float() for name, tensor in layer.tensors().items()}
-    state = {"input.input": t["synthesis.b4.const"][None]}
-    i = 0
-    while f"mapping.fc{i}.weight" in t:
-        for part in ("weight", "bias"):
-            state[f"style.{i + 1}.{part}"] = t[f"mapping.fc{i}.{part}"]
-        i += 1
-    convs = ["b4.conv1", "b8.conv0", "b8.conv1", "b16.conv0", "b16.conv1"]
-    for i, (theirs, ours) in enumerate(zip(["conv1", *(f"convs.{i}" for i in range(4))], convs, strict=True)):
-        ours = f"synthesis.{ours}"
-        state[f"{theirs}.conv.weight"] = t[f"{ours}.weight"][None]
-        state[f"{theirs}.conv.modulation.weight"] = t[f"{ours}.affine.weight"]
-        state[f"{theirs}.conv.modulation.bias"] = t[f"{ours}.affine.bias"]
-        state[f"{theirs}.noise.weight"] = t[f"{ours}.noise_strength"][None]
-        state[f"{theirs}.activate.bias"] = t[f"{ours}.bias"]
-        state[f"noises.noise_{i}"] = t[f"{ours}.noise_const"][None, None]
-        if ours.endswith("conv0"):
-            state[f"{theirs}.conv.blur.kernel"] = KERNEL * 4
-    for theirs, block in (("to_rgb1", "b4"), ("to_rgbs.0", "b8"), ("to_rgbs.1", "b16")):
-        ours = f"synthesis.{block}.torgb"
-        state[f"{theirs}.conv.weight"] = t[f"{ours}.weight"][None]
-        state[f"{theirs}.conv.modulation.weight"] = t[f"{ours}.affine.weight"]
-        state[f"{theirs}.conv.modulation.bias"] = t[f"{ours}.affine.bias"]
-        state[f"{theirs}.bias"] = t[f"{ours}.bias"].reshape(1, 3, 1, 1)
-        if theirs != "to_rgb1":
-            state[f"{theirs}.upsample.kernel"] = KERNEL * 4
-    return state
-
-
-def discriminator_state(layer: foreign.Layer) -> dict[str, Tensor]:
-    t = {name: tensor.float() for name, tensor in layer.tensors().items()}
-    state = {
-        "convs.0.0.weight": t["b16.fromrgb.weight"],
-        "convs.0.1.bias": t["b16.fromrgb.bias"],
-        "final_conv.0.weight": t["b4.conv.weight"],
-        "final_conv.1.bias": t["b4.conv.bias"],
-    }
-    for i, block in enumerate(("b16", "b8"), start=1):
-        state |= {
-            f"convs.{i}.conv1.0.weight": t[f"{block}.conv0.weight"],
-            f"convs.{i}.conv1.1.bias": t[f"{block}.conv0.bias"],
-            f"convs.{i}.conv2.0.kernel": KERNEL,
-            f"convs.{i}.conv2.1.weight": t[f"{block}.conv1.weight"],
-            f"convs.{i}.conv2.2.bias": t[f"{block}.conv1.bias"],
-            f"convs.{i}.skip.0.kernel": KERNEL,
-            f"convs.{i}.skip.1.weight": t[f"{block}.skip.weight"],
-        }
-    for i, name in enumerate(("fc", "out")):
-        for part in ("weight", "bias"):
-            state[f"final_linear.{i}.{part}"] = t[f"b4.{name}.{part}"]
-    return state
 
 
 @pytest.fixture(autouse=True)

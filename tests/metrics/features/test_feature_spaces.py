@@ -267,9 +267,10 @@ def test_other_damaged_and_hostile_files_are_refused(tmp_path: Path, squeezenet_
     for name in ("squeezenet1_1", "cifar-resnet56"):
         with pytest.raises(ModelFileError, match=r"other\.pth: its tensors do not match"):
             load_feature_space(name, tmp_path / "other.pth")
-    torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(FeatureError, match=r"list\.pth holds no state dict"):
-        load_feature_space("squeezenet1_1", tmp_path / "list.pth")
+    for content in ([1, 2], {1: torch.ones(2)}, {"a": 1}):
+        torch.save(content, tmp_path / "list.pth")
+        with pytest.raises(FeatureError, match=r"list\.pth holds no state dict"):
+            load_feature_space("squeezenet1_1", tmp_path / "list.pth")
     torch.save({"weights": Hostile()}, tmp_path / "hostile.pth")
     with pytest.raises(UnsafePickleError, match=r"hostile\.pth: asks for"):
         load_feature_space("cifar-resnet56", tmp_path / "hostile.pth")

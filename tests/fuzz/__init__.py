@@ -1,0 +1,1 @@
+"""Fuzzing of the commands: hostile files, configurations and command lines. `make fuzz` runs it."""
