@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ganmod.features.vgg import LAYERS, NORMALISED_INDEX, VGG19_WIDTHS, vgg19_from_state
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import Conv2d
 from style_transfer.model import StyleTransferModel
 from style_transfer.networks.classic_host import ClassicDecoder

@@ -27,7 +27,6 @@ from training.starganv2.build import (
     build_optimizers,
     build_spec,
     check_batch,
-    check_domains,
     run_identity,
 )
 from training.starganv2.losses import diversity_weight
@@ -101,7 +100,6 @@ def train(
     stateful: dict[str, Any] = saved | optimizers
     if run.resumed_state is not None:
         with restoring(run_dir):
-            check_domains(run.resumed_state["domains"], dataset.domains)
             lifecycle.restore_parts(saved, optimizers, run.resumed_state)
     real = domain_sets(dataset)
     metrics = RunMetrics(
@@ -135,9 +133,7 @@ def train(
                 save(run.folder.path / MODEL_FILE)
             if checkpoint:
                 state = {name: part.state_dict() for name, part in stateful.items()}
-                lifecycle.save_run(
-                    run, progress, {"domains": list(dataset.domains)} | state | metrics.state_dict()
-                )
+                lifecycle.save_run(run, progress, state | metrics.state_dict())
             if metrics.due(progress):  # after the checkpoint: a run that is killed meanwhile measures again
                 translations = translations_by_index(averaged, dataset, make_samples)
                 if metrics.measure(run, progress, translations) and rank == 0:

@@ -51,8 +51,10 @@ def pictures_identity(pictures: Sequence[Path | np.ndarray]) -> str:
     return data_identity([_source(number, picture) for number, picture in enumerate(pictures)])
 
 
-def file_identity(path: str | Path) -> str:
-    """SHA-256 of one file."""
+def file_identity(path: str | Path | None) -> str | None:
+    """SHA-256 of one file; None without it."""
+    if path is None or not Path(path).is_file():
+        return None
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

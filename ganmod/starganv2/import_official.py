@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ganmod.io.model_file import ModelFileError, load_state
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 from ganmod.network_file import build_within
 from ganmod.starganv2.domain_networks import MappingNetwork, StyleEncoder
 from ganmod.starganv2.generator import Generator

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 
 from ganmod.io.model_file import ModelFileError, load_state
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 
 MIN_SIZE = 32  # pixels; smaller images leave the last stages a single position or none
 

@@ -88,10 +88,9 @@ def test_configurations_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("model: " + "[" * 2000, "nested too deep"),
-        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", r"has an alias \(\*name\)"),
-        ("a: !!int ''", "does not fit its tag"),
-        ("a: !!timestamp x", "does not fit its tag"),
+        ("model: " + "[" * 2000, "nested beyond"),
+        ("a: !!int ''", "is no YAML"),
+        ("a: !!timestamp x", "is no YAML"),
         ("a: " + "9" * 5000, "Exceeds the limit"),
         ("a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         ("a: [", "expected the node content"),
@@ -102,7 +101,7 @@ def test_what_is_no_plain_yaml_is_refused_in_a_file_and_as_a_setting(
 ) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=rf"c\.yaml is not a YAML file: [^$]*{reason}"):
+    with pytest.raises(ConfigError, match=rf"c\.yaml [^$]*{reason}"):
         load_style_config(str(file), {})
     with pytest.raises(ConfigError, match=rf"--set a: [^$]*{reason}") as refused:
         parse_setting(f"a={text}")
@@ -112,5 +111,5 @@ def test_what_is_no_plain_yaml_is_refused_in_a_file_and_as_a_setting(
 def test_a_huge_file_is_no_configuration(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("# comment\n" * 200_000)
-    with pytest.raises(ConfigError, match=r"c\.yaml has 2000000 bytes, expected at most 1 MiB"):
+    with pytest.raises(ConfigError, match=r"c\.yaml has 2,000 KB, and the limit is 1,024"):
         load_style_config(str(file), {})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ganmod.features import vgg as features
 from ganmod.features.vgg import calibration_images
 from ganmod.io.model_file import ModelFileError
-from ganmod.io.restricted_unpickle import UnsafePickleError
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError
 from style_transfer import StyleTransferModel, load
 from style_transfer.import_adain import ImportAdainError, import_adain
 

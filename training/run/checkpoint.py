@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ganmod.errors import GanmodError
 from ganmod.io.atomic_write import DiskFullError, atomic_write
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 
 FORMAT_VERSION = 1
 KEEP = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -92,13 +91,4 @@ def check_batch(batch_size: int, world_size: int, microbatch: int | None) -> Non
             f"batch_size {batch_size} is below {SMALL_BATCH}, with which StarGAN v2 was published and under "
             "which its training is known to collapse: schedule.microbatch saves memory instead",
             stacklevel=2,
-        )
-
-
-def check_domains(saved: Sequence[str], domains: Sequence[str]) -> None:
-    """ValueError unless a checkpoint's domains are those of the data."""
-    if list(saved) != list(domains):
-        raise ValueError(
-            f"the run folder holds a run on the domains {', '.join(saved)}, but the data have "
-            f"{', '.join(domains)}: use another --out, or --no-resume to begin again"
         )

@@ -76,7 +76,8 @@ def run_identity(data: Pairs, transfer: str | None) -> dict[str, str]:
         "data.content": pictures_identity(data.content.images),
         "data.style": pictures_identity(data.style.images),
     }
-    return identity | ({} if transfer in (None, SHIPPED) else {"transfer": file_identity(transfer)})
+    begun_with = file_identity(transfer)
+    return identity if begun_with is None else identity | {"transfer": begun_with}
 
 
 def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData, seed: int) -> CropStream:

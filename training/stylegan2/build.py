@@ -57,7 +57,8 @@ def run_identity(dataset: ImageDataset, transfer: str | None) -> dict[str, str]:
     """Hashes of what the paths of a configuration lead to, by key."""
     labels = b"" if dataset.labels is None else dataset.labels.values.tobytes()
     identity = {"data.path": files_identity(dataset.files, labels)}
-    return identity | ({} if transfer is None else {"transfer": file_identity(transfer)})
+    begun_with = file_identity(transfer)
+    return identity if begun_with is None else identity | {"transfer": begun_with}
 
 
 def resolve(

@@ -17,7 +17,7 @@ from ganmod.devices import find_device
 from ganmod.features.vgg import load_features
 from ganmod.io.atomic_write import atomic_write
 from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
 

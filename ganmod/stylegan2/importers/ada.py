@@ -12,7 +12,7 @@ from torch import Tensor
 
 from configs.problems import shortened
 from ganmod.io.model_file import first_names
-from ganmod.io.module_pickle import ModuleRecord, read_module_pickle
+from ganmod.io.pickles.module_pickle import ModuleRecord, read_module_pickle
 from ganmod.network_file import build_within
 from ganmod.network_spec import NetworkSpec
 from ganmod.stylegan2.discriminator import Discriminator

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganmod.io.restricted_unpickle import UnsafePickleError, read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError, read_tensors_pickle
 from ganmod.network_file import build_within
 from ganmod.stylegan2.discriminator import Discriminator
 from ganmod.stylegan2.generator import Generator

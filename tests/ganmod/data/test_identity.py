@@ -75,3 +75,4 @@ def test_pictures_count_by_their_last_names_and_in_order(folder: Path, tmp_path:
     (tmp_path / "empty").write_bytes(b"")
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4
     assert file_identity(tmp_path / "empty") == empty
+    assert file_identity(tmp_path / "gone") is None

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from ganmod.io.model_file import ModelFileError, save_model_file
-from ganmod.io.module_pickle import ModuleRecord, read_module_pickle
-from ganmod.io.restricted_unpickle import UnsafePickleError
+from ganmod.io.pickles.module_pickle import ModuleRecord, read_module_pickle
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError
 
 PROTOCOLS = [2, 3, 4, 5]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ganmod.io.module_pickle import read_module_pickle
-from ganmod.io.pickle_listing import list_globals
-from ganmod.io.restricted_unpickle import read_tensors_pickle
+from ganmod.io.pickles.module_pickle import read_module_pickle
+from ganmod.io.pickles.pickle_listing import list_globals
+from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 
 DOUBLED = b"(t" + b"2\x86" * 45  # the empty tuple, 45 times made to a pair of itself
 NESTED = b"(t" + b"\x85" * 200_000  # a tuple in a tuple in a tuple; C code that hashes it overflows the stack

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ganmod.io.model_file import ModelFileError
-from ganmod.io.restricted_unpickle import UnsafePickleError, read_tensors_pickle
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError, read_tensors_pickle
 
 FORMS = ["zip", "legacy"]
 

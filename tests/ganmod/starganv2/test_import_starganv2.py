@@ -13,7 +13,7 @@ from foreign_checkpoints import DOMAINS, checkpoint, theirs, values
 from tiny_starganv2 import draw, generate, mlp, trunk
 from torch import Tensor
 
-from ganmod.io.restricted_unpickle import UnsafePickleError
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError
 from ganmod.starganv2 import StyleEncoder, load_starganv2
 from ganmod.starganv2.import_official import ImportStarGANv2Error, import_starganv2
 

@@ -15,7 +15,7 @@ from stylegan2_formulas import discriminate, generate, map_latents
 from torch import Tensor
 
 import ganmod
-from ganmod.io.restricted_unpickle import UnsafePickleError
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError
 from ganmod.stylegan2.importers.foreign_weights import ImportStyleGAN2Error
 from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
 

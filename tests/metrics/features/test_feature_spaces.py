@@ -19,7 +19,7 @@ from torchvision.models import squeezenet1_1
 from ganmod.features.vgg import FeatureError, load_features
 from ganmod.features.weights_file import WeightsFile
 from ganmod.io.model_file import ModelFileError
-from ganmod.io.restricted_unpickle import UnsafePickleError
+from ganmod.io.pickles.restricted_unpickle import UnsafePickleError
 from metrics.features import pretrained as feature_spaces
 from metrics.features.base import (
     NetworkSpace,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from configs.limits import PICKLE_STEPS, UNPACKED_RATIO
 from ganmod.io.model_file import ModelFileError, first_names, open_for_reading
-from ganmod.io.pickle_listing import MAX_DEPTH, list_globals
+from ganmod.io.pickles.pickle_listing import MAX_DEPTH, list_globals
 
 _ALLOWED = re.compile(
     r"""collections\.(OrderedDict|Counter)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ganmod.io.model_file import ModelFileError, first_names
-from ganmod.io.restricted_unpickle import (
+from ganmod.io.pickles.restricted_unpickle import (
     TensorBudget,
     UnsafePickleError,
     copy_nested,
