@@ -82,9 +82,9 @@ def train(
     run = lifecycle.open_run(
         config, run_dir, process, statistics=STATISTICS, resume=resume, show=show_progress
     )
-    stateful: dict[str, Any] = networks._asdict()
-    stateful |= {f"{name}_ema": network for name, network in averaged._asdict().items()}
-    stateful |= {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+    parts: dict[str, Any] = networks._asdict()
+    parts |= {f"{name}_ema": network for name, network in averaged._asdict().items()}
+    stateful = parts | {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
     if run.resumed_state is not None:
         check_domains(run.resumed_state["domains"], dataset.domains)
         for name, part in stateful.items():
@@ -99,6 +99,10 @@ def train(
         batch_size=microbatch,
     )
     progress = lifecycle.begin_run(run, schedule, batch_size=batch_size, resume=resume)
+    plain = FirstOrder.of(networks, compiled=False)
+    blank = make_samples.blank(config.model.img_size)
+    forward = functools.partial(generator_phase, networks, plain, blank, from_reference=False)
+    lifecycle.describe_cost(run, parts, forward, images=1, microbatch=microbatch)
     loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
     grids = SampleGrids(dataset, make_samples)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from tqdm import tqdm
 
 from ganmod.io.atomic_write import atomic_write_text
 from ganmod.io.images import make_grid, write_image
@@ -47,10 +48,11 @@ class RunFolder:
         if self.active:
             (self.path / CONFIG_FILE).write_text(text)
 
-    def log(self, message: str) -> None:
-        """One line to the terminal (stderr) and to log.txt."""
+    def log(self, message: str, *, echo: bool = True) -> None:
+        """One line to log.txt and, with `echo`, to the terminal (stderr), above a bar."""
         if self._log is not None:
-            print(message, file=sys.stderr)
+            if echo:
+                tqdm.write(message, file=sys.stderr)
             self._log.write(message + "\n")
             self._log.flush()
 
