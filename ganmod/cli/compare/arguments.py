@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PATH = click.Path(exists=True, path_type=Path)
 FILE = click.Path(path_type=Path)
-COMMAND_LINE = "ganmod compare"  # key of the command line in the context's meta
 
 
 def comparison_options(command: Command) -> Command:
@@ -41,11 +40,6 @@ def comparison_options(command: Command) -> Command:
         json_option,
         plugin_option,
     )(command)
-
-
-def current_command_line() -> str:
-    """The command line of the running comparison."""
-    return click.get_current_context().meta[COMMAND_LINE]
 
 
 def parse_runs(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
