@@ -18,6 +18,7 @@ from ganmod.cli.style.arguments import (
     StyleArgument,
     StylePlan,
     WeightedPath,
+    note_undirected,
     read_usable,
     style_control_options,
     style_plans,
@@ -55,7 +56,12 @@ from style_transfer.prepare import MIN_SIDE
     help="Model file; none: the shipped one.",
 )
 @click.option(
-    "--alpha", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Strength of the style."
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    show_default=True,
+    help="Strength of the style. 0 is not the photo but the model's drawing of it in its own style, as near "
+    "as it comes (the shipped model: 5 % off); between, the parameters of both are mixed.",
 )
 @style_control_options
 @click.option(
@@ -143,6 +149,7 @@ def stylize(
     inputs = [content, *style_paths, *ends, *(path for _, path in style_at), *mask, *style_mask]
     if check_clip_options(content, style_paths, out, clip, for_images=for_images, style_at=bool(style_at)):
         plans = _end_plans(ends, parts) if ends else style_plans(style, style_at, (), parts)
+        note_undirected(plans, controls)
         refuse_inputs(out, *inputs)
         check_device(device)
         import_plugins(plugin)
@@ -187,6 +194,7 @@ def stylize(
         click.echo(f"wrote {out / SHEET} and {out / PAGE}")
         _report(left_out)
         return
+    note_undirected(plans[rank::num_processes], controls)
 
     def apply(loaded: ControlledStyle, file: Path) -> Any:
         return loaded.apply(read_usable(file), size=size, stylize=make_tile_stylizer(network, tile))
