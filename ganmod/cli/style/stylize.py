@@ -179,7 +179,6 @@ def stylize(
         return
     network = style_transfer.load(model).to(find_device(device))
     if sheet is not None:
-        tiles = make_tile_stylizer(network, tile)
         left_out = write_sheet(
             out,
             network,
@@ -189,7 +188,7 @@ def stylize(
             controls=controls,
             size=size,
             style_size=style_size,
-            stylize=tiles,
+            stylize=make_tile_stylizer(network, tile),
         )
         click.echo(f"wrote {out / SHEET} and {out / PAGE}")
         _report(left_out)
