@@ -57,6 +57,8 @@ class AnySchedule(Strict):
     """Ends the run earlier, after so many minutes of training by `clock`."""
     log_kimg: PositiveFloat = 0.8
     """Thousands of images between two lines of stats.jsonl; with the first comes the first checkpoint."""
+    snapshot_kimg: PositiveFloat = 40.0
+    """Thousands of images between two snapshots: model file and sample grid."""
     checkpoint_kimg: PositiveFloat = 40.0
     """Thousands of images between two checkpoints."""
     checkpoint_minutes: PositiveFloat = 10.0
@@ -72,8 +74,6 @@ class Schedule(AnySchedule):
 
     batch_size: Positive = 8
     """Images of a step, over all processes."""
-    snapshot_kimg: PositiveFloat = 40.0
-    """Thousands of images between two snapshots: model file and sample grid."""
     ema_half_life_kimg: PositiveFloat = 2.0
     """Half-life of the averaged weights in thousands of images."""
     ema_rampup: PositiveFloat = 0.05

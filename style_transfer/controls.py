@@ -30,7 +30,7 @@ class Controls:
     """How styles are applied; the default is plain stylisation. ValueError for values out of range.
 
     Attributes:
-        alpha: strength, 0 (content) to 1 (style).
+        alpha: strength, 0 (the content as the model draws it in its own style) to 1 (style).
         rotate_style: degrees counter-clockwise.
         style_scale: width of the strokes, 0.1 to 10 times the style's.
         preserve_color: "luminance" transfers brightness only and keeps every pixel's chroma; "coral" matches

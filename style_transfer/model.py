@@ -198,6 +198,7 @@ class StyleTransferModel(nn.Module):
     ) -> list[list[Any]]:
         """Interpolate from parameters predicted from the content, at alpha 0, to those of styles, at 1.
 
+        At 0 the model draws the content in the content's own style. That is near to it but not the content.
         The classic model interpolates features instead, (1 - alpha) * content + alpha * stylized (Huang &
         Belongie 2017, Eq. 14).
         """
@@ -259,7 +260,8 @@ class StyleTransferModel(nn.Module):
         Args:
             content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
             style: the same, of any size; one style can serve all contents.
-            alpha: strength, 0 (content) to 1 (style); see `with_strength`.
+            alpha: strength, 0 (the content as the model draws it in its own style) to 1 (style); see
+                `with_strength`.
             size: short side of the result in pixels, aspect kept; None: as the content.
 
         Raises:

@@ -111,6 +111,10 @@ def train(
         batch_size=microbatch,
     )
     progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
+    plain = FirstOrder.of(networks, compiled=False)
+    blank = make_samples.blank(config.model.img_size)
+    forward = functools.partial(generator_phase, networks, plain, blank, from_reference=False)
+    lifecycle.describe_cost(run, saved, forward, images=1, microbatch=microbatch)
     loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
     grids = SampleGrids(dataset, make_samples)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from configs.style import StyleRun
 from ganmod import distributed
@@ -107,6 +109,12 @@ def train(
         batch_size=microbatch,
     )
     progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
+    blank = torch.zeros(1, 3, config.data.crop, config.data.crop, device=device, dtype=dtype)
+    forward = functools.partial(
+        style_transfer_losses, model, loss_network, config.loss, blank, blank, second=second, shared=shared
+    )
+    parts = {"model": nn.ParameterList(trained)}
+    lifecycle.describe_cost(run, parts, forward, images=1, microbatch=microbatch)
     loader = lifecycle.step_batches(data, run, progress, config.data.num_workers)
     grid = grid_inputs(data, device, dtype)
 

@@ -105,6 +105,13 @@ def train(
         config.metric, run, reals, snapshot_kimg=snapshot_kimg, seed=runtime.seed, batch_size=microbatch
     )
     progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
+    draws = Draws(runtime.seed, 0, group_size, device, dtype, labels)
+    plain = FirstOrder.of(G, D, compiled=False)
+    augmenter = Augmenter(resolved.augmentation, ada.p)
+    blank = torch.zeros(group_size, *dataset.image_shape, device=device, dtype=dtype)
+    their_labels = None if labels is None else labels[:1].expand(group_size, -1).to(device, dtype)
+    forward = functools.partial(generator_phase, G, plain, loss, draws, augmenter, [0], blank, their_labels)
+    lifecycle.describe_cost(run, networks, forward, images=group_size, microbatch=microbatch)
     loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
     grid = grid_draws(G.z_dim, labels, runtime.seed, device, dtype)
     if run.resumed_state is None:

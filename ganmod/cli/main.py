@@ -58,6 +58,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "web": ("ganmod.cli.web.command", "web", "Stylise in the browser: serve the page, or write its folder."),
     "data": ("ganmod.cli.data", "data", "Image data sets for GANs: `ganmod data pack`, `ganmod data info`."),
     "modulations": ("ganmod.cli.modulations", "modulations", "List the modulations and their options."),
+    "weights": (
+        "ganmod.cli.weights",
+        "weights",
+        "List the files of pretrained weights, and what is there.",
+    ),
     "import": (
         "ganmod.cli.import_model",
         "import_model",

@@ -126,20 +126,25 @@ def load_inception(
 
 def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> Path:
     """The file that `load_inception` reads. Raises FeatureError, with instructions, if it is missing."""
-    chosen = path if path is not None else os.environ.get(ENVIRONMENT) or None
-    cached = user_cache_dir() / expected.name
-    candidates = [cached] if chosen is None else [Path(chosen)]
-    candidates = [path / expected.name if path.is_dir() else path for path in candidates]
+    candidates = inception_candidates(path, expected)
     for file in candidates:
         if file.is_file():
             return file
-    named = f"in ${ENVIRONMENT}" if path is None and chosen is not None else "there"
+    named = f"in ${ENVIRONMENT}" if path is None and os.environ.get(ENVIRONMENT) else "there"
     raise FeatureError(
         f"Inception weights not found: looked for {' and '.join(map(str, candidates))} (no file {named}). "
         f"FID and KID need {expected.name}, {expected.num_bytes:,} bytes, SHA-256 {expected.sha256}. Fetch "
         f"{expected.url} and give it with --feature-weights PATH or in ${ENVIRONMENT}, or place it in "
-        f"{cached.parent}. Without it, another space measures another distance: --features squeezenet1_1"
+        f"{user_cache_dir()}. Without it, another feature space measures another distance: `ganmod weights` "
+        "lists them"
     )
+
+
+def inception_candidates(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> list[Path]:
+    """Where the file is looked for: `path`, else $GANMOD_INCEPTION, else the user's cache folder."""
+    default = os.environ.get(ENVIRONMENT) or user_cache_dir() / expected.name
+    chosen = Path(default if path is None else path)
+    return [chosen / expected.name if chosen.is_dir() else chosen]
 
 
 def run_torchscript(data: bytes, *, source: Path) -> nn.Module:

@@ -43,6 +43,30 @@ class Strokes(NamedTuple):
     histogram: np.ndarray
 
 
+class Direction(NamedTuple):
+    """Whether the strokes of an image run one way.
+
+    Attributes:
+        strength: |moment|, how far they agree on one direction, in [0,1].
+        coherence: share of the change that has a direction in its neighbourhood, in [0,1].
+    """
+
+    strength: float
+    coherence: float
+
+    @property
+    def is_common(self) -> bool:
+        """Whether they do, so that turning the image turns its strokes."""
+        return self.strength > MIN_STRENGTH and self.coherence > MIN_COHERENCE
+
+
+def style_direction(image: np.ndarray, *, size: int = 256, window: float = WINDOW) -> Direction:
+    """The direction of the strokes in the middle of uint8 [H,W,3], brought to `size` pixels."""
+    grey = luma(resize(rotate_and_crop(image, 0), (size, size)))
+    strength = abs(orientation_moment(orientation_field(grey, window=window)))
+    return Direction(strength, coherence(grey, window=window))
+
+
 @dataclass(frozen=True)
 class RotationResponse:
     """Response of the strokes to a style turned by several angles.
@@ -85,7 +109,7 @@ class TurnedStyle:
     @property
     def has_direction(self) -> bool:
         """Whether the strokes agree on a direction, without which their turning cannot be measured."""
-        return self.strength > MIN_STRENGTH and self.coherence > MIN_COHERENCE
+        return Direction(self.strength, self.coherence).is_common
 
 
 @dataclass(frozen=True)

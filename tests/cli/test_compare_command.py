@@ -233,6 +233,8 @@ def test_style_runs_are_measured_against_the_style_images(here: Path, tmp_path: 
         ("a copy --data real", 2, "a, copy are equal down to training seed 0"),
         ("a --data real --features compared_colours:broken", 1, "hold NaN or infinity"),
         ("photos --data real", 1, "photos holds no config.yaml"),
+        ("a --data real --features inception", 1, "--data real -o"),
+        ("a --features inception --data real", 1, "ganmod compare a --data real -o"),
     ],
 )
 def test_what_cannot_be_compared_is_one_message(

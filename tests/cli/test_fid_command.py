@@ -255,6 +255,26 @@ def test_what_cannot_be_measured_is_one_message_at_once(
     assert not ended.out
 
 
+def test_without_inception_the_same_command_with_another_space_is_offered(
+    here: Path, monkeypatch: pytest.MonkeyPatch, ganmod_command
+):
+    monkeypatch.setenv("TORCH_HOME", str(here / "torch"))
+    arguments = ["a", "b", "--features=inception", "--feature-weights", "no where.pt", "--num", "9"]
+    ended = ganmod_command("fid", *arguments)
+    offered = "ganmod fid a b --num 9 --features ganmod-slim"
+    assert_fails(ended, 1, "Inception weights not found: looked for no where.pt", "At hand: ganmod-slim.")
+    assert ended.err.splitlines()[-1].strip() == offered
+    again = ganmod_command(*offered.split()[1:])
+    assert (again.code, "fd_ganmod_slim" in again.out) == (0, True)
+
+    network = here / "torch" / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    network.parent.mkdir(parents=True)
+    network.write_bytes(b"")
+    ended = ganmod_command("fid", *arguments)
+    assert_fails(ended, 1, "At hand: squeezenet1_1, ganmod-slim.", "--num 9 --features squeezenet1_1")
+    assert_fails(ganmod_command("fid", "a", "b", "--features", "squeezenet1_1"), 1, str(network))
+
+
 def test_two_processes_give_the_numbers_of_one(here: Path, ganmod_command):
     """A is shared out; B comes from the cache, through the first of them."""
     arguments = ["a", "b", "--metrics", "fid,kid,pr,dc", "--batch", "3"]

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ganmod.io.atomic_write import append_bytes, atomic_write_text, full_disks_named, remove_temporaries
 from ganmod.io.images import make_grid, write_image
@@ -83,10 +84,11 @@ class RunFolder:
             text = "".join(json.dumps(change) + "\n" for change in changes)
             atomic_write_text(self.path / CHANGES_FILE, text)
 
-    def log(self, message: str) -> None:
-        """One line to the terminal (stderr) and to log.txt."""
+    def log(self, message: str, *, echo: bool = True) -> None:
+        """One line to log.txt and, with `echo`, to the terminal (stderr), above a bar."""
         if self.active:
-            print(message, file=sys.stderr)
+            if echo:
+                tqdm.write(message, file=sys.stderr)
             if self._early_lines is not None:
                 self._early_lines.append(message)
             append_bytes(self.path / "log.txt", f"{message}\n".encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from ganmod import distributed
 from ganmod.machine import peak_memory_mb
 from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
 from training.run.checkpoint import load_latest_checkpoint, restoring, save_checkpoint
+from training.run.cost import count_parameters, estimate_memory_mib
 from training.run.folder import MODEL_FILE, RunFolder
 from training.run.nonfinite import NonFiniteGuard
 from training.run.progress import RunProgress, StoppedBySignal
@@ -179,7 +180,29 @@ def begin_run(run: Run, schedule: AnySchedule, *, batch_size: int) -> RunProgres
         batch_size=batch_size,
         resumed_state=run.resumed_state,
         show=run.show,
+        log=run.folder.log,
     )
+
+
+def describe_cost(
+    run: Run,
+    networks: Mapping[str, nn.Module],
+    forward: Callable[[], object],
+    *,
+    images: int,
+    microbatch: int,
+) -> None:
+    """Log the parameters and about how much memory the run will take, see `estimate_memory_mib`."""
+    if run.folder.active:
+        device = run.process.device
+        needed = estimate_memory_mib(
+            networks.values(), forward, images=images, microbatch=microbatch, device=device
+        )
+        trained = {name: network for name, network in networks.items() if not name.endswith("_ema")}
+        run.folder.log(
+            f"parameters: {count_parameters(trained)}; memory: about {needed:,.0f} MiB "
+            f"({microbatch} images in a pass, on {device})"
+        )
 
 
 def step_batches(dataset: Dataset, run: Run, progress: RunProgress, num_workers: int) -> Iterator[Any]:

@@ -104,6 +104,13 @@ class SampleMaker:
             items.target.to(self.device),
         )
 
+    def blank(self, img_size: int) -> Samples:
+        """One sample of black images and latents of zeros."""
+        image = torch.zeros(1, 3, img_size, img_size, device=self.device, dtype=self.dtype)
+        domain = torch.zeros(1, dtype=torch.int64, device=self.device)
+        latent = torch.zeros(1, self.latent_dim, device=self.device, dtype=self.dtype)
+        return Samples(image, domain, (image, image), (latent, latent), domain)
+
     def latents(self, purpose: str, positions: Sequence[int]) -> Tensor:
         """z [len(positions),latent_dim] from N(0,1)."""
         z = group_normals(self.seed, purpose, positions, 1, [self.latent_dim], self.device)

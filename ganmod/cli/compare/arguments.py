@@ -44,11 +44,6 @@ def comparison_options(command: Command) -> Command:
     )(command)
 
 
-def current_command_line() -> str:
-    """The command line of the running comparison."""
-    return click.get_current_context().meta[COMMAND_LINE]
-
-
 def parse_runs(runs: Sequence[str], named: Sequence[str]) -> list[tuple[str | None, Path]]:
     """(name of the row or None, path) of every run; click.UsageError for a missing or repeated one."""
     titles: dict[Path, str | None] = {}

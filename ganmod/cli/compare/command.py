@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from ganmod.cli.compare.arguments import COMMAND_LINE
 from ganmod.cli.compare.runs import runs_command
 from ganmod.cli.compare.style import style_command
+from ganmod.cli.measure.options import COMMAND_LINE
 
 DEFAULT = "runs"
 

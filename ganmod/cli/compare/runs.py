@@ -13,12 +13,18 @@ from ganmod.cli.compare.arguments import (
     FILE,
     PATH,
     comparison_options,
-    current_command_line,
     parse_runs,
     parse_weights,
     read_runs,
 )
-from ganmod.cli.measure.options import MetricList, check_count, terminal_progress, warnings_as_lines
+from ganmod.cli.measure.options import (
+    MetricList,
+    check_count,
+    current_command_line,
+    offer_other_space,
+    terminal_progress,
+    warnings_as_lines,
+)
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
 from ganmod.cli.options.shared import TRUNCATION, batch_option, reference_cache_option
 
@@ -146,9 +152,11 @@ def runs_command(
         protocol.check(records[0].facts.recipe)
     rank, _, torch_device = distributed.start(device)
     try:
+        with offer_other_space(features):
+            spaces = [load_feature_space(name, weights.get(name), device=torch_device) for name in features]
         protocol = replace(
             protocol,
-            spaces=[load_feature_space(name, weights.get(name), device=torch_device) for name in features],
+            spaces=spaces,
             device=torch_device,
             processes=current_processes(torch_device),
             progress=terminal_progress(rank),

@@ -9,6 +9,7 @@ import click
 from ganmod.cli.measure.options import (
     NUM_GENERATED,
     MetricList,
+    RecordedCommand,
     check_count,
     check_space_name,
     warnings_as_lines,
@@ -30,7 +31,7 @@ MODEL_SUFFIX = ".safetensors"
 SET = InputPath()
 
 
-@click.command()
+@click.command(cls=RecordedCommand)
 @click.argument("generated", metavar="A", type=SET)
 @click.argument("real", metavar="B", type=SET)
 @click.option(

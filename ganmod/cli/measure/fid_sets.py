@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import torch
 
-from ganmod.cli.measure.options import NUM_GENERATED, print_values, terminal_progress
+from ganmod.cli.measure.options import NUM_GENERATED, offer_other_space, print_values, terminal_progress
 from ganmod.cli.options.generator import choose_label
 from ganmod.process_shares import Processes
 from ganmod.stylegan2.stylegan2_file import read_stylegan2
@@ -61,7 +61,8 @@ def report_sets(
         source = _model_source(generated, real, options, device)
     else:
         source = FileImages(generated, num=options.num, seed=options.seed, at_least=at_least)
-    space = load_feature_space(options.features, options.feature_weights, device=device)
+    with offer_other_space([options.features]):
+        space = load_feature_space(options.features, options.feature_weights, device=device)
     meter = SetMeter(
         keep=needs_features(options.metrics),
         batch_size=options.batch,

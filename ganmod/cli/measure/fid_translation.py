@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ganmod.cli.measure.options import print_values, terminal_progress
+from ganmod.cli.measure.options import offer_other_space, print_values, terminal_progress
 
 if TYPE_CHECKING:
     import torch
@@ -84,7 +85,8 @@ def report_translations(
     options.check()
     networks = load_starganv2(model)
     name = PUBLISHED_SPACE if options.protocol else options.features
-    space = load_feature_space(name, options.feature_weights, device=device)
+    with nullcontext() if options.protocol else offer_other_space([name]):
+        space = load_feature_space(name, options.feature_weights, device=device)
     lpips = _lpips(options)
     notes: list[str] = []
     values = evaluate_starganv2(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from metrics.progress import Progress
 
 NUM_GENERATED = 50_000  # images of a model by default
+COMMAND_LINE = "ganmod command line"  # its key in the context's meta
+
+
+class RecordedCommand(click.Command):
+    """A command that keeps its own command line, for messages and reports."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[COMMAND_LINE] = shlex.join(["ganmod", str(ctx.info_name), *args])
+        return super().parse_args(ctx, args)
+
+
+def current_command_line() -> str:
+    """The command line of the running command."""
+    return click.get_current_context().meta[COMMAND_LINE]
 
 
 class MetricList(click.ParamType):
@@ -66,6 +81,38 @@ def check_space_name(name: str, option: str = "--features") -> None:
             f"{option}: unknown space {name!r}{did_you_mean(name, NAMES)}? Expected one of "
             f"{', '.join(NAMES)}, or module:callable"
         )
+
+
+@contextmanager
+def offer_other_space(features: Sequence[str]) -> Iterator[None]:
+    """Add to the error of a missing network the same command line with a feature space that is at hand."""
+    from ganmod.features.vgg import FeatureError
+    from metrics.features.known_files import spaces_at_hand
+
+    try:
+        yield
+    except FeatureError as error:
+        others = [name for name in spaces_at_hand() if name not in features]
+        if not others:
+            raise
+        command = with_features(current_command_line(), others[0])
+        raise FeatureError(
+            f"{error}\nAt hand: {', '.join(others)}. The same command, whose Frechet distance is then not "
+            f"FID:\n    {command}"
+        ) from error
+
+
+def with_features(command_line: str, features: str) -> str:
+    """The command line with this feature space instead of those that it names, and without their weights."""
+    kept: list[str] = []
+    words = iter(shlex.split(command_line))
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if option not in ("--features", "--feature-weights"):
+            kept.append(word)
+        elif not equals:
+            next(words, None)
+    return shlex.join([*kept, "--features", features])
 
 
 def terminal_progress(rank: int) -> Progress:

@@ -138,6 +138,23 @@ class StylePlan:
             images.append(image if short_side is None else reduce_pixels(image, short_side))
         return images
 
+    def undirected(self) -> list[str]:
+        """A line for each style whose strokes have no common direction, so that turning it changes little."""
+        from metrics.style.rotation import MIN_COHERENCE, MIN_STRENGTH, style_direction
+
+        try:
+            directions = [style_direction(image) for image in self.images()]
+        except ImageError:  # reported when it is loaded
+            return []
+        return [
+            f"{path.name} has no common direction of strokes to turn: they agree on one by "
+            f"{direction.strength:.2f} (with a direction above {MIN_STRENGTH:g}), and "
+            f"{direction.coherence:.2f} of what changes in it is directed (above {MIN_COHERENCE:g}). Turning "
+            "it may change little"
+            for path, direction in zip(self.files, directions, strict=True)
+            if not direction.is_common
+        ]
+
     def load(
         self, model: StyleTransferModel, controls: Controls, *, style_size: int | None = None
     ) -> ControlledStyle:
@@ -160,6 +177,16 @@ class StylePlan:
             style_size=style_size,
             controls=controls,
         )
+
+
+def note_undirected(plans: Sequence[StylePlan], *controls: Controls) -> list[str]:
+    """Print and return `StylePlan.undirected` of all plans, if one of the controls turns them."""
+    if not any(c.rotate_style % 360 for c in controls):
+        return []
+    lines = list(dict.fromkeys(line for plan in plans for line in plan.undirected()))
+    for line in lines:
+        click.echo(line, err=True)
+    return lines
 
 
 def style_plans(

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.style.arguments import StylePlan, read_usable
+from ganmod.cli.style.arguments import StylePlan, note_undirected, read_usable
 from ganmod.io.images import ImageError, make_grid, resize_short_side, write_image
 from metrics.html_report import Report
 from style_transfer.controls import Controls
@@ -151,5 +151,8 @@ def write_sheet(
             report.figure(grid, f"{contents[file]} in the style of {plan.name}")
     height, width = (max(image.shape[i] for image in shown.values()) for i in (0, 1))
     write_image(out / SHEET, make_grid(rows, column_labels=columns, cell_size=(height, width)))
+    swept = [changed for _, changed in sweep.over(controls)]
+    for line in note_undirected([plan for plan, _ in by_plan], *swept):
+        report.paragraph(line)
     report.write(out / PAGE)
     return unusable

@@ -10,6 +10,7 @@ import pytest
 
 from ganmod.io.images import read_image, write_image
 from style_transfer import ControlledStyle, Controls, load, make_masks
+from style_transfer.procedural_styles import draw_style
 
 
 def picture(height: int, width: int, seed: int) -> np.ndarray:
@@ -198,3 +199,21 @@ def test_a_name_with_a_colon_is_a_name(images: Path, stylize) -> None:
     ended, result = stylize("c:0.5")
     assert ended.code == 0, ended.err
     np.testing.assert_array_equal(result, load().stylize(PHOTO, A))
+
+
+def test_a_style_without_a_direction_is_named_where_it_is_turned(images: Path, ganmod_command) -> None:
+    write_image(images / "stripes.png", draw_style("stripes", 96))
+    write_image(images / "dots.png", draw_style("dots", 96))
+    said = "dots.png has no common direction of strokes to turn"
+    for options, lines in (
+        (("--rotate-style", 90, "-o", "out.png"), 1),
+        (("--rotate-style", 360, "-o", "out.png"), 0),
+        (("--sheet", "rotate-style=0,45,90", "-o", "turned"), 1),
+        (("--sheet", "alpha=0,1", "-o", "mixed"), 0),
+    ):
+        ended = ganmod_command("stylize", "photo.png", "dots.png", "--size", 32, *options)
+        assert (ended.code, ended.err.count(said)) == (0, lines), ended.err
+    assert said in (images / "turned/sheet.html").read_text()
+    assert said not in (images / "mixed/sheet.html").read_text()
+    ended = ganmod_command("stylize", "photo.png", "stripes.png", "--rotate-style", 90, "-o", "out.png")
+    assert (ended.code, "direction" in ended.err) == (0, False)

@@ -15,7 +15,9 @@ import torch
 
 from configs.schema import load_starganv2_config, load_style_config, load_stylegan2_config
 from ganmod.machine import peak_memory_mb
+from training.run import cost
 from training.run import progress as run_progress
+from training.run.cost import count_parameters, estimate_memory_mib, kept_for_backward
 from training.run.lifecycle import check_batch_size
 from training.run.progress import RunProgress
 from training.run.running_means import RunningMeans
@@ -57,6 +59,80 @@ def test_seconds_count_only_steps_and_end_a_run_of_minutes(monkeypatch: pytest.M
         at.end_step()
     at.should_stop()
     assert (at.nimg, at.seconds, at.done) == (16, 6.0, True)
+
+
+def test_pace_end_and_pictures_are_told_once_then_a_line_every_half_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(run_progress.time, "monotonic", lambda: now[0])
+    told: list[tuple[str, bool]] = []
+    changes = {"schedule.total_kimg": 0.4, "schedule.log_kimg": 0.012, "schedule.snapshot_kimg": 0.1}
+    at = RunProgress(
+        load_style_config("style-smoke", changes).schedule,
+        CPU,
+        batch_size=4,
+        show=None,  # the tests have no terminal
+        log=lambda message, *, echo=True: told.append((message, echo)),
+    )
+    for step in range(1, 10):
+        at.begin_step()
+        now[0] += 8.0
+        at.end_step()
+        if step == 3:
+            at.show(loss=0.5)
+    first = "0.012 of 0.4 kimg, 2e+03 s/kimg, 13 min to the end"
+    assert told == [(f"{first}; next pictures at 0.1 kimg, in 3 min", True), (f"{first}, loss 0.500", False)]
+    # At 24 s the pace was told; 32 s later comes the next line.
+    assert capsys.readouterr().err == "0.028 of 0.4 kimg, 2e+03 s/kimg, 12 min to the end, loss 0.500\n"
+
+
+def test_the_end_of_a_timed_run_is_told_by_its_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, processor = [100.0], [7.0]
+    monkeypatch.setattr(run_progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(run_progress.time, "process_time", lambda: processor[0])
+    at = progress(**{"schedule.minutes": 1, "schedule.clock": "cpu", "schedule.total_kimg": 4})
+    assert math.isnan(at.wall_seconds_per_kimg)
+    at.begin_step()
+    now[0] += 30.0
+    processor[0] += 10.0
+    at.end_step()
+    # 50 s of processor time are left, each of which takes 3 s; all images would take 999 steps of 30 s.
+    assert (at.wall_seconds_per_kimg, at.seconds_left) == (7500.0, 150.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(40.4, "40 s"), (720, "12 min"), (12600, "3.5 h"), (4 * 86400, "4 days")]
+)
+def test_durations_have_the_unit_that_one_reads(seconds: float, words: str) -> None:
+    assert run_progress.duration(seconds) == words
+
+
+def test_what_a_pass_keeps_is_counted_once_and_changes_no_draw() -> None:
+    layer = torch.nn.Linear(8, 16, bias=False)
+    x = torch.ones(4, 8)
+
+    def forward() -> torch.Tensor:
+        hidden = layer(x).relu()  # keeps x for the layer, and the result for relu
+        return hidden * torch.rand(4, 16) + hidden.exp()  # keeps the factor, hidden again, exp's result
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    # The layer's weight is a parameter.
+    assert kept_for_backward(forward, without=layer.parameters()) == 4 * (4 * 8 + 3 * 4 * 16)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert count_parameters({"G": layer, "D": torch.nn.Linear(1000, 1230)}) == "G 0.00 M, D 1.23 M"
+
+
+def test_memory_is_what_is_there_gradients_averages_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "resident_mib", lambda key: 100.0)
+    trained, frozen = torch.nn.Linear(1024, 1024, bias=False), torch.nn.Linear(1024, 1024, bias=False)
+    frozen.requires_grad_(False)
+    x = torch.zeros(2, 2**18)
+    needed = estimate_memory_mib(
+        [trained, frozen], lambda: x.clone().requires_grad_().square(), images=2, microbatch=6, device=CPU
+    )
+    assert needed == 100 + 3 * 4 + 2 * 3  # 1024^2 floats thrice; 2 MiB for thrice the images
 
 
 def test_a_signal_asks_for_the_end_and_the_handlers_come_back() -> None:
