@@ -34,7 +34,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     ),
     "train": ("ganmod.cli.train", "train", "Train a model: `ganmod train style|stylegan2|starganv2`."),
     "generate": (
-        "ganmod.cli.generate",
+        "ganmod.cli.gan.generate",
         "generate",
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
@@ -45,12 +45,12 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "Compare training runs by modulation, or models: `ganmod compare runs|style`.",
     ),
     "translate": (
-        "ganmod.cli.translate",
+        "ganmod.cli.gan.translate",
         "translate_command",
         "Translate photos between domains with a trained StarGAN v2.",
     ),
     "project": (
-        "ganmod.cli.project",
+        "ganmod.cli.gan.project",
         "project_command",
         "Find the latent of an image in a trained generator.",
     ),

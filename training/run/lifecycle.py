@@ -17,9 +17,9 @@ from configs.schema import AnyRun, to_yaml
 from configs.sections import AnySchedule, Runtime
 from ganmod import distributed
 from ganmod.machine import peak_memory_mb
+from training.cost import count_parameters, estimate_memory_mib
 from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
 from training.run.checkpoint import load_latest_checkpoint, restoring, save_checkpoint
-from training.run.cost import count_parameters, estimate_memory_mib
 from training.run.folder import MODEL_FILE, RunFolder
 from training.run.nonfinite import NonFiniteGuard
 from training.run.progress import RunProgress, StoppedBySignal

@@ -134,8 +134,8 @@ def stylize(
     A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; run the same command again to continue
     one that was stopped.
 
-    An image of a folder that cannot be used is reported and left out, and the exit code is then 1. Under
-    torchrun, the processes share the styles of a folder; the first process does everything else.
+    A folder's image that cannot be used is left out, and the exit code is then 1. Under torchrun, the
+    processes share the styles of a folder; the first process does everything else.
     """
     controls = Controls(alpha, rotate_style, style_scale, preserve_color)
     clip = ClipOptions(tile, interpolate_styles, seconds, fps, smoothing, blend, precision)
@@ -177,8 +177,7 @@ def stylize(
     if rank > 0 and (sheet is not None or len(plans) == 1):
         return
     if sheet is not None and skip_existing and (out / PAGE).exists():
-        click.echo(f"{out / PAGE} was there")
-        return
+        return click.echo(f"{out / PAGE} was there")
     network = style_transfer.load(model).to(find_device(device))
     if sheet is not None:
         left_out = write_sheet(

@@ -15,9 +15,9 @@ import torch
 
 from configs.schema import load_starganv2_config, load_style_config, load_stylegan2_config
 from ganmod.machine import peak_memory_mb
-from training.run import cost
+from training import cost
+from training.cost import count_parameters, estimate_memory_mib, kept_for_backward
 from training.run import progress as run_progress
-from training.run.cost import count_parameters, estimate_memory_mib, kept_for_backward
 from training.run.lifecycle import check_batch_size
 from training.run.progress import RunProgress
 from training.run.running_means import RunningMeans

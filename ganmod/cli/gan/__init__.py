@@ -1,0 +1,1 @@
+"""Commands of trained GANs: `ganmod generate`, `project`, `translate`."""
