@@ -11,6 +11,7 @@ in a file, if it were run, would only create a file named canary.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import shutil
@@ -127,6 +128,7 @@ def main() -> int:
         seeds.mkdir()
         write_seeds(seeds)
         commands_of_lines()  # imports them all, so that forks begin at once
+        gc.freeze()  # forks then leave the pages of these objects shared
         fuzzing = Fuzzing(seeds, FOLDER, seconds=options.seconds, verbose=options.verbose)
         start, part = time.monotonic(), 0
         while part == 0 or (options.minutes and time.monotonic() - start < options.minutes * 60):
