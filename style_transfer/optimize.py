@@ -157,6 +157,13 @@ class PixelOptimizer:
             raise ValueError(
                 f"the state is of an optimisation with {state['settings']}, expected {asdict(self.settings)}"
             )
+        try:
+            self._restore(state)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            reason = str(error).split("\n", 1)[0]
+            raise ValueError(f"the state is no state of an optimisation ({reason}): remove it") from error
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.size, self.done, self.in_size = state["counts"]
         self.best, self.bests = state["best"], list(state["bests"])
         if state["pixels"].shape != self.pyramid[self.size][0].shape:

@@ -102,7 +102,7 @@ def read_optima(path: Path) -> Optima:
         if not all(math.isfinite(pair.total) and pair.total > 0 for pair in losses.values()):
             raise ValueError("a loss is not a positive number")
         return Optima(str(values["network_sha256"]), int(values["size"]), dict(values["settings"]), losses)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} does not hold the losses of optima ({type(error).__name__}: {error}): expected JSON of "
             f"form {FORM!r}; name another file, which is then written"

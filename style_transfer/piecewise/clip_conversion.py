@@ -138,7 +138,7 @@ class _Parts:
             if index["settings"] == settings:
                 self.segments = [(folder / name, list(times)) for name, times in index["segments"]]
                 self.state()
-        except (OSError, ValueError, KeyError, TypeError, ModelFileError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ModelFileError):
             self.segments = []
         if not all(file.is_file() for file, _ in self.segments):
             self.segments = []

@@ -11,6 +11,7 @@ in a file, if it were run, would only create a file named canary.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shlex
 import shutil
@@ -116,18 +117,20 @@ def main() -> int:
     parser.add_argument("--lines", type=int, default=PART, help="command lines")
     parser.add_argument("--seed", type=int, default=0, help="other cases")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="after which a command hangs")
+    parser.add_argument("--keep", type=Path, default=FOLDER, help="folder of findings, emptied first")
     parser.add_argument("--verbose", action="store_true", help="print how each case ended")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+    shutil.rmtree(options.keep, ignore_errors=True)
+    options.keep.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= dict.fromkeys(("GANMOD_CACHE", "TORCH_HOME", "HOME", "TMPDIR"), scratch)
         seeds = Path(scratch) / "seeds"
         seeds.mkdir()
         write_seeds(seeds)
         commands_of_lines()  # imports them all, so that forks begin at once
-        fuzzing = Fuzzing(seeds, FOLDER, seconds=options.seconds, verbose=options.verbose)
+        gc.freeze()  # forks then leave the pages of these objects shared
+        fuzzing = Fuzzing(seeds, options.keep.resolve(), seconds=options.seconds, verbose=options.verbose)
         start, part = time.monotonic(), 0
         while part == 0 or (options.minutes and time.monotonic() - start < options.minutes * 60):
             number = options.seed * 100_000 + part

@@ -115,3 +115,7 @@ def test_wrong_input_is_named(network: VGGFeatures):
     run = PixelOptimizer(image(1), image(2), network)
     with pytest.raises(ValueError, match="the state is of an optimisation with"):
         run.load_state({"settings": {}})
+    state = run.state()
+    for foreign in ({"counts": [9, 0, 0]}, {"pixels": "x"}, {"optimizer": {"param_groups": 3}}, {"bests": 1}):
+        with pytest.raises(ValueError, match="the state is no state of an optimisation"):
+            run.load_state(state | foreign)

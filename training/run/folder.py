@@ -188,6 +188,6 @@ def _record(line: str) -> dict[str, Any] | None:
     """A line of stats.jsonl or metrics.jsonl; None for a damaged one."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("nimg"), int) else None

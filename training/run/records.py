@@ -110,10 +110,13 @@ def read_lines(file: Path, nimg: float | None = None) -> list[dict[str, Any]]:
     records = []
     for number, text in enumerate(lines := file.read_text().splitlines()):
         try:
-            records.append(json.loads(text))
-        except ValueError as error:
+            record = json.loads(text)
+            if not isinstance(record, dict):
+                raise ValueError(f"a {type(record).__name__}, expected names and values")
+            records.append(record)
+        except (ValueError, RecursionError) as error:
             if number < len(lines) - 1:
-                raise ValueError(f"{file}, line {number + 1} is no JSON ({error})") from error
+                raise ValueError(f"{file}, line {number + 1} is no JSON record ({error})") from error
     return [line for line in records if nimg is None or line.get("nimg", 0) <= nimg]
 
 

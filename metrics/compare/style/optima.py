@@ -95,7 +95,7 @@ def _record_settings(folder: Path, made_with: Mapping[str, Any]) -> None:
     if file.exists():
         try:
             former = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is no JSON ({error}): name another folder for the optima") from error
         if former != json.loads(json.dumps(made_with)):
             raise ValueError(

@@ -112,7 +112,7 @@ def read_pairs(path: Path) -> StylePairs:
         lists = (pairs.contents, pairs.styles, pairs.rotation_contents, pairs.rotation_styles or ())
         if not all(isinstance(name, str) for names in lists for name in names):
             raise TypeError("a name is no string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f'{path} is no list of pairs ({type(error).__name__}: {error}): expected JSON with "contents" '
             'and "styles", lists of file names, as the pairs.json of another comparison'

@@ -63,7 +63,15 @@ def test_a_list_of_contents_and_styles_alone_is_completed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"contents": ["a"]}', '{"contents": [1], "styles": ["b"]}', '{"contents": 3}']
+    "text",
+    [
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"contents": ["a"]}',
+        '{"contents": [1], "styles": ["b"]}',
+        '{"contents": 3}',
+    ],
 )
 def test_what_is_no_list_is_refused_by_name(tmp_path, text):
     file = tmp_path / "odd.json"

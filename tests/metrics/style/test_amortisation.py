@@ -161,7 +161,13 @@ def test_optima_of_another_network_size_or_settings_are_refused(images, network,
     with pytest.raises(ValueError, match="another settings"):
         measure(images, network, file, settings={"steps": 1})
     assert file.read_text() == text
-    for wrong in ("[]", "no JSON", text.replace("ganmod optima 1", "else"), text.replace('"x"', '"x", 3')):
+    for wrong in (
+        "[]",
+        "no JSON",
+        "[" * 100_000,
+        text.replace("ganmod optima 1", "else"),
+        text.replace('"x"', '"x", 3'),
+    ):
         file.write_text(wrong)
         with pytest.raises(ValueError, match=r"optima\.json does not hold the losses of optima"):
             measure(images, network, file)

@@ -129,9 +129,10 @@ def test_lines_that_were_cut_by_a_kill_are_left_out(tmp_path: Path):
     assert read_lines(file) == [{"nimg": 1}, {"nimg": 2}]
     assert read_lines(file, 1) == [{"nimg": 1}]
     assert read_lines(tmp_path / "none.jsonl") == []
-    file.write_text('{"nimg": 1}\nnonsense\n{"nimg": 2}\n')
-    with pytest.raises(ValueError, match="line 2 is no JSON"):
-        read_lines(file)
+    for damaged in ("nonsense", "[1]", "[" * 100_000):
+        file.write_text(f'{{"nimg": 1}}\n{damaged}\n{{"nimg": 2}}\n')
+        with pytest.raises(ValueError, match="line 2 is no JSON"):
+            read_lines(file)
 
 
 def test_settings_are_flattened_and_folders_left_out():
