@@ -38,6 +38,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "generate",
         "Images of a trained generator: seeds, style mixing, walks.",
     ),
+    "directions": (
+        "ganmod.cli.gan.directions",
+        "directions",
+        "Show the directions in a generator's w that change most.",
+    ),
     "fid": ("ganmod.cli.measure.fid", "fid", "FID, KID, precision and recall of images against real ones."),
     "compare": (
         "ganmod.cli.compare.command",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -132,7 +132,11 @@ def render(
         raise ValueError(f"the model's images have {G.img_channels} channels, expected 1 or 3")
     if noise is None and noise_mode == "random" and seeds is not None:
         noise = seed_noise(G, seeds)
-    images = G.synthesis(ws.to(next(G.parameters()).device), noise_mode=noise_mode, noise=noise)
+    return _to_pixels(G.synthesis(ws.to(next(G.parameters()).device), noise_mode=noise_mode, noise=noise))
+
+
+def _to_pixels(images: Tensor) -> np.ndarray:
+    """[N,1 or 3,H,W], about [-1,1] -> uint8 [N,H,W,3]."""
     return to_uint8((images.float().cpu().expand(-1, 3, -1, -1) + 1) / 2)
 
 
@@ -204,6 +208,42 @@ def walk_w(keys: Tensor, *, frames_per_step: int, curve: Curve = "linear") -> Te
         t = (times - index)[:, None, None]
         frames = (1 - t) * closed[index] + t * closed[index + 1]
     return torch.from_numpy(frames).to(keys)
+
+
+@torch.no_grad()
+def walk_parameters(
+    G: Generator,
+    keys: Tensor,
+    *,
+    frames_per_step: int,
+    noise_mode: NoiseMode = "const",
+    seed: int = 0,
+) -> Iterator[np.ndarray]:
+    """Images of a closed walk through what the modulations predict, such as AdaConv's kernels.
+
+    Between two keys, the parameters of all layers (scales, kernels, biases) are interpolated linearly, where
+    `walk_w` interpolates the w from which they are predicted. Both are the same where parameters are affine
+    in w, as those of weight demodulation and AdaIN without a style lift.
+
+    Args:
+        keys: [K,num_ws,w_dim].
+        seed: of the noise of all frames, for mode "random".
+    """
+    _check_walk(keys, frames_per_step)
+    noise = seed_noise(G, [seed]) if noise_mode == "random" else G.synthesis.make_noise(1, noise_mode)
+    predicted = [G.synthesis.predict(key[None].to(next(G.parameters()).device)) for key in keys]
+    for start, end in zip(predicted, [*predicted[1:], predicted[0]], strict=True):
+        for step in range(frames_per_step):
+            between = [
+                [_interpolate(a, b, step / frames_per_step) for a, b in zip(*blocks, strict=True)]
+                for blocks in zip(start, end, strict=True)
+            ]
+            yield _to_pixels(G.synthesis.render(between, noise))[0]
+
+
+def _interpolate(start: Any, end: Any, weight: float) -> Any:
+    """Of two NamedTuples of tensors."""
+    return type(start)(*(torch.lerp(a, b, weight) for a, b in zip(start, end, strict=True)))
 
 
 def _check_walk(keys: Tensor, frames_per_step: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, choose_label, load_generator
+from ganmod.cli.options.generator import MODEL, EditType, Ranges, check_cutoff, choose_label, load_generator
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import (
     FRAME_RATE,
@@ -26,6 +26,7 @@ from ganmod.data.seeding import seed_latents
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.images import IMAGE_SUFFIXES, make_grid, read_image, write_image
 from ganmod.stylegan2 import Generator, NoiseMode
+from ganmod.stylegan2.directions import check_layers, edit_latents, find_directions
 from ganmod.stylegan2.latent_file import load_latents
 from ganmod.stylegan2.sampling import (
     Curve,
@@ -33,6 +34,7 @@ from ganmod.stylegan2.sampling import (
     mix_layers,
     render,
     render_in_batches,
+    walk_parameters,
     walk_w,
     walk_z,
 )
@@ -72,7 +74,23 @@ SEEDS = Ranges()
     type=click.Choice(["const", "random", "none"]),
     help="Noise images: the model's own (default; with --ws those in the file), of the seed, or none.",
 )
-@click.option("--space", type=click.Choice(["z", "w"]), default="z", show_default=True, help="Where to walk.")
+@click.option(
+    "--edit",
+    type=EditType(),
+    multiple=True,
+    metavar="INDEX:STRENGTH",
+    help="Go along a direction of `ganmod directions`, e.g. 0:2.5; repeatable.",
+)
+@click.option(
+    "--edit-layers", type=SEEDS, metavar="LAYERS", help="With --edit, as --layers of `ganmod directions`."
+)
+@click.option(
+    "--space",
+    type=click.Choice(["z", "w", "parameters"]),
+    default="z",
+    show_default=True,
+    help="Where to walk; parameters: what the layers receive, such as AdaConv's kernels.",
+)
 @click.option(
     "--curve",
     type=click.Choice(["linear", "spline"]),
@@ -98,6 +116,8 @@ def generate(
     cutoff: int | None,
     which: str | None,
     noise: NoiseMode | None,
+    edit: tuple[tuple[int, float], ...],
+    edit_layers: list[int] | None,
     space: str,
     curve: Curve,
     frames_per_step: int,
@@ -119,14 +139,20 @@ def generate(
         if which is not None or truncation_psi != 1 or cutoff is not None:
             raise click.UsageError("--ws holds finished latents: --class, --trunc and --cutoff do not apply")
         latents = load_latents(ws_file, G)
+        ws = _edit(G, edit, edit_layers)(latents.ws)
         file_noise = latents.noise if noise is None else None
         names = {i: f"ws{i:04d}.png" for i in range(len(latents.ws))}
-        images = _make_renderer(G, lambda part: latents.ws[part], noise or "const", file_noise)
+        images = _make_renderer(G, lambda part: ws[part], noise or "const", file_noise)
         _write_images(names, images, batch=batch, out=out, grid=grid, skip_existing=skip_existing)
         return
     c = choose_label(which, G, class_names)
     check_cutoff(cutoff, G)
-    to_ws = partial(map_latents, G, c=c, truncation_psi=truncation_psi, truncation_cutoff=cutoff)
+    mapped = partial(map_latents, G, c=c, truncation_psi=truncation_psi, truncation_cutoff=cutoff)
+    edited = _edit(G, edit, edit_layers)
+
+    def to_ws(z: Tensor) -> Tensor:
+        return edited(mapped(z))
+
     if seeds is not None:
         prefix = "" if c is None else f"class{int(c.argmax())}-"
         names = {seed: f"{prefix}seed{seed:04d}.png" for seed in seeds}
@@ -147,6 +173,16 @@ def generate(
     if len(interpolate) < 2:
         raise click.UsageError("--interpolate: got 1 seed, expected two or more to walk between")
     keys = seed_latents(interpolate, G.z_dim)
+    if space == "parameters":
+        walked = walk_parameters(
+            G,
+            to_ws(keys),
+            frames_per_step=frames_per_step,
+            noise_mode=noise or "const",
+            seed=interpolate[0],
+        )
+        _write_frames(out, walked, len(keys) * frames_per_step, fps)
+        return
     if space == "z":
         walk = walk_z(keys, frames_per_step=frames_per_step)
     else:
@@ -162,8 +198,34 @@ def generate(
             seeds=[interpolate[0]] * len(part),
         )
     )
-    count = write_animation(out, tqdm(frames, total=len(walk), unit="img", disable=None), fps=fps)
+    _write_frames(out, frames, len(walk), fps)
+
+
+def _write_frames(out: Path, frames: Iterator[np.ndarray], total: int, fps: float) -> None:
+    count = write_animation(out, tqdm(frames, total=total, unit="img", disable=None), fps=fps)
     click.echo(f"wrote {count} frames ({count / fps:.1f} s) to {out}")
+
+
+def _edit(
+    G: Generator, edits: Sequence[tuple[int, float]], layers: list[int] | None
+) -> Callable[[Tensor], Tensor]:
+    """A function that moves ws along directions; click.UsageError for those that the model does not have."""
+    if not edits:
+        if layers is not None:
+            raise click.UsageError("--edit-layers is for --edit: give --edit INDEX:STRENGTH, such as 0:2")
+        return lambda ws: ws
+    try:
+        chosen = check_layers(G, layers)
+        found = find_directions(G, layers=layers, num=max(index for index, _ in edits) + 1)
+    except ValueError as error:
+        raise click.UsageError(f"--edit: {error}") from error
+
+    def move(ws: Tensor) -> Tensor:
+        for index, strength in edits:
+            ws = edit_latents(ws, found, index, strength, layers=chosen)
+        return ws
+
+    return move
 
 
 def _check_outputs(out: Path | None, grid: Path | None, ways: Mapping[str, object]) -> None:

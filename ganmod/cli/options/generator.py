@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,22 @@ class Ranges(click.ParamType):
             return parse_ranges(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class EditType(click.ParamType):
+    """ "2:-1.5" -> (2, -1.5): a direction and how far to go."""
+
+    name = "edit"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, float]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"([0-9]{1,6}):([+-]?[0-9]*\.?[0-9]+)", value)
+        if match is None:
+            self.fail(f"{value!r}: expected INDEX:STRENGTH, such as 0:2.5 or 3:-1", param, ctx)
+        return int(match[1]), float(match[2])
 
 
 def load_generator(model: Path, *, plugin: tuple[str, ...], device: str) -> tuple[Generator, tuple[str, ...]]:

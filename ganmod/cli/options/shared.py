@@ -66,10 +66,12 @@ def batch_option(default: int, help: str = "Images at a time.") -> Option[Any]:
     return click.option("--batch", type=click.IntRange(1), default=default, show_default=True, help=help)
 
 
-def truncation_options(help: str) -> Option[Any]:
+def truncation_options(help: str, *, default: float = 1.0) -> Option[Any]:
     """--trunc and --cutoff of a generator."""
     return combine_options(
-        click.option("--trunc", "truncation_psi", type=TRUNCATION, default=1.0, show_default=True, help=help),
+        click.option(
+            "--trunc", "truncation_psi", type=TRUNCATION, default=default, show_default=True, help=help
+        ),
         click.option("--cutoff", type=int, metavar="N", help="Truncate the first N layers only."),
     )
 
