@@ -21,7 +21,7 @@ from ganmod.cli.style.arguments import (
     style_plans,
 )
 from ganmod.cli.style.parts import Rectangle, style_part_options, style_parts
-from ganmod.io.model_file import read_model_file
+from ganmod.io.model_file import read_model_header
 from ganmod.io.program_file import ExportFormat, ExportOptions, ExportResult, check_export_packages
 from ganmod.layers import PaddingMode
 from style_transfer.controls import Controls
@@ -111,7 +111,7 @@ def export(
     refuse_inputs(out, *(path for path in inside if path.suffix in FORMATS))
     check_export_packages(chosen)
     import_plugins(plugin)
-    file = read_model_file(source)
+    file = read_model_header(source)
     baked = bool(style or style_at)
     if file.kind != "style-transfer" and (baked or stages):
         raise click.UsageError(
@@ -121,7 +121,7 @@ def export(
         raise click.UsageError("--padding and --content-size are for --style: give a style")
     options = ExportOptions(
         file_format=chosen,
-        licence=licence or str(file.config.get("licence", "not stated in the model file")),
+        licence=licence or file.licence,
         progress=lambda step: click.echo(step, err=True),
     )
     if file.kind == "style-transfer":

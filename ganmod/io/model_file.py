@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ganmod.io.atomic_write import DiskFullError, atomic_write_bytes
+from ganmod.io.regular_file import open_regular
 
 _FORMAT_VERSION = 1
 
@@ -36,6 +37,11 @@ class ModelFile:
     kind: str
     config: dict[str, Any]
     tensors: dict[str, Tensor]
+
+    @property
+    def licence(self) -> str:
+        """Of the weights, as the file states it."""
+        return str(self.config.get("licence", "not stated in the model file"))
 
     def training_value(self, name: str) -> float | None:
         """A number that training recorded in the file, such as nimg; None without one."""
@@ -117,8 +123,8 @@ def read_model_file(path: str | Path, *, expect_kind: str | None = None) -> Mode
     return ModelFile(kind, config, widened)
 
 
-def stated_licence(path: str | Path) -> str:
-    """The licence that a model file states for its weights; its tensors are not read.
+def read_model_header(path: str | Path) -> ModelFile:
+    """Kind and configuration of a model file, without tensors, which are not read.
 
     Raises ModelFileError as `read_model_file`.
     """
@@ -128,14 +134,14 @@ def stated_licence(path: str | Path) -> str:
         _check_start(start, path)
         data = start + file.read(_header_length(start) - 1)
         header = _read_header(data, path, size=os.fstat(file.fileno()).st_size)
-    return str(_read_metadata(header, path)[1].get("licence", "not stated in the model file"))
+    return ModelFile(*_read_metadata(header, path), {})
 
 
 @contextlib.contextmanager
 def open_for_reading(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file; an OSError, in the block too, becomes a ModelFileError that names the file."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield file
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such file; check the path") from error

@@ -15,12 +15,12 @@ def export_generator_files(model: Path, folder: Path, progress: ReportStep = lam
 
     Raises ModelFileError for another file, and ExportError as `export_stylegan2`.
     """
-    from ganmod.io.model_file import stated_licence
+    from ganmod.io.model_file import read_model_header
     from ganmod.stylegan2.export import export_stylegan2
 
     G, class_names = load_generator(model, plugin=(), device="cpu")
     folder.mkdir(parents=True, exist_ok=True)
-    export_stylegan2(G, folder, ExportOptions(licence=stated_licence(model), progress=progress))
+    export_stylegan2(G, folder, ExportOptions(licence=read_model_header(model).licence, progress=progress))
     manifest = describe_generator(G, class_names)
     (folder / "generator.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 

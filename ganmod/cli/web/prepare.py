@@ -10,7 +10,7 @@ from ganmod.cli.main import main
 from ganmod.cli.web.page import BUILT, MODEL, PAGE, RUNTIME
 from ganmod.cli.web.pictures import write_pictures
 from ganmod.cli.web.runtime import copy_licences, fetch_runtime
-from ganmod.io.model_file import stated_licence
+from ganmod.io.model_file import read_model_header
 from ganmod.io.program_file import ExportOptions, check_export_packages
 
 
@@ -31,7 +31,7 @@ def prepare() -> None:
     model = style_transfer.load()
     write_pictures(fresh, model)
     options = ExportOptions(
-        licence=stated_licence(SHIPPED_MODEL), progress=lambda step: click.echo(step, err=True)
+        licence=read_model_header(SHIPPED_MODEL).licence, progress=lambda step: click.echo(step, err=True)
     )
     export_stages(model, fresh / MODEL, options, regions=(1, 2))
     shutil.copyfile(SHIPPED_MODEL.with_name("MODEL_CARD.md"), fresh / MODEL / "MODEL_CARD.md")

@@ -18,8 +18,8 @@ from ganmod.io.model_file import (
     ModelFileError,
     load_state,
     read_model_file,
+    read_model_header,
     save_model_file,
-    stated_licence,
 )
 
 CONFIG = {
@@ -343,11 +343,11 @@ def test_the_licence_is_read_without_the_tensors(
     tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr("safetensors.torch.load")
-    assert stated_licence(model_file) == "not stated in the model file"
+    assert read_model_header(model_file).licence == "not stated in the model file"
     path = tmp_path / "free.safetensors"
     save_model_file(path, {"x": torch.zeros(1000)}, kind="k", config={"licence": "CC0"})
-    assert stated_licence(path) == "CC0"
+    assert read_model_header(path).licence == "CC0"
     for size in (path.stat().st_size - 1, 40, 8):
         os.truncate(path, size)
         with pytest.raises(ModelFileError, match="is cut short"):
-            stated_licence(path)
+            read_model_header(path)
