@@ -19,7 +19,7 @@ from ganmod.errors import GanmodError, is_memory_error
 FAILED = 1
 
 # Options that lower what a command needs at a time, in the order in which to try them.
-_SMALLER = ("--batch", "--size", "--style-size", "--steps", "--num", "--workers")
+_SMALLER = ("--batch", "--size", "--content-size", "--style-size", "--workers")
 _WORKER_WORDS = ("DataLoader worker", "process pool was terminated abruptly")
 
 

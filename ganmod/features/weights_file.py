@@ -81,7 +81,9 @@ def read_weights(file: Path, files: tuple[WeightsFile, ...]) -> tuple[Mapping[st
         state = read_tensors_pickle(file)
         if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
             state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise FeatureError(f"{file} holds no state dict: expected tensors by name")
     return state, digest
 
