@@ -174,3 +174,11 @@ def test_odd_command_lines_end_with_one_message(
     ended = ganmod_command(*shlex.split(arguments.format(place=tmp_path)))
     assert_fails(ended, code, message)
     assert "unexpected" not in ended.err
+
+
+@pytest.mark.parametrize("group", [(), ("train",), ("--traceback",)])
+def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], ganmod_command) -> None:
+    ended = ganmod_command(*group)
+    lines = (ended.out + ended.err).splitlines()
+    assert lines[0].startswith("Usage: ganmod ")
+    assert "Commands:" in lines
