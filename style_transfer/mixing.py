@@ -11,8 +11,9 @@ NUM_SCALES = 4  # of the decoder: 1 is coarse (an eighth of the image's side), 4
 
 
 def normalize_weights(weights: Sequence[float]) -> list[float]:
-    """Divide weights >= 0 by their sum; ValueError for negative ones, infinity, NaN or a sum of 0."""
-    if not weights or not all(math.isfinite(w) and w >= 0 for w in weights) or not sum(weights) > 0:
+    """Divide weights >= 0 by their sum; ValueError for negative ones, NaN, or a sum of 0 or infinity."""
+    total = sum(weights)  # infinite or NaN, if one of them is
+    if not math.isfinite(total) or not all(w >= 0 for w in weights) or not total > 0:
         listed = ", ".join(f"{w:g}" for w in weights)
         raise ValueError(
             f"the styles' weights are [{listed}], expected numbers from 0 up, one at least above 0"

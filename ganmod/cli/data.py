@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from configs.limits import MEGAPIXELS, WORKERS
 from configs.visible_text import visible
+from ganmod.cli.options.checks import usage_errors
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Size, json_option
 
@@ -92,9 +93,10 @@ def pack(
     refuse_inputs(out)
     if out.exists() and not force:
         raise click.UsageError(f"{out} exists: give another name, or --force to replace it")
-    WORKERS.check(workers or 1, "--workers")
-    if size is not None:
-        MEGAPIXELS.check(size[0] * size[1] / 10**6, f"--size {size[1]}x{size[0]}")
+    with usage_errors():
+        WORKERS.check(workers or 1, "--workers")
+        if size is not None:
+            MEGAPIXELS.check(size[0] * size[1] / 10**6, f"--size {size[1]}x{size[0]}")
     if crop is not None and size is None:
         raise click.UsageError(f"--crop {crop} needs --size, the shape to cut")
     from ganmod.cli.options.outputs import report_left_out
@@ -143,6 +145,9 @@ def info(path: Path, as_json: bool, sheet: Path | None, verify: bool) -> None:
     from ganmod.io.images import write_image
 
     if sheet is not None:
+        from ganmod.cli.options.outputs import check_picture_name
+
+        check_picture_name("--sheet", sheet)
         refuse_inputs(sheet)
     files = ImageFiles(path)
     labels = find_labels(files)

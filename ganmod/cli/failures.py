@@ -19,7 +19,7 @@ from ganmod.errors import GanmodError, is_memory_error
 FAILED = 1
 
 # Options that lower what a command needs at a time, in the order in which to try them.
-_SMALLER = ("--batch", "--size", "--style-size", "--steps", "--num", "--workers")
+_SMALLER = ("--batch", "--size", "--content-size", "--style-size", "--workers")
 _WORKER_WORDS = ("DataLoader worker", "process pool was terminated abruptly")
 
 
@@ -57,10 +57,15 @@ def show_failure(message: str) -> None:
     click.echo(visible_lines(message), err=True)
 
 
-def usage_of(error: click.ClickException) -> str:
-    """The lines on a command's usage before the message of a usage error; empty for another error."""
+def describe_click_error(error: click.ClickException) -> str:
+    """The message, after lines on the usage if that was wrong; the help of a group without a command."""
+    message = error.format_message()
     ctx = error.ctx if isinstance(error, click.UsageError) else None
-    return "" if ctx is None else f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n\n"
+    if ctx is None:
+        return f"Error: {message}"
+    if message == ctx.get_help():
+        return message
+    return f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n\nError: {message}"
 
 
 def _os_error(error: OSError) -> str:

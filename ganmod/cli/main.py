@@ -10,7 +10,7 @@ import warnings
 
 import click
 
-from ganmod.cli.failures import FAILED, describe_failure, prepare_streams, show_failure, usage_of
+from ganmod.cli.failures import FAILED, describe_click_error, describe_failure, prepare_streams, show_failure
 from ganmod.hidden_packages import check_packages
 
 STOPPED = 3  # exit codes; 2 is wrong usage
@@ -123,7 +123,7 @@ def main(command: click.Command = cli) -> None:
         check_packages()
         command(arguments, standalone_mode=False)
     except click.ClickException as error:
-        show_failure(f"{usage_of(error)}Error: {error.format_message()}")
+        show_failure(describe_click_error(error))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         show_failure("stopped")

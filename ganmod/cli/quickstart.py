@@ -17,7 +17,7 @@ import torch
 import style_transfer
 from configs.schema import load_style_config
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
-from ganmod.cli.options.shared import Number
+from ganmod.cli.options.shared import SEED, Number
 from ganmod.features.style_losses import content_loss, mean_std_loss
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import make_grid, read_image, resize_short_side, to_tensor, write_image
@@ -72,7 +72,7 @@ class Finetuned:
     show_default=True,
     help="Time for it to learn.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def quickstart(
     images: tuple[Path, ...], out: Path, style_file: Path | None, minutes: float, seed: int
 ) -> None:

@@ -22,6 +22,7 @@ from ganmod.io.regular_file import open_regular
 __all__ = [
     "IMAGE_SUFFIXES",
     "LUMA",
+    "WRITABLE_SUFFIXES",
     "ImageError",
     "NaNImageError",
     "center_crop",
@@ -52,6 +53,8 @@ _WRITE_FORMATS = {
     ".tiff": "TIFF",
     ".ppm": "PPM",
 }
+
+WRITABLE_SUFFIXES = frozenset(_WRITE_FORMATS)
 
 _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ganmod.errors import is_memory_error
 from ganmod.features.vgg import IMAGENET_MEAN, IMAGENET_STD
 
 IMAGENET_SIZE, CIFAR_SIZE = 224, 32  # pixels, the side of the networks' training images
 _PROBE_SIZE = 64
+_Output = TypeVar("_Output")
 _CPU_PIXELS = 16 * IMAGENET_SIZE**2  # per pass on a CPU: activations of more no longer fit into the caches
 
 
@@ -96,7 +98,7 @@ class CallableSpace:
         if dim is None:
             grey = torch.full((2, 3, _PROBE_SIZE, _PROBE_SIZE), 128, dtype=torch.uint8, device=self.device)
             with torch.no_grad():
-                dim = _check_features(function(grey), 2, None, name).shape[1]
+                dim = _check_features(call_function(name, function, grey), 2, None, name).shape[1]
         self.dim = int(dim)
 
     @torch.no_grad()
@@ -104,8 +106,24 @@ class CallableSpace:
         """uint8 RGB [N,3,H,W] -> float32 [N,dim]; ValueError if the function returns anything else."""
         check_uint8(images)
         with torch.autocast(self.device.type, enabled=False):
-            output = self.function(images.to(self.device))
+            output = call_function(self.name, self.function, images.to(self.device))
         return _check_features(output, len(images), self.dim, self.name).float()
+
+
+def call_function(name: str, function: Callable[[Tensor], _Output], images: Tensor) -> _Output:
+    """What a user's function makes of images; ValueError, which names it, for what it raises.
+
+    A lack of memory is raised unchanged.
+    """
+    try:
+        return function(images)
+    except Exception as error:
+        if is_memory_error(error):
+            raise
+        raise ValueError(
+            f"{name} fails on images {images.dtype} {list(images.shape)}, expected a function of these: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def metric_name(space_name: str, metric: str = "fd") -> str:

@@ -25,6 +25,7 @@ from metrics.features.base import (
     CallableSpace,
     FeatureSpace,
     NetworkSpace,
+    call_function,
     normalize_imagenet,
 )
 from metrics.features.cifar_resnet import cifar_resnet_from_state
@@ -236,8 +237,13 @@ def load_perceptual_maps(
         function = _import_callable(name)
 
         def call(x: Tensor) -> dict[str, Tensor]:
-            output = function(x)
-            return {"features": output} if isinstance(output, Tensor) else dict(output)
+            output = call_function(name, function, x)
+            if isinstance(output, Tensor):
+                return {"features": output}
+            if not isinstance(output, Mapping):
+                kind = type(output).__name__
+                raise ValueError(f"{name} returns a {kind}, expected a tensor or a dict of tensors")
+            return dict(output)
 
         return call
     if name not in PRETRAINED:

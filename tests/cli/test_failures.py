@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import torch
-from command_checks import Ended
+from command_checks import Ended, assert_fails
 
 from configs.schema import ConfigError
+from ganmod.io.images import write_image
 from training.run.checkpoint import CheckpointError
 from training.run.nonfinite import NonFiniteError
 from training.run.progress import StoppedBySignal
@@ -125,3 +129,56 @@ def test_a_reader_that_has_seen_enough_ends_a_command_in_silence() -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ("train style --exclude {place}/latin.txt --out {place}/r", 1, "latin.txt is no text in UTF-8"),
+        ("train style --set runtime.device=meta --out {place}/r", 2, "device meta: not supported"),
+        ("train style --set metric.features=nonsense --out {place}/r", 2, "unknown space 'nonsense'"),
+        ("train style --plugin .. --out {place}/r", 2, "--plugin '..': expected the dotted name"),
+        (
+            "train style --set model.modulation_options={{kernel_budget:\\ -1}} --dry-run",
+            1,
+            "kernel_budget is -1",
+        ),
+        (
+            "stylize {place}/a.png {place}/a.png:1e308 {place}/a.png:1e308 -o o.png",
+            2,
+            "expected numbers from 0",
+        ),
+        ("stylize {place}/a.png {place}/a.png -o {place}/o.gif", 2, "has no image suffix, one of .bmp"),
+        ("stylize {place}/pipe {place}/a.png -o o.png", 2, "is a pipe: expected a file or a folder"),
+        ("data pack {place} {place}/o.zip --workers 1000", 2, "GANMOD_MAX_WORKERS"),
+        ("data pack {place} {place}/o.zip --size 100000", 2, "GANMOD_MAX_MEGAPIXELS"),
+        ("fid {place} {place} --features :", 2, "unknown space ':'"),
+        (
+            "fid {place} {place} --features os:system",
+            1,
+            "os:system fails on images torch.uint8 [2, 3",
+        ),
+        ("fid {place} {place} --seed 4294967296", 2, "4294967296 is not in the range"),
+        ("generate {place}/a.png --seeds 0 --trunc 1e39 -o o", 2, "is not in the range -100<=x<=100"),
+        ("generate {place}/a.png --interpolate 0-1 --fps nan -o o.gif", 2, "'nan' is no finite number"),
+        ("project {place}/a.png {place}/a.png -o /dev/null", 2, "'/dev/null' is a device"),
+    ],
+)
+def test_odd_command_lines_end_with_one_message(
+    arguments: str, code: int, message: str, tmp_path: Path, ganmod_command
+) -> None:
+    for i in range(2):
+        write_image(tmp_path / f"{'ab'[i]}.png", np.full((20, 20, 3), 90 * i, np.uint8))
+    (tmp_path / "latin.txt").write_bytes(b"\xe4")
+    os.mkfifo(tmp_path / "pipe")
+    ended = ganmod_command(*shlex.split(arguments.format(place=tmp_path)))
+    assert_fails(ended, code, message)
+    assert "unexpected" not in ended.err
+
+
+@pytest.mark.parametrize("group", [(), ("train",), ("--traceback",)])
+def test_a_group_without_a_command_shows_its_help(group: tuple[str, ...], ganmod_command) -> None:
+    ended = ganmod_command(*group)
+    lines = (ended.out + ended.err).splitlines()
+    assert lines[0].startswith("Usage: ganmod ")
+    assert "Commands:" in lines

@@ -42,7 +42,7 @@ def find_images(paths: list[str], exclude: list[str]) -> list[Path]:
 
     exclude: files with names to leave out, one per line.
     """
-    left_out = {line.strip() for file in exclude for line in Path(file).read_text().splitlines()}
+    left_out = {line.strip() for file in exclude for line in _read_lines(file)}
     listed = [[Path(path)] if Path(path).is_file() else list_images(path) for path in paths]
     images = [image for part in listed for image in part if image.name not in left_out]
     if paths and not images:
@@ -50,6 +50,14 @@ def find_images(paths: list[str], exclude: list[str]) -> list[Path]:
             f"every image in {', '.join(paths)} is listed in {', '.join(exclude)}: nothing to train on"
         )
     return images
+
+
+def _read_lines(file: str) -> list[str]:
+    """The lines of a text file; ValueError, which names it, for one that is not UTF-8."""
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8, expected names of images, one a line") from error
 
 
 def build_data(data: StyleData, seed: int) -> Pairs:

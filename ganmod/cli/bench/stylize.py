@@ -23,6 +23,7 @@ import torch
 import style_transfer
 from ganmod.cli.bench.style import random_model
 from ganmod.cli.bench.timing import Advance
+from ganmod.errors import GanmodError
 from ganmod.features.vgg import VGG19_WIDTHS
 from ganmod.io.images import resize
 from ganmod.machine import peak_memory_mb
@@ -121,7 +122,7 @@ def measure(case: Case) -> Measurement:
 
 
 def measure_in_new_process(case: Case) -> Measurement:
-    """`measure` in a new process; RuntimeError with the last line of its stderr if it fails."""
+    """`measure` in a new process; GanmodError with the last line of its stderr if it fails."""
     root = str(Path(__file__).parents[3])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
@@ -133,7 +134,7 @@ def measure_in_new_process(case: Case) -> Measurement:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[-1]
-        raise RuntimeError(f"measuring {case} failed: {last}")
+        raise GanmodError(f"measuring {case} failed: {last}; if memory is short, lower --size")
     fields = json.loads(done.stdout.splitlines()[-1])
     names = ("seconds_min", "seconds_median", "processor_seconds", "before_mib", "peak_mib")
     return Measurement(case, *(fields[name] for name in names))

@@ -26,7 +26,7 @@ from ganmod.cli.measure.options import (
     warnings_as_lines,
 )
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
-from ganmod.cli.options.shared import TRUNCATION, batch_option, reference_cache_option
+from ganmod.cli.options.shared import SEED, TRUNCATION, batch_option, reference_cache_option
 
 if TYPE_CHECKING:
     from metrics.compare import RunComparison
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 @click.option(
     "--draws", type=click.IntRange(1), default=3, show_default=True, help="Disjoint draws of samples per run."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="First seed of samples.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="First seed of samples.")
 @click.option(
     "--trunc",
     "truncation_psi",

@@ -14,9 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ganmod.cli.options.generator import MODEL, EditType, Ranges, check_cutoff, choose_label, load_generator
+from ganmod.cli.options.outputs import check_picture_name
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import (
     FRAME_RATE,
+    FRAMES_PER_STEP,
     batch_option,
     device_option,
     plugin_option,
@@ -98,7 +100,7 @@ SEEDS = Ranges()
     show_default=True,
     help="How to walk in w.",
 )
-@click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--frames-per-step", type=FRAMES_PER_STEP, default=60, show_default=True)
 @click.option("--fps", type=FRAME_RATE, default=30.0, show_default=True)
 @batch_option(8)
 @click.option("--skip-existing", is_flag=True, help="Leave out images that are there already.")
@@ -245,8 +247,8 @@ def _check_outputs(out: Path | None, grid: Path | None, ways: Mapping[str, objec
     if grid is not None and not images:
         raise click.UsageError(f"--grid is for --seeds and --ws; {way} writes to --out")
     for option, file in (("--grid", grid), ("--out", out if way == "--style-mix" else None)):
-        if file is not None and file.suffix.lower() not in IMAGE_SUFFIXES:
-            raise click.UsageError(f"{option} {file} has no image suffix: try {file}.png")
+        if file is not None:
+            check_picture_name(option, file)
     if way == "--interpolate" and out is not None:
         try:
             check_animation(out)

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ganmod.cli.options.generator import MODEL, choose_label, load_generator
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
-from ganmod.cli.options.shared import device_option, plugin_option
+from ganmod.cli.options.shared import SEED, device_option, plugin_option
 from ganmod.io.images import make_grid, read_image, write_image
 from ganmod.stylegan2.latent_file import save_latents
 from ganmod.stylegan2.projection import Space, fit_target, project
@@ -46,7 +46,7 @@ RESULT, PICTURE, LATENTS = "projected.png", "comparison.png", "projected.npz"
     "cifar-resnet56 or module:callable.",
 )
 @click.option("--feature-weights", type=InputPath(), help="Weights of the network.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @device_option()
 @plugin_option
 def project_command(

@@ -19,7 +19,7 @@ from ganmod.cli.options.outputs import (
     write_grid,
 )
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
-from ganmod.cli.options.shared import FRAME_RATE, device_option, plugin_option
+from ganmod.cli.options.shared import FRAME_RATE, FRAMES_PER_STEP, device_option, plugin_option
 from ganmod.devices import find_device
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.images import ImageError, write_image
@@ -47,7 +47,7 @@ IMAGES = InputPath()
     help="Image file, folder for several; .mp4, .gif, .webp or folder of --interpolate.",
 )
 @click.option("--interpolate", is_flag=True, help="Walk from style to style, all sources side by side.")
-@click.option("--frames-per-step", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--frames-per-step", type=FRAMES_PER_STEP, default=60, show_default=True)
 @click.option("--fps", type=FRAME_RATE, default=30.0, show_default=True)
 @device_option()
 @plugin_option

@@ -17,6 +17,7 @@ from ganmod.cli.measure.options import (
 from ganmod.cli.options.checks import check_device, import_plugins, refuse_options
 from ganmod.cli.options.paths import InputPath
 from ganmod.cli.options.shared import (
+    SEED,
     TRUNCATION,
     batch_option,
     device_option,
@@ -58,7 +59,7 @@ SET = InputPath()
 )
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=SEED,
     default=0,
     show_default=True,
     help="First seed of generated images; of drawing files, and of KID's subsets.",

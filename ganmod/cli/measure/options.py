@@ -76,7 +76,8 @@ def check_space_name(name: str, option: str = "--features") -> None:
     """click.UsageError, with the nearest name, unless the option may be `name`."""
     from metrics.features.pretrained import NAMES
 
-    if name not in NAMES and ":" not in name:
+    module, colon, function = name.partition(":")
+    if name not in NAMES and not (module and colon and function):
         raise click.UsageError(
             f"{option}: unknown space {name!r}{did_you_mean(name, NAMES)}? Expected one of "
             f"{', '.join(NAMES)}, or module:callable"

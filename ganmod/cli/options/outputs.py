@@ -12,6 +12,7 @@ import numpy as np
 from ganmod.cli.options.paths import paths_read, refuse_inputs
 from ganmod.io.images import (
     IMAGE_SUFFIXES,
+    WRITABLE_SUFFIXES,
     ImageError,
     list_images,
     make_grid,
@@ -45,6 +46,13 @@ def file_name_part(text: str) -> str:
     return "".join(letter if letter.isalnum() or letter in " +-_()" else "_" for letter in text)
 
 
+def check_picture_name(option: str, path: Path) -> None:
+    """click.UsageError for a name with another suffix than those of pictures that can be written."""
+    if path.suffix.lower() not in WRITABLE_SUFFIXES:
+        known = ", ".join(sorted(WRITABLE_SUFFIXES))
+        raise click.UsageError(f"{option} {path} has no image suffix, one of {known}: try {path}.png")
+
+
 def check_out(out: Path, *, several: bool) -> None:
     """click.UsageError for an --out that cannot hold the results, or that holds what the command reads.
 
@@ -52,8 +60,8 @@ def check_out(out: Path, *, several: bool) -> None:
         out: the value of --out.
         several: whether there are several results, in a folder.
     """
-    if not several and out.suffix.lower() not in IMAGE_SUFFIXES:
-        raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
+    if not several:
+        check_picture_name("--out", out)
     if several and out.is_file():
         raise click.UsageError(f"--out {out} is a file, but several results need a folder")
     if several and out.suffix.lower() in IMAGE_SUFFIXES and not out.is_dir():

@@ -41,7 +41,9 @@ class Number(click.FloatRange):
 
 
 TRUNCATION = Number(-100, 100)  # psi
-FRAME_RATE = Number(0, 1000, min_open=True)
+FRAME_RATE = Number(0.01, 1000)  # frames per second
+SEED = click.IntRange(0, 2**32 - 1)  # what numpy takes
+FRAMES_PER_STEP = click.IntRange(1, 10_000)
 
 plugin_option: Option[Any] = click.option(
     "--plugin", multiple=True, metavar="PKG.MODULE", help="Import a module that registers modulations."

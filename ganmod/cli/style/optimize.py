@@ -11,8 +11,9 @@ import torch
 from tqdm import tqdm
 
 from ganmod.cli.options.checks import check_device
-from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
-from ganmod.cli.options.shared import Number, device_option
+from ganmod.cli.options.outputs import check_out
+from ganmod.cli.options.paths import InputPath, OutputPath
+from ganmod.cli.options.shared import SEED, Number, device_option
 from ganmod.devices import find_device
 from ganmod.features.vgg import load_features
 from ganmod.io.atomic_write import atomic_write
@@ -48,7 +49,7 @@ _FILE = InputPath(dir_okay=False)
 @click.option("--steps", type=click.IntRange(1), default=250, show_default=True, help="At each size.")
 @click.option(
     "--sizes",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10),
     default=2,
     show_default=True,
     help="From coarse to fine, each half the next.",
@@ -69,7 +70,7 @@ _FILE = InputPath(dir_okay=False)
     show_default=True,
     help="Steps after which the picture and the state are written.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the noise.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the noise.")
 @device_option()
 def optimize(
     content: Path,
@@ -96,7 +97,7 @@ def optimize(
     The picture is written repeatedly. Run the same command again to continue one that was stopped: its state
     is saved next to it until it is finished.
     """
-    refuse_inputs(out)
+    check_out(out, several=False)
     check_device(device)
     settings = OptimizeSettings(
         style_loss=style_loss,

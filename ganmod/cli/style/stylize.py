@@ -284,7 +284,7 @@ def _error_of(content: Path, error: Exception) -> ImageError:
         return error if visible(str(content)) in str(error) else ImageError(f"{content}: {error}")
     if not is_memory_error(error):
         raise error
-    return ImageError(f"{content} needs more memory than there is: give --size, or --tile auto")
+    return ImageError(f"{content} needs more memory than there is: give a small --size, or --tile auto")
 
 
 def _end_plans(ends: Sequence[Path], parts: Sequence[StylePart]) -> list[StylePlan]:

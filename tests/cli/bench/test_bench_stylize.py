@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from ganmod.cli.bench import command as bench
 from ganmod.cli.bench import stylize as bench_stylize
 from ganmod.cli.bench.stylize import Case, Measurement, measure_frames, measure_images, measure_in_new_process
+from ganmod.errors import GanmodError
 
 
 def test_a_case_is_measured_in_a_process_of_its_own():
@@ -28,7 +29,7 @@ def test_a_case_is_measured_in_a_process_of_its_own():
 
 
 def test_what_fails_says_why():
-    with pytest.raises(RuntimeError, match="tile is 20 pixels, expected a multiple of 8"):
+    with pytest.raises(GanmodError, match="tile is 20 pixels, expected a multiple of 8"):
         measure_in_new_process(Case("slim", "tiled", 32, 32, tile=20, repeats=1))
     with pytest.raises(ValueError, match="width is 'wide', expected one of slim, full"):
         Case("wide", "whole", 32, 32)  # type: ignore[arg-type]
