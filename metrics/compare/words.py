@@ -40,7 +40,7 @@ COLUMNS = {  # heading in the files: (title, meaning)
     "s/kimg": ("seconds per thousand images", "of training"),
     "peak memory (MiB)": ("peak memory (MiB)", "of training"),
     "non-finite steps": ("skipped steps", "whose losses or gradients were not finite"),
-    "sd over training seeds": ("+- trained again", "standard deviation over runs with other training seeds"),
+    "sd over training seeds": ("± trained again", "standard deviation over runs with other training seeds"),
     "checkerboard power / real": (
         "checkerboard, times real",
         "power of the finest checkerboard pattern, divided by that in the real images; 1 is best",
@@ -90,7 +90,7 @@ def column_words(heading: str, spaces: Sequence[str] = ()) -> Words:
     if heading in COLUMNS:
         return Words(*COLUMNS[heading])
     if draws := _DRAWS.fullmatch(heading):
-        return Words("+- sampled again", f"standard deviation over {draws[1]} sets of samples of one run")
+        return Words("± sampled again", f"standard deviation over {draws[1]} sets of samples of one run")
     metric, comma, better = heading.partition(",")
     words = metric_words(metric, spaces)
     return Words(words.title, words.meaning + (f";{better}" if comma else ""))

@@ -113,7 +113,7 @@ def test_the_page_has_words_for_every_column() -> None:
     own = column_words("kd_mine_colours, lower is better", ["mine:colours"])
     assert own.title == "kernel distance in mine:colours"
     assert column_words("sd over 3 sampling draws") == (
-        "+- sampled again",
+        "± sampled again",
         "standard deviation over 3 sets of samples of one run",
     )
     assert curve_words("seconds_per_kimg") == "seconds per thousand images"
