@@ -91,7 +91,7 @@ class RunComparison:
         write_comparison(
             out,
             self.record,
-            sample_sheet(samples, self.outcome.header),
+            sample_sheet(samples, self.outcome.header, header_label=self.outcome.header_label),
             {label: Logs(run.stats, run.metrics) for label, run in labelled.items()},
             title=f"{RECIPES[self.record['recipe']]}: modulations compared",
             command=self.command,

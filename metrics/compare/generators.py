@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from ganmod.io.images import center_crop
 from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.compare.distances import (
     describe_conditions,
@@ -13,6 +14,7 @@ from metrics.compare.distances import (
     measure_real_bands,
     measure_run,
     space_cautions,
+    spread_indices,
     to_arrays,
 )
 from metrics.compare.protocol import Outcome, RunProtocol
@@ -56,6 +58,10 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
         pictures[record.facts.name] = [
             grid[i * GRID_COLUMNS : (i + 1) * GRID_COLUMNS] for i in range(GRID_ROWS)
         ]
+    shown = spread_indices(files.num_images, GRID_COLUMNS)
+    reals = to_arrays(files.load(shown))
+    header = [None if x is None else center_crop(x, min(x.shape[:2])) for x in reals]
+    header += [None] * (GRID_COLUMNS - len(header))
     files.close()
     conditions = {
         "generator": "averaged (EMA) weights, float32, random noise of the seed, rounded to 8 bits",
@@ -65,4 +71,5 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
         "labels": "drawn from the real images' where the model is conditional",
     }
     notes += space_cautions(real, protocol, num)
-    return Outcome(runs, pictures, None, conditions | describe_conditions(real, protocol, num), notes)
+    conditions |= describe_conditions(real, protocol, num)
+    return Outcome(runs, pictures, header, "real images", conditions, notes)

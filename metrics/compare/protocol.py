@@ -106,7 +106,8 @@ class Outcome(NamedTuple):
     Args:
         runs: the figures.
         pictures: {run: rows of samples}, equal inputs at equal positions.
-        header: images above the pictures, or None.
+        header: real images above the pictures: of the data, references or styles.
+        header_label: what these are.
         conditions: of all figures, plain values.
         notes: sentences for the report.
     """
@@ -114,5 +115,6 @@ class Outcome(NamedTuple):
     runs: list[MeasuredRun]
     pictures: dict[str, list[list[np.ndarray | None]]]
     header: list[np.ndarray | None] | None
+    header_label: str
     conditions: dict[str, Any]
     notes: list[str]

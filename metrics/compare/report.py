@@ -6,6 +6,7 @@ All of it derives from the record in comparison.json, see `make_record`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from metrics.compare.runs import (
     better,
     table_record,
 )
+from metrics.compare.words import column_words, curve_words
 from metrics.distances.frechet import shown_distance
 from metrics.html_report import Report
 from metrics.table import Best, Cell, Table
@@ -31,6 +33,14 @@ SINGLE = ("1 draw", "1 seed")  # cells of undefined deviations
 FORM = "ganmod compare 1"
 DISTANCES = ("fid", "fd_")
 METRICS_PER_TABLE = 2  # of the page
+
+SHEET_CAPTIONS = {
+    "stylegan2": "Top row: real images. Below, each column shows the runs' samples for one latent.",
+    "starganv2": "Top row: references, which are real images. Left: sources, likewise. Between them, the "
+    "runs' translations of a source in the style of a reference.",
+    "style": "Top row: styles. Left: photos. Between them, the runs' pictures of a photo in a style.",
+}
+_NOTE = re.compile(r"^\[(\d+)\]")
 
 Column = tuple[str, list[Cell]]
 
@@ -226,30 +236,37 @@ def write_comparison(
     write_small_jpeg(out / "samples.jpg", sheet)
     report = Report(title)
     report.paragraph(
-        "Runs that are equal but for their training seed share a row. Means over the runs and their draws of "
-        "samples; what the figures depend on stands below the table."
+        "Figures are means over the runs of a row and their draws of samples. Below the tables, the columns "
+        "are explained, and what the figures depend on."
     )
+    spaces = list(record["conditions"].get("spaces", ()))
     costs, metrics, bands = table_parts(record)
-    for i in range(0, len(metrics), METRICS_PER_TABLE):
-        measured = [column for columns in metrics[i : i + METRICS_PER_TABLE] for column in columns]
-        report.table(_table([costs[0], *measured]))
-    report.table(_table(costs))
-    if bands:
-        report.table(_table([costs[0], *bands]))
+    costs[0] = costs[0][0], [str(cell).replace(" [", " (note ").replace("]", ")") for cell in costs[0][1]]
+    tables = [
+        [costs[0], *(column for columns in metrics[i : i + METRICS_PER_TABLE] for column in columns)]
+        for i in range(0, len(metrics), METRICS_PER_TABLE)
+    ]
+    meanings: dict[str, str] = {}
+    for columns in (*tables, costs, [costs[0], *bands] if bands else []):
+        words = [column_words(heading, spaces) for heading, _ in columns]
+        meanings |= dict(words)
+        if columns:
+            report.table(_table([(w.title, cells) for w, (_, cells) in zip(words, columns, strict=True)]))
+    report.table(Table(["column", "meaning"], list(meanings.items())))
     for line in statements(record):
-        report.paragraph(line)
+        report.paragraph(_NOTE.sub(r"Note \1:", line))
     report.heading("What the figures depend on")
     report.table(Table(["", ""], condition_rows(record)))
     report.heading("Samples")
-    report.figure(sheet, "Each column shows the runs' samples for one input.")
-    add_curves(report, logs)
+    report.figure(sheet, SHEET_CAPTIONS[record["recipe"]])
+    add_curves(report, logs, spaces)
     if command is not None:
         report.heading("Made by")
         report.code(command)
     report.write(out / "report.html")
 
 
-def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
+def add_curves(report: Report, logs: Mapping[str, Logs], spaces: Sequence[str] = ()) -> None:
     """Add charts of the runs' logs: metrics over images and over time, losses and speed over images."""
     kinds = [("metrics", ("fid", "fd_", "kid", "kd_")), ("stats", ("loss/",))]
     charts: list[tuple[str, str, str]] = []
@@ -274,7 +291,8 @@ def add_curves(report: Report, logs: Mapping[str, Logs]) -> None:
             drawn = True
         over = "thousand images" if axis == "nimg" else "minutes"
         positive = attribute == "metrics" and all(min(ys) > 0 for _, ys in series.values())
-        report.curves(series, over, key, _caption(key, over, attribute, logs), log_y=positive)
+        title = curve_words(key, spaces)
+        report.curves(series, over, title, _caption(title, over, attribute, logs), log_y=positive)
 
 
 def display_metrics(record: Mapping[str, Any]) -> list[str]:
@@ -283,11 +301,11 @@ def display_metrics(record: Mapping[str, Any]) -> list[str]:
     return [name for name in names if not name.startswith(("kid_std", "kd_std")) and name.count("/") < 2]
 
 
-def _caption(key: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> str:
+def _caption(title: str, over: str, attribute: str, logs: Mapping[str, Logs]) -> str:
     conditions = {
         json.dumps(line.get("conditions"), sort_keys=True) for log in logs.values() for line in log.metrics
     }
-    caption = f"{key} over {over}"
+    caption = f"{title} over {over}"
     if attribute == "metrics" and len(conditions) > 1:
         return f"{caption}: measured under different conditions, so the curves are not comparable"
     return caption

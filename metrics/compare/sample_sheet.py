@@ -14,12 +14,15 @@ CELL = 64, 160  # pixels; small samples are enlarged to the first, large ones re
 def sample_sheet(
     pictures: Mapping[str, Sequence[Sequence[np.ndarray | None]]],
     header: Sequence[np.ndarray | None] | None = None,
+    *,
+    header_label: str = "",
 ) -> np.ndarray:
     """Arrange samples: the first rows of all runs, then the second ones, ... -> uint8 [H,W,3].
 
     Args:
         pictures: {run: rows of uint8 samples}, equal inputs at equal positions.
-        header: a row above all others.
+        header: a row above all others, of any size.
+        header_label: its label.
     """
     names = list(pictures)
     shapes = [p.shape for rows in pictures.values() for row in rows for p in row if p is not None]
@@ -31,7 +34,7 @@ def sample_sheet(
         rows = [[_enlarge(p, scale) for p in pictures[name][number]] for name in names]
         labels = list(names)
         if header is not None and number == 0:
-            rows, labels = [list(header), *rows], ["", *labels]
+            rows, labels = [list(header), *rows], [header_label, *labels]
         parts.append(make_grid(rows, row_labels=labels, cell_size=(cell[0], cell[1]), gap=2))
     return np.concatenate([np.pad(part, ((0, 6), (0, 0), (0, 0)), constant_values=255) for part in parts])
 

@@ -63,4 +63,5 @@ def measure_stylized(records: Sequence[RunRecord], protocol: RunProtocol) -> Out
         "pairs": f"{protocol.draws} disjoint draws of {num} of {num_pairs} pairs, seed {protocol.seed}",
     }
     notes = real.notes + space_cautions(real, protocol, num)
-    return Outcome(runs, pictures, header, conditions | describe_conditions(real, protocol, num), notes)
+    conditions |= describe_conditions(real, protocol, num)
+    return Outcome(runs, pictures, header, "styles", conditions, notes)

@@ -85,7 +85,7 @@ def measure_translations(records: Sequence[RunRecord], protocol: RunProtocol) ->
     notes = [*cautions, "the real images are the sources and references: held-out ones tell more"]
     if lpips is None:
         notes.append("LPIPS diversity needs --lpips-weights FILE, torchvision's SqueezeNet 1.1")
-    return Outcome(runs, pictures, header, conditions, notes)
+    return Outcome(runs, pictures, header, "references", conditions, notes)
 
 
 def _sheet(

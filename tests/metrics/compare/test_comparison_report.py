@@ -22,10 +22,12 @@ from metrics.compare.report import (
     figures_table,
     make_record,
     statements,
+    table_parts,
     write_comparison,
 )
 from metrics.compare.runs import differences, unknowns
 from metrics.compare.sample_sheet import sample_sheet
+from metrics.compare.words import column_words, curve_words
 from metrics.html_report import Report
 
 
@@ -101,6 +103,41 @@ def test_what_is_not_finite_is_refused():
         record([measured_run(facts("a"), 1.0, power_to_real={"high": math.nan})])
 
 
+def test_the_page_has_words_for_every_column() -> None:
+    words = column_words("fd_squeezenet1_1, lower is better", ["squeezenet1_1"])
+    assert words.title == "Frechet distance in SqueezeNet 1.1"
+    assert words.meaning.endswith("not comparable with published FID; lower is better")
+    assert column_words("latent/lpips_squeeze, higher is better").title == "LPIPS, styles from latents"
+    assert column_words("fid, lower is better").title == "FID"
+    assert column_words("precision, higher is better").title == "precision"
+    own = column_words("kd_mine_colours, lower is better", ["mine:colours"])
+    assert own.title == "kernel distance in mine:colours"
+    assert column_words("sd over 3 sampling draws") == (
+        "± sampled again",
+        "standard deviation over 3 sets of samples of one run",
+    )
+    assert curve_words("seconds_per_kimg") == "seconds per thousand images"
+    assert curve_words("fd_cifar_resnet56") == "Frechet distance in a ResNet-56 of CIFAR-10"
+    costs, metrics, bands = table_parts(record(three_seeds()))
+    for heading, _ in (*costs, *(column for columns in metrics for column in columns), *bands):
+        title, meaning = column_words(heading, ["x"])
+        assert len(meaning) > 10
+        assert not set("_/[") & set(title)
+
+
+def test_real_images_stand_above_the_samples_with_their_label() -> None:
+    black = [[np.zeros((64, 64, 3), np.uint8)]]
+    real = np.full((100, 80, 3), 200, np.uint8)
+    plain = sample_sheet({"a": black})
+    sheet = sample_sheet({"a": black}, [real], header_label="real images")
+    extra = len(sheet) - len(plain)
+    assert extra > 64
+    assert (sheet[extra // 2, -30] == 200).all()
+    assert (sheet[extra + len(plain) // 2, -30] == 0).all()
+    label = sheet[: extra - 4, : sheet.shape[1] - 70]
+    assert (label < 128).any()
+
+
 def test_the_sheet_shows_equal_places_below_each_other():
     def cells(level: int) -> list[list[np.ndarray | None]]:
         return [[np.full((8, 8, 3), level + 10 * r + c, np.uint8) for c in range(3)] for r in range(2)]
@@ -158,10 +195,10 @@ def test_all_files_are_written_and_the_page_needs_nothing_else(tmp_path: Path):
         "a <cpu>",
         "x, 32 px",
         "ganmod compare <a>",
-        "loss/G over",
+        "loss of the generator over",
     ):
         assert stated in text
-    assert "kid over minutes" in text
-    assert "kd_x over minutes" in text
-    assert "fd_x over minutes: measured under different conditions" in text
+    assert "KID over minutes" in text
+    assert "kernel distance in x over minutes" in text
+    assert "Frechet distance in x over minutes: measured under different conditions" in text
     assert "seconds_per_kimg" not in text  # nothing was logged of it
