@@ -10,10 +10,11 @@ import torch
 from tqdm import tqdm
 
 from ganmod.cli.options.generator import MODEL, Ranges, check_cutoff, choose_label, load_generator
+from ganmod.cli.options.outputs import check_picture_name
 from ganmod.cli.options.paths import OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Number, batch_option, device_option, plugin_option, truncation_options
 from ganmod.data.seeding import seed_latents
-from ganmod.io.images import IMAGE_SUFFIXES, make_grid, write_image
+from ganmod.io.images import make_grid, write_image
 from ganmod.stylegan2.directions import check_layers, edit_latents, find_directions
 from ganmod.stylegan2.sampling import map_latents, render_in_batches
 
@@ -68,8 +69,7 @@ def directions(
     A block of rows for each direction, a row for each seed; from the left to the right, the strength rises
     from -STRENGTH to STRENGTH. `ganmod generate --edit INDEX:STRENGTH` makes single images.
     """
-    if out.suffix.lower() not in IMAGE_SUFFIXES:
-        raise click.UsageError(f"--out {out} has no image suffix: try {out}.png")
+    check_picture_name("--out", out)
     refuse_inputs(out)
     G, class_names = load_generator(model, plugin=plugin, device=device)
     c = choose_label(which, G, class_names)
