@@ -36,7 +36,10 @@ def sample_sheet(
         if header is not None and number == 0:
             rows, labels = [list(header), *rows], [header_label, *labels]
         parts.append(make_grid(rows, row_labels=labels, cell_size=(cell[0], cell[1]), gap=2))
-    return np.concatenate([np.pad(part, ((0, 6), (0, 0), (0, 0)), constant_values=255) for part in parts])
+    width = max(part.shape[1] for part in parts)  # the header's label may be the longest
+    margins = [((0, 6), (width - part.shape[1], 0), (0, 0)) for part in parts]
+    padded = [np.pad(part, margin, constant_values=255) for part, margin in zip(parts, margins, strict=True)]
+    return np.concatenate(padded)
 
 
 def _enlarge(image: np.ndarray | None, scale: int) -> np.ndarray | None:

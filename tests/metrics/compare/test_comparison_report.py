@@ -126,14 +126,14 @@ def test_the_page_has_words_for_every_column() -> None:
 
 
 def test_real_images_stand_above_the_samples_with_their_label() -> None:
-    black = [[np.zeros((64, 64, 3), np.uint8)]]
+    black = [[np.zeros((64, 64, 3), np.uint8)]] * 2
     real = np.full((100, 80, 3), 200, np.uint8)
     plain = sample_sheet({"a": black})
     sheet = sample_sheet({"a": black}, [real], header_label="real images")
     extra = len(sheet) - len(plain)
     assert extra > 64
     assert (sheet[extra // 2, -30] == 200).all()
-    assert (sheet[extra + len(plain) // 2, -30] == 0).all()
+    assert (sheet[extra + len(plain) // 4, -30] == 0).all()
     label = sheet[: extra - 4, : sheet.shape[1] - 70]
     assert (label < 128).any()
 
