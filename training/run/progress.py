@@ -228,7 +228,8 @@ class RunProgress:
         now = time.monotonic()
         waited = now - self._told_at >= PLAIN_SECONDS
         if not self._told and (waited or self.due(self._schedule.log_kimg)):
-            self._log(f"{self.describe()}; {self._next_picture()}")
+            ended = self.nimg >= self.total_nimg
+            self._log(self.describe() + ("" if ended else f"; {self._next_picture()}"))
             self._told, self._told_at = True, now
         elif waited and self._plain:
             print(self.describe() + self._values, file=sys.stderr)
