@@ -68,8 +68,6 @@ class AdaConv(Modulation):
             raise ValueError(
                 f"unknown normalize {normalize!r}: expected one of {', '.join(get_args(Normalize))}"
             )
-        if kernel_budget is not None and kernel_budget < 1:
-            raise ValueError(f"kernel_budget is {kernel_budget}, expected a positive number such as 512")
         if lr_mul <= 0:
             raise ValueError(f"lr_mul is {lr_mul}, expected a positive number such as 1 or 0.3")
         self.normalize: Normalize = normalize

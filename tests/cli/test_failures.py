@@ -141,7 +141,7 @@ def test_a_reader_that_has_seen_enough_ends_a_command_in_silence() -> None:
         (
             "train style --set model.modulation_options={{kernel_budget:\\ -1}} --dry-run",
             1,
-            "kernel_budget is -1",
+            "option kernel_budget: Input should be greater than 0, got -1",
         ),
         (
             "stylize {place}/a.png {place}/a.png:1e308 {place}/a.png:1e308 -o o.png",

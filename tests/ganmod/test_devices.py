@@ -65,7 +65,7 @@ def test_devices_that_are_not_there_are_refused(
 def test_stylize_and_translate_take_what_there_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ganmod_command
 ) -> None:
-    from ganmod.cli import translate
+    from ganmod.cli.gan import translate
     from ganmod.cli.style import stylize
 
     for command in (stylize.stylize, translate.translate_command):

@@ -174,7 +174,7 @@ def test_an_unfit_style_is_refused_without_the_registry_too():
     [
         ("adaconv", {"kernel_size": 4}, "kernel_size is 4, expected an odd number"),
         ("adaconv", {"kernel_size": -1}, "kernel_size is -1, expected an odd number"),
-        ("adaconv", {"kernel_budget": -1}, "kernel_budget is -1, expected a positive number"),
+        ("adaconv", {"kernel_budget": -1}, "kernel_budget is -1, expected a whole number"),
         ("adaconv", {"lr_mul": 0}, "lr_mul is 0, expected a positive number"),
         (
             "adaconv",
