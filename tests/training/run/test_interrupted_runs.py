@@ -28,9 +28,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("data") / "images")
 
 
-@pytest.mark.parametrize(
-    ("lr", "what"), [(1e6, "pictures hold NaN at 4"), (1e39, "weights are not finite")]
-)
+@pytest.mark.parametrize(("lr", "what"), [(1e6, "pictures hold NaN at 4"), (1e39, "weights are not finite")])
 def test_a_model_that_blew_up_is_an_error_before_its_snapshot(
     tmp_path: Path, images: Path, lr: float, what: str
 ) -> None:
