@@ -64,7 +64,7 @@ from style_transfer.prepare import MIN_SIDE
     default=1.0,
     show_default=True,
     help="Strength of the style. 0 is not the photo but the model's drawing of it in its own style, as near "
-    "as it comes (the shipped model: 5 % off); between, the parameters of both are mixed.",
+    "as it comes (the shipped model: 6 % off); between, the parameters of both are mixed.",
 )
 @style_control_options
 @click.option(
