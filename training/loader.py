@@ -42,6 +42,9 @@ def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0)
     )
 
 
+_TORCH_HANDLERS = "torch.utils.data._utils.signal_handling"
+
+
 class LoaderKilledError(GanmodError, RuntimeError):
     """A loader process was killed; the message says what to lower."""
 
@@ -52,8 +55,10 @@ def iterate_steps(loader: DataLoader) -> Iterator[Any]:
     former = signal.getsignal(signal.SIGCHLD) if in_main else None
     batches = iter(loader)
     if in_main and former is not None:
-        # torch's handler raises wherever the training is, perhaps between two optimizer steps.
-        signal.signal(signal.SIGCHLD, former)
+        # torch's handler raises wherever the training is, perhaps between two optimizer steps. It is set once
+        # for all loaders of the process, so that an earlier one may have set it.
+        is_torchs = getattr(former, "__module__", "") == _TORCH_HANDLERS
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else former)
     while True:
         try:
             batch = next(batches)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from command_checks import Ended
 from run_checks import final_state, read_lines
+from torch.utils.data import DataLoader
 
 from configs.style import StyleRun
 from ganmod.data.crops import CropStream
@@ -77,6 +78,7 @@ def test_other_images_under_the_same_path_are_refused(tmp_path: Path) -> None:
 def test_a_killed_loader_process_leaves_a_checkpoint_and_one_line(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    list(DataLoader(torch.arange(2), num_workers=1))  # an earlier loader of the process set torch's handler
     pixels, training = CropStream.pixels, os.getpid()
 
     def killed(self: CropStream, position: int) -> object:
