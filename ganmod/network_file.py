@@ -15,7 +15,7 @@ from ganmod.io.model_file import ModelFileError, load_state
 N = TypeVar("N", bound=nn.Module)
 
 # A network's numbers are drawn once, then kept or scaled; buffers that are not stored come on top.
-_NUMBERS, _SPARE_NUMBERS = 2, 1 << 22
+_NUMBERS, _SPARE_NUMBERS = 2, 1 << 25
 _CALLS, _SPARE_CALLS = 4, 1000
 _FACTORIES = frozenset(
     {
@@ -53,8 +53,8 @@ def build_within(make: Callable[[], N], tensors: Iterable[Tensor], *, source: st
         raise
     except _TooLargeError as error:
         raise ModelFileError(
-            f"{source}: its configuration describes a larger network than its tensors fill ({error}); fetch "
-            "or save the file again"
+            f"{source}: its configuration describes a larger network than its tensors fill ({error}): fetch "
+            "or save the file again, or let a modulation of your own hold less that is not stored"
         ) from error
     except ValueError as error:  # an option that this version does not know
         raise ModelFileError(f"{source}: {error}") from error
@@ -70,7 +70,7 @@ class _TooLargeError(Exception):
 
 
 class _Budget(TorchFunctionMode):
-    """Counts what is built within, each tensor before memory is taken for it."""
+    """Counts the tensors that are made within by `_FACTORIES`, each before memory is taken for it."""
 
     def __init__(self, tensors: list[Tensor]) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ class _Budget(TorchFunctionMode):
     ) -> Any:
         kwargs = dict(kwargs or {})
         if func in _FACTORIES:
-            without_values = {k: v for k, v in kwargs.items() if k != "generator"} | {"device": "meta"}
-            self._numbers -= func(*args, **without_values).numel()
+            shape_only = {k: v for k, v in kwargs.items() if k not in ("generator", "out")}
+            self._numbers -= func(*args, **shape_only | {"device": "meta"}).numel()
             self._calls -= 1
             if min(self._numbers, self._calls) < 0:
                 raise _TooLargeError(self._held)

@@ -132,7 +132,7 @@ def exportable(model: StyleTransferModel, *, padding: PaddingMode = "reflect") -
 
     padding: "zeros" instead of mirrored borders, for runtimes that have no other; pictures change there.
     """
-    model = _copy(model)
+    model = plain_copy(model)
     for module in model.modules():
         if isinstance(module, ModulatedConv2d):
             module.modulation.use_exportable_form(any_batch=False, padding_mode=padding)
@@ -141,7 +141,8 @@ def exportable(model: StyleTransferModel, *, padding: PaddingMode = "reflect") -
     return model
 
 
-def _copy(model: StyleTransferModel) -> StyleTransferModel:
+def plain_copy(model: StyleTransferModel) -> StyleTransferModel:
+    """A copy on the CPU in float32, in eval mode and without gradients."""
     return copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
 
 
@@ -156,7 +157,7 @@ def export_style_model(
     predicted from it, to the style's. Raises ExportError, see `export_program`.
     """
     options = options or ExportOptions()
-    plain, prepared = _copy(model), exportable(model)
+    plain, prepared = plain_copy(model), exportable(model)
     params = plain.predict(example_style(model))
     layout = ParameterLayout(params)
     parameters = layout.pack(params)
@@ -243,7 +244,7 @@ def export_baked_style(
         ExportError: see `export_program`.
     """
     prepared = exportable(model, padding=padding)
-    wanted = _copy(model) if padding == "reflect" else prepared
+    wanted = plain_copy(model) if padding == "reflect" else prepared
     params = [type(p)(*(x.cpu().float() for x in p)) for p in params]
     shape = ANY_SIZE if size is None else f"[1,3,{size[0]},{size[1]}]"
     program = Program(

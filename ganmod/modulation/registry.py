@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
 from configs.problems import shortened
@@ -85,22 +87,42 @@ def create_modulation(
             f"modulation {name!r} needs a style of kind {' or '.join(cls.style_kinds)}, but this host "
             f"supplies {style.kind!r}. Modulations that fit: {fitting}"
         )
+    given = dict(options or {})
     known = _options(cls)
-    types = get_type_hints(cls.__init__, include_extras=True)
-    for option, value in (options or {}).items():
+    for option in given:
         if option not in known:
             raise ValueError(
                 f"modulation {name!r} has no option {option!r}{_nearest(option, list(known))}. "
                 f"Its options: {', '.join(known) or 'none'}"
             )
+    return cls(channels, style, **_typed_options(cls, name, given))
+
+
+def _typed_options(cls: type[Modulation], name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as the constructor declares them: a list of a file becomes a tuple; ValueError if unfit.
+
+    Types that cannot be looked up, or of which pydantic knows nothing, are left to the constructor.
+    """
+    try:
+        types = get_type_hints(cls.__init__, include_extras=True) if options else {}
+    except (NameError, TypeError):  # such as names that are imported for type checkers only
+        return options
+    typed = {}
+    for option, value in options.items():
         try:
-            TypeAdapter(types.get(option, Any)).validate_python(value, strict=True)
+            adapter: TypeAdapter[Any] = TypeAdapter(types.get(option, Any))
+            text = json.dumps(value)
+        except (PydanticUserError, TypeError, ValueError):  # a class of one's own, or no JSON
+            typed[option] = value
+            continue
+        try:
+            typed[option] = adapter.validate_json(text, strict=True)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise ValueError(
                 f"modulation {name!r}, option {option}: {reason}, got {shortened(value)}"
             ) from error
-    return cls(channels, style, **(options or {}))
+    return typed
 
 
 def describe_plugins(network: nn.Module) -> dict[str, dict[str, str]]:
@@ -110,11 +132,20 @@ def describe_plugins(network: nn.Module) -> dict[str, dict[str, str]]:
     """
     used = {type(module) for module in network.modules()}
     foreign = {
-        name: cls.__module__
+        name: _importable_name(cls)
         for name, cls in _REGISTRY.items()
         if cls in used and not cls.__module__.startswith("ganmod.")
     }
     return {"plugins": dict(sorted(foreign.items()))} if foreign else {}
+
+
+def _importable_name(cls: type) -> str:
+    """The module of a class; of a script that is run, its own name instead of __main__."""
+    if cls.__module__ != "__main__":
+        return cls.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return spec.name if spec is not None else Path(getattr(main, "__file__", "__main__")).stem
 
 
 def check_plugins(config: Mapping[str, Any], *, source: str | Path) -> None:

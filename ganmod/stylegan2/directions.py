@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganmod.data.seeding import seed_latents
 from ganmod.stylegan2.generator import Generator
 from ganmod.stylegan2.sampling import map_latents
+from ganmod.stylegan2.synthesis import SynthesisLayer
 
 NUM_SAMPLES = 1000  # latents from which the spread along a direction is measured
 _CHUNK = 64  # tangents at a time
@@ -61,33 +62,38 @@ def find_directions(G: Generator, *, layers: Sequence[int] | None = None, num: i
     if not 1 <= num <= G.w_dim:
         raise ValueError(f"num is {num}, expected 1 to {G.w_dim}, the length of w")
     synthesis = G.synthesis
-    modulated = [(i, layer) for i, layer in enumerate(synthesis.layers) if i in chosen]
+    modulated = [layer for i, layer in enumerate(synthesis.layers) if i in chosen]
     if not modulated:
         raise ValueError(f"layers {chosen} are a ToRGB only, which has no directions: choose from 0")
-
-    def parameters(w: Tensor) -> Tensor:
-        style = w[None] if synthesis.lift is None else synthesis.lift(w[None])
-        return torch.cat([tensor.flatten() for _, layer in modulated for tensor in layer.predict(style)])
-
     mean = G.mapping.w_avg
-
-    def change_along(tangent: Tensor) -> Tensor:
-        return torch.func.jvp(parameters, (mean,), (tangent,))[1]
-
-    # Forward mode: w has fewer numbers than the parameters.
-    basis = torch.eye(G.w_dim, device=mean.device, dtype=mean.dtype)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own call of it
-        jacobian = torch.func.vmap(change_along, chunk_size=_CHUNK)(basis).T.double()  # [P,w_dim]
-    lengths = jacobian.norm(dim=1, keepdim=True)
-    rows = jacobian[lengths[:, 0] > 0] / lengths[lengths > 0][:, None]
-    values, vectors = torch.linalg.eigh(rows.T @ rows)  # ascending
+    gram = sum(_gram(layer, synthesis.lift, mean) for layer in modulated)
+    values, vectors = torch.linalg.eigh(gram)  # ascending
     order = torch.arange(G.w_dim - 1, G.w_dim - 1 - num, -1, device=values.device)
     found = vectors.T[order]
     found = found * torch.where(found.sum(dim=1, keepdim=True) < 0, -1.0, 1.0)  # one of the two signs, always
     ws = map_latents(G, seed_latents(range(NUM_SAMPLES), G.z_dim), _any_label(G))[:, 0]
     spreads = ((ws.double() - mean.double()) @ found.T).square().mean(dim=0).sqrt()
     return Directions(found.to(mean), (values[order] / values.sum()).to(mean), spreads.to(mean))
+
+
+def _gram(layer: SynthesisLayer, lift: nn.Module | None, w: Tensor) -> Tensor:
+    """A^T A of one layer at w [w_dim]: float64 [w_dim,w_dim]."""
+
+    def parameters(w: Tensor) -> Tensor:
+        style = w[None] if lift is None else lift(w[None])
+        return torch.cat([tensor.flatten() for tensor in layer.predict(style)])
+
+    def change_along(tangent: Tensor) -> Tensor:
+        return torch.func.jvp(parameters, (w,), (tangent,))[1]
+
+    # Forward mode: w has fewer numbers than the parameters.
+    basis = torch.eye(len(w), device=w.device, dtype=w.dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's own call of it
+        gradients = torch.func.vmap(change_along, chunk_size=_CHUNK)(basis).double()  # [w_dim,P]
+    lengths = gradients.norm(dim=0)
+    gradients = gradients / torch.where(lengths > 0, lengths, 1.0)
+    return gradients @ gradients.T
 
 
 def edit_latents(

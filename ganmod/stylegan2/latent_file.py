@@ -73,8 +73,6 @@ def load_latents(path: str | Path, G: Generator) -> Latents:
         held = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} holds {held}, expected an array named {' or '.join(WS_NAMES)}")
     ws = array[None] if array.ndim == 2 else array
-    if ws.ndim == 3 and not len(ws):
-        raise ValueError(f"{path}: holds no latents (an array {list(array.shape)}); make it again")
     if ws.ndim != 3 or list(ws.shape[1:]) != [G.num_ws, G.w_dim] or not ws.is_floating_point():
         raise ValueError(
             f"{path}: its ws are {ws.dtype} {list(ws.shape)}, expected floats [N, {G.num_ws}, {G.w_dim}] for "

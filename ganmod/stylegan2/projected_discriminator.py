@@ -189,8 +189,8 @@ class ProjectedDiscriminator(nn.Module):
     each scale by a discriminator of its own. Neither the features nor the mixing are trained.
 
     Differs from the published code: VGG features of the image's own size where it has EfficientNet's of 224
-    pixels, batch statistics over groups of `mbstd_group_size` consecutive samples, and one power iteration a
-    step (`update_norms`).
+    pixels, batch statistics over groups of `mbstd_group_size` consecutive samples, and one power
+    iteration after each update of D (`update_norms`).
     """
 
     def __init__(self, spec: ProjectedDiscriminatorSpec) -> None:
@@ -206,10 +206,6 @@ class ProjectedDiscriminator(nn.Module):
             for scale, channels in enumerate(mixed)
         )
         self.embedding = EqualizedLinear(spec.c_dim, spec.cmap_dim) if spec.c_dim else None
-
-    def layers(self) -> list[nn.Module]:
-        """What is trained; freeze-D, which keeps layers near the image, does not apply."""
-        return list(self.scales)
 
     def update_norms(self) -> None:
         """Let the spectral norms follow the weights: call it after each optimizer step."""

@@ -6,7 +6,6 @@ All of it derives from the record in comparison.json, see `make_record`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +39,6 @@ SHEET_CAPTIONS = {
     "runs' translations of a source in the style of a reference.",
     "style": "Top row: styles. Left: photos. Between them, the runs' pictures of a photo in a style.",
 }
-_NOTE = re.compile(r"^\[(\d+)\]")
 
 Column = tuple[str, list[Cell]]
 
@@ -178,15 +176,15 @@ def statements(record: Mapping[str, Any]) -> list[str]:
     lines = []
     for number, (what, values) in enumerate(record["differences"].items()):
         each = ", ".join(f"{run} {_plain(value)}" for run, value in values.items())
-        lines.append(f"[{number + 1}] differs: {what}: {each}")
+        lines.append(f"Note {number + 1}: {what} differs: {each}")
     for what, names in record["not_known"].items():
         lines.append(f"not known, so not compared: {what} of {', '.join(names)}")
     lines += record["notes"]
     spent = "kimg" if record["equal"] == "kimg" else "seconds of training"
     lines.append(f"Compared at equal {spent} (within {TOLERANCE:.0%}).")
     lines.append(
-        "The two deviations: over sampling draws, one model sampled again; over training seeds, trained "
-        "again. Only the second says whether one modulation is better."
+        "The two deviations: over sampling draws, one model sampled again (± sampled again); over training "
+        "seeds, trained again (± trained again). Only the second says whether one modulation is better."
     )
     fair = [row for row in record["rows"] if not row["differs"]] or record["rows"]
     fewest = min(len(row["runs"]) for row in fair)
@@ -241,7 +239,6 @@ def write_comparison(
     )
     spaces = list(record["conditions"].get("spaces", ()))
     costs, metrics, bands = table_parts(record)
-    costs[0] = costs[0][0], [str(cell).replace(" [", " (note ").replace("]", ")") for cell in costs[0][1]]
     tables = [
         [costs[0], *(column for columns in metrics[i : i + METRICS_PER_TABLE] for column in columns)]
         for i in range(0, len(metrics), METRICS_PER_TABLE)
@@ -254,7 +251,7 @@ def write_comparison(
             report.table(_table([(w.title, cells) for w, (_, cells) in zip(words, columns, strict=True)]))
     report.table(Table(["column", "meaning"], list(meanings.items())))
     for line in statements(record):
-        report.paragraph(_NOTE.sub(r"Note \1:", line))
+        report.paragraph(line)
     report.heading("What the figures depend on")
     report.table(Table(["", ""], condition_rows(record)))
     report.heading("Samples")
@@ -318,7 +315,7 @@ def _totals(rows: Sequence[Mapping[str, Any]], runs: Sequence[MeasuredRun]) -> l
 
 def _mark(row: Mapping[str, Any], marks: Mapping[str, int]) -> str:
     numbers = [str(marks[what]) for what in row["differs"] if what in marks]
-    return f" [{', '.join(numbers)}]" if numbers else ""
+    return f" (note {', '.join(numbers)})" if numbers else ""
 
 
 def _mean(metric: str, value: float, best: bool) -> Cell:

@@ -53,6 +53,7 @@ CURVES = {
     "loss/G": "loss of the generator",
     "loss/D": "loss of the discriminator",
     "loss/r1": "R1 penalty",
+    "loss/r2": "R2 penalty",
     "loss/path_length": "path length penalty",
     "loss/total": "whole loss",
     "loss/content": "content loss",
@@ -73,8 +74,8 @@ def metric_words(metric: str, spaces: Sequence[str] = ()) -> Words:
 
     spaces: names of spaces of one's own, beside the known ones.
     """
-    guidance, slash, rest = metric.partition("/")
-    name = rest if slash else guidance
+    guidance, _, rest = metric.partition("/")
+    name = rest if guidance in GUIDANCE else metric
     others = [space for space in (*spaces, *NAMES) if space != "inception"]  # whose measures have no suffix
     names = {metric_name(space, kind): (kind, space) for kind in MEASURES for space in others}
     similar = next((kind for kind in MEASURES if name.startswith(f"{kind}_")), name)
@@ -82,7 +83,7 @@ def metric_words(metric: str, spaces: Sequence[str] = ()) -> Words:
     title, meaning = MEASURES.get(kind, (name, "a measure of one's own"))
     if space:
         title = f"{title} in {SPACES.get(space, space)}"
-    return Words(f"{title}, {GUIDANCE[guidance]}" if slash and guidance in GUIDANCE else title, meaning)
+    return Words(f"{title}, {GUIDANCE[guidance]}" if guidance in GUIDANCE else title, meaning)
 
 
 def column_words(heading: str, spaces: Sequence[str] = ()) -> Words:

@@ -126,13 +126,12 @@ def load_inception(
 
 def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> Path:
     """The file that `load_inception` reads. Raises FeatureError, with instructions, if it is missing."""
-    candidates = inception_candidates(path, expected)
-    for file in candidates:
-        if file.is_file():
-            return file
+    file = inception_place(path, expected)
+    if file.is_file():
+        return file
     named = f"in ${ENVIRONMENT}" if path is None and os.environ.get(ENVIRONMENT) else "there"
     raise FeatureError(
-        f"Inception weights not found: looked for {' and '.join(map(str, candidates))} (no file {named}). "
+        f"Inception weights not found: looked for {file} (no file {named}). "
         f"FID and KID need {expected.name}, {expected.num_bytes:,} bytes, SHA-256 {expected.sha256}. Fetch "
         f"{expected.url} and give it with --feature-weights PATH or in ${ENVIRONMENT}, or place it in "
         f"{user_cache_dir()}. Without it, another feature space measures another distance: `ganmod weights` "
@@ -140,11 +139,11 @@ def find_inception(path: str | Path | None, expected: InceptionFile = PUBLISHED)
     )
 
 
-def inception_candidates(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> list[Path]:
+def inception_place(path: str | Path | None, expected: InceptionFile = PUBLISHED) -> Path:
     """Where the file is looked for: `path`, else $GANMOD_INCEPTION, else the user's cache folder."""
     default = os.environ.get(ENVIRONMENT) or user_cache_dir() / expected.name
     chosen = Path(default if path is None else path)
-    return [chosen / expected.name if chosen.is_dir() else chosen]
+    return chosen / expected.name if chosen.is_dir() else chosen
 
 
 def run_torchscript(data: bytes, *, source: Path) -> nn.Module:

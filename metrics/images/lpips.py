@@ -20,6 +20,9 @@ MIN_SIZE = 32  # pixels; smaller images leave the last stages a single position 
 Backbone = Literal["squeeze", "alex"]
 
 
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # the name has the first digits of its SHA-256
+
+
 class _Published(NamedTuple):
     title: str
     file: str  # torchvision's
@@ -27,7 +30,7 @@ class _Published(NamedTuple):
 
 _BACKBONES: dict[Backbone, _Published] = {
     "squeeze": _Published("SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth"),
-    "alex": _Published("AlexNet", "alexnet-owt-7be5be79.pth"),
+    "alex": _Published("AlexNet", ALEXNET_FILE),
 }
 
 

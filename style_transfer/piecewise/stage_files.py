@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from style_transfer.export import (
     example_style,
     export_predictor,
     exportable,
+    plain_copy,
 )
 from style_transfer.model import StyleTransferModel
 from style_transfer.networks.staged_decoder import InputStatistics
@@ -102,7 +102,7 @@ def export_stages(
         ExportError: see `export_program`.
     """
     options = replace(options or ExportOptions(), file_format="onnx")
-    model, prepared = copy.deepcopy(model).cpu().float().eval(), exportable(model)
+    model, prepared = plain_copy(model), exportable(model)
     styles = [model.predict(example_style(model, seed)) for seed in range(max(regions))]
     params = styles[0]
     layout = ParameterLayout(params)

@@ -159,8 +159,8 @@ def test_unequal_runs_are_refused_or_marked(here: Path, tmp_path: Path, ganmod_c
     assert not (tmp_path / "r").exists()
     ended = ganmod_command(*arguments, "--allow-differences")
     assert ended.code == 0, ended.err
-    assert "[1] differs: schedule.batch_size: a 4, c 4, wide 8" in ended.out
-    assert "| weight_demod [1] |" in ended.out
+    assert "Note 1: schedule.batch_size differs: a 4, c 4, wide 8" in ended.out
+    assert "| weight_demod (note 1) |" in ended.out
     assert "| adain |" in ended.out
 
 

@@ -285,28 +285,24 @@ def _archives(draw: st.DrawFn, seeds: Path) -> HostileFile:
     data = (seeds / "images.zip").read_bytes()
     if form == "bytes":
         return _read_by(draw, "zip", "z.zip", draw(v.damaged(data)))
+    picture = (seeds / "image.png").read_bytes()
+    if form == "labels":
+        pairs = st.lists(st.tuples(st.sampled_from(["a/0.png", "x"]), v.VALUES), max_size=3)
+        labels = draw(st.one_of(v.VALUES, pairs))
+        texts = [json.dumps({"labels": labels}), json.dumps(labels), "[" * 100_000, "{", "\x00"]
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("a/0.png", picture)
+            archive.writestr("dataset.json", draw(st.sampled_from(texts)))
+        return _read_by(draw, "zip", "z.zip", buffer.getvalue())
     buffer = io.BytesIO(data)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        if form == "labels":
-            labels = draw(
-                st.one_of(
-                    v.VALUES, st.lists(st.tuples(st.sampled_from(["a/0.png", "x"]), v.VALUES), max_size=3)
-                )
-            )
-            text = draw(
-                st.sampled_from(
-                    [json.dumps({"labels": labels}), json.dumps(labels), "[" * 100_000, "{", "\x00"]
-                )
-            )
-            with zipfile.ZipFile(buffer, "w") as fresh:
-                fresh.writestr("a/0.png", (seeds / "image.png").read_bytes())
-                fresh.writestr("dataset.json", text)
-        elif form == "names":
+        if form == "names":
             names = ["../canary", "/canary.png", "a/0.png", "a//b.png", "\x1b[31m.png", "a/" * 300 + "b.png"]
-            archive.writestr(draw(st.sampled_from(names)), (seeds / "image.png").read_bytes())
+            archive.writestr(draw(st.sampled_from(names)), picture)
         else:
             bomb = draw(st.sampled_from(["a/9.png", "dataset.json"]))
-            archive.writestr(bomb, (seeds / "image.png").read_bytes() + bytes(40 << 20))
+            archive.writestr(bomb, picture + bytes(40 << 20))
     return _read_by(draw, "zip", "z.zip", buffer.getvalue())
 
 

@@ -84,17 +84,7 @@ def command_lines(draw: st.DrawFn, seeds: Path) -> list[str]:
     """The arguments of a line that works, after one to three changes."""
     arguments = shlex.split(draw(st.sampled_from(LINES)))
     names, command = find_command(arguments)
-    paths = st.sampled_from(
-        [
-            *(path.name for path in sorted(seeds.iterdir())),
-            ".",
-            "missing",
-            "out",
-            "o.png",
-            "o.mp4",
-            "fifo.png",
-        ]
-    )
+    paths = st.sampled_from([*(path.name for path in sorted(seeds.iterdir())), *OTHERS])
     options = [p for p in command.params if isinstance(p, click.Option)]
     for _ in range(draw(st.integers(1, 3))):
         if draw(st.integers(0, 2)) == 0 and len(arguments) > len(names):

@@ -199,11 +199,13 @@ def build_networks(
     D = build_discriminator(
         model, img_resolution=img_size, c_dim=c_dim, num_half_res=num_half_res, half_dtype=half_dtype
     )
-    if freeze_d and isinstance(D, ProjectedDiscriminator):
-        raise ValueError(
-            f"freeze_d is {freeze_d}, but the first layers of a projected discriminator are never trained: "
-            "leave it out"
-        )
+    if isinstance(D, ProjectedDiscriminator):
+        if freeze_d:
+            raise ValueError(
+                f"freeze_d is {freeze_d}, but the first layers of a projected discriminator are never "
+                "trained: leave it out"
+            )
+        return G, D
     if freeze_d >= len(D.layers()):
         raise ValueError(
             f"freeze_d is {freeze_d}, but D has {len(D.layers())} layers, of which one at least must "

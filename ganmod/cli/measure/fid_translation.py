@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 PUBLISHED_OUTPUTS = 10
 PUBLISHED_SPACE = "inception-torchvision"
-PUBLISHED_LPIPS = "alexnet-owt-7be5be79.pth"
 LIBRARIES = ("ganmod", "torch", "torchvision", "numpy", "pillow")
 
 
@@ -128,10 +127,10 @@ def report_translations(
 def _lpips(options: TranslationOptions) -> LpipsDistance | None:
     """AlexNet's for the protocol, by default from torch's cache folder; else SqueezeNet's if it is set."""
     from ganmod.features.weights_file import torch_cache_path
-    from metrics.images.lpips import load_lpips
+    from metrics.images.lpips import ALEXNET_FILE, load_lpips
 
     if options.protocol:
-        return load_lpips(options.lpips_weights or torch_cache_path(PUBLISHED_LPIPS), network="alex")
+        return load_lpips(options.lpips_weights or torch_cache_path(ALEXNET_FILE), network="alex")
     return None if options.lpips_weights is None else load_lpips(options.lpips_weights)
 
 

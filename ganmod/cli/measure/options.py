@@ -88,11 +88,12 @@ def check_space_name(name: str, option: str = "--features") -> None:
 def offer_other_space(features: Sequence[str]) -> Iterator[None]:
     """Add to the error of a missing network the same command line with a feature space that is at hand."""
     from ganmod.features.vgg import FeatureError
-    from metrics.features.known_files import spaces_at_hand
 
     try:
         yield
     except FeatureError as error:
+        from metrics.features.known_files import spaces_at_hand
+
         others = [name for name in spaces_at_hand() if name not in features]
         if not others:
             raise

@@ -186,7 +186,7 @@ def test_unfit_latents_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({"w": np.zeros((1, 3, 5), np.float32)}, r"\[1, 3, 5\], expected floats \[N, 6, 5\]"),
         ({"x": np.zeros(3)}, "holds x, expected an array named w or ws"),
         ({"w": np.array([print], dtype=object)}, "damaged or holds no latents"),
-        ({"w": np.zeros((0, 6, 5))}, r"holds no latents \(an array \[0, 6, 5\]\)"),
+        ({"w": np.zeros((0, 6, 5))}, "holds no latent, expected at least one of finite numbers"),
         ({"w": np.zeros((6, 5)), "noise_0": np.zeros((4, 6))}, "noise_1 is missing"),
     ):
         np.savez(file, **arrays)

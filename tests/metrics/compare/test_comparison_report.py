@@ -72,10 +72,10 @@ def test_only_figures_are_bold():
 def test_differences_stand_in_the_row_and_below():
     wide = facts("wide", "adaconv", settings={**SETTINGS, "generator.channel_max": 88})
     found = record([measured_run(facts("a"), 1.0), measured_run(wide, 2.0, num_repeated=3)])
-    assert "| adaconv [1] |" in display_table(found).to_markdown()
+    assert "| adaconv (note 1) |" in display_table(found).to_markdown()
     assert "1 seed" in display_table(found).to_markdown()
     lines = statements(found)
-    assert lines[0] == "[1] differs: generator.channel_max: a 64, wide 88"
+    assert lines[0] == "Note 1: generator.channel_max differs: a 64, wide 88"
     assert "a note" in lines
     assert any("adaconv: 3 of 10 samples equal another" in line for line in lines)
     assert "No winner is marked: all rows but one differ in what must be equal." in lines
