@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import lzma
 import math
 import os
 import posixpath
-import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -21,7 +19,7 @@ from PIL import Image
 
 from configs.limits import FILE_MB, JSON_MB, MB, Limit
 from configs.visible_text import visible
-from ganmod.io.image_decoding import EXIF_ORIENTATION, open_picture
+from ganmod.io.image_decoding import open_picture, orientation
 from ganmod.io.images import IMAGE_SUFFIXES, ImageError, list_images, read_image
 from ganmod.io.regular_file import open_regular, read_regular
 
@@ -139,7 +137,10 @@ class ImageFiles:
     def close(self) -> None:
         """Close the zip if it is open; reading opens it again."""
         if self._archive is not None:
+            file = self._archive[1].fp  # not closed with the zip, since it was open before
             self._archive[1].close()
+            if file is not None:
+                file.close()
             self._archive = None
 
     def _read(self, name: str, limit: Limit) -> bytes:
@@ -159,16 +160,18 @@ class ImageFiles:
 
     def _stream(self, name: str) -> IO[bytes]:
         if not self.is_zip:
-            return open_regular(self.path / name)
+            return open_regular(self.path / name, FILE_MB)
         FILE_MB.check(self._members[name].file_size / MB, "it")
         return self._zip().open(self._members[name])
 
     def _zip(self) -> zipfile.ZipFile:
         # A forked process would share its parent's file position: every process opens the zip separately.
         if self._archive is None or self._archive[0] != os.getpid():
+            file = open_regular(self.path)
             try:
-                self._archive = os.getpid(), zipfile.ZipFile(open_regular(self.path))
+                self._archive = os.getpid(), zipfile.ZipFile(file)
             except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+                file.close()
                 raise ValueError(
                     f"{self.path} is no zip, or not a whole one ({error}): give a folder of images or a zip"
                 ) from error
@@ -204,12 +207,9 @@ def check_one_size(headers: dict[str, Header], path: Path) -> None:
 
 
 def _header(image: Image.Image) -> Header:
-    orientation = 1
     # PNG stores EXIF after the pixels: reading it would decode them.
-    if image.width != image.height and (image.format != "PNG" or "exif" in image.info):
-        with contextlib.suppress(LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-    turned = orientation in (5, 6, 7, 8)
+    is_quick = image.format != "PNG" or "exif" in image.info
+    turned = image.width != image.height and is_quick and orientation(image) >= 5
     height, width = (image.width, image.height) if turned else (image.height, image.width)
     return Header(height, width, image.mode)
 

@@ -34,7 +34,7 @@ def decode_rgb(stream: IO[bytes], *, short_side: int | None = None) -> np.ndarra
             image.draft(None, target[::-1])  # JPEG: decoded at 1/2, 1/4 or 1/8
         image.load()
         rgb = _to_rgb(image) if target is None else _reduce(image, target)
-        return np.ascontiguousarray(_rotate_upright(rgb, _orientation(image)))
+        return np.ascontiguousarray(_rotate_upright(rgb, orientation(image)))
 
 
 def open_picture(stream: IO[bytes]) -> Image.Image:
@@ -45,9 +45,7 @@ def open_picture(stream: IO[bytes]) -> Image.Image:
     try:
         image = Image.open(stream, formats=[i for i in Image.ID if i not in _REFUSED_FORMATS])
     except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"{error}; if that is meant, set {MEGAPIXELS.variable} to a larger number"
-        ) from error
+        raise ValueError(f"{error}; {MEGAPIXELS.how_to_raise}") from error
     MEGAPIXELS.check(image.width * image.height / 10**6, "it")
     return image
 
@@ -146,13 +144,13 @@ def _scale_grey(image: Image.Image, low: float, high: float) -> np.ndarray:
     return np.round(values).astype(np.uint8)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """EXIF orientation 1..8; 1 where there is none or where the EXIF block, not the picture, is damaged."""
     try:
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+        stated = image.getexif().get(EXIF_ORIENTATION, 1)
     except (LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error):
         return 1
-    return orientation if orientation in range(1, 9) else 1
+    return stated if stated in range(1, 9) else 1
 
 
 def _rotate_upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from configs.limits import FILE_MB
 from configs.visible_text import visible
 from ganmod.io.atomic_write import atomic_write_bytes
 from ganmod.io.image_decoding import decode_rgb
@@ -94,9 +95,11 @@ def read_image(
     """
     name = visible(name or ("<bytes>" if isinstance(source, bytes) else str(source)))
     try:
-        stream = BytesIO(source) if isinstance(source, bytes) else open_regular(source)
+        stream = BytesIO(source) if isinstance(source, bytes) else open_regular(source, FILE_MB)
     except OSError as error:
         raise ImageError(f"cannot read image {name}: {error.strerror or error}") from error
+    except ValueError as error:  # more than the limit, or a null byte in the name
+        raise ImageError(f"cannot read image: {error}") from error
     with stream:
         if not stream.seek(0, os.SEEK_END):
             raise ImageError(f"cannot read image {name}: it is empty (0 bytes); remove it or fetch it again")

@@ -33,6 +33,7 @@ from metrics.style.pair_scores import Contestant, to_array
 
 ANGLES = tuple(15.0 * i for i in range(12))  # degrees
 WINDOW = 4.0  # pixels, sigma of the neighbourhood of a direction
+DIRECTION_SIDE = 256  # pixels: short side at which the direction of a style is measured
 MIN_STRENGTH, MIN_COHERENCE = 0.15, 0.3  # a style below either has no direction
 
 
@@ -60,7 +61,7 @@ class Direction(NamedTuple):
         return self.strength > MIN_STRENGTH and self.coherence > MIN_COHERENCE
 
 
-def style_direction(image: np.ndarray, *, size: int = 256, window: float = WINDOW) -> Direction:
+def style_direction(image: np.ndarray, *, size: int = DIRECTION_SIDE, window: float = WINDOW) -> Direction:
     """The direction of the strokes in the middle of uint8 [H,W,3], brought to `size` pixels."""
     grey = luma(resize(rotate_and_crop(image, 0), (size, size)))
     strength = abs(orientation_moment(orientation_field(grey, window=window)))

@@ -55,6 +55,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("data info photos --sheet photos/a.png", INSIDE),
         ("data info photos --sheet way/sheet.png", INSIDE),
         ("stylize way style.png -o photos/results", INSIDE),
+        ("compare style g.safetensors --content photos --styles photos -o way", INSIDE),
+        ("compare runs g.safetensors --data photos -o photos", INSIDE),
         ("train stylegan2 --data photos --out photos/run", INSIDE),
         ("train style --content way --out photos", INSIDE),
         ("train stylegan2 --data photos --transfer g.safetensors --out .", "whose models are overwritten"),

@@ -124,6 +124,10 @@ def test_folders_are_listed_as_ganmods(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "photos" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "again").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "up").symlink_to("..")
+    (tmp_path / "elsewhere" / "on").symlink_to(tmp_path / "far")
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "d.png").touch()
     found = list_pictures(tmp_path / "photos")
     assert found == list_images(tmp_path / "photos")
     assert [path.name for path in found] == ["a.png", "c.jpg"]

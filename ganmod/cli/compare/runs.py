@@ -26,6 +26,7 @@ from ganmod.cli.measure.options import (
     warnings_as_lines,
 )
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
+from ganmod.cli.options.paths import refuse_inputs
 from ganmod.cli.options.shared import SEED, TRUNCATION, batch_option, reference_cache_option
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def runs_command(
     `ganmod compare style` compares style-transfer models pair by pair: see its --help.
     """
     paths = parse_runs(runs, named)
+    refuse_inputs(out)
     if device != "auto":
         check_device(device)
     check_count(num, metrics)

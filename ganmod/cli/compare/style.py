@@ -21,7 +21,7 @@ from ganmod.cli.compare.arguments import (
 )
 from ganmod.cli.measure.options import terminal_progress
 from ganmod.cli.options.checks import check_device, import_plugins, usage_errors
-from ganmod.cli.options.paths import OutputPath
+from ganmod.cli.options.paths import OutputPath, refuse_inputs
 
 if TYPE_CHECKING:
     from metrics.compare import StyleProtocol
@@ -84,6 +84,7 @@ def style_command(
     paths = parse_runs(runs, named) if runs or named or not (folders or optimised or optima) else []
     if content is None or not styles:
         raise click.UsageError("--content and --styles are needed: photos, and style images")
+    refuse_inputs(out)
     if device != "auto":
         check_device(device)
     import_plugins(plugin)

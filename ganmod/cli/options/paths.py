@@ -15,11 +15,8 @@ from ganmod.io.regular_file import special_kind
 class InputPath(click.Path):
     """A file or folder to read, as a Path or, with `text`, as a string; pipes and devices are refused."""
 
-    def __init__(
-        self, *, exists: bool = True, dir_okay: bool = True, allow_dash: bool = False, text: bool = False
-    ) -> None:
-        kind = str if text else Path
-        super().__init__(exists=exists, dir_okay=dir_okay, allow_dash=allow_dash, path_type=kind)
+    def __init__(self, *, exists: bool = True, dir_okay: bool = True, text: bool = False) -> None:
+        super().__init__(exists=exists, dir_okay=dir_okay, path_type=str if text else Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not str(value):

@@ -47,24 +47,24 @@ def draw_builtin(name: str) -> Path:
 class ContentPath(InputPath):
     """An existing path, or "-" for an image on standard input."""
 
-    def __init__(self) -> None:
-        super().__init__(allow_dash=True)
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if str(value) != STREAM:
             return super().convert(value, param, ctx)
-        from PIL import Image, UnidentifiedImageError
+        from ganmod.io.image_decoding import open_picture
 
         limit = FILE_MB.value() * MB
         data = sys.stdin.buffer.read(limit + 1)
         if len(data) > limit:
             self.fail(
-                f"standard input has more than {FILE_MB.value()} MB: see {FILE_MB.variable}", param, ctx
+                f"standard input has more than {FILE_MB.value():,} MB: {FILE_MB.how_to_raise}", param, ctx
             )
         try:
-            kind = Image.open(io.BytesIO(data)).format or "png"
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+            with open_picture(io.BytesIO(data)) as image:
+                kind = image.format or "png"
+        except OSError:  # Pillow knows no such format, too
             self.fail(f"standard input ({len(data)} bytes) is no image, expected a JPEG or PNG", param, ctx)
+        except ValueError as error:
+            self.fail(f"standard input: {error}", param, ctx)
         file = scratch_folder() / f"stdin.{kind.lower()}"
         file.write_bytes(data)
         return file
@@ -82,13 +82,21 @@ def report_options(function: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("--json and --out -: both write to standard output, name a file")
         target = scratch_folder() / "stdout.png" if to_stdout else out
         start = time.perf_counter()
+        failure: click.ClickException | None = None
         with contextlib.redirect_stdout(sys.stderr):
-            function(out=target, **options)
+            try:
+                function(out=target, **options)
+            except click.UsageError:
+                raise
+            except click.ClickException as error:  # images were left out: the others are written
+                failure = error
         if as_json:
             click.echo(json.dumps(_report(out, time.perf_counter() - start)))
-        else:
+        elif failure is None:
             sys.stdout.buffer.write(target.read_bytes())
             sys.stdout.buffer.flush()
+        if failure is not None:
+            raise failure
         return None
 
     return click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")(run)

@@ -140,10 +140,10 @@ class StylePlan:
 
     def undirected(self) -> list[str]:
         """A line for each style whose strokes have no common direction, so that turning it changes little."""
-        from metrics.style.rotation import MIN_COHERENCE, MIN_STRENGTH, style_direction
+        from metrics.style.rotation import DIRECTION_SIDE, MIN_COHERENCE, MIN_STRENGTH, style_direction
 
         try:
-            directions = [style_direction(image) for image in self.images()]
+            directions = [style_direction(image) for image in self.images(short_side=DIRECTION_SIDE)]
         except ImageError:  # reported when it is loaded
             return []
         return [

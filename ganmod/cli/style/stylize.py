@@ -151,15 +151,14 @@ def stylize(
     parts = style_parts(style_crop, style_mask, len(ends or style_paths) + len(style_at), folder=folder)
     if check_clip_options(content, style_paths, out, clip, for_images=for_images, style_at=bool(style_at)):
         plans = _end_plans(ends, parts) if ends else style_plans(style, style_at, (), parts)
-        note_undirected(plans, controls)
         refuse_inputs(out)
         check_device(device)
         import_plugins(plugin)
         if rank > 0:
             return  # only the first process makes a clip, or a sheet
         if skip_existing and out.exists():
-            click.echo(f"{out} was there")
-            return
+            return click.echo(f"{out} was there")
+        note_undirected(plans, controls)
         network = style_transfer.load(model).to(find_device(device))
         still = first_image(content)  # with --alpha, its share counts for all frames
         styles = [plan.load(network, controls, style_size=style_size) for plan in plans]

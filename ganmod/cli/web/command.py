@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from ganmod.cli.options.generator import MODEL
-from ganmod.cli.options.paths import OutputPath
+from ganmod.cli.options.paths import OutputPath, refuse_inputs
 from ganmod.cli.web.page import collect_page, write_page
 from ganmod.cli.web.server import HOST, PageServer
 
@@ -38,6 +38,8 @@ def web(port: int, open_browser: bool, generator: Path | None, build: Path | Non
     """
     if build is not None and (open_browser or port):
         raise click.UsageError("--build writes files and serves nothing: leave out --port and --open")
+    if build is not None:
+        refuse_inputs(build)
     content = collect_page()  # fails early
     with contextlib.ExitStack() as stack:
         if generator is not None:

@@ -68,14 +68,15 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _answer(self, send: Callable[[bytes], Any]) -> None:
         name = unquote(urlsplit(self.path).path).removeprefix("/") or "index.html"
-        status, kind = HTTPStatus.OK, MIME_TYPES.get(Path(name).suffix, "application/octet-stream")
-        data = self._read(name)
-        if data is None:
-            status, kind, data = HTTPStatus.NOT_FOUND, MIME_TYPES[".txt"], b"not a file of this page\n"
+        kind = MIME_TYPES[".txt"]
         # Another site's name may lead to this machine, and its page would then be allowed to read the files.
         if self.headers["Host"] not in self.server.hosts:
-            message = f"open {self.server.address}\n".encode()
-            status, kind, data = HTTPStatus.FORBIDDEN, MIME_TYPES[".txt"], message
+            status, data = HTTPStatus.FORBIDDEN, f"open {self.server.address}\n".encode()
+        elif (found := self._read(name)) is None:
+            status, data = HTTPStatus.NOT_FOUND, b"not a file of this page\n"
+        else:
+            status, data = HTTPStatus.OK, found
+            kind = MIME_TYPES.get(Path(name).suffix, "application/octet-stream")
         self.send_response(status)
         for header, text in {**HEADERS, "Content-Type": kind, "Content-Length": str(len(data))}.items():
             self.send_header(header, text)

@@ -67,20 +67,30 @@ def check_exists(path: str) -> None:
 
 
 def list_pictures(folder: Path) -> list[Path]:
-    """All files under a folder, links followed, with a picture's suffix, sorted; without hidden ones.
+    """All files under a folder with a picture's suffix, sorted; without hidden ones.
+
+    A link to a folder is followed unless it leads to a folder above or stands behind another such link.
 
     Raises LiteError for a folder without any.
     """
     found: list[Path] = []
-    visited = set()
+    visited, linked = set(), set()  # real folders, and those behind a link
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in visited:  # a link to a folder above
+        if real in visited:
             folders.clear()
             continue
         visited.add(real)
         # Sorted: of two links to one folder, always the same one is kept.
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".")
+            and name != "__MACOSX"
+            and not _leads_astray(os.path.join(parent, name), real, parent in linked)
+        )
+        inside = (os.path.join(parent, name) for name in folders)
+        linked |= {path for path in inside if parent in linked or os.path.islink(path)}
         found += [
             Path(parent, name)
             for name in files
@@ -90,6 +100,11 @@ def list_pictures(folder: Path) -> list[Path]:
         suffixes = " ".join(sorted(READ_SUFFIXES))
         raise LiteError(f"the folder {folder} holds no picture: expected one at least ({suffixes})")
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def _leads_astray(path: str, parent: str, behind_link: bool) -> bool:
+    """Whether a folder is a link that is not followed: to one above its parent, or the second in a row."""
+    return os.path.islink(path) and (behind_link or Path(parent).is_relative_to(os.path.realpath(path)))
 
 
 def result_names(source: str) -> dict[str, str]:
