@@ -28,7 +28,7 @@ LEFT_OUT = ("non-finite steps", "power / real")  # they stand in the JSON
 
 def comparison_table(record: Mapping[str, Any], table: str) -> str:
     """The table of a `ganmod compare`, without empty columns, and what its marks mean."""
-    marks = [line for line in statements(record) if line.startswith("[")]
+    marks = [line for line in statements(record) if line.startswith("Note ")]
     text = display_table(record, drop_empty=True, leave_out=LEFT_OUT).to_markdown()
     return "\n".join([text, *(f"\n{line}" for line in marks)])
 

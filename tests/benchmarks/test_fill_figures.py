@@ -53,7 +53,7 @@ def test_a_changed_figure_fails_the_check_until_it_is_filled_in(script, tmp_path
     assert text.endswith("\n<!-- /figures -->\nafter\n")
     header = [cell.strip() for cell in text.splitlines()[2].split("|")]
     for row in record["rows"]:
-        (line,) = (x for x in text.splitlines() if x.startswith((f"| {row['row']} |", f"| {row['row']} [")))
+        (line,) = (x for x in text.splitlines() if x.startswith((f"| {row['row']} |", f"| {row['row']} (note ")))
         cells = dict(zip(header, (cell.strip() for cell in line.split("|")), strict=True))
         wanted = {
             "G parameters (M)": row["parameters"] / 1e6,
@@ -62,7 +62,7 @@ def test_a_changed_figure_fails_the_check_until_it_is_filled_in(script, tmp_path
             "fd_squeezenet1_1, lower is better": row["metrics"]["fd_squeezenet1_1"]["mean"],
         }
         assert {name: float(cells[name]) for name in wanted} == pytest.approx(wanted, rel=0.02)
-    assert "[1] differs: " in text
+    assert "\nNote 1: " in text
     record["rows"][0]["metrics"]["fd_cifar_resnet56"]["mean"] += 1
     file.write_text(json.dumps(record))
     with pytest.raises(SystemExit, match="differs"):
