@@ -14,7 +14,7 @@ from configs.problems import describe_problems
 from configs.sections import Strict
 from configs.starganv2 import StarGANv2Run
 from configs.style import StyleRun
-from configs.stylegan2 import StyleGAN2Run
+from configs.stylegan2 import StyleGAN2Loss, StyleGAN2Run
 from configs.yaml_values import read_yaml
 
 PRESETS = Path(__file__).parent
@@ -43,8 +43,17 @@ def load_style_config(source: str, changes: Mapping[str, Any]) -> StyleRun:
 
 
 def load_stylegan2_config(source: str, changes: Mapping[str, Any]) -> StyleGAN2Run:
-    """A StyleGAN2 run, as `load_style_config`."""
-    return load_recipe(StyleGAN2Run, source, changes)
+    """A StyleGAN2 run, as `load_style_config`.
+
+    A preset's section `loss` is of its objective: where the changes give another objective, or another
+    discriminator and so its objective, only what they say of the loss counts.
+    """
+    run = load_recipe(StyleGAN2Run, source, changes)
+    if source not in list_presets() or load_recipe(StyleGAN2Run, source, {}).objective == run.objective:
+        return run
+    mentioned = {key.removeprefix("loss.") for key in changes if key.startswith("loss.")}
+    loss = run.loss if "loss" in changes else StyleGAN2Loss(**run.loss.model_dump(include=mentioned))
+    return run.model_copy(update={"loss": loss})
 
 
 def load_starganv2_config(source: str, changes: Mapping[str, Any]) -> StarGANv2Run:
@@ -97,6 +106,17 @@ def parse_setting(text: str) -> tuple[str, Any]:
 def to_yaml(config: Strict) -> str:
     """The configuration as YAML; reading it again gives the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"data.path": ...}; an empty section is a value."""
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            settings |= flat(value, f"{prefix}{key}.")
+        else:
+            settings[prefix + key] = value
+    return settings
 
 
 def _set(content: dict[str, Any], key: str, value: Any) -> None:

@@ -216,6 +216,12 @@ class StyleGAN2Run(Strict):
     plugins: list[str] = []
     """Modules that are imported first, such as one that registers a modulation."""
 
+    @property
+    def objective(self) -> ObjectiveName:
+        """`loss.objective`, or what follows from the discriminator."""
+        default: ObjectiveName = "hinge" if self.model.discriminator == "projected" else "nonsaturating"
+        return self.loss.objective or default
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel(StyleGAN2Model):
@@ -228,7 +234,7 @@ class ResolvedModel(StyleGAN2Model):
 class ResolvedLoss(StyleGAN2Loss):
     """`StyleGAN2Loss` with the objective and the weight of R1 filled in."""
 
-    objective: ObjectiveName
+    objective: ObjectiveName = "nonsaturating"  # in files of versions that had no other
     r1_gamma: NonNegative
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -42,34 +44,57 @@ def step_loader(dataset: Dataset, sampler: StepSampler, *, num_workers: int = 0)
     )
 
 
-_TORCH_HANDLERS = "torch.utils.data._utils.signal_handling"
-
-
 class LoaderKilledError(GanmodError, RuntimeError):
     """A loader process was killed; the message says what to lower."""
 
 
 def iterate_steps(loader: DataLoader) -> Iterator[Any]:
-    """The batches of a loader; LoaderKilledError, at the next batch if one of its processes is gone."""
-    in_main = threading.current_thread() is threading.main_thread()
-    former = signal.getsignal(signal.SIGCHLD) if in_main else None
-    batches = iter(loader)
-    if in_main and former is not None:
-        # torch's handler raises wherever the training is, perhaps between two optimizer steps. It is set once
-        # for all loaders of the process, so that an earlier one may have set it.
-        is_torchs = getattr(former, "__module__", "") == _TORCH_HANDLERS
+    """The batches of a loader; LoaderKilledError, at the next batch if one of its processes is gone.
+
+    Closing the iterator ends the loader's processes, which do not end by signals.
+    """
+    with _without_torchs_handler():
+        batches = iter(loader)
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except (RuntimeError, EOFError, ConnectionError) as error:
+                if not loader.num_workers or not _tells_of_killed(error):
+                    raise
+                raise LoaderKilledError(
+                    f"one of {loader.num_workers} loader processes was killed, most often for want of "
+                    "memory: lower data.num_workers or data.cache_mb, which is per process, with --set"
+                ) from error
+            yield batch
+    finally:
+        if loader.num_workers:
+            batches._shutdown_workers()  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _without_torchs_handler() -> Iterator[None]:
+    """Undo what torch does when it starts a loader: its handler raises wherever the training is.
+
+    That could be between two optimizer steps. It is set once for all loaders of the process, so that an
+    earlier one may have set it.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield  # torch sets none
+        return
+    former = signal.getsignal(signal.SIGCHLD)
+    yield
+    if former is not None:
+        is_torchs = getattr(former, "__module__", "") == "torch.utils.data._utils.signal_handling"
         signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else former)
-    while True:
-        try:
-            batch = next(batches)
-        except (RuntimeError, EOFError, ConnectionError) as error:
-            if "DataLoader worker" not in str(error) and isinstance(error, RuntimeError):
-                raise
-            raise LoaderKilledError(
-                f"one of {loader.num_workers} loader processes was killed, most often for want of memory: "
-                "lower data.num_workers or data.cache_mb, which is per process, with --set"
-            ) from error
-        yield batch
+
+
+def _tells_of_killed(error: Exception) -> bool:
+    """Whether torch's loader raised this itself; errors of the data set begin with "Caught"."""
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return text.startswith("DataLoader worker (pid")
+    return not text.startswith("Caught ")
 
 
 def _ignore_signals(worker: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import math
@@ -18,7 +19,7 @@ from ganmod.starganv2 import StarGANv2, save_starganv2
 from training.ema import copy_buffers, ema_decay, update_ema
 from training.run import lifecycle
 from training.run.checkpoint import restoring
-from training.run.folder import BEST_FILE, MODEL_FILE
+from training.run.folder import MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
 from training.starganv2.build import (
@@ -85,7 +86,7 @@ def train(
     make_samples = SampleMaker(runtime.seed, config.model.latent_dim, device, dtype, memory_format)
 
     # Run folder and resume; a missing feature network fails here, not hours later.
-    run = lifecycle.open_run(
+    with lifecycle.open_run(
         config,
         run_dir,
         process,
@@ -94,121 +95,135 @@ def train(
         resume=resume,
         keep_old=keep_old,
         show=show_progress,
-    )
-    saved = networks._asdict() | {f"{name}_ema": network for name, network in averaged._asdict().items()}
-    optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
-    stateful: dict[str, Any] = saved | optimizers
-    if run.resumed_state is not None:
-        with restoring(run_dir):
-            lifecycle.restore_parts(saved, optimizers, run.resumed_state)
-    real = domain_sets(dataset)
-    metrics = RunMetrics(
-        config.metric,
-        run,
-        real,
-        snapshot_kimg=schedule.snapshot_kimg,
-        seed=runtime.seed,
-        batch_size=microbatch,
-    )
-    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
-    plain = FirstOrder.of(networks, compiled=False)
-    blank = make_samples.blank(config.model.img_size)
-    forward = functools.partial(generator_phase, networks, plain, blank, from_reference=False)
-    lifecycle.describe_cost(run, saved, forward, images=1, microbatch=microbatch)
-    loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
-    grids = SampleGrids(dataset, make_samples)
+    ) as run:
+        saved = networks._asdict() | {f"{name}_ema": network for name, network in averaged._asdict().items()}
+        optimizers = {"g_optimizer": g_optimizer, "d_optimizer": d_optimizer}
+        stateful: dict[str, Any] = saved | optimizers
+        if run.resumed_state is not None:
+            with restoring(run_dir):
+                lifecycle.restore_parts(saved, optimizers, run.resumed_state)
+        real = domain_sets(dataset)
+        metrics = RunMetrics(
+            config.metric,
+            run,
+            real,
+            snapshot_kimg=schedule.snapshot_kimg,
+            seed=runtime.seed,
+            batch_size=microbatch,
+        )
+        plain = FirstOrder.of(networks, compiled=False)
+        blank = make_samples.blank(config.model.img_size)
 
-    with run.folder, progress:
-        while True:
-            # Save a snapshot, a checkpoint; measure; done?
-            stop = progress.should_stop()
-            nimg = progress.nimg
-            record = {"nimg": nimg, "seconds": progress.seconds}
-            save = functools.partial(
-                save_starganv2, averaged=averaged, trained=networks._asdict(), training=record
-            )
-            snapshot, checkpoint = progress.due(schedule.snapshot_kimg), progress.checkpoint_due()
-            if snapshot or checkpoint:
-                run.guard.check_weights([p for network in saved.values() for p in network.parameters()], nimg)
-            if rank == 0 and snapshot:
-                with run.guard.finite_pictures(nimg):
-                    for name, rows in grids.render(averaged).items():
-                        run.folder.write_grid(name, rows, nimg=nimg)
-                save(run.folder.path / MODEL_FILE)
-            if checkpoint:
-                state = {name: part.state_dict() for name, part in stateful.items()}
-                lifecycle.save_run(run, progress, state | metrics.state_dict())
-            if metrics.due(progress):  # after the checkpoint: a run that is killed meanwhile measures again
-                translations = translations_by_index(averaged, dataset, make_samples)
-                if metrics.measure(run, progress, translations) and rank == 0:
-                    save(run.folder.path / BEST_FILE)
-            if stop:
-                break
+        def forward() -> object:
+            with half_precision(device, half_dtype):
+                return generator_phase(networks, plain, blank, from_reference=False)
 
-            # This step's images and latents of this process, by microbatch.
-            progress.begin_step()
-            if (batch := next(loader, None)) is None:
-                continue  # a loader process is gone: a checkpoint, then the error
-            positions = groups_of_step(nimg, batch_size, 1, rank, world_size)
-            microbatches = split_samples(make_samples(batch, positions), microbatch)
-            diversity = diversity_weight(loss.diversity_weight, nimg, decay_kimg=loss.diversity_decay_kimg)
-            observed = run.means.empty()
+        parts = {name: list(network.parameters()) for name, network in networks._asdict().items()}
+        lifecycle.describe_cost(run, parts, saved.values(), forward, images=1, microbatch=microbatch)
+        progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
+        loader = lifecycle.step_batches(dataset, run, progress, config.data.num_workers)
+        grids = SampleGrids(dataset, make_samples)
 
-            # Discriminator: translations by latents, then by references; R1 in every step.
-            networks.D.requires_grad_(True)
-            for guidance, from_reference in GUIDANCE.items():
-                d_optimizer.zero_grad(set_to_none=True)
-                total = torch.zeros([], device=device, dtype=torch.float64)
-                for samples in microbatches:
-                    with half_precision(device, half_dtype):
-                        d_terms = discriminator_phase(
-                            networks, first_order, samples, from_reference=from_reference
-                        )
-                    losses = d_terms.D + loss.r1_gamma / 2 * d_terms.r1
-                    (losses.sum() / batch_per_process).backward()
-                    total += losses.detach().sum().double()
-                    observed.add_each(name_terms(guidance, d_terms), d_terms)
-                average_gradients(d_params)
-                totals, kind = {f"{guidance}/D": total}, f"discriminator, {guidance}"
-                if run.guard.finite(gradient_norm(d_params), totals, nimg, kind=kind):
-                    d_optimizer.step()
-
-            # Generator with mapping network and style encoder by latents, then alone by references.
-            networks.D.requires_grad_(False)
-            for guidance, from_reference in GUIDANCE.items():
-                networks.style_encoder.requires_grad_(not from_reference)
-                g_optimizer.zero_grad(set_to_none=True)
-                total = torch.zeros([], device=device, dtype=torch.float64)
-                for samples in microbatches:
-                    with half_precision(device, half_dtype):
-                        terms = generator_phase(networks, first_order, samples, from_reference=from_reference)
-                    losses = terms.total(
-                        style=loss.style_weight, diversity=diversity, cycle=loss.cycle_weight
+        with progress, contextlib.closing(loader):
+            while True:
+                # Save a snapshot, a checkpoint; measure; done?
+                stop = progress.should_stop()
+                nimg = progress.nimg
+                record = {"nimg": nimg, "seconds": progress.seconds}
+                save = functools.partial(
+                    save_starganv2, averaged=averaged, trained=networks._asdict(), training=record
+                )
+                snapshot, checkpoint = progress.due(schedule.snapshot_kimg), progress.checkpoint_due()
+                if snapshot or checkpoint:
+                    run.guard.check_weights(
+                        [p for network in saved.values() for p in network.parameters()], nimg
                     )
-                    (losses.sum() / batch_per_process).backward()
-                    total += losses.detach().sum().double()
-                    observed.add_each(name_terms(guidance, terms), terms)
-                average_gradients(g_params)
-                totals, kind = {f"{guidance}/G": total}, f"generator, {guidance}"
-                if run.guard.finite(gradient_norm(g_params), totals, nimg, kind=kind):
-                    g_optimizer.step()
-            networks.style_encoder.requires_grad_(True)
+                if rank == 0 and snapshot:
+                    with run.guard.finite_pictures(nimg):
+                        for name, rows in grids.render(averaged).items():
+                            run.folder.write_grid(name, rows, nimg=nimg)
+                    save(run.folder.path / MODEL_FILE)
+                if checkpoint:
+                    state = {name: part.state_dict() for name, part in stateful.items()}
+                    lifecycle.save_run(run, progress, state | metrics.state_dict())
+                if metrics.due(
+                    progress
+                ):  # after the checkpoint: a run that is killed meanwhile measures again
+                    translations = translations_by_index(averaged, dataset, make_samples)
+                    metrics.measure(run, progress, translations, save)
+                if stop:
+                    break
 
-            # Averages of the three networks that translate.
-            half_life, rampup = schedule.ema_half_life_kimg, schedule.ema_rampup
-            decay = ema_decay(batch_size, nimg, half_life_kimg=half_life, rampup=rampup)
-            update_ema(ema, trained, decay)
-            for average, trained_network in zip(averaged, translating, strict=True):
-                copy_buffers(average, trained_network)
-            run.means.add_all(observed)
-            progress.end_step()
+                # This step's images and latents of this process, by microbatch.
+                progress.begin_step()
+                if (batch := next(loader, None)) is None:
+                    continue  # a loader process is gone: a checkpoint, then the error
+                positions = groups_of_step(nimg, batch_size, 1, rank, world_size)
+                microbatches = split_samples(make_samples(batch, positions), microbatch)
+                diversity = diversity_weight(
+                    loss.diversity_weight, nimg, decay_kimg=loss.diversity_decay_kimg
+                )
+                observed = run.means.empty()
 
-            # Report.
-            if progress.due(schedule.log_kimg):
-                stats = lifecycle.report_run(run, progress, {"diversity_weight": diversity})
-                progress.show(G=stats.get("latent/adversarial", math.nan), D=stats.get("latent/D", math.nan))
+                # Discriminator: translations by latents, then by references; R1 in every step.
+                networks.D.requires_grad_(True)
+                for guidance, from_reference in GUIDANCE.items():
+                    d_optimizer.zero_grad(set_to_none=True)
+                    total = torch.zeros([], device=device, dtype=torch.float64)
+                    for samples in microbatches:
+                        with half_precision(device, half_dtype):
+                            d_terms = discriminator_phase(
+                                networks, first_order, samples, from_reference=from_reference
+                            )
+                        losses = d_terms.D + loss.r1_gamma / 2 * d_terms.r1
+                        (losses.sum() / batch_per_process).backward()
+                        total += losses.detach().sum().double()
+                        observed.add_each(name_terms(guidance, d_terms), d_terms)
+                    average_gradients(d_params)
+                    totals, kind = {f"{guidance}/D": total}, f"discriminator, {guidance}"
+                    if run.guard.finite(gradient_norm(d_params), totals, nimg, kind=kind):
+                        d_optimizer.step()
 
-    return lifecycle.end_run(run, progress)
+                # Generator with mapping network and style encoder by latents, then alone by references.
+                networks.D.requires_grad_(False)
+                for guidance, from_reference in GUIDANCE.items():
+                    networks.style_encoder.requires_grad_(not from_reference)
+                    g_optimizer.zero_grad(set_to_none=True)
+                    total = torch.zeros([], device=device, dtype=torch.float64)
+                    for samples in microbatches:
+                        with half_precision(device, half_dtype):
+                            terms = generator_phase(
+                                networks, first_order, samples, from_reference=from_reference
+                            )
+                        losses = terms.total(
+                            style=loss.style_weight, diversity=diversity, cycle=loss.cycle_weight
+                        )
+                        (losses.sum() / batch_per_process).backward()
+                        total += losses.detach().sum().double()
+                        observed.add_each(name_terms(guidance, terms), terms)
+                    average_gradients(g_params)
+                    totals, kind = {f"{guidance}/G": total}, f"generator, {guidance}"
+                    if run.guard.finite(gradient_norm(g_params), totals, nimg, kind=kind):
+                        g_optimizer.step()
+                networks.style_encoder.requires_grad_(True)
+
+                # Averages of the three networks that translate.
+                half_life, rampup = schedule.ema_half_life_kimg, schedule.ema_rampup
+                decay = ema_decay(batch_size, nimg, half_life_kimg=half_life, rampup=rampup)
+                update_ema(ema, trained, decay)
+                for average, trained_network in zip(averaged, translating, strict=True):
+                    copy_buffers(average, trained_network)
+                run.means.add_all(observed)
+                progress.end_step()
+
+                # Report.
+                if progress.due(schedule.log_kimg):
+                    stats = lifecycle.report_run(run, progress, {"diversity_weight": diversity})
+                    progress.show(
+                        G=stats.get("latent/adversarial", math.nan), D=stats.get("latent/D", math.nan)
+                    )
+
+        return lifecycle.end_run(run, progress)
 
 
 def name_terms(guidance: str, terms: DiscriminatorLosses | GeneratorLosses) -> list[str]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from configs.style import StyleRun
 from ganmod import distributed
 from training.ema import ema_decay, update_ema
 from training.run import lifecycle
 from training.run.checkpoint import restoring
-from training.run.folder import BEST_FILE, MODEL_FILE
+from training.run.folder import MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
 from training.style.build import (
@@ -83,115 +84,121 @@ def train(
     ema = {name: p.detach().clone() for name, p in parameters.items()}
     optimizers = build_optimizers(model, config.optimizer)
     compute_losses = torch.compile(style_transfer_losses) if runtime.compile else style_transfer_losses
+    parts = (model, loss_network, config.loss)
     shared = same_network(model.encoder, loss_network)  # each image is then encoded once for input and target
+    options: dict[str, Any] = {"second": second, "shared": shared}
 
     # Run folder and resume; a missing feature network fails here, not hours later.
-    run = lifecycle.open_run(
+    with lifecycle.open_run(
         config,
         run_dir,
         process,
         statistics=STATISTICS,
-        identity=run_identity(data, config.transfer),
+        identity=run_identity(data),
         resume=resume,
         keep_old=keep_old,
         show=show_progress,
-    )
-    if run.resumed_state is not None:
-        with restoring(run_dir):
-            restore_state(run.resumed_state, model, ema, optimizers)
-    real = {"": style_images(data, config.model.style_image_size)}
-    metrics = RunMetrics(
-        config.metric,
-        run,
-        real,
-        snapshot_kimg=schedule.snapshot_kimg,
-        seed=runtime.seed,
-        batch_size=microbatch,
-    )
-    progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
-    blank = torch.zeros(1, 3, config.data.crop, config.data.crop, device=device, dtype=dtype)
-    forward = functools.partial(
-        style_transfer_losses, model, loss_network, config.loss, blank, blank, second=second, shared=shared
-    )
-    parts = {"model": nn.ParameterList(trained)}
-    lifecycle.describe_cost(run, parts, forward, images=1, microbatch=microbatch)
-    loader = lifecycle.step_batches(data, run, progress, config.data.num_workers)
-    grid = grid_inputs(data, device, dtype)
+    ) as run:
+        if run.resumed_state is not None:
+            with restoring(run_dir):
+                restore_state(run.resumed_state, model, ema, optimizers)
+        real = {"": style_images(data, config.model.style_image_size)}
+        metrics = RunMetrics(
+            config.metric,
+            run,
+            real,
+            snapshot_kimg=schedule.snapshot_kimg,
+            seed=runtime.seed,
+            batch_size=microbatch,
+        )
+        autocast = functools.partial(
+            torch.autocast, device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"
+        )
+        blank = torch.zeros(1, 3, config.data.crop, config.data.crop, device=device, dtype=dtype)
 
-    with run.folder, progress:
-        while True:
-            # Snapshot, checkpoint and metrics where due; stop if done.
-            stop = progress.should_stop()
-            nimg, step = progress.nimg, progress.step
-            record = {"nimg": nimg, "seconds": progress.seconds}
-            snapshot, checkpoint = progress.due(schedule.snapshot_kimg), progress.checkpoint_due()
-            if snapshot or checkpoint:
-                run.guard.check_weights([*trained, *ema.values()], nimg)
-            if rank == 0 and snapshot:
-                with averaged_weights(model, ema), run.guard.finite_pictures(nimg):
-                    run.folder.write_grid("stylized", stylized_grid(model, *grid), nimg=nimg)
-                    model.save(run.folder.path / MODEL_FILE, training=record)
-            if checkpoint:
-                state = {
-                    "model": {name: p.detach() for name, p in parameters.items()},
-                    "calibration": model.calibration(),
-                    "ema": ema,
-                    **{name: optimizer.state_dict() for name, optimizer in optimizers.items()},
-                }
-                lifecycle.save_run(run, progress, state | metrics.state_dict())
-            if metrics.due(progress):  # after the checkpoint: if killed meanwhile, the resumed run measures
-                with averaged_weights(model, ema):
-                    samples = {"": stylized_by_index(model, data, device, dtype)}
-                    if metrics.measure(run, progress, samples) and rank == 0:
-                        model.save(run.folder.path / BEST_FILE, training=record)
-            if stop:
-                break
+        def forward() -> object:
+            with autocast():
+                return style_transfer_losses(*parts, blank, blank, **options)
 
-            # Gradients, accumulated over the microbatches of this process.
-            progress.begin_step()
-            if (batch := next(loader, None)) is None:
-                continue  # a loader process is gone: a checkpoint, then the error
-            factor = lr_factor(nimg, schedule) / (1 + config.optimizer.lr_decay * step)
-            for optimizer in optimizers.values():
-                for group in optimizer.param_groups:
-                    group["lr"] = group["initial_lr"] * factor
-                optimizer.zero_grad(set_to_none=True)
-            content, style = (
-                x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255 for x in batch
-            )
-            origin = draw_origin(runtime.seed, nimg)
-            losses = torch.zeros(3, dtype=torch.float64, device=device)
-            for c, s in zip(content.split(microbatch), style.split(microbatch), strict=True):
-                with torch.autocast(device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"):
-                    terms = compute_losses(
-                        model, loss_network, config.loss, c, s, second=second, shared=shared, origin=origin
-                    )
-                weight = len(c) / batch_per_process
-                (terms.total * weight).backward()
-                losses += torch.stack([x.detach().double() for x in terms]) * weight
+        networks = [network for network in (model, loss_network, second) if network is not None]
+        lifecycle.describe_cost(run, {"model": trained}, networks, forward, images=1, microbatch=microbatch)
+        progress = lifecycle.begin_run(run, schedule, batch_size=batch_size)
+        loader = lifecycle.step_batches(data, run, progress, config.data.num_workers)
+        grid = grid_inputs(data, device, dtype)
 
-            # Optimizer step, skipped and counted where a loss or gradient is not finite; then EMA.
-            distributed.average_gradients(trained)
-            norm = gradient_norm(trained)
-            named_losses = dict(zip(("total", "content", "style"), losses, strict=True))
-            if run.guard.finite(norm, named_losses, nimg, kind="model"):
-                if config.optimizer.clip_grad_norm is not None:
-                    torch.nn.utils.clip_grads_with_norm_(trained, config.optimizer.clip_grad_norm, norm)
+        with progress, contextlib.closing(loader):
+            while True:
+                # Snapshot, checkpoint and metrics where due; stop if done.
+                stop = progress.should_stop()
+                nimg, step = progress.nimg, progress.step
+                record = {"nimg": nimg, "seconds": progress.seconds}
+                snapshot, checkpoint = progress.due(schedule.snapshot_kimg), progress.checkpoint_due()
+                if snapshot or checkpoint:
+                    run.guard.check_weights([*trained, *ema.values()], nimg)
+                if rank == 0 and snapshot:
+                    with averaged_weights(model, ema), run.guard.finite_pictures(nimg):
+                        run.folder.write_grid("stylized", stylized_grid(model, *grid), nimg=nimg)
+                        model.save(run.folder.path / MODEL_FILE, training=record)
+                if checkpoint:
+                    state = {
+                        "model": {name: p.detach() for name, p in parameters.items()},
+                        "calibration": model.calibration(),
+                        "ema": ema,
+                        **{name: optimizer.state_dict() for name, optimizer in optimizers.items()},
+                    }
+                    lifecycle.save_run(run, progress, state | metrics.state_dict())
+                if metrics.due(progress):  # after the checkpoint: if killed here, the resumed run measures
+                    with averaged_weights(model, ema):
+                        samples = {"": stylized_by_index(model, data, device, dtype)}
+                        save = functools.partial(model.save, training=record)
+                        metrics.measure(run, progress, samples, save)
+                if stop:
+                    break
+
+                # Gradients, accumulated over the microbatches of this process.
+                progress.begin_step()
+                if (batch := next(loader, None)) is None:
+                    continue  # a loader process is gone: a checkpoint, then the error
+                factor = lr_factor(nimg, schedule) / (1 + config.optimizer.lr_decay * step)
                 for optimizer in optimizers.values():
-                    optimizer.step()
-            observed = run.means.empty()
-            observed.add_each(STATISTICS, losses)
-            run.means.add_all(observed)
-            decay = ema_decay(
-                batch_size, nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
-            )
-            update_ema(ema, parameters, decay)
-            progress.end_step()
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["initial_lr"] * factor
+                    optimizer.zero_grad(set_to_none=True)
+                content, style = (
+                    x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
+                    for x in batch
+                )
+                origin = draw_origin(runtime.seed, nimg)
+                losses = torch.zeros(3, dtype=torch.float64, device=device)
+                for c, s in zip(content.split(microbatch), style.split(microbatch), strict=True):
+                    with autocast():
+                        terms = compute_losses(*parts, c, s, origin=origin, **options)
+                    weight = len(c) / batch_per_process
+                    (terms.total * weight).backward()
+                    losses += torch.stack([x.detach().double() for x in terms]) * weight
 
-            # Report.
-            if progress.due(schedule.log_kimg):
-                stats = lifecycle.report_run(run, progress, {})
-                shown = {name: stats.get(f"loss/{name}", math.nan) for name in ("content", "style")}
-                progress.show(**shown)
+                # Optimizer step, skipped and counted where a loss or gradient is not finite; then EMA.
+                distributed.average_gradients(trained)
+                norm = gradient_norm(trained)
+                named_losses = dict(zip(("total", "content", "style"), losses, strict=True))
+                if run.guard.finite(norm, named_losses, nimg, kind="model"):
+                    if config.optimizer.clip_grad_norm is not None:
+                        torch.nn.utils.clip_grads_with_norm_(trained, config.optimizer.clip_grad_norm, norm)
+                    for optimizer in optimizers.values():
+                        optimizer.step()
+                observed = run.means.empty()
+                observed.add_each(STATISTICS, losses)
+                run.means.add_all(observed)
+                decay = ema_decay(
+                    batch_size, nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
+                )
+                update_ema(ema, parameters, decay)
+                progress.end_step()
 
-    return lifecycle.end_run(run, progress)
+                # Report.
+                if progress.due(schedule.log_kimg):
+                    stats = lifecycle.report_run(run, progress, {})
+                    shown = {name: stats.get(f"loss/{name}", math.nan) for name in ("content", "style")}
+                    progress.show(**shown)
+
+        return lifecycle.end_run(run, progress)

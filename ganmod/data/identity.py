@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ganmod.data.files import ImageFiles
+from ganmod.data.files import ImageFiles, shared_folder
 from ganmod.io.images import ImageError
 
 NUM_READ = 32
@@ -42,8 +42,10 @@ def data_identity(sources: Sequence[DataFile], labels: bytes = b"") -> str:
 
 
 def files_identity(files: ImageFiles, labels: bytes = b"") -> str:
-    """`data_identity` of the images of a folder or a zip, which may be the folder's, zipped as it is."""
-    return data_identity([_stored(files, name) for name in files.names], labels)
+    """`data_identity` of the images of a folder or a zip, by their names below the folder that holds all."""
+    prefix = shared_folder(files.names)
+    skipped = len(prefix) + 1 if prefix else 0
+    return data_identity([_stored(files, name, name[skipped:]) for name in files.names], labels)
 
 
 def pictures_identity(pictures: Sequence[Path | np.ndarray]) -> str:
@@ -59,8 +61,8 @@ def file_identity(path: str | Path | None) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stored(files: ImageFiles, name: str) -> DataFile:
-    return DataFile(name, _size(lambda: files.num_bytes(name)), lambda: files.read_bytes(name))
+def _stored(files: ImageFiles, name: str, short_name: str) -> DataFile:
+    return DataFile(short_name, _size(lambda: files.num_bytes(name)), lambda: files.read_bytes(name))
 
 
 def _source(number: int, picture: Path | np.ndarray) -> DataFile:

@@ -53,7 +53,8 @@ def test_a_changed_figure_fails_the_check_until_it_is_filled_in(script, tmp_path
     assert text.endswith("\n<!-- /figures -->\nafter\n")
     header = [cell.strip() for cell in text.splitlines()[2].split("|")]
     for row in record["rows"]:
-        (line,) = (x for x in text.splitlines() if x.startswith((f"| {row['row']} |", f"| {row['row']} (note ")))
+        begins = f"| {row['row']} |", f"| {row['row']} (note "
+        (line,) = (x for x in text.splitlines() if x.startswith(begins))
         cells = dict(zip(header, (cell.strip() for cell in line.split("|")), strict=True))
         wanted = {
             "G parameters (M)": row["parameters"] / 1e6,

@@ -29,6 +29,21 @@ def test_every_preset_loads_and_survives_a_round_trip(name: str, tmp_path: Path)
     assert load(str(file), {}) == config
 
 
+def test_a_presets_regularisation_is_of_its_objective(tmp_path: Path) -> None:
+    preset = load_stylegan2_config("stylegan2-cifar10", {}).loss
+    assert (preset.r1_gamma, preset.pl_weight) == (0.01, 0)
+    for change in ({"loss.objective": "r3"}, {"model.discriminator": "projected"}):
+        loss = load_stylegan2_config("stylegan2-cifar10", {**change, "loss.r1_interval": 4}).loss
+        assert loss.model_fields_set == {key.removeprefix("loss.") for key in change if "loss" in key} | {
+            "r1_interval"
+        }
+    same = load_stylegan2_config("stylegan2-cifar10", {"loss.objective": "nonsaturating"}).loss
+    assert (same.r1_gamma, same.pl_weight) == (0.01, 0)
+    file = tmp_path / "mine.yaml"
+    file.write_text("loss: {r1_gamma: 3}")  # which its author wrote for any objective
+    assert load_stylegan2_config(str(file), {"loss.objective": "r3"}).loss.r1_gamma == 3
+
+
 def test_published_numbers_of_the_full_width_preset() -> None:
     config = load_style_config("style-adaconv", {})
     model = config.model

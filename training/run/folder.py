@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.yaml"
 CHANGES_FILE = "changes.jsonl"
 MODEL_FILE, BEST_FILE = "model-latest.safetensors", "model-best.safetensors"
+GRIDS = ("stylized", "fakes", "latents", "references")
 LEFT_BY_A_RUN = (
     CONFIG_FILE,
     CHANGES_FILE,
@@ -32,9 +33,9 @@ LEFT_BY_A_RUN = (
     "metrics.jsonl",
     "events.out.tfevents.*",
     "reals.png",
-    "*-[0-9][0-9][0-9][0-9][0-9][0-9].png",  # as earlier versions named grids, by thousands of images
-    "*-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9].png",  # not "*.png": a user may keep pictures there
-    "model-*.safetensors",
+    *(f"{grid}-{'[0-9]' * digits}.png" for grid in GRIDS for digits in (6, 9)),  # 6: of earlier versions
+    MODEL_FILE,
+    BEST_FILE,
     "checkpoint-*.pt*",  # last: while there are any, the run is still there
 )
 
@@ -103,10 +104,22 @@ class RunFolder:
     def write_metrics(
         self, nimg: int, values: Mapping[str, float], conditions: Mapping[str, str | int | None]
     ) -> None:
-        """One line of metrics.jsonl, with all that two values must share to be compared."""
+        """One line of metrics.jsonl, with all that two values must share to be compared.
+
+        It replaces that of a run that was killed right after it measured.
+        """
+        if self.active and self.read_metrics(nimg, conditions):
+            self._keep_lines(
+                "metrics.jsonl", lambda line: line["nimg"] != nimg or line.get("conditions") != conditions
+            )
         self._write_line("metrics.jsonl", {"nimg": nimg, **values, "conditions": conditions})
         if self._events is not None:
             self._events.add_scalars({f"metrics/{name}": value for name, value in values.items()}, nimg)
+
+    def read_metrics(self, nimg: int, conditions: Mapping[str, str | int | None]) -> dict[str, Any]:
+        """What was measured at `nimg` images under the same conditions; empty if nothing was."""
+        lines = [line for _, line in self._lines("metrics.jsonl") if line and line["nimg"] == nimg]
+        return next((line for line in reversed(lines) if line.get("conditions") == conditions), {})
 
     def _write_line(self, name: str, record: Mapping[str, Any]) -> None:
         if self.active:
@@ -131,23 +144,36 @@ class RunFolder:
             self.log(f"the earlier run was moved to {old}")
 
     def _drop_lines_after(self, nimg: int) -> None:
-        """Drop the lines that the continued run writes again, metrics at `nimg` among them.
+        """Drop the lines that the continued run writes again.
 
         So are lines that are no record, as a power cut leaves them; the log says how many.
         """
-        for name, last in (("stats.jsonl", nimg), ("metrics.jsonl", nimg - 1)):
-            file = self.path / name
-            if not file.exists():
-                continue
-            records = [(line, _record(line)) for line in file.read_text(errors="replace").splitlines()]
-            num_damaged = sum(record is None for _, record in records)
+        for name in ("stats.jsonl", "metrics.jsonl"):
+            num_damaged = sum(record is None for _, record in self._lines(name))
             if num_damaged:
-                self.log(f"{file}: left out {num_damaged} damaged line{'s' if num_damaged > 1 else ''}")
-            text = "".join(line + "\n" for line, record in records if record and record["nimg"] <= last)
-            atomic_write_text(file, text)
+                lines = "line" if num_damaged == 1 else "lines"
+                self.log(f"{self.path / name}: left out {num_damaged} damaged {lines}")
+            self._keep_lines(name, lambda record: record["nimg"] <= nimg)
+
+    def _lines(self, name: str) -> list[tuple[str, dict[str, Any] | None]]:
+        """The lines of a file of records, each as text and as what it says, None for a damaged one."""
+        try:
+            text = (self.path / name).read_text(errors="replace")
+        except FileNotFoundError:
+            return []
+        return [(line, _record(line)) for line in text.splitlines()]
+
+    def _keep_lines(self, name: str, keep: Callable[[dict[str, Any]], bool]) -> None:
+        """Rewrite a file of records, if there is one, with those that `keep` wants."""
+        if (self.path / name).exists():
+            kept = [line for line, record in self._lines(name) if record and keep(record)]
+            atomic_write_text(self.path / name, "".join(f"{line}\n" for line in kept))
 
     def write_grid(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:
-        """`write_picture` of a snapshot: NAME-IMAGES.png, numbered as checkpoints are."""
+        """`write_picture` of a snapshot: NAME-IMAGES.png, numbered as checkpoints are.
+
+        name: one of GRIDS.
+        """
         self.write_picture(f"{name}-{nimg:09d}", rows, nimg=nimg)
 
     def write_picture(self, name: str, rows: list[list[np.ndarray]], *, nimg: int) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from pydantic import ValidationError
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from configs.problems import shortened
 from configs.schema import AnyRun, to_yaml
 from configs.sections import AnySchedule, Runtime
 from ganmod import distributed
+from ganmod.data.identity import file_identity
 from ganmod.machine import peak_memory_mb
 from training.cost import count_parameters, estimate_memory_mib
 from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
@@ -89,6 +92,7 @@ def check_batch_size(batch_size: int, world_size: int, microbatch: int, *, hint:
         )
 
 
+@contextlib.contextmanager
 def open_run(
     config: AnyRun,
     run_dir: str | Path,
@@ -99,14 +103,31 @@ def open_run(
     resume: bool,
     keep_old: bool,
     show: bool | None = None,
-) -> Run:
+) -> Iterator[Run]:
     """The run in a folder, to be continued if it has a checkpoint; nothing of an earlier one is touched yet.
 
-    Raises ValueError for a checkpoint of another run, CheckpointError where all are damaged, RunLockedError
-    while another process runs in the folder.
+    A context: the folder is this process's until its end. Raises ValueError for a checkpoint of another run,
+    CheckpointError where all are damaged, RunLockedError while another process runs in the folder.
     """
     folder = RunFolder(run_dir, active=process.rank == 0, tensorboard=config.runtime.tensorboard)
-    state = load_latest_checkpoint(run_dir, report=folder.log) if resume else None
+    with folder:
+        state = load_latest_checkpoint(folder.path, report=folder.log) if resume else None
+        options = {"start_over": not resume, "keep_old": keep_old}
+        yield _open(config, folder, process, statistics, identity, state, show=show, **options)
+
+
+def _open(
+    config: AnyRun,
+    folder: RunFolder,
+    process: Process,
+    statistics: Sequence[str],
+    identity: Mapping[str, str],
+    state: dict[str, Any] | None,
+    *,
+    show: bool | None,
+    start_over: bool,
+    keep_old: bool,
+) -> Run:
     guard = NonFiniteGuard(
         folder.log,
         limit=config.schedule.max_nonfinite_steps,
@@ -116,14 +137,16 @@ def open_run(
     means = RunningMeans(statistics, process.device)
     changes: list[dict[str, Any]] = []
     if state is not None:
-        with restoring(run_dir):
+        with restoring(folder.path):
             nimg, seconds = state["nimg"], state["seconds"]
             if type(nimg) is not int or nimg < 0 or not 0 <= seconds < math.inf:
                 raise TypeError(f"nimg is {shortened(nimg)} and seconds {shortened(seconds)}")
+            saved_identity = state.get("identity", {})
+            identity = {**identity, **_transfer_identity(config, process, state["config"], saved_identity)}
             found = find_changes(
-                state["config"],
+                _with_defaults(type(config), state["config"]),
                 config.model_dump(mode="json"),
-                saved_identity=state.get("identity", {}),
+                saved_identity=saved_identity,
                 identity=identity,
             )
             changes = [*state.get("changes", ())]
@@ -132,8 +155,35 @@ def open_run(
             ]
             guard.load_state_dict(state["nonfinite"])
             means.sums.copy_(state["sums"])
+    else:
+        identity = {**identity, **_transfer_identity(config, process)}
     show = show if process.rank == 0 else False
-    return Run(config, process, folder, state, guard, means, show, identity, changes, not resume, keep_old)
+    return Run(config, process, folder, state, guard, means, show, identity, changes, start_over, keep_old)
+
+
+def _with_defaults(kind: type[AnyRun], saved: Any) -> Any:
+    """A checkpoint's configuration with the keys that an earlier version did not have."""
+    try:
+        return kind.model_validate(saved).model_dump(mode="json")
+    except ValidationError:  # of another recipe, or of a key that is gone
+        return saved
+
+
+def _transfer_identity(
+    config: AnyRun,
+    process: Process,
+    saved: Mapping[str, Any] | None = None,
+    saved_identity: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """{"transfer": hash of the file that the run begins with}; of a resumed one read only if the path is new.
+
+    Its weights are not used again, so that what lies at the same path now does not matter.
+    """
+    path = getattr(config, "transfer", None)
+    if saved is not None and saved.get("transfer") == path:
+        return {key: value for key, value in (saved_identity or {}).items() if key == "transfer"}
+    found = file_identity(path) if saved is not None or process.rank == 0 else None
+    return {} if found is None else {"transfer": found}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -186,26 +236,35 @@ def begin_run(run: Run, schedule: AnySchedule, *, batch_size: int) -> RunProgres
 
 def describe_cost(
     run: Run,
-    networks: Mapping[str, nn.Module],
+    trained: Mapping[str, Sequence[Tensor]],
+    networks: Iterable[nn.Module],
     forward: Callable[[], object],
     *,
     images: int,
     microbatch: int,
 ) -> None:
-    """Log the parameters and about how much memory the run will take, see `estimate_memory_mib`."""
+    """Log the trained parameters and about how much memory the run takes, see `estimate_memory_mib`.
+
+    trained: the parameters by network.
+    """
     if run.folder.active:
         device = run.process.device
         needed = estimate_memory_mib(
-            networks.values(), forward, images=images, microbatch=microbatch, device=device
+            [p for parameters in trained.values() for p in parameters],
+            networks,
+            forward,
+            images=images,
+            microbatch=microbatch,
+            device=device,
+            has_averages=run.resumed_state is not None,
         )
-        trained = {name: network for name, network in networks.items() if not name.endswith("_ema")}
         run.folder.log(
-            f"parameters: {count_parameters(trained)}; memory: about {needed:,.0f} MiB "
+            f"trained parameters: {count_parameters(trained)}; memory: about {needed:,.0f} MiB "
             f"({microbatch} images in a pass, on {device})"
         )
 
 
-def step_batches(dataset: Dataset, run: Run, progress: RunProgress, num_workers: int) -> Iterator[Any]:
+def step_batches(dataset: Dataset, run: Run, progress: RunProgress, num_workers: int) -> Generator[Any]:
     """This process's items of each step's batch, from where the run is.
 
     It ends where a loader process is killed: the run then stops with a checkpoint, and `end_run` raises
@@ -258,13 +317,12 @@ def report_run(run: Run, progress: RunProgress, recipe_stats: Mapping[str, float
 
 
 def end_run(run: Run, progress: RunProgress) -> Path:
-    """Close everything and return the final model file.
+    """Log the end, leave the other processes, and return the final model file.
 
     Raises what stopped the run, or StoppedBySignal if it was interrupted.
     """
     outcome = "stopped" if progress.interrupted else "done"
     run.folder.log(f"{outcome} at {progress.nimg} images after {progress.seconds:.0f} s")
-    run.folder.close()
     distributed.stop()
     if progress.failure is not None:
         raise progress.failure

@@ -119,7 +119,8 @@ class RunLock:
     def _read(self) -> dict[str, Any]:
         """What the holder wrote; {} without one, or while it is writing."""
         try:
-            holder = json.loads(os.pread(self._descriptor, 4096, 0))
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            holder = json.loads(os.read(self._descriptor, 4096))
         except ValueError:
             return {}
         return holder if isinstance(holder, dict) else {}
@@ -127,7 +128,8 @@ class RunLock:
     def _write(self, content: bytes) -> None:
         with full_disks_named(self.path, len(content)):
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, content, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, content)
             os.fsync(self._descriptor)
 
     def _refusal(self, holder: dict[str, Any], *, certain: bool = False) -> RunLockedError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.distances import needs_features
 from metrics.image_sets.features import SetFeatures, measure_set, preserve_random_state, reference_set
 from training.run.checkpoint import restoring
+from training.run.folder import BEST_FILE
 from training.run.lifecycle import Run
 from training.run.progress import RunProgress
 from training.run.training_metric import Generate, MetricHook, RealImages
@@ -112,26 +114,43 @@ class RunMetrics:
                 best_of = best_of | {"metric": current_metric_name(best_of["metric"])}
             same = best_of == self._conditions()
             self.best = float(state["best"]) if same and self.hooks else math.inf
+        if self.hooks and state:  # the checkpoint was written before the model was measured
+            name, conditions = self.hooks[0].name, self.hooks[0].conditions
+            measured = run.folder.read_metrics(state["nimg"], conditions).get(name, math.inf)
+            self.best = min(self.best, measured)
 
     def due(self, progress: RunProgress) -> bool:
         """Whether the model is to be measured now."""
         return bool(self.hooks) and progress.due(self.every_kimg) and not progress.interrupted
 
-    def measure(self, run: Run, progress: RunProgress, generators: Mapping[str, Generate]) -> bool:
-        """Write the distances of these samples to metrics.jsonl; whether they are the best so far.
+    def measure(
+        self,
+        run: Run,
+        progress: RunProgress,
+        generators: Mapping[str, Generate],
+        save: Callable[[Path], object],
+    ) -> None:
+        """Write the distances of these samples to metrics.jsonl, and the model if it is the best so far.
 
-        generators: see MetricHook. All processes call this.
+        All processes call this.
+
+        Args:
+            run: receives the values.
+            progress: of the run.
+            generators: see MetricHook.
+            save: writes the model to a path; called by the first process.
         """
-        first: float | None = None
+        measured = []
         for hook in self.hooks:
             with self._bar(hook.num_images * len(generators), hook.name) as bar:
-                values = hook(generators, done=bar.update)
+                measured.append(hook(generators, done=bar.update))
+        first = measured[0][self.hooks[0].name]
+        if first < self.best:
+            self.best = first
+            if run.folder.active:
+                save(run.folder.path / BEST_FILE)  # before the line, which says that it is there
+        for hook, values in zip(self.hooks, measured, strict=True):
             run.folder.write_metrics(progress.nimg, values | {"seconds": progress.seconds}, hook.conditions)
-            first = values[hook.name] if first is None else first
-        if first is None or not first < self.best:
-            return False
-        self.best = first
-        return True
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""

@@ -47,9 +47,10 @@ class NonFiniteGuard:
 
         kind: which optimizer step, in the message and for counting. Raises NonFiniteError after `limit`.
         """
-        averaged = {name: distributed.average(loss.clone()) for name, loss in losses.items()}
-        terms = [name for name, loss in averaged.items() if not bool(torch.isfinite(loss).all())]
-        if bool(torch.isfinite(norm)) and not terms:
+        averaged = distributed.average(torch.stack([*losses.values()]))
+        *finite, norm_finite = torch.cat([averaged.isfinite(), norm.isfinite()[None]]).tolist()
+        terms = [name for name, is_finite in zip(losses, finite, strict=True) if not is_finite]
+        if norm_finite and not terms:
             self.in_a_row[kind] = 0
             return True
         self.total += 1

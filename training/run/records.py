@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.schema import (
     ConfigError,
+    flat,
     load_starganv2_config,
     load_style_config,
     load_stylegan2_config,
@@ -118,17 +119,6 @@ def read_lines(file: Path, nimg: float | None = None) -> list[dict[str, Any]]:
             if number < len(lines) - 1:
                 raise ValueError(f"{file}, line {number + 1} is no JSON record ({error})") from error
     return [line for line in records if nimg is None or line.get("nimg", 0) <= nimg]
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {"data.path": ...}; an empty section is a value."""
-    settings: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            settings |= flat(value, f"{prefix}{key}.")
-        else:
-            settings[prefix + key] = value
-    return settings
 
 
 def _read_config(file: Path, recipe: str) -> dict[str, Any]:

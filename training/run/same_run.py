@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.run.records import flat
+from configs.schema import flat
 
 MAY_CHANGE = ("schedule", "metric", "runtime", "plugins")
 MAY_CHANGE_WITHIN = (

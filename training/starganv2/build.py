@@ -41,7 +41,7 @@ def build_dataset(data: DomainData, img_size: int, seed: int) -> DomainImages:
 
 
 def run_identity(dataset: DomainImages) -> dict[str, str]:
-    """Hashes of what the paths of a configuration lead to, by key."""
+    """Hashes of the images that paths of a configuration lead to, by key."""
     return {"data.path": files_identity(dataset.files, repr(dataset.names).encode(errors="surrogateescape"))}
 
 

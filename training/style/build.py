@@ -13,7 +13,7 @@ from torch import Tensor
 
 from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleRun, StyleSchedule
 from ganmod.data.crops import CropStream, Pairs
-from ganmod.data.identity import file_identity, pictures_identity
+from ganmod.data.identity import pictures_identity
 from ganmod.data.seeding import draw
 from ganmod.features.spectrum_loss import spectrum_loss
 from ganmod.features.style_losses import STYLE_LOSSES, Features, content_loss
@@ -78,14 +78,12 @@ def build_data(data: StyleData, seed: int) -> Pairs:
     )
 
 
-def run_identity(data: Pairs, transfer: str | None) -> dict[str, str]:
-    """Hashes of what the paths of a configuration lead to, by key."""
-    identity = {
+def run_identity(data: Pairs) -> dict[str, str]:
+    """Hashes of the images that paths of a configuration lead to, by key."""
+    return {
         "data.content": pictures_identity(data.content.images),
         "data.style": pictures_identity(data.style.images),
     }
-    begun_with = file_identity(transfer)
-    return identity if begun_with is None else identity | {"transfer": begun_with}
 
 
 def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData, seed: int) -> CropStream:

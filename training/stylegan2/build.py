@@ -21,7 +21,7 @@ from configs.stylegan2 import (
     StyleGAN2Loss,
     StyleGAN2Run,
 )
-from ganmod.data.identity import file_identity, files_identity
+from ganmod.data.identity import files_identity
 from ganmod.data.image_dataset import ImageDataset
 from ganmod.io.model_file import read_model_file
 from ganmod.machine import bf16_instructions
@@ -53,12 +53,10 @@ def build_dataset(data: GanData, seed: int) -> ImageDataset:
     )
 
 
-def run_identity(dataset: ImageDataset, transfer: str | None) -> dict[str, str]:
-    """Hashes of what the paths of a configuration lead to, by key."""
+def run_identity(dataset: ImageDataset) -> dict[str, str]:
+    """Hashes of the images that paths of a configuration lead to, by key."""
     labels = b"" if dataset.labels is None else dataset.labels.values.tobytes()
-    identity = {"data.path": files_identity(dataset.files, labels)}
-    begun_with = file_identity(transfer)
-    return identity if begun_with is None else identity | {"transfer": begun_with}
+    return {"data.path": files_identity(dataset.files, labels)}
 
 
 def resolve(
@@ -82,7 +80,6 @@ def resolve(
     group_size = model.mbstd_group_size or max(min(batch_size // n, 4), 1)
     projected = model.discriminator == "projected"
     lr = 0.002 if resolution >= 1024 or projected else 0.0025
-    objective = loss.objective or ("hinge" if projected else "nonsaturating")
     augmentation, ema_rampup = config.augmentation, schedule.ema_rampup
     if config.transfer is not None:  # as the published code does, unless the configuration says otherwise
         if "ada_kimg" not in augmentation.model_fields_set:
@@ -103,7 +100,7 @@ def resolve(
             "channel_base": model.channel_base or (32768 if resolution >= 512 else 16384),
         },
         "loss": loss.model_dump()
-        | resolve_loss(loss, objective, resolution=resolution, batch_size=batch_size),
+        | resolve_loss(loss, config.objective, resolution=resolution, batch_size=batch_size),
         "augmentation": augmentation.model_dump(),
         "optimizer": optimizer.model_dump() | {"g_lr": optimizer.g_lr or lr, "d_lr": optimizer.d_lr or lr},
         "schedule": schedule.model_dump()

@@ -32,10 +32,18 @@ def test_a_copy_or_a_zip_of_the_folder_is_the_same_data(folder: Path, tmp_path: 
     copy = tmp_path / "elsewhere" / "copied"
     shutil.copytree(folder, copy, copy_function=shutil.copyfile)
     os.utime(copy / "a" / "0.bmp", (1, 1))
-    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
-        for file in folder.rglob("*.bmp"):
-            archive.write(file, file.relative_to(folder))
-    assert identity(folder) == identity(copy) == identity(tmp_path / "faces.zip")
+    zipped = {}
+    for name, top in (("inside", folder), ("with its folder", folder.parent)):
+        zipped[name] = tmp_path / f"{name}.zip"
+        with zipfile.ZipFile(zipped[name], "w") as archive:
+            for file in folder.rglob("*.bmp"):
+                archive.write(file, file.relative_to(top))
+    assert (
+        identity(folder)
+        == identity(copy)
+        == identity(zipped["inside"])
+        == identity(zipped["with its folder"])
+    )
     assert identity(folder) != identity(folder, b"labels")
 
 

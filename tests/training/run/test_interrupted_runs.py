@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +14,13 @@ import pytest
 import torch
 from command_checks import Ended
 from run_checks import final_state, read_lines
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from configs.style import StyleRun
 from ganmod.data.crops import CropStream
-from training.loader import LoaderKilledError
+from ganmod.io.model_file import read_model_file
+from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
+from training.run.checkpoint import save_checkpoint
 from training.run.nonfinite import NonFiniteError
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
@@ -97,6 +100,93 @@ def test_a_killed_loader_process_leaves_a_checkpoint_and_one_line(
     train_tiny("style", images, tmp_path / "whole", steps=4)
     _, different = compare_runs(tmp_path / "whole", tmp_path / "run")
     assert {name.split("/")[0] for name in different} <= {"stats.jsonl", "stylized-000000004.png"}
+
+
+class Failing(Dataset):
+    """Its images raise `error`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no codec"), EOFError("cut off"), ConnectionError("no share")]
+)
+def test_an_error_of_the_data_is_not_a_killed_loader(error: Exception, num_workers: int) -> None:
+    loader = step_loader(Failing(error), StepSampler(batch_size=1, nimg=0), num_workers=num_workers)
+    with pytest.raises(type(error), match=str(error)) as found:
+        next(iterate_steps(loader))
+    assert not isinstance(found.value, LoaderKilledError)
+
+
+UNCLOSED = """
+import torch
+from training.loader import StepSampler, iterate_steps, step_loader
+loader = step_loader(torch.arange(100), StepSampler(batch_size=1, nimg=0), num_workers=1)
+batches = iterate_steps(loader)
+next(batches)
+batches.close()
+raise SystemExit("an error")
+"""
+
+
+def test_loaders_end_with_a_run_that_fails() -> None:
+    ended = subprocess.run([sys.executable, "-c", UNCLOSED], capture_output=True, text=True, timeout=100)
+    assert (ended.returncode, ended.stderr) == (1, "an error\n")
+
+
+def test_a_run_that_fails_before_its_first_step_frees_the_folder(tmp_path: Path, images: Path) -> None:
+    missing = {"metric.every": 1, "metric.features": "cifar-resnet56", "metric.feature_weights": "missing.th"}
+    with pytest.raises(ValueError, match=r"missing\.th"):
+        train_tiny("stylegan2", images, tmp_path, steps=1, **missing)
+    assert (tmp_path / ".run.lock").read_bytes() == b""  # as `release` leaves it
+
+
+def test_an_extended_run_keeps_what_was_measured_and_the_best_model(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last model of a run is measured after its checkpoint."""
+    values = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(
+        "training.run.training_metric.MetricHook.__call__",
+        lambda hook, generators, done: {hook.name: next(values)},
+    )
+    metric = {"metric.every": 1, "metric.features": "ganmod-slim", "metric.num_images": 4}
+    train_tiny("stylegan2", images, tmp_path, steps=3, **metric)  # at 2 steps, and in the end
+    train_tiny("stylegan2", images, tmp_path, steps=4, **metric)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    (name,) = (key for key in lines[0] if key.startswith("fd_"))
+    assert [(line["nimg"], line[name]) for line in lines] == [(8, 3.0), (12, 1.0), (16, 2.0)]
+    assert read_model_file(tmp_path / "model-best.safetensors").training_value("nimg") == 12
+
+
+def test_the_file_that_a_run_began_with_may_change_later(tmp_path: Path, images: Path) -> None:
+    first = train_tiny("stylegan2", images, tmp_path / "first", steps=1)
+    begun_with = tmp_path / "a.safetensors"
+    begun_with.write_bytes(first.read_bytes())
+    train_tiny("stylegan2", images, tmp_path / "run", steps=1, transfer=str(begun_with))
+    moved = tmp_path / "b.safetensors"
+    moved.write_bytes(begun_with.read_bytes())
+    begun_with.write_bytes(b"replaced meanwhile")
+    train_tiny("stylegan2", images, tmp_path / "run", steps=2, transfer=str(begun_with))
+    train_tiny("stylegan2", images, tmp_path / "run", steps=3, transfer=str(moved))
+    begun_with.rename(other := tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match=r"other data: transfer .* the run began with those weights"):
+        train_tiny("stylegan2", images, tmp_path / "run", steps=4, transfer=str(other))
+
+
+def test_a_checkpoint_without_newer_keys_goes_on(tmp_path: Path, images: Path) -> None:
+    train_tiny("stylegan2", images, tmp_path, steps=1)
+    state = final_state(tmp_path)
+    del state["config"]["loss"]["objective"], state["config"]["model"]["discriminator"]
+    save_checkpoint(tmp_path, state["nimg"], state)
+    train_tiny("stylegan2", images, tmp_path, steps=2)
+    assert final_state(tmp_path)["nimg"] == 8
+    assert [line["key"] for line in read_lines(tmp_path / "changes.jsonl")] == ["schedule.total_kimg"]
 
 
 def test_sigterm_while_loading_exits_with_3(

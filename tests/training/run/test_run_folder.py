@@ -126,7 +126,7 @@ def test_an_earlier_run_is_moved_as_a_whole_and_pictures_of_the_user_stay(tmp_pa
     run = tmp_path / "run"
     for number in (1, 2, 3):
         run.mkdir(exist_ok=True)
-        for name in (*names, "mine.png", "cat-1.png"):
+        for name in (*names, "mine.png", "cat-1.png", "IMG-123456.png", "model-mine.safetensors"):
             (run / name).write_text(f"{name} {number}")
         (run / ".fakes-000000200.png.12.tmp").write_text("half")
         with RunFolder(run, tensorboard=False) as folder:
@@ -134,7 +134,14 @@ def test_an_earlier_run_is_moved_as_a_whole_and_pictures_of_the_user_stay(tmp_pa
             folder.set_aside(keep=number < 3)
             folder.begin(0)
         left = sorted(path.name for path in run.iterdir())
-        assert left == [LOCK_FILE, "cat-1.png", "log.txt", "mine.png"]
+        assert left == [
+            LOCK_FILE,
+            "IMG-123456.png",
+            "cat-1.png",
+            "log.txt",
+            "mine.png",
+            "model-mine.safetensors",
+        ]
         assert (run / "log.txt").read_text().splitlines()[0] == "begins"
         (run / "log.txt").unlink()
     for number in (1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import signal
@@ -121,18 +122,24 @@ def test_what_a_pass_keeps_is_counted_once_and_changes_no_draw() -> None:
     # The layer's weight is a parameter.
     assert kept_for_backward(forward, without=layer.parameters()) == 4 * (4 * 8 + 3 * 4 * 16)
     assert torch.equal(torch.get_rng_state(), before)
-    assert count_parameters({"G": layer, "D": torch.nn.Linear(1000, 1230)}) == "G 0.00 M, D 1.23 M"
+    sizes = {"G": [layer.weight], "D": [torch.zeros(1000, 1230), torch.zeros(1230)]}
+    assert count_parameters(sizes) == "G 0.00 M, D 1.23 M"
 
 
 def test_memory_is_what_is_there_gradients_averages_and_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "resident_mib", lambda key: 100.0)
     trained, frozen = torch.nn.Linear(1024, 1024, bias=False), torch.nn.Linear(1024, 1024, bias=False)
     frozen.requires_grad_(False)
-    x = torch.zeros(2, 2**18)
-    needed = estimate_memory_mib(
-        [trained, frozen], lambda: x.clone().requires_grad_().square(), images=2, microbatch=6, device=CPU
+    x = torch.zeros(2, 2**18).requires_grad_()
+
+    def forward() -> torch.Tensor:
+        return frozen(x.clone().square().reshape(-1, 1024))  # keeps the copy, and the weight that is there
+
+    estimate = functools.partial(
+        estimate_memory_mib, [trained.weight], [trained, frozen], forward, images=2, microbatch=6, device=CPU
     )
-    assert needed == 100 + 3 * 4 + 2 * 3  # 1024^2 floats thrice; 2 MiB for thrice the images
+    assert estimate() == 100 + 3 * 4 + 2 * 3  # 1024^2 floats thrice; 2 MiB for thrice the images
+    assert estimate(has_averages=True) == 100 + 4 + 2 * 3
 
 
 def test_a_signal_asks_for_the_end_and_the_handlers_come_back() -> None:

@@ -10,12 +10,12 @@ import yaml
 from run_folders import run_folder
 from tiny_generator import discriminator, tiny_generator
 
-from configs.schema import ConfigError
+from configs.schema import ConfigError, flat
 from ganmod.io.model_file import ModelFileError, save_model_file
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from metrics.compare.comparison import without_folders
 from metrics.compare.runs import differences
-from training.run.records import flat, read_lines, read_run
+from training.run.records import read_lines, read_run
 
 
 def test_a_run_folder_states_what_its_model_is(tmp_path: Path):
