@@ -15,7 +15,7 @@ from ganmod.io.atomic_write import DiskFullError
 from ganmod.io.model_file import ModelFileError
 from training.run.checkpoint import CheckpointError
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "runs"))
 from kill_resume import RECIPES, compare_runs, train_tiny, write_images
 
 

@@ -23,7 +23,7 @@ from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_
 from training.run.checkpoint import save_checkpoint
 from training.run.nonfinite import NonFiniteError
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "runs"))
 from kill_resume import compare_runs, train_tiny, write_images
 
 
