@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from configs.visible_text import visible
 from ganmod.cli.options.paths import InputPath, OutputPath, refuse_inputs
 from ganmod.cli.options.shared import Number
 from ganmod.starganv2.import_official import import_starganv2
@@ -86,7 +87,7 @@ def starganv2(checkpoint: Path, out: Path, half: bool, domains: str | None, w_hp
     imported.save(out, half=half)
     click.echo(f"wrote {out}: {imported.describe()}")
     if imported.left_out:
-        click.echo(f"left out: {', '.join(imported.left_out)}")
+        click.echo(visible(f"left out: {', '.join(imported.left_out)}"))
     if imported.networks.spec.w_hpf:
         click.echo(
             "note: the official images use masks of its face landmark network (fan), which is not part of "

@@ -16,8 +16,7 @@ from tqdm import tqdm
 from configs.sections import AnySchedule
 from ganmod import distributed
 from ganmod.errors import GanmodError
-
-PLAIN_SECONDS = 30  # between two lines of progress where there is no terminal
+from ganmod.progress import PLAIN_SECONDS
 
 
 class StoppedBySignal(GanmodError):

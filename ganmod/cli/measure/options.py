@@ -15,6 +15,7 @@ from tqdm import tqdm
 from configs.suggestion import did_you_mean
 from configs.visible_text import visible_lines
 from ganmod.cli.options.checks import usage_errors
+from ganmod.progress import progress_bar
 
 if TYPE_CHECKING:
     from metrics.progress import Progress
@@ -118,11 +119,11 @@ def with_features(command_line: str, features: str) -> str:
 
 
 def terminal_progress(rank: int) -> Progress:
-    """Progress bars of the first process, if the output is a terminal."""
+    """Progress of the first process: bars in a terminal, else lines."""
 
     def bar(total: int, title: str) -> tqdm:
         # leave=None: a finished bar inside another one is removed.
-        return tqdm(total=total, desc=title, unit="img", leave=None, disable=None if rank == 0 else True)
+        return progress_bar(total=total, desc=title, unit="img", leave=None, shown=rank == 0)
 
     return bar
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import torch
-from tqdm import tqdm
 
 from ganmod.cli.options.checks import check_device
 from ganmod.cli.options.outputs import check_out
@@ -19,6 +18,7 @@ from ganmod.features.vgg import load_features
 from ganmod.io.atomic_write import atomic_write
 from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
 from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
+from ganmod.progress import progress_bar
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
 
@@ -121,7 +121,7 @@ def optimize(
         run.load_state(_read_state(state_file))
         click.echo(f"goes on after step {run.done}", err=True)
     step = None
-    with tqdm(total=run.total, initial=run.done, unit="step", disable=None) as bar:
+    with progress_bar(total=run.total, initial=run.done, unit="step") as bar:
         for step in run:
             bar.update()
             bar.set_postfix(content=f"{step.content:.3f}", style=f"{step.style:.3f}")
