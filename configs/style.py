@@ -21,7 +21,7 @@ from configs.sections import (
     Workers,
 )
 
-StyleArchitecture = Literal["modulated", "classic", "residual"]
+StyleArchitecture = Literal["modulated", "classic", "residual", "transform"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,13 @@ class StyleNetworkOptions(NetworkOptions):
 
     classic matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017). residual
     has a learned content encoder, modulated residual blocks, and a style encoder that reads statistics.
+    transform has a modulation that reads the style's relu4_1, such as wct, and a learned decoder.
     """
     modulation: str = "adaconv"
     """A registered name."""
+    skip_modulation: str | None = None
+    """Architecture transform: what matches the finer scales to the style's features, such as match_moments
+    (Avatar-Net); None: nothing."""
     modulation_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the modulation."""
     style_dim: Positive = 512
@@ -84,6 +88,9 @@ class StyleLoss(Strict):
     """Of the content loss."""
     style_weight: NonNegative = 1.0
     """Of the style loss."""
+    reconstruction_weight: NonNegative = 0.0
+    """Of the squared difference from the content's pixels: for decoders that learn to repeat pictures, with
+    data.same_image 1."""
     spectrum_weight: NonNegative = 0.0
     """Of `ganmod.features.spectrum_loss`, which the log shows in the total alone."""
 

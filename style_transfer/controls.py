@@ -147,6 +147,8 @@ class ControlledStyle:
         num_mixed = len(predicted) - len(self.scales)
         if self.masks is not None:
             return predicted
+        if sum(weight > 0 for weight in self.weights) > 1:
+            self.model.decoder.check_mixes()
         mixture = mix_params(predicted[:num_mixed], self.weights) if num_mixed else None
         if not self.scales:
             assert mixture is not None  # there is a style

@@ -16,17 +16,25 @@ from ganmod.modulation.registry import (
     options_per_modulation,
     register_modulation,
 )
+from ganmod.modulation.transforms.match_moments import MatchMoments
+from ganmod.modulation.transforms.style_decorator import StyleDecorator
+from ganmod.modulation.transforms.style_swap import StyleSwap
+from ganmod.modulation.transforms.wct import WCT
 from ganmod.modulation.weight_demod import WeightDemod, WeightDemodParams
 
 __all__ = [
+    "WCT",
     "AdaConv",
     "AdaConvParams",
     "AdaIN",
     "AdaINParams",
+    "MatchMoments",
     "ModulatedConv2d",
     "Modulation",
     "ModulationInfo",
+    "StyleDecorator",
     "StyleSpec",
+    "StyleSwap",
     "WeightDemod",
     "WeightDemodParams",
     "check_plugins",

@@ -19,7 +19,7 @@ class StyleSpec:
 
     Args:
         kind: vector [N,dim] (a mapping network's w, a StarGAN v2 style code), map [N,dim,size,size] (a style
-            encoder's descriptor W), features, mask or id.
+            encoder's descriptor W), features [N,dim,H,W] (a frozen encoder's, of a style image), mask or id.
         host_width: channels of the host's widest modulated layer, AdaConv's default kernel budget; 0 for a
             host with a single width.
     """
@@ -41,12 +41,16 @@ class Modulation(nn.Module):
         uses_statistics: whether `modulate` depends on its input's mean and variance.
         reach: radius of `modulate`'s receptive field in pixels.
         normalizes_outputs: whether the result of `convolve` is independent of the scale of input and weight.
+        needs_whole_image: whether `modulate` needs all of an image: it has then neither tiles nor clips.
+        mixes: whether parameters between those of two styles make a style.
     """
 
     style_kinds: ClassVar[tuple[StyleKind, ...]] = ("vector", "map")
     uses_statistics: bool
     reach: int
     normalizes_outputs: bool
+    needs_whole_image: bool
+    mixes: bool
 
     def __init__(self, channels: int, style: StyleSpec) -> None:
         """channels: input channels of the convolution, on which every modulation acts."""
@@ -61,6 +65,8 @@ class Modulation(nn.Module):
         self.uses_statistics = type(self).modulate is not Modulation.modulate
         self.reach = 0
         self.normalizes_outputs = False
+        self.needs_whole_image = False
+        self.mixes = True
 
     @property
     def convolves_plainly(self) -> bool:
@@ -80,7 +86,10 @@ class Modulation(nn.Module):
         """
 
     def predict(self, style: Tensor) -> Any:
-        """Style [N,dim] or [N,dim,S,S] -> the parameters: a NamedTuple of tensors whose first axis is N."""
+        """Style -> the parameters: a NamedTuple of tensors whose first axis is N.
+
+        style: [N,dim], [N,dim,S,S] or [N,dim,H,W], by its kind.
+        """
         raise NotImplementedError(f"{type(self).__name__} must override predict()")
 
     def modulate(self, x: Tensor, params: Any) -> Tensor:
@@ -101,7 +110,12 @@ class Modulation(nn.Module):
 
 
 def check_modulate_with(modulation: Modulation) -> None:
-    """Raise ValueError where `modulate` is overridden without `modulate_with`."""
+    """Raise ValueError where `modulate` needs all of an image, or is overridden without `modulate_with`."""
+    if modulation.needs_whole_image:
+        raise ValueError(
+            f"{type(modulation).__name__} needs all of an image at once: stylise it without tiles, and clips "
+            "frame by frame"
+        )
     order = type(modulation).__mro__
     home = {name: next(c for c in order if name in vars(c)) for name in ("modulate", "modulate_with")}
     if order.index(home["modulate"]) < order.index(home["modulate_with"]):
@@ -113,7 +127,11 @@ def check_modulate_with(modulation: Modulation) -> None:
 
 
 def check_style(style: Tensor, spec: StyleSpec) -> None:
-    """Raise ValueError unless style has the shape of `spec`."""
+    """Raise ValueError unless style has the shape of `spec`; features may have any size."""
+    if spec.kind == "features":
+        if style.ndim != 4 or style.shape[1] != spec.dim:
+            raise ValueError(f"style has shape {list(style.shape)}, expected [N, {spec.dim}, H, W]")
+        return
     expected = [spec.dim] if spec.kind == "vector" else [spec.dim, spec.size, spec.size]
     if list(style.shape[1:]) != expected:
         raise ValueError(

@@ -16,7 +16,7 @@ from torch import nn
 
 from configs.problems import shortened
 from configs.suggestion import did_you_mean
-from ganmod.modulation.base import Modulation, StyleSpec
+from ganmod.modulation.base import Modulation, StyleKind, StyleSpec
 
 M = TypeVar("M", bound=type[Modulation])
 
@@ -55,9 +55,9 @@ def register_modulation(name: str) -> Callable[[M], M]:
     return register
 
 
-def list_modulations() -> list[str]:
-    """Registered names, sorted."""
-    return sorted(_REGISTRY)
+def list_modulations(kind: StyleKind | None = None) -> list[str]:
+    """Registered names, sorted; with a kind of style those that can read it."""
+    return sorted(name for name, cls in _REGISTRY.items() if kind is None or kind in cls.style_kinds)
 
 
 def modulation_info(name: str) -> ModulationInfo:
@@ -69,7 +69,7 @@ def modulation_info(name: str) -> ModulationInfo:
 
 def modulations_for(style: StyleSpec) -> list[str]:
     """Names of the modulations that a host supplying `style` can use."""
-    return [name for name in list_modulations() if style.kind in _REGISTRY[name].style_kinds]
+    return list_modulations(style.kind)
 
 
 def create_modulation(

@@ -10,6 +10,7 @@ from style_transfer.networks.paper_host import ModulatedDecoder, PaperStyleEncod
 from style_transfer.networks.residual_host import ContentEncoder, ResidualDecoder, StatisticsStyleEncoder
 from style_transfer.networks.staged_decoder import StagedDecoder
 from style_transfer.networks.style_encoder import StyleEncoder
+from style_transfer.networks.transform_host import FeatureStyleEncoder, TransformDecoder
 from style_transfer.spec import ModelSpec
 
 BUDGET = 4  # AdaConv's default kernel budget, as a multiple of the residual host's width
@@ -28,11 +29,22 @@ class Host(NamedTuple):
 
 def build_host(spec: ModelSpec) -> Host:
     """The networks of `spec.architecture`, untrained."""
-    return {"classic": _classic, "modulated": _paper, "residual": _residual}[spec.architecture](spec)
+    build = {"classic": _classic, "modulated": _paper, "residual": _residual, "transform": _transform}
+    return build[spec.architecture](spec)
 
 
 def _classic(spec: ModelSpec) -> Host:
     return Host(None, ClassicStyleEncoder(), ClassicDecoder(spec.encoder_widths))
+
+
+def _transform(spec: ModelSpec) -> Host:
+    decoder = TransformDecoder(
+        spec.encoder_widths,
+        modulation=spec.modulation,
+        modulation_options=spec.modulation_options,
+        skip_modulation=spec.skip_modulation,
+    )
+    return Host(None, FeatureStyleEncoder(), decoder)
 
 
 def _paper(spec: ModelSpec) -> Host:

@@ -59,6 +59,9 @@ class StagedDecoder(nn.Module):
         for stage in range(self.num_stages):
             check_modulate_with(self.modulated_conv(stage).modulation)
 
+    def check_mixes(self) -> None:
+        """Raise ValueError if parameters between those of two styles make no style."""
+
     def predict(self, style: Any) -> list[Any]:
         """What the style encoder returns -> parameters, one NamedTuple per stage, coarse to fine."""
         return [self.modulated_conv(stage).predict(style) for stage in range(self.num_stages)]

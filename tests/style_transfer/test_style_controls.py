@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny_style_model import KINDS, SIZE, make
+from tiny_style_model import KINDS, SIZE, TRANSFORMS, make
 from torch import Tensor
 
 from ganmod.io.images import ImageError
@@ -187,13 +187,13 @@ def test_alpha_takes_the_picture_away_from_the_content_step_by_step(shipped: Sty
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_classic_model_mixes_by_weights_and_masks_but_not_per_scale(kind: str) -> None:
+def test_models_of_one_place_mix_by_weights_and_masks_but_not_per_scale(kind: str) -> None:
     model = make(kind)
     mixed = ControlledStyle(model, [A, B], weights=[1, 1]).apply(CONTENT)
     assert (mixed - model.stylize(CONTENT, A)).abs().max() > 0
     per_scale = ControlledStyle(model, [A], style_at={(1,): B})
-    if kind == "classic":
-        with pytest.raises(ValueError, match=r"in one place \(the classic AdaIN model\): mix by weights"):
+    if kind in ("classic", *TRANSFORMS):
+        with pytest.raises(ValueError, match=r"elsewhere \(the classic AdaIN model.*mix by weights"):
             per_scale.apply(CONTENT)
     else:
         assert (per_scale.apply(CONTENT) - model.stylize(CONTENT, A)).abs().max() > 0

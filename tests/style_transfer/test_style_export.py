@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_style_model import KINDS, make, tiny
+from tiny_style_model import EXPORTED, make, tiny
 from torch import Tensor
 
 from ganmod.io.program_file import ExportOptions, onnx_session, read_metadata
@@ -53,7 +53,7 @@ QUICK = ("residual-adaconv", "weight_demod", "classic")
 
 
 @pytest.mark.parametrize(
-    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in EXPORTED]
 )
 def test_predictor_and_transformation_equal_pytorch(kind: str, tmp_path: Path):
     model = make(kind)
@@ -171,7 +171,7 @@ def test_stages_give_the_picture_and_regions(kind: str, tmp_path: Path):
     torch.testing.assert_close(result, model.apply_regions(content, styles, masks[0]), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPORTED)
 def test_exportable_form_is_the_same_function(kind: str):
     model = make(kind)
     params = model.predict(style_of(model))

@@ -112,7 +112,8 @@ def test_parameters_predicted_first_give_what_forward_gives(model: StyleTransfer
         assert expected.shape == content.shape
         out = model.decode(model.encode(content), model.predict(style))
         torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
-    num_modulated = 1 if model.spec.architecture == "classic" else model.decoder.num_stages
+    # A transform of relu4_1 and its strength; the classic model has both in one.
+    num_modulated = {"classic": 1, "transform": 2}.get(model.spec.architecture, model.decoder.num_stages)
     assert len(model.predict(style)) == num_modulated
 
 

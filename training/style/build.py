@@ -251,6 +251,8 @@ def style_transfer_losses(
         )
     content_term, style_term = (torch.stack(both).mean() for both in zip(*terms, strict=True))
     total = config.content_weight * content_term + config.style_weight * style_term
+    if config.reconstruction_weight > 0:
+        total = total + config.reconstruction_weight * (images - content).square().mean()
     if config.spectrum_weight > 0:
         total = total + config.spectrum_weight * spectrum_loss(images, style).mean()
     return Losses(total, content_term, style_term)

@@ -27,7 +27,7 @@ def _keep_the_log_of_the_compiler_out(monkeypatch: pytest.MonkeyPatch) -> None:
     "modulation",
     [
         name if name == "adaconv" else pytest.param(name, marks=pytest.mark.slow)
-        for name in list_modulations()
+        for name in list_modulations("vector")
     ],
 )
 def test_networks_equal_pytorch(modulation: str, tmp_path: Path):

@@ -106,7 +106,7 @@ def test_weights_start_as_the_published_ones():
                 assert parameter.std().item() == pytest.approx(std, rel=0.1), name
 
 
-@pytest.mark.parametrize("modulation", [*list_modulations(), MIX])
+@pytest.mark.parametrize("modulation", [*list_modulations("vector"), MIX])
 @pytest.mark.parametrize("w_hpf", [0, 1])
 def test_the_signal_keeps_its_size_at_every_modulated_convolution(modulation: str, w_hpf: float):
     torch.manual_seed(0)
@@ -136,7 +136,7 @@ def test_the_signal_keeps_its_size_at_every_modulated_convolution(modulation: st
 
 
 OPTIONS: list[dict[str, Any]] = [
-    *({"modulation": name} for name in list_modulations()),
+    *({"modulation": name} for name in list_modulations("vector")),
     {"modulation": MIX, "modulation_options": {"adaconv": {"normalize": "none"}}},
     {"modulation": "adaconv", "w_hpf": 1.0},
 ]
@@ -213,7 +213,7 @@ def test_folded_gains_leave_the_function_alone():
 
 
 def test_half_precision_is_near_and_gives_float32():
-    for modulation in list_modulations():
+    for modulation in list_modulations("vector"):
         G = build(Generator, modulation=modulation).float()
         D = build(Discriminator).float()
         x, s, y = draw(2, 3, 32, 32).float(), draw(2, 5, seed=1).float(), torch.tensor([0, 1])

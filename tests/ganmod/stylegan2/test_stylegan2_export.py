@@ -22,7 +22,7 @@ def _keep_the_log_of_the_compiler_out(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip(name, reason=f"the package {name} is not installed")
 
 
-@pytest.mark.parametrize("modulation", list_modulations())
+@pytest.mark.parametrize("modulation", list_modulations("vector"))
 def test_mapping_and_synthesis_equal_pytorch(modulation: str, tmp_path: Path):
     G = tiny_generator(
         img_resolution=8, channel_base=32, channel_max=8, mapping_layers=1, modulation=modulation, c_dim=3

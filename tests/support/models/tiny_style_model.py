@@ -14,7 +14,14 @@ from style_transfer import ModelSpec, StyleTransferModel, build
 
 WIDTHS = (4, 4, 6, 8)
 SIZE = 64
-KINDS = (*list_modulations(), "classic", *(f"residual-{name}" for name in list_modulations()))
+TRANSFORMS = ("transform-wct", "transform-match_moments")
+KINDS = (
+    *list_modulations("vector"),
+    "classic",
+    *(f"residual-{name}" for name in list_modulations("vector")),
+    *TRANSFORMS,
+)
+EXPORTED = tuple(kind for kind in KINDS if kind != "transform-wct")  # which has no form for it
 
 
 def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> StyleTransferModel:
@@ -24,13 +31,13 @@ def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> 
     # With PyTorch's initialisation the signal would vanish before relu4_1.
     for conv in encoder.convs.values():
         nn.init.kaiming_normal_(conv.weight)  # type: ignore[arg-type]
-    name = kind.removeprefix("residual-")
+    host, _, name = kind.rpartition("-")
     if options is None:
         options = {"kernel_size": 1} if name == "adaconv" else {}
     spec = ModelSpec(
         "tiny",
         WIDTHS,
-        architecture="classic" if kind == "classic" else "modulated" if name == kind else "residual",
+        architecture="classic" if kind == "classic" else host or "modulated",
         modulation="adaconv" if kind == "classic" else name,
         modulation_options=options,
         style_dim=5,

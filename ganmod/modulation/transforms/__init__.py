@@ -1,0 +1,1 @@
+"""Feature transforms: modulations that read a style's features, and learn nothing."""

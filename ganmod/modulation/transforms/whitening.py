@@ -1,0 +1,72 @@
+"""Powers of covariances: whitening and colouring of features (ZCA)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ganmod.layers import widen
+from ganmod.modulation.base import Modulation
+
+
+class Moments(NamedTuple):
+    """Of the pixels of features [N,C,H,W], in float32 or wider.
+
+    Attributes:
+        centered: the features without their mean, [N,C,P].
+        mean: [N,C,1].
+        covariance: of the channels, unbiased, [N,C,C].
+    """
+
+    centered: Tensor
+    mean: Tensor
+    covariance: Tensor
+
+
+def moments(x: Tensor) -> Moments:
+    """Mean and covariance of features [N,C,H,W]; ValueError for a single pixel, which has no covariance."""
+    x = widen(x.flatten(2))
+    num_pixels = x.shape[2]
+    if num_pixels < 2:
+        raise ValueError("features of one pixel have no covariance: use a larger image")
+    with torch.autocast(x.device.type, enabled=False):
+        mean = x.mean(dim=2, keepdim=True)
+        centered = x - mean
+        return Moments(centered, mean, centered @ centered.transpose(1, 2) / (num_pixels - 1))
+
+
+def matrix_power(covariance: Tensor, exponent: float, *, least: float) -> Tensor:
+    """E D^exponent E^T of symmetric matrices [N,C,C], on the eigenvalues above `least` alone.
+
+    least: a share of the largest eigenvalue. Directions below it carry rounding errors, which a negative
+    exponent would blow up; they become 0.
+    """
+    with torch.autocast(covariance.device.type, enabled=False):
+        values, vectors = torch.linalg.eigh(covariance)
+        kept = values > least * values[:, -1:]
+        powers = torch.where(kept, values.clamp_min(torch.finfo(values.dtype).tiny), 1.0).pow(exponent)
+        return (vectors * (powers * kept)[:, None]) @ vectors.transpose(1, 2)
+
+
+def no_export(transform: Modulation) -> ValueError:
+    """What is raised where a transform is to be exported."""
+    return ValueError(
+        f"{type(transform).__name__} has no form that files for other programs can hold: export a model with "
+        "adaconv, adain, weight_demod or match_moments"
+    )
+
+
+def whiten(x: Tensor, *, least: float) -> Tensor:
+    """Features [N,C,H,W] with mean 0 and the identity as covariance, on the subspace that they fill."""
+    with torch.autocast(x.device.type, enabled=False):
+        centered, _, covariance = moments(x)
+        return (matrix_power(covariance, -0.5, least=least) @ centered).unflatten(2, x.shape[2:])
+
+
+def color(whitened: Tensor, root: Tensor, mean: Tensor) -> Tensor:
+    """White features [N,C,H,W] -> those of mean [N,C,1] and covariance root @ root, root [N,C,C]."""
+    with torch.autocast(whitened.device.type, enabled=False):
+        colored = root.to(whitened.dtype) @ whitened.flatten(2) + mean.to(whitened.dtype)
+        return colored.unflatten(2, whitened.shape[2:])
