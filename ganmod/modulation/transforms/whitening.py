@@ -40,14 +40,16 @@ def moments(x: Tensor) -> Moments:
 def matrix_power(covariance: Tensor, exponent: float, *, least: float) -> Tensor:
     """E D^exponent E^T of symmetric matrices [N,C,C], on the eigenvalues above `least` alone.
 
-    least: a share of the largest eigenvalue. Directions below it carry rounding errors, which a negative
-    exponent would blow up; they become 0.
+    Computed in float64 where the device has it, as covariances of few pixels have many eigenvalues near 0.
+
+    least: a share of the largest eigenvalue, which counts as 1 at least (features have an RMS near 1).
+        Directions below it carry rounding errors, which a negative exponent would blow up; they become 0.
     """
-    with torch.autocast(covariance.device.type, enabled=False):
-        values, vectors = torch.linalg.eigh(covariance)
-        kept = values > least * values[:, -1:]
-        powers = torch.where(kept, values.clamp_min(torch.finfo(values.dtype).tiny), 1.0).pow(exponent)
-        return (vectors * (powers * kept)[:, None]) @ vectors.transpose(1, 2)
+    wide = covariance if covariance.device.type == "mps" else covariance.double()
+    values, vectors = torch.linalg.eigh(wide)
+    kept = values > least * values[:, -1:].clamp_min(1.0)
+    powers = torch.where(kept, values, 1.0).pow(exponent) * kept
+    return ((vectors * powers[:, None]) @ vectors.transpose(1, 2)).to(covariance.dtype)
 
 
 def no_export(transform: Modulation) -> ValueError:

@@ -47,6 +47,15 @@ def test_small_eigenvalues_are_dropped() -> None:
     torch.testing.assert_close(values, torch.tensor([[0.0, 0, 0, 1, 1]]).double(), atol=1e-6, rtol=0)
 
 
+def test_features_without_variance_become_the_styles_mean() -> None:
+    """As those of a white page; in float32, where their covariance is rounding errors."""
+    flat, style = draw(CHANNELS, 1, 1).float().expand(1, -1, 6, 7), correlated(1, CHANNELS, 8, 5).float()
+    wct = make("wct")
+    expected = style.mean(dim=(2, 3), keepdim=True).expand(-1, -1, 6, 7)
+    torch.testing.assert_close(wct.modulate(flat, wct.predict(style)), expected, rtol=1e-5, atol=1e-5)
+    assert bool(wct.modulate(style, wct.predict(flat)).isfinite().all())
+
+
 def test_wct_gives_a_style_its_mean_and_covariance() -> None:
     content, style = correlated(2, CHANNELS, 6, 7), correlated(2, CHANNELS, 8, 5, seed=1)
     wct = make("wct", least_eigenvalue=1e-9)
