@@ -14,6 +14,7 @@ from torch import Tensor
 from ganmod.io.images import ImageError, to_uint8
 
 MIN_SIDE = 16
+MAX_ASPECT = 16  # of a style, the long side by the short one, beyond which it is made smaller
 Filter = Literal["bicubic", "bilinear"]
 SCALE_RANGE = (0.1, 10.0)  # of the strokes' width: above, a few pixels of the style fill the image
 
@@ -106,7 +107,7 @@ def rotate_style_tensor(
     from it are 3 to 8 times as far from those of a style drawn at that angle.)
 
     Args:
-        size: pixels of the short side at scale 1.
+        size: pixels of the short side at scale 1; of whole images longer than MAX_ASPECT : 1 fewer.
         degrees: counter-clockwise; multiples of 360 change nothing.
         scale: 2 doubles the width of strokes, 0.5 halves it.
         whole: keep the image's aspect, [N,3,h,w]; enlarged up to twice `size`, and cropped beyond.
@@ -117,6 +118,9 @@ def rotate_style_tensor(
     """
     check_rotation(degrees, scale)
     degrees = degrees % 360
+    height, width = images.shape[2:]
+    if whole:  # a strip of a thousand pixels by one would become half a million by 512
+        size = max(min(size, size * MAX_ASPECT * min(height, width) // max(height, width)), MIN_SIDE)
     if degrees == 0 and scale == 1:
         return _resize(images, size, mode) if whole else prepare_style(images, size)
     images = _resize(images, max(round(size * scale), MIN_SIDE if whole else 1), mode)

@@ -35,7 +35,7 @@ READERS = {
         *["generate FILE --seeds 0 -o out"] * 4,
         f"train stylegan2 --config stylegan2-smoke --data images.zip --transfer FILE --out run {SMALL_RUN}",
         "project FILE image.png --crop --steps 1 --features ganmod-slim -o out",
-        "compare runs FILE --data images.zip --features ganmod-slim --metrics fid -o out",
+        "compare runs FILE --data images.zip --features ganmod-slim --metrics fid --num 4 -o out",
     ],
     "style": ["stylize image.png image.jpeg --model FILE -o o.png"],
     "starganv2": ["translate FILE --source image.png --latent 0 --domain cat -o o.png"],

@@ -45,6 +45,13 @@ def test_a_picture_is_ganmods(lite_model: Any, shape: tuple[int, int], tile: int
     assert largest(got, np.zeros_like(got)) > 20  # not black
 
 
+def test_a_strip_as_style_is_ganmods(lite_model: Any) -> None:
+    content, strip = smooth(40, 56), draw_style("mosaic", 800)[:20]
+    wanted = lite_model.network.stylize(content, strip)
+    stylizer = Stylizer(lite_model.folder)
+    assert largest(stylizer.apply(content, stylizer.predict(strip)), wanted) <= MOST
+
+
 @pytest.mark.parametrize("style_size", [None, 48])
 @pytest.mark.parametrize("alpha", [1.0, 0.4])
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (3, 1), (1, 0)])

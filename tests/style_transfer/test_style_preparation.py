@@ -50,6 +50,16 @@ def test_a_turned_drawing_has_the_direction_of_one_drawn_at_that_angle() -> None
         assert orientation_difference(mean_orientation(turned)[0], drawn) < 3
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_strips_are_not_enlarged_without_end(turned: bool) -> None:
+    """A strip of 1000 : 1 brought to 512 pixels would take 12 GB."""
+    for width, short, long in ((32 * 1000, 16, 16_000), (32 * 64, 128, 128 * 64), (32 * 16, 512, 512 * 16)):
+        strip = torch.rand(1, 3, 32, width)
+        strip = strip.transpose(2, 3) if turned else strip
+        out = rotate_style_tensor(strip, 512, whole=True)
+        assert sorted(out.shape[2:]) == [short, long]
+
+
 def test_whole_turns_are_the_prepared_style() -> None:
     style = torch.rand(2, 3, 70, 100)
     for degrees in (0, 360, -360, 3600):

@@ -289,6 +289,8 @@ def test_a_checkpoint_with_a_foreign_state_is_refused_in_one_line(tmp_path: Path
         {"nimg": 8.0},
         {"seconds": float("inf")},
         {"best_of": [1]},
+        {"changes": [4]},
+        {"identity": 3},
     ):
         save_checkpoint(tmp_path, 100_000, state | change)
         with pytest.raises((CheckpointError, ValueError), match=r"another (run|recipe)") as refused:

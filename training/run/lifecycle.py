@@ -150,6 +150,11 @@ def _open(
                 identity=identity,
             )
             changes = [*state.get("changes", ())]
+            if not all(
+                isinstance(change, dict) and {"nimg", "key", "before", "now"} <= change.keys()
+                for change in changes
+            ):
+                raise TypeError(f"changes are {shortened(changes)}")
             changes += [
                 {"nimg": nimg, "key": key, "before": old, "now": new} for key, (old, new) in found.items()
             ]

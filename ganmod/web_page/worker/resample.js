@@ -2,6 +2,7 @@
 // A picture is {width, height, data}: Float32Array [3, height, width] in [0, 1].
 
 export const MIN_SIDE = 16;
+const MAX_ASPECT = 16; // of a style, the long side by the short one, beyond which it is made smaller
 
 /** Round to the nearest integer, halves to even, as Python does. */
 export function roundEven(x) {
@@ -131,6 +132,10 @@ function cubicWeights(t) {
  */
 export function prepareStyle(picture, size, { degrees = 0, scale = 1, whole = true } = {}) {
   const angle = ((degrees % 360) + 360) % 360;
+  if (whole) {
+    const [short, long] = [picture.width, picture.height].sort((a, b) => a - b);
+    size = Math.max(Math.min(size, Math.floor((size * MAX_ASPECT * short) / long)), MIN_SIDE);
+  }
   if (angle === 0 && scale === 1) {
     const resized = resizeShortSide(picture, size);
     if (whole) return resized;

@@ -17,6 +17,7 @@ from ganmod_lite.errors import LiteError
 from ganmod_lite.files import STREAM, WRITE_FORMATS
 
 MIN_SIDE = 16  # pixels: the networks mirror up to 8 at a border
+MAX_ASPECT = 16  # of a style, the long side by the short one, beyond which it is made smaller
 QUALITY = 95  # of JPEG and WebP
 PNG_LEVEL = 3  # for stylised pictures a third of the time of the usual 6, and smaller
 _ORIENTATION = 0x0112  # EXIF

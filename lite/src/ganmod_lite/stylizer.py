@@ -14,7 +14,14 @@ import numpy as np
 
 from ganmod_lite.errors import LiteError, WrongUsage
 from ganmod_lite.files import read_manifest
-from ganmod_lite.images import MIN_SIDE, mirror_to_multiple, resize_short_side, to_pixels, to_planes
+from ganmod_lite.images import (
+    MAX_ASPECT,
+    MIN_SIDE,
+    mirror_to_multiple,
+    resize_short_side,
+    to_pixels,
+    to_planes,
+)
 from ganmod_lite.sweep import Moments, Sweep, balanced_cuts, cuts, measure
 
 MAX_THREADS = 8  # each takes the memory of a tile
@@ -93,7 +100,8 @@ class Stylizer:
 
         Args:
             style: uint8 [H,W,3] of any size.
-            size: short side in pixels to which it is brought; None: the model's.
+            size: short side in pixels to which it is brought; None: the model's. Fewer for styles longer than
+                MAX_ASPECT : 1.
 
         Raises:
             WrongUsage: for a size below 16, and for any size if the model takes squares of one size.
@@ -105,7 +113,11 @@ class Stylizer:
             )
         if size is not None and size < MIN_SIDE:
             raise WrongUsage(f"style size {size}: expected at least {MIN_SIDE} pixels")
-        planes = resize_short_side(to_planes(style), size or side)
+        size = size or side
+        if whole:  # a strip of a thousand pixels by one would become half a million by 512
+            short, long = sorted(style.shape[:2])
+            size = max(min(size, size * MAX_ASPECT * short // long), MIN_SIDE)
+        planes = resize_short_side(to_planes(style), size)
         if not whole:
             top, left = (planes.shape[1] - side) // 2, (planes.shape[2] - side) // 2
             planes = np.ascontiguousarray(planes[:, top : top + side, left : left + side])
