@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -15,18 +16,15 @@ from ganmod.modulation import list_modulations, modulation_info
 @plugin_option
 @json_option
 def modulations(plugin: tuple[str, ...], as_json: bool) -> None:
-    """List the registered modulations and their options with defaults."""
+    """List the registered modulations: the styles that they read, and their options with defaults."""
     import_plugins(plugin)
     infos = [modulation_info(name) for name in list_modulations()]
     if as_json:
-        click.echo(
-            json.dumps(
-                [{"name": i.name, "summary": i.summary, "options": i.options} for i in infos], indent=1
-            )
-        )
+        click.echo(json.dumps([asdict(info) for info in infos], indent=1))
         return
     width = max(len(info.name) for info in infos) + 2
     for info in infos:
         click.echo(f"{info.name:{width}}{info.summary}")
+        click.echo(f"{'':{width}}  reads a style of kind {' or '.join(info.kinds)}")
         for option, default in info.options.items():
             click.echo(f"{'':{width}}  {option} = {default!r}")

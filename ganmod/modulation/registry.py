@@ -25,9 +25,17 @@ _REGISTRY: dict[str, type[Modulation]] = {}
 
 @dataclass(frozen=True)
 class ModulationInfo:
-    """One row of `ganmod modulations`: name, first line of the docstring, options with their defaults."""
+    """One row of `ganmod modulations`.
+
+    Attributes:
+        name: in the registry.
+        kinds: of styles that it reads.
+        summary: first line of its docstring, with its source.
+        options: with their defaults.
+    """
 
     name: str
+    kinds: tuple[StyleKind, ...]
     summary: str
     options: dict[str, Any]
 
@@ -61,10 +69,10 @@ def list_modulations(kind: StyleKind | None = None) -> list[str]:
 
 
 def modulation_info(name: str) -> ModulationInfo:
-    """Summary and options of one modulation; ValueError for an unknown name."""
+    """Kinds of styles, summary and options of one modulation; ValueError for an unknown name."""
     cls = _lookup(name)
     summary = (inspect.getdoc(cls) or "").split("\n")[0]
-    return ModulationInfo(name, summary, _options(cls))
+    return ModulationInfo(name, cls.style_kinds, summary, _options(cls))
 
 
 def modulations_for(style: StyleSpec) -> list[str]:

@@ -205,6 +205,9 @@ def test_modulations_as_text_and_json(ganmod_command) -> None:
     assert all(entry["summary"] and isinstance(entry["options"], dict) for entry in entries)
     text = ganmod_command("modulations").out
     assert all(entry["name"] in text and entry["summary"] in text for entry in entries)
+    kinds = {entry["name"]: entry["kinds"] for entry in entries}
+    assert (kinds["adaconv"], kinds["wct"]) == (["vector", "map"], ["features"])
+    assert "reads a style of kind vector or map" in text
 
 
 @pytest.mark.parametrize(
