@@ -16,7 +16,8 @@ from tqdm import tqdm
 from configs.sections import AnySchedule
 from ganmod import distributed
 from ganmod.errors import GanmodError
-from ganmod.progress import PLAIN_SECONDS
+
+PLAIN_SECONDS = 30  # between two lines of progress where there is no terminal
 
 
 class StoppedBySignal(GanmodError):

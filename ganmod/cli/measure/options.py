@@ -15,7 +15,7 @@ from tqdm import tqdm
 from configs.suggestion import did_you_mean
 from configs.visible_text import visible_lines
 from ganmod.cli.options.checks import usage_errors
-from ganmod.progress import progress_bar
+from ganmod.cli.options.progress import progress_bar
 
 if TYPE_CHECKING:
     from metrics.progress import Progress

@@ -12,13 +12,13 @@ import torch
 from ganmod.cli.options.checks import check_device
 from ganmod.cli.options.outputs import check_out
 from ganmod.cli.options.paths import InputPath, OutputPath
+from ganmod.cli.options.progress import progress_bar
 from ganmod.cli.options.shared import SEED, Number, device_option
 from ganmod.devices import find_device
 from ganmod.features.vgg import load_features
 from ganmod.io.atomic_write import atomic_write
 from ganmod.io.images import read_image, to_tensor, to_uint8, write_image
 from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
-from ganmod.progress import progress_bar
 from style_transfer.optimize import Algorithm, OptimizeSettings, PixelOptimizer, Start
 from style_transfer.prepare import MIN_SIDE, resize_content
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ganmod import progress
-from ganmod.progress import progress_bar
+from ganmod.cli.options import progress
+from ganmod.cli.options.progress import progress_bar
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(
@@ -29,7 +29,7 @@ def test_short_work_and_other_processes_say_nothing(
 ) -> None:
     with progress_bar(total=2, unit="step") as bar:
         bar.update(2)
-    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     with progress_bar(total=2, shown=False) as bar:
         bar.update(2)
     assert capsys.readouterr().err == ""

@@ -7,22 +7,22 @@ from typing import Any
 
 from tqdm import tqdm
 
-PLAIN_SECONDS = 30.0  # between two lines where there is no terminal
+LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed}, {remaining} to the end{postfix}"
 
 
 class PlainProgress(tqdm):
-    """A line on stderr every PLAIN_SECONDS; none for what takes less."""
+    """A line on stderr every LINE_SECONDS; none for what takes less."""
 
     def __init__(self, **options: Any) -> None:
         options["desc"] = options.get("desc") or "done"
-        options |= {"mininterval": PLAIN_SECONDS, "miniters": 1, "bar_format": _LINE, "disable": False}
+        options |= {"mininterval": LINE_SECONDS, "miniters": 1, "bar_format": _LINE, "disable": False}
         super().__init__(**options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Print the state; tqdm calls this at the begin, and then where a line is due."""
-        if self.format_dict["elapsed"] >= PLAIN_SECONDS:
+        if self.format_dict["elapsed"] >= LINE_SECONDS:
             print(self, file=sys.stderr)
         return True
 
