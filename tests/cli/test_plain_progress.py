@@ -17,10 +17,11 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
         for _ in range(9):
             now[0] += 10  # seconds each
             bar.update()
+            bar.set_postfix(loss="0.5")
     assert capsys.readouterr().err.splitlines() == [
-        "real images: 3 of 10 img, 00:30, 01:10 to the end",
-        "real images: 6 of 10 img, 01:00, 00:40 to the end",
-        "real images: 9 of 10 img, 01:30, 00:10 to the end",
+        "real images: 3 of 10 img, 00:30, 01:10 to the end, loss=0.5",
+        "real images: 6 of 10 img, 01:00, 00:40 to the end, loss=0.5",
+        "real images: 9 of 10 img, 01:30, 00:10 to the end, loss=0.5",
     ]
 
 

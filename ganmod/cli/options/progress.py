@@ -16,13 +16,16 @@ class PlainProgress(tqdm):
     """A line on stderr every LINE_SECONDS; none for what takes less."""
 
     def __init__(self, **options: Any) -> None:
+        self._told_at = 0.0  # seconds after the begin
         options["desc"] = options.get("desc") or "done"
         options |= {"mininterval": LINE_SECONDS, "miniters": 1, "bar_format": _LINE, "disable": False}
         super().__init__(**options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Print the state; tqdm calls this at the begin, and then where a line is due."""
-        if self.format_dict["elapsed"] >= LINE_SECONDS:
+        """Print the state where a line is due; tqdm calls this at the begin, and where something changes."""
+        elapsed = self.format_dict["elapsed"]
+        if elapsed - self._told_at >= LINE_SECONDS:
+            self._told_at = elapsed
             print(self, file=sys.stderr)
         return True
 
