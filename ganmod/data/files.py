@@ -68,7 +68,7 @@ class ImageFiles:
                 raise ValueError(
                     f"zip {self.path} holds the path {member.filename!r}, which leads out of it: repack it"
                 )
-            if not member.is_dir():
+            if name and not name.endswith("/"):  # is_dir() needs a name
                 self._members[name] = member
         self.names = sorted(filter(_is_image, self._members), key=lambda name: name.split("/"))
         if not self.names:
