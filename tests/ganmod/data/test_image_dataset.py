@@ -234,7 +234,10 @@ def test_too_few_images_and_paths_that_are_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no zip")
     whole = ada_zip(tmp_path / "whole.zip", None).read_bytes()
     (tmp_path / "part.zip").write_bytes(whole[: len(whole) // 2])
-    write_zip(tmp_path / "empty.zip", {"readme.txt": "no image", "folder/": "", "": "of no name"})
+    write_zip(tmp_path / "empty.zip", {"readme.txt": "no image"})
+    write_zip(tmp_path / "nameless.zip", {"NAME.png": png(picture(0))})
+    nameless = (tmp_path / "nameless.zip").read_bytes().replace(b"NAME.png", b"\0AME.png")
+    (tmp_path / "nameless.zip").write_bytes(nameless)
     write_zip(tmp_path / "out.zip", {"../x.png": png(picture(0)), "y.png": png(picture(1))})
     write_zip(tmp_path / "back.zip", {"a\\..\\..\\x.png": png(picture(0)), "y.png": png(picture(1))})
     write_zip(tmp_path / "root.zip", {"/etc/x.png": png(picture(0)), "y.png": png(picture(1))})
@@ -245,6 +248,7 @@ def test_too_few_images_and_paths_that_are_no_data_set(tmp_path: Path) -> None:
         (tmp_path / "text.zip", "is no zip, or not a whole one"),
         (tmp_path / "part.zip", "is no zip, or not a whole one"),
         (tmp_path / "empty.zip", "no image in zip"),
+        (tmp_path / "nameless.zip", "no image in zip"),
         (tmp_path / "out.zip", r"'\.\./x\.png', which leads out of it"),
         (tmp_path / "back.zip", "which leads out of it"),
         (tmp_path / "root.zip", "which leads out of it"),
