@@ -201,7 +201,11 @@ def _parser() -> argparse.ArgumentParser:
         job.add_argument("--minutes", type=float, default=9, help="for everything")
         job.add_argument("--device", help="default: cuda if there is one, else cpu")
         job.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration"
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="of the configuration; of throughput, of what it measures",
         )
         if name == THROUGHPUT:
             continue

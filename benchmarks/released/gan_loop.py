@@ -138,6 +138,9 @@ def choose_form(
     best = min(forms, key=lambda form: times.get(form, float("inf")))
     for layer in layers:
         layer.impl = best if times else before
+    if device.type == "cuda":  # the other forms' memory is not the run's
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     return {form: round(value, 2) for form, value in times.items()}
 
 
