@@ -146,6 +146,21 @@ def test_quality_then_size_give_way_to_the_limit(faces: Path, tmp_path: Path) ->
         released_models.main(["pack", f"--out={tmp_path / 'none'}", "--content=photos/"])
 
 
+def test_one_folder_serves_style_transfer_too(faces: Path, tmp_path: Path) -> None:
+    for name in ("photos/0", "photos/1", "paintings/0", "paintings/1"):
+        write_image(tmp_path / f"{name}.jpg", face(30))
+    (tmp_path / "pairs.json").write_text(json.dumps({"contents": ["0.jpg"], "styles": []}))
+    folders = [f"--content={tmp_path / 'photos'}", f"--style={tmp_path / 'paintings'}"]
+    pack(faces, tmp_path / "inputs", *folders, f"--pairs={tmp_path / 'pairs.json'}", "--every=1")
+    packed = read_inputs(tmp_path / "inputs")
+    assert packed.contents == ["0.jpg"]
+    assert (packed.about["faces"], packed.about["short_side"]) == (14, 320)
+    assert packed.about["images in contents.zip"] == 1  # without the held-out one
+    assert {path.name for path in (tmp_path / "inputs").iterdir()} == {
+        *("contents.zip", "styles.zip", "evaluation.zip", "faces.zip", "features", "inputs.json")
+    }
+
+
 def test_inputs_without_faces_say_how_to_pack_them(inputs: Path, tmp_path: Path) -> None:
     (tmp_path / "inputs.json").write_text((inputs / "inputs.json").read_text())
     with pytest.raises(SystemExit, match=r"holds no faces: pack them with `released_models.py pack --faces"):
