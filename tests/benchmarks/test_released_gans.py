@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.schema import load_starganv2_config, load_stylegan2_config
 from configs.stylegan2 import Augmentation
@@ -31,7 +32,7 @@ from training.stylegan2.build import build_networks, resolve
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # where scripts find their parts
 
 import released_models
-from released import throughput
+from released import starganv2_faces, stylegan2_faces, throughput
 from released.faces import (
     DeviceAugmenter,
     DeviceDraws,
@@ -39,6 +40,7 @@ from released.faces import (
     draw_diffaugment_on,
     random_views,
 )
+from released.fitting import FlatGradients
 from released.gan_loop import check_size, choose_form, train_until
 from released.inputs import read_inputs
 from released.jobs import GAN_JOBS, MAX_OUTPUT_BYTES, MB, GanJob
@@ -463,6 +465,62 @@ def test_what_the_jobs_cannot_train_is_refused(
         run_stylegan2(
             job, inputs, tmp_path, changes={**TINY_STYLEGAN2, **changes}, device=CPU, steps=1, **options()
         )
+
+
+class ForbiddenInGraphs(TorchDispatchMode):
+    """Records operations during which the host waits for the device, or that bring its numbers there."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "equal", "lift_fresh", "is_nonzero", "_assert_async")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.within, self.seen, self.found = False, 0, set[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.within:
+            self.seen += 1
+            name = func.overloadpacket.__name__
+            if name in self.NAMES:
+                self.found.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("objective", ["hinge", "r3", "starganv2"])
+@pytest.mark.parametrize("modulation", ["adaconv", "weight_demod", "adain"])
+def test_the_phases_are_what_a_cuda_graph_can_hold(
+    objective: str, modulation: str, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the draws to the gradients there are no reads of values, on which a capture would fail."""
+    module = starganv2_faces if objective == "starganv2" else stylegan2_faces
+    mode = ForbiddenInGraphs()
+
+    def begins(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            mode.within = True
+            return function(*args, **kwargs)
+
+        return call
+
+    def ends(gradients: FlatGradients, max_norm: float | None) -> torch.Tensor:
+        mode.within = False
+        return torch.tensor(True)
+
+    for name in ("generator_phase", "discriminator_phase"):
+        monkeypatch.setattr(module, name, begins(getattr(module, name)))
+    monkeypatch.setattr(FaceStore, "draw", begins(FaceStore.draw))
+    monkeypatch.setattr(FlatGradients, "clip_", ends)
+    monkeypatch.setattr(module, "_evaluate", lambda *_: {"distances": {}})
+    if objective == "starganv2":
+        job, run, changes = GAN_JOBS["starganv2-faces"], run_starganv2, dict(TINY_STARGANV2)
+    else:
+        job, run = GAN_JOBS["stylegan2-faces-adain"], run_stylegan2
+        changes = {**TINY_STYLEGAN2, "loss.objective": objective}
+        changes["model.discriminator"] = "projected" if objective == "hinge" else "resnet"
+    changes["model.modulation"] = modulation
+    with mode:
+        run(job, inputs, tmp_path, changes=changes, device=CPU, steps=1, **options())
+    assert mode.seen > 500
+    assert mode.found == set()
 
 
 def test_r3_trains_on_pairs(inputs: Path, tmp_path: Path) -> None:
