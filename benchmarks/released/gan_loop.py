@@ -34,6 +34,7 @@ from training.run.nonfinite import NonFiniteError
 METRICS = ("fid", "kid", "pr")  # in a feature space that the discriminator does not read
 # Forms that a GPU may prefer; the others are for a CPU's cache.
 GPU_FORMS: tuple[ConvImpl, ...] = ("grouped", "samples", "shifted", "unfold", "matmul")
+WAIT_STEPS = 8  # between two waits for the device
 Log = Callable[[str], None]
 
 
@@ -105,6 +106,8 @@ def train_until(
         sums += torch.where(ok, values, 0.0)
         finite += ok
         done += 1
+        if done % WAIT_STEPS == 0:  # else steps in the device's queue would outlast the deadline
+            synchronize(device)
 
 
 def choose_form(
