@@ -1,4 +1,4 @@
-"""Train, measure and write one released style-transfer model on a borrowed GPU, in one short call.
+"""Train, measure and write one released model on a borrowed GPU, or measure that GPU, in one short call.
 
     python benchmarks/released_models.py pack --content PHOTOS --content MORE_PHOTOS --style PAINTINGS \\
         --style TEXTURES --exclude results/style/held_out.txt --pairs results/style/held_out_pairs.json \\
@@ -6,13 +6,27 @@
     python benchmarks/released_models.py style-adaconv-slim --minutes 9 -i inputs/ -o OUT
     python benchmarks/released_models.py style-adaconv-wide --minutes 9 -i inputs/ -o OUT
 
-The first, on a machine with the images and a network connection, writes one folder of at most 40 MB. The
-others need that folder, this repository, PyTorch, torchvision, scipy and scikit-image, and nothing else: what
-is missing of the rest is installed from the folder's wheels, for this process alone. All images are decoded
-once into the device's memory, and pairs are drawn there. Training ends --reserve seconds before --minutes are
-over, all preparations counted; then JOB.safetensors (half precision), JOB.json (figures on 25 held-out pairs,
-configuration, speed, machine) and JOB.jpg (their pictures) are written to OUT.
-Without a path, --feature-network vgg19 is what `load_features` finds.
+    python benchmarks/released_models.py pack --faces FACES --notice "source and licence of FACES" \\
+        --feature-network squeezenet1_1=squeezenet1_1-b8a52dc0.pth --wheels -o inputs/
+    python benchmarks/released_models.py stylegan2-faces-adaconv --minutes 9 -i inputs/ -o OUT
+    python benchmarks/released_models.py stylegan2-faces-weight_demod --minutes 9 -i inputs/ -o OUT
+    python benchmarks/released_models.py stylegan2-faces-adain --minutes 9 -i inputs/ -o OUT
+    python benchmarks/released_models.py starganv2-faces --modulation adaconv --minutes 9 -i inputs/ -o OUT
+    python benchmarks/released_models.py throughput --minutes 9 -i inputs/ -o OUT
+
+`pack`, on a machine with the images and a network connection, writes one folder of at most 40 MB; with both
+kinds of images it serves all jobs. The others need that folder, this repository, PyTorch, torchvision, scipy
+and scikit-image, and nothing else: what is missing of the rest is installed from the folder's wheels, for
+this process alone. All images are decoded once into the device's memory, and batches are drawn there.
+Training ends --reserve seconds before --minutes are over, all preparations counted; then OUT gets
+JOB.safetensors (half precision), JOB.json (figures, configuration, speed, memory, machine) and JOB.jpg
+(pictures).
+
+Figures: of style transfer, the losses on 25 held-out pairs; of the GANs, distances of 5,000 samples to all
+faces in SqueezeNet's features. FACES is a folder or zip with a folder per class; without --modulation,
+starganv2-faces has that of its preset. `throughput` trains nothing and writes throughput.json after every
+part; parts for which no time is left are named there. Without a path, --feature-network vgg19 is what
+`load_features` finds.
 """
 
 from __future__ import annotations
@@ -25,8 +39,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from released.jobs import JOBS, MB
+from released.jobs import GAN_JOBS, JOBS, MB, THROUGHPUT
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = {
@@ -93,6 +108,9 @@ def _pack(args: argparse.Namespace) -> None:
         exclude=args.exclude,
         pairs=args.pairs,
         every=args.every,
+        faces=args.faces,
+        face_size=args.face_size,
+        notice=args.notice,
         feature_networks=networks,
         wheels=wheels or (WHEEL_NAMES if args.wheels is not None else ()),
         short_side=args.short_side,
@@ -107,25 +125,45 @@ def _run(args: argparse.Namespace, begin: float) -> None:
     if missing := missing_packages():
         install_wheels(args.inputs / "wheels", missing)
     import torch
-    from released.job_run import run_job
 
     from configs.schema import parse_setting
 
-    chosen = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    run_job(
-        JOBS[args.job],
-        args.inputs,
-        args.out,
-        begin=begin,
-        minutes=args.minutes,
-        reserve=args.reserve,
-        steps=args.steps,
-        init=args.init,
-        changes=dict(parse_setting(text) for text in args.set),
-        device=torch.device(chosen),
-        graph=not args.no_graph,
-        log=lambda text: print(text, flush=True),
-    )
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    changes = dict(parse_setting(text) for text in args.set)
+
+    def log(text: str) -> None:
+        print(text, flush=True)
+
+    if args.job == THROUGHPUT:
+        from released.throughput import run_throughput
+
+        run_throughput(args.out, begin=begin, minutes=args.minutes, changes=changes, device=device, log=log)
+        return
+    common: dict[str, Any] = {
+        "begin": begin,
+        "minutes": args.minutes,
+        "reserve": args.reserve,
+        "steps": args.steps,
+        "device": device,
+        "graph": not args.no_graph,
+        "log": log,
+    }
+    if args.job in JOBS:
+        from released.job_run import run_job
+
+        run_job(JOBS[args.job], args.inputs, args.out, init=args.init, changes=changes, **common)
+        return
+    job = GAN_JOBS[args.job]
+    if job.recipe == "stylegan2":
+        from released.stylegan2_faces import run_stylegan2
+
+        run_stylegan2(job, args.inputs, args.out, changes=changes, **common)
+    else:
+        from released.starganv2_faces import run_starganv2
+
+        if args.modulation is not None:
+            changes = {"model.modulation": args.modulation, **changes}
+        run_starganv2(job, args.inputs, args.out, changes=changes, **common)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,8 +172,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="job", required=True, metavar="JOB")
 
     pack = commands.add_parser("pack", help="make the folder of inputs")
-    pack.add_argument("--content", action="append", required=True, help="folder of photos, repeatable")
-    pack.add_argument("--style", action="append", required=True, help="folder of artworks, repeatable")
+    pack.add_argument("--content", action="append", default=[], help="folder of photos, repeatable")
+    pack.add_argument("--style", action="append", default=[], help="folder of artworks, repeatable")
+    pack.add_argument("--faces", type=Path, help="folder or zip of faces, a folder per class")
+    pack.add_argument("--face-size", type=int, default=128, help="side in pixels, halved where it must be")
+    pack.add_argument("--notice", help="source and licence of the faces, for the records")
     pack.add_argument("--exclude", action="append", default=[], help="file of names to leave out, repeatable")
     pack.add_argument("--pairs", type=Path, default=ROOT / "results/style/held_out_pairs.json")
     pack.add_argument("--every", type=int, default=4, help="of the held-out contents and styles in --pairs")
@@ -150,19 +191,31 @@ def _parser() -> argparse.ArgumentParser:
     pack.add_argument("--limit-mb", type=float, default=40, help="of the whole folder, in 10^6 bytes")
     pack.add_argument("-o", "--out", type=Path, required=True, help="replaced where it exists")
 
-    for name in JOBS:
-        job = commands.add_parser(name, help="train this model")
+    helps = dict.fromkeys(JOBS, "train this style-transfer model")
+    helps |= {name: f"train {job.recipe} on the faces" for name, job in GAN_JOBS.items()}
+    helps[THROUGHPUT] = "measure speed and memory"
+    for name, text in helps.items():
+        job = commands.add_parser(name, help=text)
         job.add_argument("-i", "--inputs", type=Path, required=True)
         job.add_argument("-o", "--out", type=Path, required=True)
         job.add_argument("--minutes", type=float, default=9, help="for everything")
+        job.add_argument("--device", help="default: cuda if there is one, else cpu")
+        job.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="of the configuration; of throughput, of what it measures",
+        )
+        if name == THROUGHPUT:
+            continue
         job.add_argument("--reserve", type=float, default=60, help="seconds of them for the evaluation")
         job.add_argument("--steps", type=int, help="end the training after so many, if that is earlier")
-        job.add_argument("--init", type=Path, help="a model file to begin with, of the same model")
-        job.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration"
-        )
-        job.add_argument("--device", help="default: cuda if there is one, else cpu")
         job.add_argument("--no-graph", action="store_true", help="no CUDA graph")
+        if name in JOBS:
+            job.add_argument("--init", type=Path, help="a model file to begin with, of the same model")
+        elif GAN_JOBS[name].recipe == "starganv2":
+            job.add_argument("--modulation", help="default: the preset's")
     return parser
 
 

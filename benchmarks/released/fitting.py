@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ REPORT_SECONDS = 10.0
 GRAPH_WARMUP = 3  # steps before a graph is captured: libraries choose their algorithms there
 
 Gradients = Callable[[Tensor, Tensor], Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -187,32 +189,49 @@ def _gradients(
     return compute
 
 
-def _captured(
-    compute: Gradients, content: Tensor, style: Tensor, log: Callable[[str], None]
-) -> Gradients | None:
-    """`compute` as one CUDA graph, whose many small kernels start without Python; None if that fails."""
-    content, style = content.clone(), style.clone()
+def captured(function: Callable[[], T], log: Callable[[str], None] = print) -> Callable[[], T] | None:
+    """`function` as one CUDA graph, whose many small kernels start without Python; None if that fails.
+
+    A call returns the tensors of the capture, with new values. Random numbers come from torch's default
+    generator, which goes on from call to call; what is to be another input must be written into the tensors
+    that the function reads.
+    """
     try:
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(GRAPH_WARMUP):
-                compute(content, style)
+                function()
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            losses = compute(content, style)
+            results = function()
     except RuntimeError as error:
         log(f"no CUDA graph ({str(error).splitlines()[0]}): steps are started one by one")
         return None
 
-    def replay(new_content: Tensor, new_style: Tensor) -> Tensor:
-        content.copy_(new_content)
-        style.copy_(new_style)
+    def replay() -> T:
         graph.replay()
-        return losses
+        return results
 
     return replay
+
+
+def _captured(
+    compute: Gradients, content: Tensor, style: Tensor, log: Callable[[str], None]
+) -> Gradients | None:
+    """`compute` as one CUDA graph; None if that fails."""
+    content, style = content.clone(), style.clone()
+    replay = captured(lambda: compute(content, style), log)
+    if replay is None:
+        return None
+
+    def run(new_content: Tensor, new_style: Tensor) -> Tensor:
+        content.copy_(new_content)
+        style.copy_(new_style)
+        return replay()
+
+    return run
 
 
 def _laid_out(pairs: tuple[Tensor, Tensor], config: StyleRun) -> tuple[Tensor, Tensor]:

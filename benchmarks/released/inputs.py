@@ -15,6 +15,7 @@ from ganmod.io.images import read_image
 
 MANIFEST = "inputs.json"
 CONTENTS, STYLES, EVALUATION = "contents.zip", "styles.zip", "evaluation.zip"
+FACES = "faces.zip"  # of one size, a folder per class
 FEATURES, WHEELS = "features", "wheels"  # folders
 DECODERS = 16  # threads
 

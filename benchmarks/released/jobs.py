@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 MB = 1_000_000
 MAX_OUTPUT_BYTES = 16 * MB  # of each file that a job writes
@@ -39,6 +39,20 @@ class Job:
         return f"{self.name}.safetensors", f"{self.name}.json", f"{self.name}.jpg"
 
 
+@dataclass(frozen=True)
+class GanJob:
+    """A GAN on the inputs' faces. recipe: whose networks and losses; preset, changes: as of `Job`.
+
+    max_bytes: of the model file.
+    """
+
+    name: str
+    recipe: Literal["stylegan2", "starganv2"]
+    preset: str
+    max_bytes: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
 _LARGE_CROPS = {
     "data.crop": 256,
     "data.short_side": 320,
@@ -68,6 +82,25 @@ JOBS = {
         ),
     )
 }
+
+# At most 10 MB in half precision under each modulation; all that differs between the three is the modulation.
+GAN_JOBS = {
+    job.name: job
+    for job in (
+        *(
+            GanJob(
+                f"stylegan2-faces-{modulation}",
+                "stylegan2",
+                "stylegan2-faces",
+                10 * MB,
+                {"model.modulation": modulation},
+            )
+            for modulation in ("adaconv", "weight_demod", "adain")
+        ),
+        GanJob("starganv2-faces", "starganv2", "starganv2-faces", MAX_OUTPUT_BYTES),
+    )
+}
+THROUGHPUT = "throughput"
 
 
 def time_factor(share: float, *, warmup: float = 0.02, decay: float = 0.3) -> float:

@@ -16,9 +16,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ganmod.data.files import ImageFiles
+from ganmod.data.labels import find_labels
+from ganmod.data.pack import fit
 from ganmod.features.vgg import NORMALISED_INDEX, load_features
 from ganmod.io.images import list_images, read_image, resize_short_side
-from released.inputs import CONTENTS, EVALUATION, FEATURES, STYLES, WHEELS, Inputs
+from metrics.features.pretrained import PRETRAINED, load_feature_space
+from released.inputs import CONTENTS, EVALUATION, FACES, FEATURES, STYLES, WHEELS, Inputs
 from released.jobs import MB
 from training.style.build import find_images
 
@@ -32,6 +36,9 @@ LADDER = [
 ]
 SAMPLE = 150  # images from which a total is estimated
 EVALUATION_SIDE, EVALUATION_QUALITY = 512, 95
+# (share of the side asked for, quality): what has the size already is first taken as it is, byte for byte.
+FACE_LADDER = ((1.0, None), (1.0, 90), (1.0, 80), (0.5, 95), (0.5, 85))
+FACE_QUALITY = 95  # of those that have another size, where the others are taken as they are
 PYTHON, PLATFORM = "3.12", "manylinux2014_x86_64"
 # What a machine with torch, torchvision, numpy, scipy and scikit-image may lack; the two last are 50 MB.
 WHEEL_NAMES = (
@@ -55,6 +62,9 @@ def pack(
     exclude: Sequence[str],
     pairs: Path,
     every: int,
+    faces: Path | None = None,
+    face_size: int = 128,
+    notice: str | None = None,
     feature_networks: Mapping[str, str | None],
     wheels: Sequence[str],
     short_side: int,
@@ -64,10 +74,15 @@ def pack(
     """Write the folder `out`, replacing it -> {part: bytes}, with their "total".
 
     content, style: folders; exclude: files of names to leave out, beside the held-out images, of which every
-    `every`-th content and style of the JSON file `pairs` is taken. feature_networks: {name: path, or None for
-    where load_features finds it}. limit: bytes. Raises ValueError, with the parts' sizes, above it.
+    `every`-th content and style of the JSON file `pairs` is taken. Without both, nothing for style transfer
+    is packed. faces: folder or zip with a folder per class; face_size: their side in pixels, half of it where
+    the limit asks for that; notice: their source and licence, which every record then repeats.
+    feature_networks: {name: path, or None for where load_features finds it}. limit: bytes. Raises ValueError,
+    with the parts' sizes, above it.
     """
-    chosen = json.loads(pairs.read_text())
+    if bool(content) != bool(style) or not (content or faces):
+        raise ValueError("expected --content and --style, --faces, or all three: style transfer needs both")
+    chosen = json.loads(pairs.read_text()) if content else {"contents": [], "styles": []}
     names = {what: chosen[what][::every] for what in ("contents", "styles")}
     everything = {path.name: path for folder in [*style, *content] for path in list_images(folder)}
     missing = [name for group in names.values() for name in group if name not in everything]
@@ -80,29 +95,33 @@ def pack(
     out.mkdir(parents=True)
 
     features = _pack_features(out / FEATURES, feature_networks)
-    evaluated = {
-        f"{what}/{name}": _evaluation_image(everything[name]) for what in names for name in names[what]
-    }
-    _write_zip(out / EVALUATION, evaluated.items())
     if wheels:
         download_wheels(out / WHEELS, wheels)
-    others = _sizes(out)
-
-    used = {name for group in names.values() for name in group}
-    training = {
-        archive: [path for path in find_images(list(folders), list(exclude)) if path.name not in used]
-        for archive, folders in ((CONTENTS, content), (STYLES, style))
-    }
-    budget = limit - sum(others.values()) - 4_000  # the manifest, and the folders' own lines
-    candidates = _fitting(training, short_side, image_format, budget)
-    about: dict[str, str | int] = {"format": image_format}
-    for side, quality in candidates:
-        for archive, paths in training.items():
-            _write_zip(out / archive, _encoded(paths, side, image_format, quality))
-            about[f"images in {archive}"] = len(paths)
-        if sum(_sizes(out).values()) <= sum(others.values()) + budget:
-            break
-    about |= {"short_side": side, "quality": quality}
+    about: dict[str, str | int] = {}
+    margin = 4_000  # the manifest, and the folders' own lines
+    if faces is not None:
+        about |= _pack_faces(out / FACES, faces, face_size, limit - margin - sum(_sizes(out).values()))
+        about |= {"faces_notice": notice} if notice else {}
+    if content:
+        evaluated = {
+            f"{what}/{name}": _evaluation_image(everything[name]) for what in names for name in names[what]
+        }
+        _write_zip(out / EVALUATION, evaluated.items())
+        others = _sizes(out)
+        used = {name for group in names.values() for name in group}
+        training = {
+            archive: [path for path in find_images(list(folders), list(exclude)) if path.name not in used]
+            for archive, folders in ((CONTENTS, content), (STYLES, style))
+        }
+        budget = limit - sum(others.values()) - margin
+        about |= {"format": image_format}
+        for side, quality in _fitting(training, short_side, image_format, budget):
+            for archive, paths in training.items():
+                _write_zip(out / archive, _encoded(paths, side, image_format, quality))
+                about[f"images in {archive}"] = len(paths)
+            if sum(_sizes(out).values()) <= sum(others.values()) + budget:
+                break
+        about |= {"short_side": side, "quality": quality}
     Inputs(features, names["contents"], names["styles"], about).write(out)
     sizes = _sizes(out)
     sizes["total"] = sum(sizes.values())
@@ -156,11 +175,51 @@ def _pack_features(folder: Path, networks: Mapping[str, str | None]) -> dict[str
             continue
         if path is None:
             raise ValueError(f"feature network {name!r} needs its file: --feature-network {name}=PATH")
-        source = Path(path) / "4SE.pth" if Path(path).is_dir() else Path(path)
-        load_features(name, path=source)  # a wrong file should fail here, not on the borrowed machine
+        # A wrong file should fail here, not on the borrowed machine.
+        if name in PRETRAINED:
+            source = Path(path)
+            load_feature_space(name, source)
+        else:
+            source = Path(path) / "4SE.pth" if Path(path).is_dir() else Path(path)
+            load_features(name, path=source)
         files[name] = name + source.suffix
         shutil.copyfile(source, folder / files[name])
     return files
+
+
+def _pack_faces(path: Path, source: Path, size: int, budget: int) -> dict[str, str | int]:
+    """Write faces.zip, CLASS/NUMBER.jpeg, at the first step of FACE_LADDER that fits, or the last -> about.
+
+    Every image is cut to its middle square and brought to one size.
+    """
+    files = ImageFiles(source)
+    labels = find_labels(files)
+    folders = (
+        [""] * len(files.names)
+        if labels is None or not labels.names
+        else [f"{labels.names[value]}/" for value in labels.values]
+    )
+    for share, quality in FACE_LADDER:
+        side = round(size * share)
+        members = (
+            (f"{folder}{i:05d}.jpeg", _face(files, name, side, quality))
+            for i, (folder, name) in enumerate(zip(folders, files.names, strict=True))
+        )
+        _write_zip(path, members)
+        if path.stat().st_size <= budget:
+            break
+    return {
+        "faces": len(files.names),
+        "face_size": side,
+        "face_quality": "as they were" if quality is None else quality,
+    }
+
+
+def _face(files: ImageFiles, name: str, side: int, quality: int | None) -> bytes:
+    image = files.read(name)
+    if quality is None and image.shape[:2] == (side, side) and name.lower().endswith((".jpg", ".jpeg")):
+        return files.read_bytes(name)
+    return _encode(fit(image, (side, side)), "jpeg", FACE_QUALITY if quality is None else quality)
 
 
 def _fitting(

@@ -107,8 +107,8 @@ def change_color(images: Tensor, color: Tensor) -> Tensor:
 def translate_images(images: Tensor, shift: Tensor) -> Tensor:
     """images [N,C,H,W] moved by shift [N,2] pixels (to the right, down), 0 where nothing comes from."""
     n, channels, height, width = images.shape
-    x = torch.arange(width) - shift[:, :1]  # [N,W]
-    y = torch.arange(height) - shift[:, 1:]  # [N,H]
+    x = torch.arange(width, device=shift.device) - shift[:, :1]  # [N,W]
+    y = torch.arange(height, device=shift.device) - shift[:, 1:]  # [N,H]
     inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
     source = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None, :]  # [N,H,W]
     source = source.reshape(n, 1, -1).to(images.device).expand(-1, channels, -1)
@@ -119,7 +119,7 @@ def translate_images(images: Tensor, shift: Tensor) -> Tensor:
 def erase(images: Tensor, box: Tensor) -> Tensor:
     """images [N,C,H,W] with 0 in box [N,4]: left, top, right, bottom, clipped to the image."""
     height, width = images.shape[-2:]
-    x, y = torch.arange(width), torch.arange(height)
+    x, y = torch.arange(width, device=box.device), torch.arange(height, device=box.device)
     columns = (x >= box[:, 0:1]) & (x < box[:, 2:3])  # [N,W]
     rows = (y >= box[:, 1:2]) & (y < box[:, 3:4])  # [N,H]
     kept = ~(rows[:, None, :, None] & columns[:, None, None, :])
