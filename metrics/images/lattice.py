@@ -1,9 +1,9 @@
 """Lattices: the lines that a network adds to smooth regions under any style, and those of a single image.
 
-`measure_lattice` compares spectra of small windows, from the results' smooth regions and from the styles. Each
-spectrum is divided by its mean on every ring, which removes the scale and strength of a texture and leaves
-directions. The excess of the mean over many results over the mean of their styles has the same directions and
-periods under all styles: it comes from the network.
+`measure_lattice` compares spectra of small windows, from the results' smooth regions and from the styles.
+Each spectrum is divided by its mean on every ring, which removes the scale and strength of a texture and
+leaves directions. The excess of the mean over many results over the mean of their styles has the same
+directions and periods under all styles: it comes from the network.
 
 `line_share` needs no styles: a photo's power falls with frequency along every direction, a lattice's stands
 in a few lines apart from the rest.
@@ -173,7 +173,7 @@ def _sums(values: np.ndarray, rings: np.ndarray, weights: np.ndarray) -> np.ndar
 
 
 def _bins_for_lines() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """For each bin of a spectrum [W,W]: (indices [K,W,W] around it, those nearer to zero, if it may be a line)."""
+    """For each bin of a spectrum [W,W]: indices [K,W,W] around it and nearer to zero; if it may be a line."""
     rows = np.fft.fftfreq(WINDOW)[:, None] * WINDOW + np.zeros(WINDOW)
     columns = rows.T
     steps = [(i, j) for i in range(-3, 4) for j in range(-3, 4) if max(abs(i), abs(j)) > 1]

@@ -18,6 +18,8 @@ def tiny_generator(**values: Any) -> Generator:
     for name, parameter in G.named_parameters():
         if name.endswith("noise_strength"):
             torch.nn.init.constant_(parameter, 0.3)
+        if name.endswith(".gate"):
+            torch.nn.init.normal_(parameter)
     torch.nn.init.normal_(G.mapping.w_avg)
     return G.eval().requires_grad_(False)
 
