@@ -10,7 +10,8 @@ images seen. Writes adaconv_in_gan.json and adaconv_in_gan.png: real images, the
 the same latents.
 
 The same command goes on where it was stopped: trained variants are not trained again, measured ones not
-measured again. --only trains and measures some; the files always show all that are measured.
+measured again. With more --minutes each is trained further. --only trains and measures some; the files always
+show all that are measured.
 """
 
 from __future__ import annotations
@@ -52,13 +53,14 @@ class Variant(NamedTuple):
 COARSE = "adaconv@4-16,weight_demod@32-"
 VARIANTS: dict[str, Variant] = {
     "defaults": Variant("adaconv"),
-    "demod": Variant("adaconv", {"normalize": "demod"}),
-    "none": Variant("adaconv", {"normalize": "none"}),
     "mixed": Variant(COARSE),
+    "demod": Variant("adaconv", {"normalize": "demod"}),
+    "slow": Variant("adaconv", {"lr_mul": 0.1}),
     "gate": Variant("adaconv", {"gate": True}),
-    "rank8": Variant("adaconv", {"rank": 8}),
     "demod_mixed": Variant(COARSE, {"adaconv": {"normalize": "demod"}}),
+    "rank8": Variant("adaconv", {"rank": 8}),
     "demod_mixed_512": Variant(COARSE, {"adaconv": {"normalize": "demod", "kernel_budget": 512}}),
+    "none": Variant("adaconv", {"normalize": "none"}),
     "weight_demod": Variant("weight_demod"),
 }
 SETTINGS = {"model.channel_max": 64, "model.z_dim": 64, "model.w_dim": 64, "schedule.clock": "cpu"}
@@ -111,6 +113,14 @@ def measure(
     }
     samples = to_arrays(fakes.load(torch.arange(SHEET_ROWS * SHEET_COLUMNS)))
     return figures, np.stack([x for x in samples if x is not None])
+
+
+def is_measured(file: Path, *, minutes: float, num: int) -> bool:
+    """Whether the figures of a run are those after so many minutes, from so many fakes."""
+    if not file.is_file():
+        return False
+    figures = json.loads(file.read_text())
+    return (figures["minutes"], figures["fakes"]) == (minutes, num)
 
 
 def write_sheet(out: Path, names: Sequence[str]) -> None:
@@ -176,14 +186,6 @@ def main() -> None:
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    runs = [(name, seed, *run_names([name], [seed])) for seed in args.seeds for name in args.only]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for name, seed, run_name in runs:
-        if not (out / f"{run_name}.json").is_file():
-            run_dir = out / "runs" / run_name
-            command = training_command(VARIANTS[name], run_dir, args.data, minutes=args.minutes, seed=seed)
-            subprocess.run(command, check=True, env=environment)
-
     files = FileImages(args.data, num=args.num_real)
     spaces = [
         load_feature_space("squeezenet1_1", args.squeezenet),
@@ -197,20 +199,23 @@ def main() -> None:
         shown = to_arrays(files.load(spread_indices(files.num_images, SHEET_COLUMNS)))
         np.save(out / "real.npy", np.stack([x for x in shown if x is not None]))
         atomic_write_text(out / "real.json", json.dumps({"count": real.count} | lattice_figures(shares)))
-    conditions = {
+    conditions: dict[str, Any] = {
         "data": args.data.name,
         "settings": SETTINGS | {"batch": 32, "precision": "bfloat16", "augmentation": "none"},
-        "minutes": args.minutes,
-        "fakes": args.num,
         "real_images": real.count,
         "machine": describe_machine(protocol.device),
     }
-    for name, seed, run_name in runs:
-        if not (out / f"{run_name}.json").is_file():
-            figures, samples = measure(run_name, out / "runs" / run_name, real, protocol, args.num)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for name, seed in ((name, seed) for seed in args.seeds for name in args.only):
+        (run_name,) = run_names([name], [seed])
+        variant, run_dir = VARIANTS[name], out / "runs" / run_name
+        if not is_measured(out / f"{run_name}.json", minutes=args.minutes, num=args.num):
+            command = training_command(variant, run_dir, args.data, minutes=args.minutes, seed=seed)
+            subprocess.run(command, check=True, env=environment)
+            figures, samples = measure(run_name, run_dir, real, protocol, args.num)
             np.save(out / f"{run_name}.npy", samples)
-            variant = VARIANTS[name]
             about = {"modulation": variant.modulation, "options": dict(variant.options), "seed": seed}
+            about |= {"minutes": args.minutes, "fakes": args.num}
             atomic_write_text(out / f"{run_name}.json", json.dumps(about | figures, indent=1) + "\n")
         write_results(out, conditions)
 

@@ -18,6 +18,7 @@ from adaconv_in_gan import (
     SHEET_COLUMNS,
     SHEET_ROWS,
     VARIANTS,
+    is_measured,
     lattice_figures,
     run_names,
     training_command,
@@ -64,6 +65,15 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
 
 def test_names_of_further_seeds() -> None:
     assert run_names(["a", "b"], [0, 2]) == ["a", "a_s2", "b", "b_s2"]
+
+
+def test_a_run_that_was_trained_further_is_measured_again(tmp_path: Path) -> None:
+    file = tmp_path / "gate.json"
+    assert not is_measured(file, minutes=5, num=100)
+    file.write_text(json.dumps({"minutes": 5.0, "fakes": 100}))
+    assert is_measured(file, minutes=5, num=100)
+    assert not is_measured(file, minutes=10, num=100)
+    assert not is_measured(file, minutes=5, num=5000)
 
 
 def test_figures_of_a_lattice() -> None:
