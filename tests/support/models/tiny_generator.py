@@ -34,7 +34,7 @@ def generator(seed: int = 0, **values: Any) -> Generator:
     torch.manual_seed(seed)
     net = Generator(GeneratorSpec(**{**small, "mapping_layers": 2, **values})).double()  # type: ignore[arg-type]
     for name, parameter in net.named_parameters():
-        if name.endswith(("bias", "noise_strength")):
+        if name.endswith(("bias", "noise_strength", ".gate")):
             nn.init.normal_(parameter, std=0.3)
     return net
 
