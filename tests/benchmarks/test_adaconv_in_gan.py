@@ -13,7 +13,7 @@ import pytest
 from ganmod.io.images import read_image, write_image
 from ganmod.stylegan2 import Generator, GeneratorSpec
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "runs"))
 from adaconv_in_gan import (
     SHEET_COLUMNS,
     SHEET_ROWS,

@@ -1,6 +1,6 @@
 """Which form of AdaConv suits StyleGAN2: variants trained for an equal time, their distances and lattices.
 
-    python benchmarks/adaconv_in_gan.py --data cifar10_30k.zip --out runs/adaconv_in_gan --minutes 10 \\
+    python benchmarks/runs/adaconv_in_gan.py --data cifar10_30k.zip --out runs/adaconv_in_gan --minutes 10 \\
         --squeezenet squeezenet1_1-b8a52dc0.pth --resnet resnet56-4bfd9763.th
 
 Each of VARIANTS is trained for --minutes of processor time on one thread, everything but the modulation
@@ -146,7 +146,7 @@ def write_results(out: Path, conditions: Mapping[str, Any]) -> None:
     real = figures.pop("real")
     record = {
         "about": "Variants of AdaConv in StyleGAN2, trained for an equal processor time; see "
-        "benchmarks/adaconv_in_gan.py",
+        "benchmarks/runs/adaconv_in_gan.py",
         "conditions": dict(conditions),
         "real_images": real,
         "variants": [{"name": name} | values for name, values in figures.items()],
