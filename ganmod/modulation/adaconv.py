@@ -43,6 +43,10 @@ class AdaConv(Modulation):
         normalize: "instance", "none" or "demod", see `functional.adaconv`.
         residual_gain: how far the first kernels are from the identity.
         lr_mul: learning rate of the predictor as a multiple of the others', under Adam.
+        rank: number of learned depthwise kernels that the style mixes; None predicts each kernel element. The
+            style selects kernels as in GigaGAN (Kang et al. 2023), by linear weights instead of a softmax.
+        gate: whether training starts from identity kernels, with a learned factor per channel on what is
+            predicted (as in ReZero, Bachlechner et al. 2021).
         impl: form of the convolution, see `per_sample_conv`.
     """
 
@@ -56,6 +60,8 @@ class AdaConv(Modulation):
         normalize: Normalize = "instance",
         residual_gain: NonNegative = 0.1,
         lr_mul: PositiveFloat = 1.0,
+        rank: Positive | None = None,
+        gate: bool = False,
         eps: PositiveFloat = NORM_EPS,
         impl: ConvImpl = "auto",
     ) -> None:
@@ -70,6 +76,8 @@ class AdaConv(Modulation):
             )
         if lr_mul <= 0:
             raise ValueError(f"lr_mul is {lr_mul}, expected a positive number such as 1 or 0.3")
+        if rank is not None and (not isinstance(rank, int) or rank < 1):
+            raise ValueError(f"rank is {rank!r}, expected a whole number from 1 on, or None")
         self.normalize: Normalize = normalize
         self.eps = eps
         self.impl: ConvImpl = impl
@@ -84,6 +92,8 @@ class AdaConv(Modulation):
             group_size=largest_group_size(channels, budget),
             residual_gain=residual_gain,
             lr_mul=lr_mul,
+            rank=rank,
+            gate=gate,
         )
 
     def predict(self, style: Tensor) -> AdaConvParams:

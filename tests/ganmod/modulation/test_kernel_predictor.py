@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,7 @@ from torch import Tensor
 from ganmod.modulation import AdaConv, AdaConvParams, AdaIN, StyleSpec
 from ganmod.modulation.adaconv import largest_group_size
 from ganmod.modulation.fast import compose_kernels
+from ganmod.modulation.functional import Normalize
 from ganmod.modulation.kernel_predictor import KernelPredictor
 
 CHANNELS, DIM = 4, 3
@@ -252,3 +255,80 @@ def test_lr_mul_changes_the_step_but_not_the_start() -> None:
     ]
     for one, other in zip(*steps, strict=True):
         torch.testing.assert_close(0.25 * one, other, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("normalize", ["instance", "none", "demod"])
+def test_a_gate_starts_with_identity_kernels_and_opens_channel_by_channel(normalize: Normalize) -> None:
+    torch.manual_seed(0)
+    spec = StyleSpec("vector", DIM, host_width=8)
+    gated = AdaConv(CHANNELS, spec, normalize=normalize, gate=True).double()
+    style = torch.randn(2, DIM).double()
+    depthwise, pointwise, bias = gated.predict(style)
+    assert torch.equal(depthwise, delta_kernels(3, 2).expand_as(depthwise))
+    assert torch.equal(pointwise, delta_kernels(1, 2).expand_as(pointwise))
+    assert bias.std() > 0  # the style has an effect from the start
+
+    plain = AdaConv(CHANNELS, spec, normalize=normalize).double()
+    gate = gated.kernel_predictor.gate
+    assert gate is not None
+    plain.load_state_dict({k: v for k, v in gated.state_dict().items() if k != "kernel_predictor.gate"})
+    with torch.no_grad():
+        gate.copy_(torch.tensor([1.0, 0.5, 0.0, 1.0]))
+    for part, fixed in enumerate((delta_kernels(3, 2), delta_kernels(1, 2))):
+        residual, ungated = gated.predict(style)[part] - fixed, plain.predict(style)[part] - fixed
+        for channel, factor in enumerate(gate.tolist()):
+            torch.testing.assert_close(residual[:, channel], factor * ungated[:, channel])
+
+
+def test_a_gate_of_zero_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    gated = AdaConv(CHANNELS, StyleSpec("vector", DIM, host_width=8), gate=True).double()
+    x, style = torch.randn(2, CHANNELS, 6, 7).double(), torch.randn(2, DIM).double()
+    (gated.modulate(x, gated.predict(style)) * torch.randn(x.shape).double()).sum().backward()
+    gate = gated.kernel_predictor.gate
+    assert gate is not None
+    assert gate.grad is not None
+    assert (gate.grad != 0).all()
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("size", [1, 3])
+def test_of_low_rank_the_depthwise_residuals_span_that_many_dimensions(size: int, rank: int) -> None:
+    torch.manual_seed(0)
+    spec = StyleSpec("map", 16, size=size)
+    predictor = KernelPredictor(
+        CHANNELS, spec, kernel_size=3, group_size=2, residual_gain=0.1, rank=rank
+    ).double()
+    depthwise, pointwise, _ = predictor(torch.randn(20, 16, size, size).double())
+    residual = (depthwise - delta_kernels(3, 2)).flatten(1)
+    assert torch.linalg.matrix_rank(residual) == rank
+    assert torch.linalg.matrix_rank((pointwise - delta_kernels(1, 2)).flatten(1)) == CHANNELS * 2
+
+
+def test_low_rank_kernels_start_as_near_the_identity() -> None:
+    torch.manual_seed(0)
+    residuals = []
+    for rank in (None, 1, 8):
+        predictor = KernelPredictor(
+            64, StyleSpec("vector", 128), kernel_size=3, group_size=4, residual_gain=0.1, rank=rank
+        )
+        depthwise = predictor(torch.randn(500, 128))[0]
+        identity = F.pad(predictor.identity[..., None, None], (1,) * 4)
+        residuals.append((depthwise - identity).square().mean().sqrt().item())
+    assert residuals[1:] == pytest.approx([residuals[0]] * 2, rel=0.1)
+
+
+@pytest.mark.parametrize("options", [{"rank": 2}, {"gate": True}])
+def test_folded_gains_leave_the_kernels_of_options_alone(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    modulation = AdaConv(CHANNELS, StyleSpec("vector", DIM, host_width=8), lr_mul=0.5, **options).double()
+    style = torch.randn(2, DIM).double()
+    before = modulation.predict(style)
+    modulation.use_plain_gains()
+    for one, other in zip(before, modulation.predict(style), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_rank_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="rank is 0, expected a whole number from 1 on, or None"):
+        AdaConv(CHANNELS, StyleSpec("vector", DIM), rank=0)

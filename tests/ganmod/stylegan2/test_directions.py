@@ -48,6 +48,7 @@ def reference(G: Generator, layers: range) -> tuple[np.ndarray, np.ndarray]:
         {"modulation": "weight_demod"},
         {"modulation": "adain"},
         {"modulation": "adaconv"},
+        {"modulation": "adaconv", "modulation_options": {"rank": 3, "gate": True}},
         {"modulation": "adaconv", "style_lift": "shared", "descriptor_dim": 4},
         {"modulation": "adaconv", "style_lift": "per_layer", "descriptor_dim": 4},
     ],

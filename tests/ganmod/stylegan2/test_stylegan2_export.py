@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,13 @@ def _keep_the_log_of_the_compiler_out(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip(name, reason=f"the package {name} is not installed")
 
 
-@pytest.mark.parametrize("modulation", list_modulations("vector"))
-def test_mapping_and_synthesis_equal_pytorch(modulation: str, tmp_path: Path):
-    G = tiny_generator(
-        img_resolution=8, channel_base=32, channel_max=8, mapping_layers=1, modulation=modulation, c_dim=3
-    )
+@pytest.mark.parametrize(
+    ("modulation", "options"),
+    [*((name, {}) for name in list_modulations("vector")), ("adaconv", {"rank": 2, "gate": True})],
+)
+def test_mapping_and_synthesis_equal_pytorch(modulation: str, options: dict[str, Any], tmp_path: Path):
+    size = {"img_resolution": 8, "channel_base": 32, "channel_max": 8, "mapping_layers": 1, "c_dim": 3}
+    G = tiny_generator(**size, modulation=modulation, modulation_options=options)
     done = export_stylegan2(G, tmp_path, ExportOptions(licence="as you like"))
     assert [(result.file.name, result.any_batch) for result in done] == [
         ("mapping.onnx", True),

@@ -47,6 +47,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"modulation": MIX, "modulation_options": {"adaconv": {"normalize": "none"}}},
     {"modulation": "adaconv", "modulation_options": {"normalize": "none", "kernel_budget": 16}},
     {"modulation": "adaconv", "modulation_options": {"normalize": "demod"}},
+    {"modulation": "adaconv", "modulation_options": {"rank": 4, "gate": True}},
     {"modulation": "adaconv", "style_lift": "shared", "descriptor_dim": 4},
     {"modulation": "adaconv", "style_lift": "per_layer", "descriptor_dim": 4, "descriptor_size": 2},
     {"modulation": "adain", "style_lift": "shared", "descriptor_dim": 4},

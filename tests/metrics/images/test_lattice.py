@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metrics.images.lattice import WINDOW, Lattice, measure_lattice, window_spectrum
+from ganmod.io.images import center_crop, resize_short_side
+from metrics.images.lattice import WINDOW, Lattice, line_share, measure_lattice, window_spectrum
+from metrics.images.structure import luma
+from style_transfer.procedural_styles import builtin_contents
 
 SIZE, PAIRS = 160, 6
 EVERYWHERE = np.ones((SIZE, SIZE), dtype=bool)
@@ -83,3 +86,53 @@ def test_what_cannot_be_measured_is_refused():
         window_spectrum(np.zeros((20, 160)))
     with pytest.raises(ValueError, match="got 1 results, 0 styles, 1 masks"):
         measure_lattice([noise(0)], [], [EVERYWHERE])
+    with pytest.raises(ValueError, match=r"the image is \[20, 160\], expected sides of at least 32"):
+        line_share(np.zeros((20, 160)))
+
+
+def photos() -> list[np.ndarray]:
+    """The built-in photos and their middles, as luma [32,32] in [0,1]."""
+    squares = [center_crop(x, side) for x in builtin_contents().values() for side in (128, min(x.shape[:2]))]
+    return [luma(resize_short_side(square, WINDOW)) for square in squares]
+
+
+def plaid(period: float, degrees: float, amplitude: float) -> np.ndarray:
+    both = lines(period, degrees, amplitude) + lines(period, degrees + 90, amplitude)
+    return both[:WINDOW, :WINDOW]
+
+
+def mean_share(images: list[np.ndarray]) -> float:
+    return float(np.mean([line_share(x) for x in images]))
+
+
+def test_a_photo_has_no_isolated_lines_and_a_grating_nothing_else():
+    assert mean_share(photos()) < 0.01
+    assert mean_share([noise(i)[:WINDOW, :WINDOW] for i in range(50)]) < 0.01
+    assert line_share(lines(4, 0, 0.1)) == pytest.approx(1, abs=1e-6)
+    assert line_share(np.full((40, 50), 0.3)) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("period", "degrees"), [(8, 0), (8, 30), (9, 10), (5, 45), (4, 0), (3, 60), (2.5, 20)]
+)
+def test_a_plaid_over_a_photo_is_found_and_counts_more_the_stronger_it_is(period: float, degrees: float):
+    shares = [
+        mean_share([photo + plaid(period, degrees, amplitude) for photo in photos()])
+        for amplitude in (0.0, 0.05, 0.1, 0.2, 0.5)
+    ]
+    assert shares == sorted(shares)
+    assert shares[2] > 4 * shares[0]
+    assert shares[-1] > 0.4
+
+
+def test_edges_and_shapes_are_no_lattice():
+    rows, columns = np.mgrid[:WINDOW, :WINDOW]
+    half, disc = columns > rows / 3 + 8, np.hypot(rows - 14, columns - 17) < 7
+    square = (abs(rows - 14) < 6) & (abs(columns - 15) < 9)
+    for shape in (half, disc, square):
+        assert line_share(0.3 + 0.4 * shape) < 0.03
+
+
+def test_lines_are_a_share_of_the_contrast():
+    photo = photos()[0] + plaid(8, 0, 0.1)
+    assert line_share(0.3 + 0.5 * photo) == pytest.approx(line_share(photo), rel=1e-9)

@@ -35,6 +35,9 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
         {"normalize": "demod"},
         {"kernel_size": 1},
         {"kernel_size": 5, "kernel_budget": 16},
+        {"rank": 2},
+        {"gate": True},
+        {"gate": True, "rank": 3, "normalize": "demod", "lr_mul": 0.5},
         *({"impl": impl} for impl in get_args(ConvImpl)),
     ),
     "weight_demod": ({"impl": "fused"}, {"demodulate": False}),
@@ -80,6 +83,9 @@ class Case:
             layer.bias.normal_()
             if layer.noise_strength is not None:
                 layer.noise_strength.fill_(0.5)
+            for name, parameter in layer.named_parameters():
+                if name.endswith(".gate"):
+                    parameter.normal_()
         return layer
 
     def inputs(self, seed: int = 1, samples: int = SAMPLES) -> tuple[Tensor, ...]:

@@ -18,6 +18,8 @@ def tiny_generator(**values: Any) -> Generator:
     for name, parameter in G.named_parameters():
         if name.endswith("noise_strength"):
             torch.nn.init.constant_(parameter, 0.3)
+        if name.endswith(".gate"):
+            torch.nn.init.normal_(parameter)
     torch.nn.init.normal_(G.mapping.w_avg)
     return G.eval().requires_grad_(False)
 
@@ -32,7 +34,7 @@ def generator(seed: int = 0, **values: Any) -> Generator:
     torch.manual_seed(seed)
     net = Generator(GeneratorSpec(**{**small, "mapping_layers": 2, **values})).double()  # type: ignore[arg-type]
     for name, parameter in net.named_parameters():
-        if name.endswith(("bias", "noise_strength")):
+        if name.endswith(("bias", "noise_strength", ".gate")):
             nn.init.normal_(parameter, std=0.3)
     return net
 
