@@ -56,6 +56,7 @@ VARIANTS: dict[str, Variant] = {
     "mixed": Variant(COARSE),
     "demod": Variant("adaconv", {"normalize": "demod"}),
     "slow": Variant("adaconv", {"lr_mul": 0.1}),
+    "zero_sum": Variant("adaconv", {"zero_sum": True}),
     "gate": Variant("adaconv", {"gate": True}),
     "demod_mixed": Variant(COARSE, {"adaconv": {"normalize": "demod"}}),
     "rank8": Variant("adaconv", {"rank": 8}),

@@ -47,6 +47,9 @@ class AdaConv(Modulation):
             style selects kernels as in GigaGAN (Kang et al. 2023), by linear weights instead of a softmax.
         gate: whether training starts from identity kernels, with a learned factor per channel on what is
             predicted (as in ReZero, Bachlechner et al. 2021).
+        zero_sum: whether what is predicted for a depthwise kernel sums to 0, so that constant regions pass as
+            through the identity. Without it, kernels of a latent-driven generator become band filters, which
+            the normalisation amplifies to lattices.
         impl: form of the convolution, see `per_sample_conv`.
     """
 
@@ -62,6 +65,7 @@ class AdaConv(Modulation):
         lr_mul: PositiveFloat = 1.0,
         rank: Positive | None = None,
         gate: bool = False,
+        zero_sum: bool = False,
         eps: PositiveFloat = NORM_EPS,
         impl: ConvImpl = "auto",
     ) -> None:
@@ -78,6 +82,10 @@ class AdaConv(Modulation):
             raise ValueError(f"lr_mul is {lr_mul}, expected a positive number such as 1 or 0.3")
         if rank is not None and (not isinstance(rank, int) or rank < 1):
             raise ValueError(f"rank is {rank!r}, expected a whole number from 1 on, or None")
+        if zero_sum and kernel_size == 1:
+            raise ValueError(
+                "zero_sum is true and kernel_size 1, which leaves nothing to predict: take 3 or 5"
+            )
         self.normalize: Normalize = normalize
         self.eps = eps
         self.impl: ConvImpl = impl
@@ -94,6 +102,7 @@ class AdaConv(Modulation):
             lr_mul=lr_mul,
             rank=rank,
             gate=gate,
+            zero_sum=zero_sum,
         )
 
     def predict(self, style: Tensor) -> AdaConvParams:

@@ -28,6 +28,7 @@ class KernelPredictor(nn.Module):
         rank: R; the depthwise residual is the sum of R learned kernels [C,C/g,K,K], weighted by numbers that
             are linear in the pooled style. None predicts every element.
         gate: whether a learned factor per output channel, 0 at first, multiplies both kernels' residuals.
+        zero_sum: whether the taps of each depthwise residual sum to 0.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class KernelPredictor(nn.Module):
         lr_mul: float = 1.0,
         rank: int | None = None,
         gate: bool = False,
+        zero_sum: bool = False,
     ) -> None:
         super().__init__()
         self.channels, self.kernel_size, self.group_size = channels, kernel_size, group_size
@@ -67,6 +69,7 @@ class KernelPredictor(nn.Module):
         self.pointwise = EqualizedLinear(style.dim, maps, init_std=pointwise_std, lr_mul=lr_mul)
         self.bias = EqualizedLinear(style.dim, channels, init_std=residual_gain, lr_mul=lr_mul)
         self.gate = nn.Parameter(torch.zeros(channels)) if gate else None
+        self.zero_sum = zero_sum
 
         identity = torch.eye(group_size).repeat(channels // group_size, 1)  # [C,C/g]: in-group identity
         self.identity: Tensor
@@ -83,6 +86,8 @@ class KernelPredictor(nn.Module):
         n, c, g, k = style.shape[0], self.channels, self.group_size, self.kernel_size
         pooled = pool_style(style)
         depthwise = self._depthwise_residual(style).reshape(n, c, g, k, k) + self.depthwise_bias * self.lr_mul
+        if self.zero_sum:
+            depthwise = depthwise - depthwise.mean(dim=(3, 4), keepdim=True)
         pointwise = self.pointwise(pooled).reshape(n, c, g)
         if self.gate is not None:
             gate = (self.gate * self.lr_mul)[:, None]  # [C,1]

@@ -257,6 +257,28 @@ def test_lr_mul_changes_the_step_but_not_the_start() -> None:
         torch.testing.assert_close(0.25 * one, other, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_kernels_of_zero_sum_pass_constants_as_the_identity(rank: int | None) -> None:
+    """[N,C,C/g,K,K] sums over the taps to the identity of each group; nothing else changes."""
+    torch.manual_seed(0)
+    spec = StyleSpec("vector", DIM, host_width=8)
+    layer = AdaConv(CHANNELS, spec, zero_sum=True, residual_gain=3.0, rank=rank).double()
+    with torch.no_grad():
+        layer.kernel_predictor.depthwise_bias.normal_()
+    style = torch.randn(2, DIM).double()
+    params = layer.predict(style)
+    sums = params.depthwise.sum(dim=(3, 4))
+    torch.testing.assert_close(sums, layer.kernel_predictor.identity.double().expand_as(sums))
+    plain = AdaConv(CHANNELS, spec, residual_gain=3.0, rank=rank).double()
+    plain.load_state_dict(layer.state_dict())
+    free = plain.predict(style)
+    torch.testing.assert_close(params.pointwise, free.pointwise)
+    difference = params.depthwise - free.depthwise
+    torch.testing.assert_close(difference, difference.mean(dim=(3, 4), keepdim=True).expand_as(difference))
+    with pytest.raises(ValueError, match="zero_sum is true and kernel_size 1"):
+        AdaConv(CHANNELS, spec, zero_sum=True, kernel_size=1)
+
+
 @pytest.mark.parametrize("normalize", ["instance", "none", "demod"])
 def test_a_gate_starts_with_identity_kernels_and_opens_channel_by_channel(normalize: Normalize) -> None:
     torch.manual_seed(0)

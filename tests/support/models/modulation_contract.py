@@ -37,6 +37,7 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
         {"kernel_size": 5, "kernel_budget": 16},
         {"rank": 2},
         {"gate": True},
+        {"zero_sum": True},
         {"gate": True, "rank": 3, "normalize": "demod", "lr_mul": 0.5},
         *({"impl": impl} for impl in get_args(ConvImpl)),
     ),
