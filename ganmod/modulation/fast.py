@@ -15,6 +15,7 @@ from ganmod.modulation.statistics import Statistics, instance_norm
 
 _SMALLEST_NORM = 1e-6  # weights and styles of zeros stay zeros
 
+
 def demodulation(weight: Tensor, scale: Tensor, *, eps: float = DEMOD_EPS) -> Tensor:
     """rsqrt(sum_ik (w_oik * s_i)^2 + eps): what Eq. 3 of StyleGAN2 multiplies the outputs by.
 

@@ -1,7 +1,7 @@
 """What follows the image size, the processes and the batch where a configuration leaves it open.
 
-The formulas are those of stylegan2-ada-pytorch's `auto`. There R1's weight and the EMA's half-life always follow
-the automatic batch; here they follow the batch of the run.
+The formulas are those of stylegan2-ada-pytorch's `auto`. There R1's weight and the EMA's half-life always
+follow the automatic batch; here they follow the batch of the run.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def describe_batch(
         if batch_size == automatic:
             return f"{name} {value:g}: follows the automatic batch of {automatic}"
         return (
-            f"{name} {value:g}: follows the batch of {batch_size}; the automatic batch of {automatic} would give "
-            f"{of_automatic:g}"
+            f"{name} {value:g}: follows the batch of {batch_size}; the automatic batch of {automatic} would "
+            f"give {of_automatic:g}"
         )
 
     lines = []
