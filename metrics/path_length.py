@@ -109,7 +109,7 @@ def measure_path_length(
     with progress(sum(map(len, batches)), title) as bar:
         for indices in batches:
             seeds = (indices + seed).tolist()
-            lengths[indices] = pair_lengths(G, distance, seeds, settings=settings, labels=labels).cpu()
+            lengths[indices] = pair_lengths(G, distance, seeds, settings=settings, labels=labels)
             bar.update(len(indices))
     return trimmed_mean(processes.total(lengths))
 
@@ -123,7 +123,7 @@ def pair_lengths(
     settings: PathSettings = PathSettings(),
     labels: Tensor | None = None,
 ) -> Tensor:
-    """distance(image, image after a step) / epsilon^2 of the pair of each seed -> float64 [N].
+    """distance(image, image after a step) / epsilon^2 of the pair of each seed -> float64 [N] on the CPU.
 
     Both images of a pair have the same noise and label. Arguments as for `measure_path_length`.
     """
@@ -133,7 +133,7 @@ def pair_lengths(
     noise = [torch.cat([layer, layer]) for layer in seed_noise(G, seeds)]
     images = _measured_part(G.synthesis(ws, noise=noise), crop=settings.crop)
     first, second = ((images + 1) / 2).expand(-1, 3, -1, -1).chunk(2)
-    return distance(first, second).double() / settings.epsilon**2
+    return distance(first, second).cpu().double() / settings.epsilon**2
 
 
 def trimmed_mean(lengths: Tensor) -> PathLength:
@@ -166,7 +166,7 @@ def _steps(
     z0 = seed_latents(seeds, G.z_dim).to(dtype)
     z1 = torch.stack([torch.from_numpy(one.standard_normal(G.z_dim)) for one in draws]).to(dtype)
     starts = [one.random() if settings.sampling == "full" else 0.0 for one in draws]
-    both = ([t + size for t in starts] for size in (0.0, settings.epsilon))
+    both = (starts, [t + settings.epsilon for t in starts])
     if settings.space == "z":
         z0, z1 = (
             torch.stack([slerp(a, b, t) for a, b, t in zip(z0, z1, shares, strict=True)]) for shares in both
