@@ -46,10 +46,14 @@ def load_stylegan2_config(source: str, changes: Mapping[str, Any]) -> StyleGAN2R
     """A StyleGAN2 run, as `load_style_config`.
 
     A preset's section `loss` is of its objective: where the changes give another objective, or another
-    discriminator and so its objective, only what they say of the loss counts.
+    discriminator and so its objective, only what they say of the loss counts. Its `schedule.ema_rampup` is of
+    a run from random weights: with a `transfer` only what the changes say of it counts.
     """
+    is_preset = source in list_presets()
+    if is_preset and changes.get("transfer") is not None:
+        changes = {"schedule.ema_rampup": None} | dict(changes)
     run = load_recipe(StyleGAN2Run, source, changes)
-    if source not in list_presets() or load_recipe(StyleGAN2Run, source, {}).objective == run.objective:
+    if not is_preset or load_recipe(StyleGAN2Run, source, {}).objective == run.objective:
         return run
     mentioned = {key.removeprefix("loss.") for key in changes if key.startswith("loss.")}
     loss = run.loss if "loss" in changes else StyleGAN2Loss(**run.loss.model_dump(include=mentioned))

@@ -20,13 +20,23 @@ def reflect_pad(x: Tensor, pad: int) -> Tensor:
 
     On a CPU, autocast would pad in float32, at the cost of two casts of every image.
     """
-    kind = x.device.type
+    with without_autocast(x.device):
+        return F.pad(x, (pad,) * 4, mode="reflect")
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The precision of convolutions and products where autocast is on for a device, else None."""
+    kind = device.type
     # torch 2.11 cannot trace is_autocast_available, which is False only on devices without a compiler.
     known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
-    if not known or not torch.is_autocast_enabled(kind):
-        return F.pad(x, (pad,) * 4, mode="reflect")
-    with torch.autocast(kind, enabled=False):
-        return F.pad(x, (pad,) * 4, mode="reflect")
+    return torch.get_autocast_dtype(kind) if known and torch.is_autocast_enabled(kind) else None
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """A context in which operations run in the precision of their inputs; free where autocast is off."""
+    if autocast_dtype(device) is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def widen(x: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from training.starganv2.build import (
     build_optimizers,
     build_spec,
     check_batch,
+    mask_notes,
     run_identity,
 )
 from training.starganv2.losses import diversity_weight
@@ -102,6 +103,8 @@ def train(
         if run.resumed_state is not None:
             with restoring(run_dir):
                 lifecycle.restore_parts(saved, optimizers, run.resumed_state)
+        for note in mask_notes(config.model):
+            run.folder.log(note)
         real = domain_sets(dataset)
         metrics = RunMetrics(
             config.metric,

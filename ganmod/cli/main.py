@@ -44,6 +44,11 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
         "Show the directions in a generator's w that change most.",
     ),
     "fid": ("ganmod.cli.measure.fid", "fid", "FID, KID, precision and recall of images against real ones."),
+    "ppl": (
+        "ganmod.cli.measure.ppl",
+        "ppl",
+        "Perceptual path length of a generator: how smooth its latent space is.",
+    ),
     "compare": (
         "ganmod.cli.compare.command",
         "compare",

@@ -192,6 +192,7 @@ def stylegan2(
 def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
     """The configuration and lines about data and networks, for a dry run; raises the errors of a run."""
     from ganmod.distributed import rank_and_world_size, resolve_device
+    from training.stylegan2.automatic import describe_batch
     from training.stylegan2.build import build_dataset, build_networks, resolve, transfer_weights
 
     dataset = build_dataset(config.data, config.runtime.seed)
@@ -210,7 +211,7 @@ def _describe_stylegan2(config: StyleGAN2Run) -> tuple[AnyRun, list[str]]:
     lines = [f"{dataset.num_images} images of {width}x{height} (width x height), labels: {dataset.c_dim}"]
     for name, network in (("G", G), ("D", D)):
         lines.append(f"parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
-    return resolved, lines
+    return resolved, lines + describe_batch(config, resolved, (height, width), world_size)
 
 
 @train.command()
@@ -255,7 +256,7 @@ def starganv2(
 def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
     """The configuration and lines about data and networks, for a dry run; raises the errors of a run."""
     from ganmod.distributed import rank_and_world_size
-    from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch
+    from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch, mask_notes
 
     _, world_size = rank_and_world_size()
     check_batch(config.schedule.batch_size, world_size, config.schedule.microbatch)
@@ -264,7 +265,7 @@ def _describe_starganv2(config: StarGANv2Run) -> tuple[AnyRun, list[str]]:
     lines = [f"images: {', '.join(f'{name} {count}' for name, count in dataset.counts.items())}"]
     for name, network in networks._asdict().items():
         lines.append(f"parameters of {name}: {sum(p.numel() for p in network.parameters()):,}")
-    return config, lines
+    return config, lines + mask_notes(config.model)
 
 
 def _check_modulation(name: str) -> None:

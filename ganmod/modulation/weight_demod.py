@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ganmod.layers import EqualizedLinear, PaddingMode, StaticConv2d
+from ganmod.layers import EqualizedLinear, PaddingMode, StaticConv2d, autocast_dtype, widen
 from ganmod.modulation.base import Modulation, StyleSpec, check_style, pool_style
-from ganmod.modulation.fast import demodulation
+from ganmod.modulation.fast import bound_products, demodulation
 from ganmod.modulation.functional import DEMOD_EPS
 from ganmod.modulation.registry import register_modulation
 
@@ -57,10 +57,9 @@ class WeightDemod(Modulation):
         return WeightDemodParams(1 + self.affine(pool_style(style)))
 
     def convolve(self, x: Tensor, conv: StaticConv2d, params: WeightDemodParams) -> Tensor:
-        weight, scale = conv.scaled_weight, params.scale
-        if self.demodulate and x.dtype == torch.float16:
-            # Large styles would overflow float16; demodulation removes this common factor again.
-            scale = scale / scale.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+        weight, scale = conv.scaled_weight, widen(params.scale)
+        if self.demodulate and torch.float16 in (x.dtype, autocast_dtype(x.device)):
+            weight, scale = bound_products(weight, scale)
         if self.impl == "fused":
             per_sample = weight[None] * scale[:, None, :, None, None]  # [N,O,C,K,K]
             if self.demodulate:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from ganmod.io.images import center_crop
+from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.compare.distances import (
     describe_conditions,
@@ -18,9 +20,11 @@ from metrics.compare.distances import (
     to_arrays,
 )
 from metrics.compare.protocol import Outcome, RunProtocol
-from metrics.compare.runs import RunRecord
+from metrics.compare.runs import MeasuredRun, RunRecord
 from metrics.image_sets.distances import min_images
 from metrics.image_sets.sources import FileImages, GeneratorImages, read_labels
+from metrics.images.lpips import MIN_SIZE, LpipsDistance, load_lpips
+from metrics.path_length import EPSILON, measure_path_length
 
 NUM_IMAGES = 5000  # per draw
 GRID_ROWS, GRID_COLUMNS = 4, 12
@@ -32,18 +36,24 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
     num = NUM_IMAGES if protocol.num is None else protocol.num
     first_seeds = [protocol.seed + draw * num for draw in range(protocol.draws)]
     files = FileImages(protocol.data, at_least=min_images(protocol.metrics))
+    lpips = None if protocol.lpips_weights is None else load_lpips(protocol.lpips_weights)
     real = measure_real(files, [protocol.data], protocol)
     runs, pictures, notes = [], {}, list(real.notes)
     bands_of: dict[tuple[int, int], dict[str, float] | None] = {}
     for record in records:
         # In full precision, for equal figures on a GPU and a CPU.
         G = read_stylegan2(record.model, half_precision=False).G.to(protocol.device)
+        size = G.img_resolution
+        if lpips is not None and min(size) < MIN_SIZE:
+            raise ValueError(
+                f"{record.facts.name}: its images are {size[1]}x{size[0]} (width x height), but LPIPS needs "
+                f"{MIN_SIZE} pixels on both sides: leave lpips_weights out"
+            )
         labels = read_labels(protocol.data, c_dim=G.c_dim) if G.c_dim else None
         draws = [
             GeneratorImages(G, num, first_seed=seed, truncation_psi=protocol.truncation_psi, labels=labels)
             for seed in first_seeds
         ]
-        size = G.img_resolution
         if size not in bands_of:
             bands_of[size] = measure_real_bands(files, size, protocol)
         if bands_of[size] is None:
@@ -53,7 +63,10 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
                 f"{width}x{height}: a reference of the training resolution is expected"
             )
         count = sum(p.numel() for p in G.parameters())
-        runs.append(measure_run(record, draws, real, protocol, parameters=count, real_bands=bands_of[size]))
+        run = measure_run(record, draws, real, protocol, parameters=count, real_bands=bands_of[size])
+        if lpips is not None:
+            run = _with_path_length(run, G, lpips.to(protocol.device), draws, protocol)
+        runs.append(run)
         grid = to_arrays(draws[0].load(torch.arange(GRID_ROWS * GRID_COLUMNS)))
         pictures[record.facts.name] = [
             grid[i * GRID_COLUMNS : (i + 1) * GRID_COLUMNS] for i in range(GRID_ROWS)
@@ -70,6 +83,35 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
         "sampling_seeds": [f"{seed}-{seed + num - 1}" for seed in first_seeds],
         "labels": "drawn from the real images' where the model is conditional",
     }
+    if lpips is not None:
+        conditions["path_length"] = (
+            f"LPIPS v0.1, {lpips.network}; {num} pairs per draw, steps of {EPSILON:g} in w from the samples"
+        )
     notes += space_cautions(real, protocol, num)
     conditions |= describe_conditions(real, protocol, num)
     return Outcome(runs, pictures, header, "real images", conditions, notes)
+
+
+def _with_path_length(
+    run: MeasuredRun,
+    G: Generator,
+    lpips: LpipsDistance,
+    draws: Sequence[GeneratorImages],
+    protocol: RunProtocol,
+) -> MeasuredRun:
+    """The run with the perceptual path length of each draw, whose samples are where the steps start."""
+    values = []
+    for number, (known, samples) in enumerate(zip(run.draws, draws, strict=True)):
+        length = measure_path_length(
+            G,
+            lpips,
+            samples.num_images,
+            labels=samples.labels,
+            seed=samples.first_seed,
+            batch_size=max(protocol.batch_size // 2, 1),
+            processes=protocol.processes,
+            progress=protocol.progress,
+            title=f"{run.facts.name}, draw {number + 1}, pairs",
+        )
+        values.append({**known, f"ppl_{lpips.network}": length.value})
+    return replace(run, draws=values)

@@ -46,7 +46,8 @@ class RunProtocol:
         content: photos to stylize.
         styles: style images, to which stylized photos are compared.
         size: side of the stylized images in pixels.
-        lpips_weights: file of LPIPS' network (SqueezeNet 1.1), for StarGAN v2; without it LPIPS is left out.
+        lpips_weights: file of LPIPS' network (SqueezeNet 1.1), for the diversity of StarGAN v2 and the
+            perceptual path length of StyleGAN2, of as many pairs as images; without it both are left out.
     """
 
     spaces: Sequence[FeatureSpace] = ()
@@ -68,7 +69,7 @@ class RunProtocol:
     )
     styles: Sequence[str | Path] = field(default=(), metadata=_for_recipes("style", needed="style images"))
     size: int = field(default=256, metadata=_for_recipes("style"))
-    lpips_weights: str | Path | None = field(default=None, metadata=_for_recipes("starganv2"))
+    lpips_weights: str | Path | None = field(default=None, metadata=_for_recipes("stylegan2", "starganv2"))
 
     @property
     def meter(self) -> SetMeter:

@@ -15,7 +15,7 @@ TOLERANCE = 0.02  # relative difference of kimg, or seconds, between runs
 SEEDS_FOR_A_WINNER = 3
 DEVIATIONS_FOR_A_WINNER = 2.0
 HIGHER_IS_BETTER = ("precision", "recall", "coverage")
-LOWER_IS_BETTER = ("fid", "fd", "kid", "kd", "lpips", "style")
+LOWER_IS_BETTER = ("fid", "fd", "kid", "kd", "lpips", "ppl", "style")
 
 Equal = Literal["kimg", "time"]
 SPENT: dict[Equal, str] = {"kimg": "kimg of training", "time": "seconds of training"}

@@ -29,6 +29,10 @@ MEASURES = {  # name: (title, meaning)
     "density": ("density", "as precision, less sensitive to outliers; about 1 for the real distribution"),
     "coverage": ("coverage", "share of real images with a sample nearby"),
     "lpips": ("LPIPS", "difference that people see between translations of one image: their diversity"),
+    "ppl": (
+        "perceptual path length",
+        "how far a sample moves, by LPIPS, under a small step in w: smoothness",
+    ),
     "style_error": ("style error", "error of the styles that the style encoder reads off the translations"),
 }
 GUIDANCE = {"latent": "styles from latents", "reference": "styles from references"}

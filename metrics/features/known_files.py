@@ -13,7 +13,7 @@ from ganmod.features.weights_file import torch_cache_path
 from metrics.features.inception import ENVIRONMENT, PUBLISHED, inception_place
 from metrics.features.inception_torchvision import FILES as TORCHVISION_INCEPTION_FILES
 from metrics.features.pretrained import PRETRAINED
-from metrics.images.lpips import ALEXNET_FILE
+from metrics.images.lpips import ALEXNET_FILE, VGG16_FILE
 from style_transfer.model import SHIPPED_MODEL
 
 SHIPPED_TERMS = "see LICENSE-WEIGHTS.md: trained on images that are in part for research only"
@@ -91,7 +91,7 @@ def known_files() -> list[KnownFile]:
         ),
         _torchvision_file(
             squeezenet.name,
-            "feature space squeezenet1_1; LPIPS",
+            "feature space squeezenet1_1; LPIPS; perceptual path length",
             size="4.7 MiB",
             sha256=squeezenet.sha256,
             options="--feature-weights, --metric-weights, --lpips-weights",
@@ -136,6 +136,13 @@ def known_files() -> list[KnownFile]:
             "LPIPS as in StarGAN v2's paper: --starganv2-protocol",
             size="233 MiB",
             sha256="7be5be79",
+            options="--lpips-weights",
+        ),
+        _torchvision_file(
+            VGG16_FILE,
+            "perceptual path length as published: `ganmod ppl --network vgg`",
+            size="527.8 MiB",
+            sha256="397923af",
             options="--lpips-weights",
         ),
         KnownFile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -174,13 +174,7 @@ class GeneratorImages:
         Raises:
             ValueError: for labels that do not match the model, and images of other than 1 or 3 channels.
         """
-        if (labels is None) != (G.c_dim == 0) or (labels is not None and labels.shape[1] != G.c_dim):
-            got = "no labels" if labels is None else f"labels {list(labels.shape)}"
-            raise ValueError(
-                f"got {got} for a model of c_dim {G.c_dim}: a conditional model needs labels [L,{G.c_dim}]"
-            )
-        if G.img_channels not in (1, 3):
-            raise ValueError(f"the model's images have {G.img_channels} channels, expected 1 or 3")
+        check_generator(G, labels)
         self.G, self.num_images, self.first_seed, self.labels = G, num_images, first_seed, labels
         self.truncation_psi, self.name = truncation_psi, name
         self.first_size = G.img_resolution
@@ -190,10 +184,7 @@ class GeneratorImages:
         """See ImageSource."""
         seeds = (indices + self.first_seed).tolist()
         device = next(self.G.parameters()).device
-        c = None
-        if self.labels is not None:
-            chosen = [int(draw(seed, "metric label", 0).integers(len(self.labels))) for seed in seeds]
-            c = self.labels[chosen].to(device)
+        c = None if self.labels is None else labels_of_seeds(self.labels, seeds).to(device)
         images = self.G(
             seed_latents(seeds, self.G.z_dim).to(device),
             c,
@@ -217,6 +208,22 @@ class GeneratorImages:
 
     def close(self) -> None:
         """See ImageSource."""
+
+
+def check_generator(G: Generator, labels: Tensor | None) -> None:
+    """ValueError for labels that do not match the model, and images of other than 1 or 3 channels."""
+    if (labels is None) != (G.c_dim == 0) or (labels is not None and labels.shape[1] != G.c_dim):
+        got = "no labels" if labels is None else f"labels {list(labels.shape)}"
+        raise ValueError(
+            f"got {got} for a model of c_dim {G.c_dim}: a conditional model needs labels [L,{G.c_dim}]"
+        )
+    if G.img_channels not in (1, 3):
+        raise ValueError(f"the model's images have {G.img_channels} channels, expected 1 or 3")
+
+
+def labels_of_seeds(labels: Tensor, seeds: Sequence[int]) -> Tensor:
+    """One of the labels [L,c_dim] drawn for each seed -> [N,c_dim]."""
+    return labels[[int(draw(seed, "metric label", 0).integers(len(labels))) for seed in seeds]]
 
 
 def read_labels(path: str | Path, *, c_dim: int) -> Tensor:

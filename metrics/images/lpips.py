@@ -1,4 +1,4 @@
-"""LPIPS with SqueezeNet 1.1 or AlexNet: perceptual distance of two images (Zhang et al., CVPR 2018).
+"""LPIPS with SqueezeNet 1.1, AlexNet or VGG-16: perceptual distance of two images (Zhang et al., CVPR 2018).
 
 The linear heads come with the `lpips` package; the caller supplies the file of the backbone's weights.
 """
@@ -12,15 +12,17 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
+from ganmod.features.weights_file import torch_cache_path
 from ganmod.io.model_file import ModelFileError, load_state
 from ganmod.io.pickles.restricted_unpickle import read_tensors_pickle
 
 MIN_SIZE = 32  # pixels; smaller images leave the last stages a single position or none
 
-Backbone = Literal["squeeze", "alex"]
+Backbone = Literal["squeeze", "alex", "vgg"]
 
-
-ALEXNET_FILE = "alexnet-owt-7be5be79.pth"  # the name has the first digits of its SHA-256
+SQUEEZENET_FILE = "squeezenet1_1-b8a52dc0.pth"  # names have the first digits of their SHA-256
+ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
+VGG16_FILE = "vgg16-397923af.pth"
 
 
 class _Published(NamedTuple):
@@ -29,8 +31,9 @@ class _Published(NamedTuple):
 
 
 _BACKBONES: dict[Backbone, _Published] = {
-    "squeeze": _Published("SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth"),
+    "squeeze": _Published("SqueezeNet 1.1", SQUEEZENET_FILE),
     "alex": _Published("AlexNet", ALEXNET_FILE),
+    "vgg": _Published("VGG-16", VGG16_FILE),
 }
 
 
@@ -120,9 +123,9 @@ def load_lpips(path: str | Path, *, network: Backbone = "squeeze") -> LpipsDista
     """Load LPIPS with a backbone from a file.
 
     Args:
-        path: torchvision's squeezenet1_1-b8a52dc0.pth (squeeze) or alexnet-owt-7be5be79.pth (alex), or the
-            state dict of its `features`.
-        network: squeeze or alex.
+        path: torchvision's squeezenet1_1-b8a52dc0.pth (squeeze), alexnet-owt-7be5be79.pth (alex) or
+            vgg16-397923af.pth (vgg), or the state dict of its `features`.
+        network: squeeze, alex or vgg.
 
     Raises:
         LpipsError: if the file is missing or holds another network, or the package `lpips` is missing.
@@ -138,3 +141,8 @@ def load_lpips(path: str | Path, *, network: Backbone = "squeeze") -> LpipsDista
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise LpipsError(f"{path} holds no state dict: expected {title} in torchvision's layout")
     return LpipsDistance(state, source=str(path), network=network)
+
+
+def default_weights(network: Backbone) -> Path:
+    """Where the backbone's file is looked for without a path: torch's cache folder."""
+    return torch_cache_path(_BACKBONES[network].file)

@@ -57,11 +57,18 @@ def test_addresses_and_sizes_are_those_that_torchvision_states() -> None:
         AlexNet_Weights,
         Inception_V3_Weights,
         SqueezeNet1_1_Weights,
+        VGG16_Weights,
         VGG19_Weights,
     )
 
     files = {file.source: file for file in known_files() if file.terms == IMAGENET_TERMS}
-    for published in (AlexNet_Weights, Inception_V3_Weights, SqueezeNet1_1_Weights, VGG19_Weights):
+    for published in (
+        AlexNet_Weights,
+        Inception_V3_Weights,
+        SqueezeNet1_1_Weights,
+        VGG16_Weights,
+        VGG19_Weights,
+    ):
         weights = published.IMAGENET1K_V1
         file = files[weights.url]
         assert file.source == TORCHVISION_URL + file.name

@@ -12,14 +12,17 @@ from configs.schema import load_stylegan2_config, to_yaml
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 
 
-def run_folder(path: Path, *, nimg: int = 2000, **changes: Any) -> Path:
-    """A run folder with a tiny model after nimg images in nimg / 100 seconds; statistics every 1,000."""
+def run_folder(path: Path, *, nimg: int = 2000, size: tuple[int, int] = (16, 24), **changes: Any) -> Path:
+    """A run folder with a tiny model after nimg images in nimg / 100 seconds; statistics every 1,000.
+
+    size: height and width of the model's images.
+    """
     path.mkdir(parents=True)
     modulation = changes.pop("model.modulation", "adain")
     settings = {"data.path": "/data/set.zip", "model.modulation": modulation, **changes}
     (path / "config.yaml").write_text(to_yaml(load_stylegan2_config("stylegan2-smoke", settings)))
     training = {"nimg": nimg, "seconds": nimg / 100}
-    G = tiny_generator(modulation=modulation)
+    G = tiny_generator(modulation=modulation, img_resolution=size)
     save_stylegan2(path / "model-latest.safetensors", G_ema=G, training=training)
     lines = [
         {"nimg": n, "seconds": n / 100, "peak_memory_mb": 7.0 * n, "nonfinite_steps": n / 1000}

@@ -24,7 +24,7 @@ from training import train_starganv2
 from training.ema import ema_decay
 from training.loader import StepSampler, step_loader
 from training.run.nonfinite import NonFiniteError
-from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch
+from training.starganv2.build import build_dataset, build_networks, build_spec, check_batch, mask_notes
 from training.starganv2.samples import domain_sets, translations_by_index
 from training.starganv2.step import SampleMaker
 from training.train_starganv2 import train
@@ -292,6 +292,9 @@ def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, gan
     assert "# images: cat 5, dog 3" in ended.out
     lines = [line for line in ended.out.splitlines() if "parameters of" in line]
     assert [line.split()[3] for line in lines] == ["G:", "mapping:", "style_encoder:", "D:"]
+    assert "face masks" not in ended.out
+    ended = ganmod_command("train", "starganv2", *options, "--set", "model.w_hpf=1", "--dry-run")
+    assert "# model.w_hpf 1 without face masks: " in ended.out
     ended = ganmod_command("train", "starganv2", "--config", "starganv2-smoke", "--dry-run")
     assert ended.code == 2
     assert "Missing option '--data'" in ended.err
@@ -301,3 +304,13 @@ def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, gan
     ended = ganmod_command("train", "starganv2", *options, "--set", "schedule.microbatch=3", "--dry-run")
     assert ended.code == 1
     assert "x 3 per pass: try 9" in ended.err
+
+
+def test_a_run_with_the_high_pass_filter_logs_that_it_has_no_masks(images: Path, tmp_path: Path) -> None:
+    note = "model.w_hpf 1 without face masks"
+    preset = load_starganv2_config("starganv2-celebahq", {}).model
+    assert [text.split(":")[0] for text in mask_notes(preset)] == [note]
+    train(tiny(images, 1, **{"model.w_hpf": 1}), tmp_path / "filtered", show_progress=False)
+    assert note in (tmp_path / "filtered/log.txt").read_text()
+    train(tiny(images, 1), tmp_path / "plain", show_progress=False)
+    assert "face masks" not in (tmp_path / "plain/log.txt").read_text()

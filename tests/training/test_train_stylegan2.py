@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from processes import run_by
 from run_checks import assert_same, check_measuring, final_state, short_schedule
 
-from configs.schema import StyleGAN2Run, load_stylegan2_config, to_yaml
+from configs.schema import StyleGAN2Run, list_presets, load_stylegan2_config, to_yaml
 from configs.stylegan2 import ResolvedStyleGAN2
 from ganmod.io.model_file import read_model_file, save_model_file
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
@@ -25,6 +26,7 @@ from training.run.checkpoint import (
 )
 from training.run.nonfinite import NonFiniteError
 from training.stylegan2 import build as stylegan2_run
+from training.stylegan2.automatic import describe_batch
 from training.stylegan2.build import build_networks, resolve, resolve_precision, transfer_weights
 from training.train_stylegan2 import train
 
@@ -299,11 +301,13 @@ def test_a_checkpoint_with_a_foreign_state_is_refused_in_one_line(tmp_path: Path
         checkpoint_path(tmp_path, 100_000).unlink()
 
 
-def test_a_transfer_begins_as_the_published_one_does() -> None:
+@pytest.mark.parametrize("preset", [name for name in list_presets() if name.startswith("stylegan2-")])
+def test_a_transfer_begins_as_the_published_one_does(preset: str) -> None:
+    """Also under stylegan2-cifar10, whose ramp-up is that of a run from random weights."""
     plain, given = (
         resolve(
-            load_stylegan2_config("stylegan2-auto", {"transfer": "m.safetensors", **changes}),
-            (32, 32),
+            load_stylegan2_config(preset, {"transfer": "m.safetensors", **changes}),
+            (64, 64),
             1,
             CPU,
         )
@@ -311,6 +315,39 @@ def test_a_transfer_begins_as_the_published_one_does() -> None:
     )
     assert (plain.augmentation.ada_kimg, plain.schedule.ema_rampup) == (100, None)
     assert (given.augmentation.ada_kimg, given.schedule.ema_rampup) == (500, 0.05)
+
+
+def test_a_transfer_leaves_the_ramp_up_of_a_configuration_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: stylegan2\nschedule: {ema_rampup: 0.1}")
+    config = load_stylegan2_config(str(file), {"transfer": "m.safetensors"})
+    assert resolve(config, (64, 64), 1, CPU).schedule.ema_rampup == 0.1
+    section = {"transfer": "m.safetensors", "schedule": {"ema_rampup": 0.2}}
+    assert load_stylegan2_config("stylegan2-cifar10", section).schedule.ema_rampup == 0.2
+
+
+def describe(preset: str, changes: dict[str, Any], *, world_size: int = 1) -> list[str]:
+    config = load_stylegan2_config(preset, changes)
+    return describe_batch(config, resolve(config, (64, 64), world_size, CPU), (64, 64), world_size)
+
+
+def test_a_dry_run_says_what_follows_the_batch() -> None:
+    """At 64 px one process has the automatic batch 32: R1's weight is 0.0002 * 64^2 / 32 = 0.0256."""
+    assert describe("stylegan2-auto", {}) == [
+        "loss.r1_gamma 0.0256: follows the automatic batch of 32",
+        "schedule.ema_half_life_kimg 10: follows the automatic batch of 32",
+    ]
+    assert describe("stylegan2-auto", {"schedule.batch_size": 8}) == [
+        "loss.r1_gamma 0.1024: follows the batch of 8; the automatic batch of 32 would give 0.0256",
+        "schedule.ema_half_life_kimg 2.5: follows the batch of 8; the automatic batch of 32 would give 10",
+    ]
+    assert describe("stylegan2-ffhq256", {"schedule.batch_size": 16}, world_size=2) == [
+        "loss.r1_gamma 1: as given, whatever the batch; automatic: 0.0128",  # of a batch of 64
+        "schedule.ema_half_life_kimg 20: as given, whatever the batch; automatic: 20",
+    ]
+    assert describe("stylegan2-auto", {"loss.objective": "r3"}) == [
+        "schedule.ema_half_life_kimg 10: follows the automatic batch of 32"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -418,6 +455,9 @@ def test_dry_run_prints_the_configuration_and_parameter_counts(images: Path, gan
     counts = [int(line.split(": ")[1].replace(",", "")) for line in lines]
     assert len(counts) == 2
     assert min(counts) > 1000
+    # Batch 4 against min(4096 / 8, 32) = 32, for which R1's weight is 0.0002 * 8^2 / 32.
+    gamma = "# loss.r1_gamma 0.0032: follows the batch of 4; the automatic batch of 32 would give 0.0004"
+    assert gamma in ended.out.splitlines()
 
 
 def test_a_resolved_run_has_nothing_left_to_follow() -> None:

@@ -51,6 +51,17 @@ def build_spec(model: StarGANv2Model, domains: tuple[str, ...]) -> StarGANv2Spec
     return StarGANv2Spec.from_options(model, domains=domains)
 
 
+def mask_notes(model: StarGANv2Model) -> list[str]:
+    """What a run with the high-pass filter must be told; empty without the filter."""
+    if model.w_hpf == 0:
+        return []
+    return [
+        f"model.w_hpf {model.w_hpf:g} without face masks: the filtered features pass everywhere, where the "
+        "published recipe passes those of the face that a landmark network marks. Figures are not comparable "
+        "with published ones; model.w_hpf=0 has ordinary skip connections"
+    ]
+
+
 def build_networks(spec: StarGANv2Spec) -> Networks:
     """The untrained networks."""
     return Networks(Generator(spec), MappingNetwork(spec), StyleEncoder(spec), Discriminator(spec))

@@ -34,6 +34,7 @@ from training.augment.ada_controller import AdaController
 from training.augment.ada_draw import augment_pipe
 from training.augment.diffaugment import parse_policy
 from training.run.lifecycle import check_batch_size
+from training.stylegan2.automatic import automatic_batch, automatic_half_life_kimg, automatic_r1_gamma
 from training.stylegan2.objective import OBJECTIVES
 
 AnyDiscriminator = Discriminator | ProjectedDiscriminator
@@ -76,7 +77,7 @@ def resolve(
     check_augmentation(config.augmentation)
     model, loss, optimizer, schedule = config.model, config.loss, config.optimizer, config.schedule
     resolution, n = max(img_size), world_size
-    batch_size = schedule.batch_size or max(min(n * min(4096 // resolution, 32), 64), n)
+    batch_size = schedule.batch_size or automatic_batch(resolution, n)
     group_size = model.mbstd_group_size or max(min(batch_size // n, 4), 1)
     projected = model.discriminator == "projected"
     lr = 0.002 if resolution >= 1024 or projected else 0.0025
@@ -106,7 +107,7 @@ def resolve(
         "schedule": schedule.model_dump()
         | {
             "batch_size": batch_size,
-            "ema_half_life_kimg": schedule.ema_half_life_kimg or batch_size * 10 / 32,
+            "ema_half_life_kimg": schedule.ema_half_life_kimg or automatic_half_life_kimg(batch_size),
             "ema_rampup": ema_rampup,
         },
         "runtime": config.runtime.model_dump()
@@ -124,7 +125,7 @@ def resolve_loss(
     al. 2024), by the fourth power of the resolution. ValueError for a regulariser that it does not have.
     """
     if OBJECTIVES[objective].is_lazy:
-        default = 0.0002 * resolution**2 / batch_size
+        default = automatic_r1_gamma(resolution, batch_size)
         return {"objective": objective, "r1_gamma": default if loss.r1_gamma is None else loss.r1_gamma}
     absent = ["pl_weight"] if objective == "r3" else ["pl_weight", "r1_gamma"]
     for name in absent:

@@ -58,7 +58,11 @@ if TYPE_CHECKING:
     metavar="[NAME=]FILE",
     help="Weights of the one space, or of the space NAME.",
 )
-@click.option("--lpips-weights", type=FILE, help="Weights of LPIPS' network, for runs of StarGAN v2.")
+@click.option(
+    "--lpips-weights",
+    type=FILE,
+    help="Weights of LPIPS' network: diversity of StarGAN v2, path length of StyleGAN2 (see `ganmod ppl`).",
+)
 @click.option(
     "--num",
     type=click.IntRange(2),

@@ -12,6 +12,7 @@ from ganmod.cli.measure.options import (
     RecordedCommand,
     check_count,
     check_space_name,
+    latest_model,
     warnings_as_lines,
 )
 from ganmod.cli.options.checks import check_device, import_plugins, refuse_options
@@ -143,7 +144,7 @@ def fid(
     check_space_name(features)
     if device != "auto":
         check_device(device)
-    generated = _latest_model(generated)
+    generated = latest_model(generated)
     is_model = generated.suffix.lower() == MODEL_SUFFIX and generated.is_file()
     translates = is_model and is_translation_model(generated)
     if not translates and (protocol or training_images is not None or lpips_weights is not None):
@@ -195,11 +196,3 @@ def fid(
                 report_sets(generated, real, sets, device=torch_device, processes=processes)
     finally:
         distributed.stop()
-
-
-def _latest_model(path: Path) -> Path:
-    """The model of a run folder (its images are sheets of samples); any other path unchanged."""
-    from training.run.folder import CONFIG_FILE, MODEL_FILE
-
-    model = path / MODEL_FILE
-    return model if (path / CONFIG_FILE).is_file() and model.is_file() else path

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,6 +64,14 @@ def print_values(values: Mapping[str, float]) -> None:
     for name, value in values.items():
         is_distance = any(part.startswith(("fid", "fd_")) for part in name.split("/"))
         click.echo(f"{name:{width}}{shown_distance(value) if is_distance else value:.6g}")
+
+
+def latest_model(path: Path) -> Path:
+    """The model of a run folder (its images are sheets of samples); any other path unchanged."""
+    from training.run.folder import CONFIG_FILE, MODEL_FILE
+
+    model = path / MODEL_FILE
+    return model if (path / CONFIG_FILE).is_file() and model.is_file() else path
 
 
 def check_count(num: int | None, metrics: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ganmod.layers import widen
+from ganmod.layers import widen, without_autocast
 from ganmod.modulation.base import Modulation
 
 
@@ -31,7 +31,7 @@ def moments(x: Tensor) -> Moments:
     num_pixels = x.shape[2]
     if num_pixels < 2:
         raise ValueError("features of one pixel have no covariance: use a larger image")
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         mean = x.mean(dim=2, keepdim=True)
         centered = x - mean
         return Moments(centered, mean, centered @ centered.transpose(1, 2) / (num_pixels - 1))
@@ -62,13 +62,13 @@ def no_export(transform: Modulation) -> ValueError:
 
 def whiten(x: Tensor, *, least: float) -> Tensor:
     """Features [N,C,H,W] with mean 0 and the identity as covariance, on the subspace that they fill."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         centered, _, covariance = moments(x)
         return (matrix_power(covariance, -0.5, least=least) @ centered).unflatten(2, x.shape[2:])
 
 
 def color(whitened: Tensor, root: Tensor, mean: Tensor) -> Tensor:
     """White features [N,C,H,W] -> those of mean [N,C,1] and covariance root @ root, root [N,C,C]."""
-    with torch.autocast(whitened.device.type, enabled=False):
+    with without_autocast(whitened.device):
         colored = root.to(whitened.dtype) @ whitened.flatten(2) + mean.to(whitened.dtype)
         return colored.unflatten(2, whitened.shape[2:])

@@ -106,3 +106,14 @@ def test_bfloat16_autocast_stays_within_its_rounding(impl: ConvImpl) -> None:
         got = fast_adaconv(*args, impl=impl)
     want = adaconv(*args)
     assert (got - want).abs().max() <= 0.03 * want.abs().max()
+
+
+@pytest.mark.parametrize("size", [1.0, 300.0])
+def test_demodulation_in_float16_squares_kernels_in_float32(size: float):
+    """A single entry of `size` becomes 1: x itself. 300^2 is beyond float16."""
+    x = torch.randn(1, 2, 4, 4).half()
+    depthwise = torch.zeros(1, 2, 1, 3, 3)
+    depthwise[..., 1, 1] = size
+    with torch.autocast("cpu", torch.float16):
+        out = fast_adaconv(x, depthwise, torch.ones(1, 2, 1, 1, 1), torch.zeros(1, 2), normalize="demod")
+    assert torch.equal(out, x)

@@ -164,3 +164,60 @@ def test_styles_beyond_float16_do_not_overflow(impl: str):
     assert half.dtype == torch.float16
     expected = layer.apply_params(x, WeightDemodParams(scale))
     torch.testing.assert_close(half.float(), expected, rtol=1e-2, atol=0.5)
+
+
+def rounding_error(dtype: torch.dtype) -> float:
+    """Relative rms error of one rounding of numbers x spread evenly over [1, 2).
+
+    The errors are uniform in +-step / 2, of deviation step / sqrt(12), and the mean of 1 / x^2 is 1 / 2.
+    """
+    return torch.finfo(dtype).eps / 24**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_coefficients_under_autocast_are_formed_in_float32_and_rounded_once(dtype: torch.dtype):
+    torch.manual_seed(0)
+    weight, scale = torch.randn(256, 128, 3, 3) / 128**0.5, 1 + torch.randn(8, 128)
+    exact = demodulation(weight.double(), scale.double())
+    with torch.autocast("cpu", dtype):
+        coefficients = demodulation(weight, scale)
+    assert coefficients.dtype == torch.float32
+    assert torch.equal(coefficients, demodulation(weight, scale))
+    assert (coefficients / exact - 1).abs().max() < 1e-6
+    error = (coefficients.to(dtype) / exact - 1).square().mean().sqrt()  # 1.5e-3 in bfloat16
+    assert error < 1.02 * rounding_error(dtype)
+    half = demodulation(weight.to(dtype), scale.to(dtype))  # a network in half precision
+    expected = demodulation(weight.to(dtype).double(), scale.to(dtype).double())
+    torch.testing.assert_close(half.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_a_fused_weight_in_bfloat16_is_rounded_once():
+    """Its relative error is that of one rounding, so the output's is: two roundings give sqrt(2) times it."""
+    torch.manual_seed(0)
+    layer = ModulatedConv2d(StaticConv2d(128, 128), WeightDemod(128, SPEC, impl="fused"))
+    x, scale = torch.randn(2, 128, 8, 8).bfloat16(), 1 + torch.randn(2, 128)
+    weight = layer.conv.scaled_weight.detach().double()
+    expected = weight_demod(x.double(), weight, scale.double())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        error = layer.apply_params(x, WeightDemodParams(scale)) - expected
+    # The weight's rounding and that of the output: independent, each of one step.
+    both = 2**0.5 * rounding_error(torch.bfloat16)
+    assert (error.square().mean() / expected.square().mean()).sqrt() < 1.1 * both
+
+
+@pytest.mark.parametrize("impl", ["fused", "unfused"])
+@pytest.mark.parametrize("style", [1e-3, 1.0, 1e5])
+@pytest.mark.parametrize("weight", [1e-2, 1.0, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_equal_weights_and_styles_give_sqrt_of_channels_times_x_in_float16(
+    dtype: torch.dtype, weight: float, style: float, impl: str
+):
+    """C s w x / sqrt(C (s w)^2) = sqrt(C) x: exactly 200 for C = 4 and x = 100, whatever s and w are."""
+    conv = StaticConv2d(4, 2, kernel_size=1)
+    torch.nn.init.constant_(conv.weight, weight)
+    layer = ModulatedConv2d(conv, WeightDemod(4, SPEC, impl=impl))  # type: ignore[arg-type]
+    x, scale = torch.full((1, 4, 3, 3), 100.0, dtype=dtype), torch.full((1, 4), style)
+    with torch.autocast("cpu", torch.float16):
+        out = layer.apply_params(x, WeightDemodParams(scale))
+    assert out.dtype == torch.float16
+    assert torch.equal(out.float(), torch.full((1, 2, 3, 3), 200.0))

@@ -13,10 +13,14 @@ from counted_progress import CountedProgress
 from run_folders import run_folder
 from small_images import picture
 from torch import Tensor
+from torchvision.models import squeezenet1_1
 
 from ganmod.io.images import write_image
+from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.compare import RunProtocol, RunRecord, check_runs, compare_runs
 from metrics.features.base import CallableSpace
+from metrics.images.lpips import load_lpips
+from metrics.path_length import measure_path_length
 from training.run.records import read_run
 
 
@@ -72,6 +76,26 @@ def test_progress_is_handed_in_and_counts_images(runs, data: Path):
     }
 
 
+def test_path_lengths_are_a_column_of_their_own(runs, data: Path, tmp_path: Path):
+    """Each draw's steps start at its samples; the value is that of `measure_path_length`."""
+    pytest.importorskip("lpips")
+    for i in range(8):
+        write_image(tmp_path / "large" / f"{i}.png", picture(i, height=32, width=32))
+    torch.manual_seed(0)
+    weights = tmp_path / "squeezenet.pth"
+    torch.save(squeezenet1_1(weights=None).features.state_dict(), weights)
+    run, progress = read_run(run_folder(tmp_path / "large-run", size=(32, 32))), CountedProgress()
+    comparison = compare_runs([run], protocol(tmp_path / "large", lpips_weights=weights, progress=progress))
+    G, lpips = read_stylegan2(run.model, half_precision=False).G, load_lpips(weights)
+    expected = [measure_path_length(G, lpips, 8, seed=seed, batch_size=8).value for seed in (0, 8)]
+    (row,) = comparison.record["rows"]
+    assert row["metrics"]["ppl_squeeze"]["draws"][0] == pytest.approx(expected, rel=1e-3)
+    assert progress.counts["large-run, draw 2, pairs"] == (8, 8)
+    assert "ppl_squeeze" in comparison.table.to_csv().splitlines()[0]
+    with pytest.raises(ValueError, match=r"a: its images are 24x16 .* LPIPS needs 32 pixels on both sides"):
+        compare_runs(runs, protocol(data, lpips_weights=weights))
+
+
 @pytest.mark.parametrize(
     ("recipe", "changes", "message"),
     [
@@ -81,7 +105,11 @@ def test_progress_is_handed_in_and_counts_images(runs, data: Path):
         ("style", {"data": None, "content": "photos"}, "styles is missing: style images"),
         ("style", {}, "data is not for runs of Style transfer"),
         ("stylegan2", {"size": 64}, "size is not for runs of StyleGAN2"),
-        ("stylegan2", {"lpips_weights": "file"}, "lpips_weights is not for runs of StyleGAN2"),
+        (
+            "style",
+            {"data": None, "content": "photos", "styles": ["paintings"], "lpips_weights": "file"},
+            "lpips_weights is not for runs of Style transfer",
+        ),
         ("stylegan2", {"truncation_psi": -0.5}, "truncation_psi is -0.5, expected 0 or more"),
         ("starganv2", {"truncation_psi": 0.5}, "truncation_psi is not for runs of StarGAN v2"),
         ("starganv2", {"metrics": ("fid", "kid")}, "metrics are fid, kid"),

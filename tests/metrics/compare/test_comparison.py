@@ -131,8 +131,17 @@ def test_a_winner_needs_three_seeds_and_two_deviations(first, second, metric, ex
 
 
 def test_which_way_is_better():
-    names = ["fid", "fd_x", "kd_x", "kd_std_x", "precision", "coverage_x", "density"]
-    assert [better(name) for name in names] == ["lower", "lower", "lower", None, "higher", "higher", None]
+    names = ["fid", "fd_x", "kd_x", "kd_std_x", "precision", "coverage_x", "density", "ppl_squeeze"]
+    assert [better(name) for name in names] == [
+        "lower",
+        "lower",
+        "lower",
+        None,
+        "higher",
+        "higher",
+        None,
+        "lower",
+    ]
 
 
 def test_the_record_states_seeds_costs_and_leaves_odd_rows_out_of_the_contest():

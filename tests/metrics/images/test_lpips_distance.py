@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torchvision.models import alexnet, squeezenet1_1
+from torchvision.models.vgg import cfgs, make_layers
 
 from metrics.images.lpips import LpipsDistance, LpipsError, load_lpips
 
@@ -95,6 +96,17 @@ def test_alexnet_is_the_formula_written_out_too(images, tmp_path):
     torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-9)
     with pytest.raises(LpipsError, match=r"AlexNet weights for LPIPS not found .* alexnet-owt-7be5be79\.pth"):
         load_lpips(tmp_path / "nowhere.pth", network="alex")
+
+
+def test_vgg_is_the_formula_written_out_too(images):
+    """Taps after the last ReLU of each of five stages, as path lengths are published with."""
+    torch.manual_seed(0)
+    backbone = make_layers(cfgs["D"], batch_norm=False).eval()
+    distance = LpipsDistance(backbone.state_dict(), network="vgg")
+    with torch.no_grad():
+        expected = reference_lpips(backbone, *images, heads_file="vgg.pth", taps=(3, 8, 15, 22, 29))
+    assert expected.min() > 1e-6
+    torch.testing.assert_close(distance(*images).double(), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_whole_network_and_features_alone_give_the_same(backbone, distance, images, tmp_path):
