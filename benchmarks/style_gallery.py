@@ -1,9 +1,9 @@
 """Pictures to judge a style-transfer model by: six photos in every style, and single pairs beside other ways.
 
 The photos come with scikit-image. The first picture, --out, has a column for every style and a row for every
-photo. The second, --beside, has a row for every style, each with another photo: photo, style, pictures made
-by other programs (--pictures, such as those of `ganmod optimize`), and each model. --photos writes the
-photos, from which other programs start.
+photo. The second, --beside, has a column for every style, each with another photo, and rows: photo, style,
+pictures made by other programs (--pictures, such as those of `ganmod optimize`), and each model. --photos
+writes the photos, from which other programs start.
 
     python benchmarks/style_gallery.py --style a.jpg --style b.jpg --out gallery.jpg \\
         --beside pairs.jpg --pictures optimised=optima/ --model adain=a.safetensors --model adaconv=shipped
@@ -80,7 +80,7 @@ def main() -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="column of --beside: PHOTO--STYLE.png in a folder, what it lacks stays empty; repeatable",
+        help="row of --beside: PHOTO--STYLE.png in a folder, what it lacks stays empty; repeatable",
     )
     parser.add_argument(
         "--photos", type=Path, help="folder for the photos, PHOTO.png with the short side --size"
@@ -105,7 +105,7 @@ def main() -> None:
         write_small_jpeg(args.out, make_grid(rows, cell_size=cells), max_bytes=MAX_BYTES)
         print(args.out)
     if args.beside is not None:
-        rows = []
+        columns = []
         for i, (style_name, style) in enumerate(styles.items()):
             photo = list(contents)[i % len(contents)]
             others = [picture(path / f"{photo}--{style_name}.png", args.cell) for _, path in args.pictures]
@@ -113,9 +113,9 @@ def main() -> None:
                 results = [model.stylize(contents[photo], style) for model in models.values()]
             shown = [contents[photo], style, *results]
             squares: list[np.ndarray | None] = [square(image, args.cell) for image in shown]
-            rows.append([*squares[:2], *others, *squares[2:]])
+            columns.append([*squares[:2], *others, *squares[2:]])
         labels = ["photo", "style", *(name for name, _ in args.pictures), *models]
-        grid = make_grid(rows, column_labels=labels, cell_size=cells)
+        grid = make_grid([*zip(*columns, strict=True)], row_labels=labels, cell_size=cells)
         write_small_jpeg(args.beside, grid, max_bytes=MAX_BYTES)
         print(args.beside)
 
