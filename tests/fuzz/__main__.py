@@ -5,7 +5,7 @@
 
 Each case is drawn by hypothesis from a seed and runs in a fork with limits on memory and time. For a finding,
 its folder stays, with the command line. Exit code 1 if there is any. Nothing connects to a network, and code
-in a file, if it were run, would only create a file named canary.
+in a file, if it were run, would only create an empty file, the canary.
 """
 
 from __future__ import annotations

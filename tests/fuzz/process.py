@@ -16,7 +16,7 @@ import click
 
 MEMORY = 2 << 30  # bytes beyond what this process has already
 SECONDS = 60.0
-CANARY = "canary"  # a file that only code from a hostile file creates
+CANARY = ".code-was-run"  # a file that only code from a hostile file creates: no name that a line gives
 
 OK, TRACEBACK, HANG, TOO_LARGE, CRASH, CODE_RUN = (
     *("ok", "traceback", "hang", "over 2 GiB"),

@@ -24,7 +24,7 @@ from ganmod.starganv2.starganv2_file import StarGANv2, save_starganv2
 from ganmod.stylegan2.latent_file import save_latents
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from tests.fuzz.lines import SMALL_RUN
-from tests.fuzz.process import OK, run_line
+from tests.fuzz.process import CANARY, OK, run_line
 
 IMAGE_FORMATS = ("png", "jpeg", "webp", "bmp", "tiff", "gif")
 
@@ -71,4 +71,4 @@ def write_seeds(folder: Path) -> None:
     for name in list_presets():
         (folder / f"{name}.yaml").write_text((PRESETS / f"{name}.yaml").read_text())
     # Whoever imports this, for a model file that names it, leaves the canary.
-    (folder / "canary_plugin.py").write_text("import pathlib\npathlib.Path('canary').touch()\n")
+    (folder / "canary_plugin.py").write_text(f"import pathlib\npathlib.Path({CANARY!r}).touch()\n")
