@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import click
 
-from configs.visible_text import visible_lines
 from ganmod.errors import GanmodError, is_memory_error
 
 FAILED = 1
@@ -49,6 +48,8 @@ def describe_failure(error: Exception, command: click.Command, arguments: Sequen
 
 def show_failure(message: str) -> None:
     """Print a message to standard error; control characters of file names are made visible."""
+    from configs.visible_text import visible_lines  # not before it is known to be ganmod's
+
     click.echo(visible_lines(message), err=True)
 
 

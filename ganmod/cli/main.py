@@ -11,7 +11,7 @@ import warnings
 import click
 
 from ganmod.cli.failures import FAILED, describe_click_error, describe_failure, prepare_streams, show_failure
-from ganmod.hidden_packages import check_packages
+from ganmod.hidden_packages import HiddenPackageError, check_packages
 
 STOPPED = 3  # exit codes; 2 is wrong usage
 TRACEBACK = "--traceback"
@@ -126,6 +126,10 @@ def main(command: click.Command = cli) -> None:
     arguments = [text for text in sys.argv[1:] if text != TRACEBACK]
     try:
         check_packages()
+    except HiddenPackageError as error:  # nothing of ours can be imported, such as `show_failure` does
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(FAILED)
+    try:
         command(arguments, standalone_mode=False)
     except click.ClickException as error:
         show_failure(describe_click_error(error))

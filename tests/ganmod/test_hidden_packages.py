@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import ganmod
 from ganmod.hidden_packages import HiddenPackageError, check_packages, hidden_packages
 
 
@@ -29,3 +32,19 @@ def test_a_package_that_comes_first_is_named(regular: bool, tmp_path: Path, monk
     assert hidden_packages() == {"training": tmp_path / "training"}
     with pytest.raises(HiddenPackageError, match=r"named 'training', at .*training, hides ganmod's: leave"):
         check_packages()
+
+
+def test_the_command_says_so_before_it_imports_any_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "__init__.py").write_text("raise RuntimeError('this is not ganmod')")
+    root = Path(ganmod.__file__).parents[1]
+    ended = subprocess.run(
+        [sys.executable, "-c", "from ganmod.cli.main import main; main()", "modulations"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: another package named 'configs', at ")
+    assert ended.stderr.count("\n") == 1
