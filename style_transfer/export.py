@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ganmod.io.program_file import ExportOptions, ExportResult, Program, export_program
 from ganmod.layers import PaddingMode, StaticConv2d
-from ganmod.modulation import ModulatedConv2d
+from ganmod.modulation import Modulation
 from style_transfer.model import StyleTransferModel
 from style_transfer.piecewise.tiled import UNIT
 from style_transfer.prepare import MIN_SIDE
@@ -131,11 +131,12 @@ def exportable(model: StyleTransferModel, *, padding: PaddingMode = "reflect") -
     """A copy on the CPU in float32, whose modulations take one sample in forms that every format can hold.
 
     padding: "zeros" instead of mirrored borders, for runtimes that have no other; pictures change there.
+    Raises ValueError for a modulation that has no such form.
     """
     model = plain_copy(model)
     for module in model.modules():
-        if isinstance(module, ModulatedConv2d):
-            module.modulation.use_exportable_form(any_batch=False, padding_mode=padding)
+        if isinstance(module, Modulation):
+            module.use_exportable_form(any_batch=False, padding_mode=padding)
         if isinstance(module, StaticConv2d):
             module.padding_mode = padding
     return model

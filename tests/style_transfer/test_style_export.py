@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_style_model import EXPORTED, make, tiny
+from tiny_style_model import EXPORTED, NOT_EXPORTED, make, tiny
 from torch import Tensor
 
 from ganmod.io.program_file import ExportOptions, onnx_session, read_metadata
+from ganmod.modulation import list_modulations
 from style_transfer import StyleTransferModel
 from style_transfer.export import (
     ParameterLayout,
@@ -184,6 +185,15 @@ def test_exportable_form_is_the_same_function(kind: str):
         atol=1e-5,
     )
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+
+
+def test_every_modulation_is_exported_or_says_that_it_is_not(tmp_path: Path):
+    names = {kind.rpartition("-")[2] for kind in EXPORTED} - {"classic"}
+    assert names | set(NOT_EXPORTED) == set(list_modulations())
+    for name in NOT_EXPORTED:
+        with pytest.raises(ValueError, match="has no form that files for other programs can hold"):
+            export_style_model(make(f"transform-{name}", options={}), tmp_path, OPTIONS)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_layout_goes_back_and_forth():

@@ -21,7 +21,8 @@ KINDS = (
     *(f"residual-{name}" for name in list_modulations("vector")),
     *TRANSFORMS,
 )
-EXPORTED = tuple(kind for kind in KINDS if kind != "transform-wct")  # which has no form for it
+NOT_EXPORTED = ("style_decorator", "style_swap", "wct")  # modulations without a form for it, which they say
+EXPORTED = tuple(kind for kind in KINDS if kind.rpartition("-")[2] not in NOT_EXPORTED)
 
 
 def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> StyleTransferModel:
