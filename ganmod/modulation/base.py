@@ -114,7 +114,7 @@ def check_modulate_with(modulation: Modulation) -> None:
     if modulation.needs_whole_image:
         raise ValueError(
             f"{type(modulation).__name__} needs all of an image at once: stylise it without tiles, and clips "
-            "frame by frame"
+            "with --smoothing 0"
         )
     order = type(modulation).__mro__
     home = {name: next(c for c in order if name in vars(c)) for name in ("modulate", "modulate_with")}

@@ -73,12 +73,15 @@ def convert_clip(
 
     Raises:
         ClipError: for a video that cannot be used.
-        ValueError: for another suffix than .mp4, and without the package av.
+        ValueError: for another suffix than .mp4, without the package av, and for two styles that cannot be
+            mixed.
     """
     source, out = Path(source), Path(out)
     if out.suffix.lower() != ".mp4":
         raise ValueError(f"cannot write {out}: a clip is written as .mp4, try {out.with_suffix('.mp4')}")
     clip = Clip(source)
+    if last_params is not None:
+        stylizer.model.decoder.check_mixes()
     settings = _settings(stylizer, source, params, last_params, size, segment_frames)
     parts = _Parts(out.with_name(f".{out.name}.parts"), settings)
     resumed = parts.num_frames

@@ -69,7 +69,8 @@ class ClipStylizer:
         for name, value in (("smoothing", smoothing), ("blend", blend)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}, expected a number from 0 (none) to below 1")
-        model.decoder.check_takes_statistics()
+        if smoothing > 0:
+            model.decoder.check_takes_statistics()
         self.model, self.smoothing, self.blend, self.dtype = model, smoothing, blend, dtype
         self._past: dict[str, Tensor] = {}
 
@@ -98,7 +99,8 @@ class ClipStylizer:
             self._past["frame"], self._past["features"] = x, features
             y, decoder = features, self.model.decoder
             for stage in range(decoder.num_stages):
-                statistics = self._statistics(stage, y) if decoder.uses_statistics(stage) else None
+                steadied = self.smoothing > 0 and decoder.uses_statistics(stage)
+                statistics = self._statistics(stage, y) if steadied else None
                 y = decoder.run_stage(stage, y, spread_params(params, 1), statistics=statistics)
         return y
 
@@ -133,8 +135,10 @@ def morph(
 ) -> Iterator[np.ndarray]:
     """Yield uint8 frames of a still, uint8 [H,W,3], with parameters interpolated from `first` to `last`.
 
-    The content is encoded once. Raises ValueError for fewer than 2 frames.
+    The content is encoded once. Raises ValueError for fewer than 2 frames, and for a modulation whose styles
+    cannot be mixed.
     """
+    model.decoder.check_mixes()
     if num_frames < 2:
         raise ValueError(f"num_frames is {num_frames}, expected at least 2: the first style and the last")
     images = resize_content(to_batch(content, "content"), size)

@@ -16,6 +16,7 @@ from style_transfer import ModelSpec, StyleTransferModel, build
 from style_transfer.controls import ControlledStyle
 from style_transfer.networks.host import build_host
 from style_transfer.piecewise.tiled import stylize_tiled
+from style_transfer.piecewise.video import ClipStylizer, morph
 from training.style.build import build_loss_network, build_model, style_transfer_losses
 
 PRESETS = ("style-wct", "style-swap", "style-avatar-net")
@@ -100,6 +101,22 @@ def test_tiles_are_those_of_the_whole_image_or_refused() -> None:
     white = make("transform-wct")
     with pytest.raises(ValueError, match="WCT needs all of an image at once: stylise it without tiles"):
         stylize_tiled(white, content, white.predict_style(style), tile=16)
+
+
+def test_clips_are_stylised_frame_by_frame_or_refused() -> None:
+    model = make("transform-wct")
+    frames = (torch.rand(2, 48, 64, 3) * 255).to(torch.uint8).numpy()
+    params = model.predict_style(picture(seed=1))
+    with pytest.raises(ValueError, match=r"WCT needs all of an image at once: .* clips with --smoothing 0"):
+        ClipStylizer(model)
+    clip = ClipStylizer(model, smoothing=0, blend=0)
+    for frame in frames:
+        difference = clip(frame, params).astype(int) - model.apply_params(frame, params)
+        assert abs(difference).max() <= 1
+    swap = make("transform-style_swap", options={})
+    first, last = (swap.predict_style(picture(seed=s)) for s in (1, 2))
+    with pytest.raises(ValueError, match="StyleSwap takes patches of one style"):
+        next(morph(swap, frames[0], first, last, num_frames=2))
 
 
 def test_what_transforms_do_not_take_is_refused() -> None:
