@@ -63,7 +63,7 @@ class StyleTransferModel(nn.Module):
 
     @property
     def sees_whole_styles(self) -> bool:
-        """Whether styles may have any size, aspect and mask, not only squares of style_image_size."""
+        """Whether styles may have any size and aspect, not only squares of style_image_size."""
         return self.spec.sees_whole_styles
 
     @torch.no_grad()
@@ -132,7 +132,7 @@ class StyleTransferModel(nn.Module):
         self, masks: Tensor, *, degrees: float = 0.0, scale: float = 1.0, size: int | None = None
     ) -> Tensor:
         """Transform masks [N,1,H,W] in [0,1] of style images as `prepare_style` transforms the images."""
-        self.spec.check_sees_whole("got a style mask")
+        self.spec.check_takes_masks()
         return self._rotate(masks, degrees, scale, size, "bilinear")
 
     def _rotate(self, images: Tensor, degrees: float, scale: float, size: int | None, mode: Filter) -> Tensor:
@@ -163,7 +163,7 @@ class StyleTransferModel(nn.Module):
                 f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style"
             )
         if mask is not None:
-            self.spec.check_sees_whole("got a style mask")
+            self.spec.check_takes_masks()
             check_mask(mask, style)
         with torch.no_grad():
             features = self.encoder.normalized(style)

@@ -38,8 +38,22 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
 
     @property
     def sees_whole_styles(self) -> bool:
-        """Whether only statistics of styles are read, so that they may have any size, aspect and mask."""
+        """Whether styles may have any size and aspect."""
         return self.architecture != "modulated"
+
+    @property
+    def takes_style_masks(self) -> bool:
+        """Whether only statistics of styles are read, so that any part of them can count alone."""
+        return self.architecture in ("residual", "classic")
+
+    def check_takes_masks(self) -> None:
+        """Raise ValueError unless `takes_style_masks`."""
+        self.check_sees_whole("got a style mask")
+        if not self.takes_style_masks:
+            raise ValueError(
+                f"got a style mask, but the architecture {self.architecture!r} reads all of a style: cut a "
+                "rectangle out of the style instead, or take a model of architecture 'residual' or 'classic'"
+            )
 
     def check_sees_whole(self, what: str) -> None:
         """Raise ValueError, whose message begins with `what`, unless `sees_whole_styles`."""

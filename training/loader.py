@@ -83,17 +83,19 @@ def _without_torchs_handler() -> Iterator[None]:
         yield  # torch sets none
         return
     former = signal.getsignal(signal.SIGCHLD)
-    yield
-    if former is not None:
-        is_torchs = getattr(former, "__module__", "") == "torch.utils.data._utils.signal_handling"
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else former)
+    try:
+        yield
+    finally:
+        if former is not None:
+            is_torchs = getattr(former, "__module__", "") == "torch.utils.data._utils.signal_handling"
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs else former)
 
 
 def _tells_of_killed(error: Exception) -> bool:
     """Whether torch's loader raised this itself; errors of the data set begin with "Caught"."""
     text = str(error)
     if isinstance(error, RuntimeError):
-        return text.startswith("DataLoader worker (pid")
+        return text.startswith(("DataLoader worker (pid", "Pin memory thread exited"))
     return not text.startswith("Caught ")
 
 

@@ -149,9 +149,8 @@ def train(
                 if checkpoint:
                     state = {name: part.state_dict() for name, part in stateful.items()}
                     lifecycle.save_run(run, progress, state | metrics.state_dict())
-                if metrics.due(
-                    progress
-                ):  # after the checkpoint: a run that is killed meanwhile measures again
+                # After the checkpoint: a run that is killed meanwhile measures again.
+                if metrics.due(progress):
                     translations = translations_by_index(averaged, dataset, make_samples)
                     metrics.measure(run, progress, translations, save)
                 if stop:

@@ -94,7 +94,7 @@ def train(
         run_dir,
         process,
         statistics=STATISTICS,
-        identity=run_identity(data),
+        identity=run_identity(data, model.encoder, loss_network),
         resume=resume,
         keep_old=keep_old,
         show=show_progress,

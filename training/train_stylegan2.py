@@ -141,9 +141,8 @@ def train(
                     state = {name: part.state_dict() for name, part in stateful.items()}
                     state |= {"ada": ada.state_dict(), "pl_mean": pl_mean}  # ADA's over all processes
                     lifecycle.save_run(run, progress, state | metrics.state_dict())
-                if metrics.due(
-                    progress
-                ):  # after the checkpoint: a run that is killed meanwhile measures again
+                # After the checkpoint: a run that is killed meanwhile measures again.
+                if metrics.due(progress):
                     fakes = fakes_by_index(G_ema, labels, runtime.seed, device, dtype)
                     metrics.measure(run, progress, {"": fakes}, save)
                 if stop:
@@ -213,11 +212,10 @@ def train(
                     d_optimizer.step()
                 if is_lazy and loss.r1_gamma > 0 and step % loss.r1_interval == 0:
                     d_optimizer.zero_grad(set_to_none=True)
+                    weight = loss.r1_gamma / 2 * loss.r1_interval / batch_per_process
                     for part in microbatches:
                         penalties = r1_phase(D, draws, augmenter, *part.reals)
-                        (
-                            penalties.sum() * (loss.r1_gamma / 2 * loss.r1_interval / batch_per_process)
-                        ).backward()
+                        (penalties.sum() * weight).backward()
                         observed.add("loss/r1", penalties)
                     average_gradients(d_params)
                     if run.guard.finite(gradient_norm(d_params), observed.totals("loss/r1"), nimg, kind="R1"):

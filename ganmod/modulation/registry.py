@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import re
@@ -122,6 +123,9 @@ def _typed_options(cls: type[Modulation], name: str, options: dict[str, Any]) ->
             text = json.dumps(value)
         except (PydanticUserError, TypeError, ValueError):  # a class of one's own, or no JSON
             typed[option] = value
+            continue
+        with contextlib.suppress(ValidationError):
+            typed[option] = adapter.validate_python(value, strict=True)
             continue
         try:
             typed[option] = adapter.validate_json(text, strict=True)

@@ -8,7 +8,9 @@ from dataclasses import replace
 import torch
 
 from ganmod.io.images import center_crop
+from ganmod.io.model_file import read_model_header
 from ganmod.stylegan2 import Generator
+from ganmod.stylegan2.spec import GeneratorSpec
 from ganmod.stylegan2.stylegan2_file import read_stylegan2
 from metrics.compare.distances import (
     describe_conditions,
@@ -37,6 +39,8 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
     first_seeds = [protocol.seed + draw * num for draw in range(protocol.draws)]
     files = FileImages(protocol.data, at_least=min_images(protocol.metrics))
     lpips = None if protocol.lpips_weights is None else load_lpips(protocol.lpips_weights)
+    if lpips is not None:
+        _check_sizes(records)
     real = measure_real(files, [protocol.data], protocol)
     runs, pictures, notes = [], {}, list(real.notes)
     bands_of: dict[tuple[int, int], dict[str, float] | None] = {}
@@ -44,11 +48,6 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
         # In full precision, for equal figures on a GPU and a CPU.
         G = read_stylegan2(record.model, half_precision=False).G.to(protocol.device)
         size = G.img_resolution
-        if lpips is not None and min(size) < MIN_SIZE:
-            raise ValueError(
-                f"{record.facts.name}: its images are {size[1]}x{size[0]} (width x height), but LPIPS needs "
-                f"{MIN_SIZE} pixels on both sides: leave lpips_weights out"
-            )
         labels = read_labels(protocol.data, c_dim=G.c_dim) if G.c_dim else None
         draws = [
             GeneratorImages(G, num, first_seed=seed, truncation_psi=protocol.truncation_psi, labels=labels)
@@ -85,11 +84,24 @@ def measure_generators(records: Sequence[RunRecord], protocol: RunProtocol) -> O
     }
     if lpips is not None:
         conditions["path_length"] = (
-            f"LPIPS v0.1, {lpips.network}; {num} pairs per draw, steps of {EPSILON:g} in w from the samples"
+            f"LPIPS v0.1, {lpips.network}; {num} pairs per draw, steps of {EPSILON:g} in w from the "
+            "samples', without truncation"
         )
     notes += space_cautions(real, protocol, num)
     conditions |= describe_conditions(real, protocol, num)
     return Outcome(runs, pictures, header, "real images", conditions, notes)
+
+
+def _check_sizes(records: Sequence[RunRecord]) -> None:
+    """ValueError for images that are too small for LPIPS, before anything is measured."""
+    for record in records:
+        spec = GeneratorSpec.from_dict(read_model_header(record.model).config["generator"])
+        height, width = spec.img_size
+        if min(height, width) < MIN_SIZE:
+            raise ValueError(
+                f"{record.facts.name}: its images are {width}x{height} (width x height), but LPIPS needs "
+                f"{MIN_SIZE} pixels on both sides: leave lpips_weights out"
+            )
 
 
 def _with_path_length(
@@ -99,7 +111,7 @@ def _with_path_length(
     draws: Sequence[GeneratorImages],
     protocol: RunProtocol,
 ) -> MeasuredRun:
-    """The run with the perceptual path length of each draw, whose samples are where the steps start."""
+    """The run with the perceptual path length of each draw: steps from its samples' w, without truncation."""
     values = []
     for number, (known, samples) in enumerate(zip(run.draws, draws, strict=True)):
         length = measure_path_length(

@@ -38,7 +38,7 @@ class PaperStyleEncoder(StyleEncoder):
 
     def forward(self, features: Features, mask: Tensor | None = None) -> Tensor:
         """See `StyleEncoder`."""
-        assert mask is None  # ModelSpec.check_sees_whole
+        assert mask is None  # ModelSpec.check_takes_masks
         x = features["relu4_1"]
         for conv in self.convs:
             x = F.avg_pool2d(conv(x), 2)  # [N,C,S,S] -> [N,C,S/2,S/2]

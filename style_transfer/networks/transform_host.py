@@ -26,12 +26,8 @@ class FeatureStyleEncoder(StyleEncoder):
     """Features of style images, as they are; nothing is learned."""
 
     def forward(self, features: Features, mask: Tensor | None = None) -> Features:
-        """See `StyleEncoder`; ValueError for a mask, which these transforms do not take."""
-        if mask is not None:
-            raise ValueError(
-                "got a style mask, which feature transforms do not take: cut a rectangle out of the style "
-                "instead (--style-crop), or take a model of architecture residual"
-            )
+        """See `StyleEncoder`."""
+        assert mask is None  # ModelSpec.check_takes_masks
         return features
 
 

@@ -80,7 +80,10 @@ def test_labels_come_from_a_class_or_a_data_set(files: Path, ganmod_command):
     drawn = measured(ganmod_command, files, "classes.safetensors", "--data", files / "data")
     value = expected(files, "classes.safetensors", labels=read_labels(files / "data", c_dim=2))
     assert drawn["metrics"]["ppl_squeeze"] == pytest.approx(value, rel=1e-6)
-    assert drawn["settings"]["labels"] == "drawn from 4"
+    assert (one["settings"]["labels"], drawn["settings"]["labels"]) == (
+        "class y",
+        f"drawn from {files / 'data'}",
+    )
 
 
 def test_a_run_folder_counts_by_its_latest_model_and_lines_are_for_people(files: Path, ganmod_command):

@@ -112,8 +112,17 @@ def open_run(
     folder = RunFolder(run_dir, active=process.rank == 0, tensorboard=config.runtime.tensorboard)
     with folder:
         state = load_latest_checkpoint(folder.path, report=folder.log) if resume else None
-        options = {"start_over": not resume, "keep_old": keep_old}
-        yield _open(config, folder, process, statistics, identity, state, show=show, **options)
+        yield _open(
+            config,
+            folder,
+            process,
+            statistics,
+            identity,
+            state,
+            show=show,
+            start_over=not resume,
+            keep_old=keep_old,
+        )
 
 
 def _open(
@@ -180,9 +189,9 @@ def _transfer_identity(
     saved: Mapping[str, Any] | None = None,
     saved_identity: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """{"transfer": hash of the file that the run begins with}; of a resumed one read only if the path is new.
+    """{"transfer": hash of the file that the run begins with}; of a resumed one only if its path is new.
 
-    Its weights are not used again, so that what lies at the same path now does not matter.
+    The weights that are trained are not taken from it again, so that it may have changed meanwhile.
     """
     path = getattr(config, "transfer", None)
     if saved is not None and saved.get("transfer") == path:

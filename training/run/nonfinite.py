@@ -48,9 +48,10 @@ class NonFiniteGuard:
         kind: which optimizer step, in the message and for counting. Raises NonFiniteError after `limit`.
         """
         averaged = distributed.average(torch.stack([*losses.values()]))
-        *finite, norm_finite = torch.cat([averaged.isfinite(), norm.isfinite()[None]]).tolist()
+        norm_finite = norm.isfinite()[None].to(averaged.device)  # on the CPU without any gradient
+        *finite, all_finite = torch.cat([averaged.isfinite(), norm_finite]).tolist()
         terms = [name for name, is_finite in zip(losses, finite, strict=True) if not is_finite]
-        if norm_finite and not terms:
+        if all_finite and not terms:
             self.in_a_row[kind] = 0
             return True
         self.total += 1

@@ -17,7 +17,7 @@ from ganmod.data.identity import pictures_identity
 from ganmod.data.seeding import draw
 from ganmod.features.spectrum_loss import spectrum_loss
 from ganmod.features.style_losses import STYLE_LOSSES, Features, content_loss
-from ganmod.features.vgg import VGGFeatures, load_features
+from ganmod.features.vgg import VGGFeatures, load_features, weights_digest
 from ganmod.io.images import list_images
 from ganmod.layers import StaticConv2d
 from ganmod.modulation.statistics import match_statistics, mean_std
@@ -78,11 +78,16 @@ def build_data(data: StyleData, seed: int) -> Pairs:
     )
 
 
-def run_identity(data: Pairs) -> dict[str, str]:
-    """Hashes of the images that paths of a configuration lead to, by key."""
+def run_identity(data: Pairs, encoder: VGGFeatures, loss_network: VGGFeatures) -> dict[str, str]:
+    """Hashes of the images and frozen weights that paths of a configuration lead to, by key.
+
+    The encoder may come from the file that the run begins with, which is read again at each start.
+    """
     return {
         "data.content": pictures_identity(data.content.images),
         "data.style": pictures_identity(data.style.images),
+        "model.encoder": weights_digest(encoder),
+        "loss.network": weights_digest(loss_network),
     }
 
 

@@ -15,7 +15,6 @@ from ganmod.cli.options.paths import InputPath
 from ganmod.cli.options.shared import SEED, batch_option, device_option, json_option, plugin_option
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from ganmod.stylegan2 import Generator
@@ -131,7 +130,8 @@ def ppl(
                 progress=terminal_progress(rank),
             )
         if rank == 0:
-            conditions = _conditions(model, G, settings, labels, num=num, seed=seed, network=network)
+            drawn = None if labels is None else f"class {which}" if data is None else f"drawn from {data}"
+            conditions = _conditions(model, G, settings, drawn, num=num, seed=seed, network=network)
             notes = _notes(settings, num=num, network=network)
             _report(f"ppl_{network}", length, conditions, notes, as_json=as_json)
     finally:
@@ -158,7 +158,7 @@ def _conditions(
     model: Path,
     G: Generator,
     settings: PathSettings,
-    labels: torch.Tensor | None,
+    labels: str | None,
     *,
     num: int,
     seed: int,
@@ -177,7 +177,7 @@ def _conditions(
         "image_size": f"{width}x{height}",
         "lpips": f"v0.1, {network}",
         "noise": "random, of the seed, the same in both images of a pair",
-        "labels": None if labels is None else f"drawn from {len(labels)}",
+        "labels": labels,
     }
 
 

@@ -98,11 +98,15 @@ def read_images(
     return images
 
 
+class LeftOut(click.ClickException):
+    """Some images were left out; the others are written. Exit code 1."""
+
+
 def report_left_out(errors: Collection[ImageError]) -> None:
-    """click.ClickException, for exit code 1, with the number and names of images that were left out."""
+    """LeftOut, with the number and names of the images, if there are any."""
     if errors:
         count = f"{len(errors)} image{'s' if len(errors) > 1 else ''}"
-        raise click.ClickException(f"left out {count}:\n" + "\n".join(f"  {error}" for error in errors))
+        raise LeftOut(f"left out {count}:\n" + "\n".join(f"  {error}" for error in errors))
 
 
 def write_grid(out: Path, contents: Mapping[Path, str], styles: Mapping[Path, str]) -> Path:

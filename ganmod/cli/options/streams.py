@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from configs.limits import FILE_MB, MB
+from ganmod.cli.options.outputs import LeftOut
 from ganmod.cli.options.paths import InputPath
 
 BUILTIN = "builtin:"
@@ -82,13 +83,11 @@ def report_options(function: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("--json and --out -: both write to standard output, name a file")
         target = scratch_folder() / "stdout.png" if to_stdout else out
         start = time.perf_counter()
-        failure: click.ClickException | None = None
+        failure: LeftOut | None = None
         with contextlib.redirect_stdout(sys.stderr):
             try:
                 function(out=target, **options)
-            except click.UsageError:
-                raise
-            except click.ClickException as error:  # images were left out: the others are written
+            except LeftOut as error:
                 failure = error
         if as_json:
             click.echo(json.dumps(_report(out, time.perf_counter() - start)))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ganmod.cli.options.outputs import LeftOut
 from ganmod.cli.options.paths import InputPath
 from ganmod.cli.options.shared import FRAME_RATE, Number, Option, combine_options
 from ganmod.io.animation import check_animation, write_animation
@@ -225,7 +226,7 @@ def _convert(
     resumed = f", {done.num_resumed} from before" if done.num_resumed else ""
     click.echo(f"wrote {out}: {done.num_frames} frames{resumed}, {done.sound}")
     if done.notes:
-        raise click.ClickException("\n".join(done.notes))
+        raise LeftOut("\n".join(done.notes))
 
 
 def _show(bar: tqdm, done: int, total: int) -> None:

@@ -7,11 +7,11 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from configs.sections import Positive, PositiveFloat
-from ganmod.layers import PaddingMode
+from ganmod.layers import PaddingMode, without_autocast
 from ganmod.modulation.base import Modulation, StyleKind, StyleSpec, check_style
 from ganmod.modulation.registry import register_modulation
 from ganmod.modulation.transforms.style_swap import check_patch_size, swap_patches
-from ganmod.modulation.transforms.whitening import color, matrix_power, moments, no_export, whiten
+from ganmod.modulation.transforms.whitening import color, matrix_powers, moments, no_export, whiten
 
 
 class DecoratorParams(NamedTuple):
@@ -48,9 +48,11 @@ class StyleDecorator(Modulation):
 
     def predict(self, style: Tensor) -> DecoratorParams:
         check_style(style, self.style)
-        _, mean, covariance = moments(style)
-        root = matrix_power(covariance, 0.5, least=self.least)
-        return DecoratorParams(whiten(style, least=self.least), root, mean)
+        centered, mean, covariance = moments(style)
+        root, inverse = matrix_powers(covariance, 0.5, -0.5, least=self.least)
+        with without_autocast(style.device):
+            white = (inverse @ centered).unflatten(2, style.shape[2:])
+        return DecoratorParams(white, root, mean)
 
     def use_exportable_form(self, *, any_batch: bool = True, padding_mode: PaddingMode = "reflect") -> None:
         """See `Modulation`: ValueError, as files for export hold no eigenvalues."""

@@ -47,7 +47,7 @@ class StyleSwap(Modulation):
         raise no_export(self)
 
     def modulate(self, x: Tensor, params: SwapParams) -> Tensor:
-        return swap_patches(x, params.features, size=self.patch_size)
+        return swap_patches(x, params.features.to(x.dtype), size=self.patch_size)
 
 
 def check_patch_size(size: int) -> None:
@@ -79,25 +79,26 @@ def swap_patches(content: Tensor, style: Tensor, *, size: int) -> Tensor:
                 f"the {name}'s features have {x.shape[2]} x {x.shape[3]} pixels, expected at least one patch "
                 f"of {size} x {size}: take a larger image or a smaller patch_size"
             )
-    swapped = [_paste(s, nearest_patches(c, s, size), size) for c, s in zip(content, style, strict=True)]
+    swapped = []
+    for c, s in zip(content, style, strict=True):
+        patches = F.unfold(s[None], size)[0]  # [C*K*K,p]
+        swapped.append(_paste(patches, nearest_patches(c, patches, size), size))
     return torch.stack(swapped)
 
 
-def nearest_patches(content: Tensor, style: Tensor, size: int) -> Tensor:
+def nearest_patches(content: Tensor, patches: Tensor, size: int) -> Tensor:
     """The number of the style's nearest patch for each of the content's.
 
     Args:
         content: [C,H,W].
-        style: [C,h,w], whose patches are numbered row by row.
+        patches: of the style, [C*K*K,p], numbered row by row.
         size: side of a patch.
 
     Returns:
         int64 [H - size + 1, W - size + 1].
     """
-    channels = len(style)
-    patches = F.unfold(style[None], size)[0].T  # [p,C*K*K]
-    patches = patches / patches.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    kernels = patches.reshape(-1, channels, size, size)
+    directions = patches / patches.norm(dim=0).clamp_min(1e-12)
+    kernels = directions.T.reshape(-1, len(content), size, size)
     width = content.shape[2] - size + 1
     rows = max(_NEARBY // (len(kernels) * width), 1)  # of scores at a time
     height = content.shape[1] - size + 1
@@ -108,9 +109,8 @@ def nearest_patches(content: Tensor, style: Tensor, size: int) -> Tensor:
     return torch.cat(found)
 
 
-def _paste(style: Tensor, index: Tensor, size: int) -> Tensor:
-    """Patches of a style [C,h,w] by their numbers [H',W'], overlaps averaged -> [C,H,W]."""
-    patches = F.unfold(style[None], size)[0]  # [C*K*K,p]
+def _paste(patches: Tensor, index: Tensor, size: int) -> Tensor:
+    """Patches [C*K*K,p] by their numbers [H',W'], overlaps averaged -> [C,H,W]."""
     full = index.shape[0] + size - 1, index.shape[1] + size - 1
     summed = F.fold(patches[:, index.flatten()][None], full, size)[0]
     ones = patches.new_ones((1, size * size, index.numel()))

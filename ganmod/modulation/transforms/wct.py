@@ -10,7 +10,7 @@ from configs.sections import PositiveFloat
 from ganmod.layers import PaddingMode
 from ganmod.modulation.base import Modulation, StyleKind, StyleSpec, check_style
 from ganmod.modulation.registry import register_modulation
-from ganmod.modulation.transforms.whitening import color, matrix_power, moments, no_export, whiten
+from ganmod.modulation.transforms.whitening import color, matrix_powers, moments, no_export, whiten
 
 
 class WCTParams(NamedTuple):
@@ -38,7 +38,8 @@ class WCT(Modulation):
     def predict(self, style: Tensor) -> WCTParams:
         check_style(style, self.style)
         _, mean, covariance = moments(style)
-        return WCTParams(matrix_power(covariance, 0.5, least=self.least), mean)
+        (root,) = matrix_powers(covariance, 0.5, least=self.least)
+        return WCTParams(root, mean)
 
     def use_exportable_form(self, *, any_batch: bool = True, padding_mode: PaddingMode = "reflect") -> None:
         """See `Modulation`: ValueError, as files for export hold no eigenvalues."""

@@ -37,8 +37,8 @@ def moments(x: Tensor) -> Moments:
         return Moments(centered, mean, centered @ centered.transpose(1, 2) / (num_pixels - 1))
 
 
-def matrix_power(covariance: Tensor, exponent: float, *, least: float) -> Tensor:
-    """E D^exponent E^T of symmetric matrices [N,C,C], on the eigenvalues above `least` alone.
+def matrix_powers(covariance: Tensor, *exponents: float, least: float) -> list[Tensor]:
+    """E D^exponent E^T of symmetric matrices [N,C,C] for each exponent, on eigenvalues above `least` alone.
 
     Computed in float64 where the device has it, as covariances of few pixels have many eigenvalues near 0.
 
@@ -48,8 +48,11 @@ def matrix_power(covariance: Tensor, exponent: float, *, least: float) -> Tensor
     wide = covariance if covariance.device.type == "mps" else covariance.double()
     values, vectors = torch.linalg.eigh(wide)
     kept = values > least * values[:, -1:].clamp_min(1.0)
-    powers = torch.where(kept, values, 1.0).pow(exponent) * kept
-    return ((vectors * powers[:, None]) @ vectors.transpose(1, 2)).to(covariance.dtype)
+    values = torch.where(kept, values, 1.0)
+    return [
+        ((vectors * (values.pow(exponent) * kept)[:, None]) @ vectors.transpose(1, 2)).to(covariance.dtype)
+        for exponent in exponents
+    ]
 
 
 def no_export(transform: Modulation) -> ValueError:
@@ -64,7 +67,8 @@ def whiten(x: Tensor, *, least: float) -> Tensor:
     """Features [N,C,H,W] with mean 0 and the identity as covariance, on the subspace that they fill."""
     with without_autocast(x.device):
         centered, _, covariance = moments(x)
-        return (matrix_power(covariance, -0.5, least=least) @ centered).unflatten(2, x.shape[2:])
+        (inverse,) = matrix_powers(covariance, -0.5, least=least)
+        return (inverse @ centered).unflatten(2, x.shape[2:])
 
 
 def color(whitened: Tensor, root: Tensor, mean: Tensor) -> Tensor:

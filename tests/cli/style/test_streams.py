@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 from small_images import folder_of
 
 import style_transfer
+from ganmod.cli.options.streams import report_options
 from ganmod.io.images import read_image
 from style_transfer.procedural_styles import BUILTIN_STYLES, builtin_style
 
@@ -35,6 +37,18 @@ def test_a_builtin_style_is_that_of_its_picture(photo: Path, tmp_path: Path, gan
     params = [model.predict_style(builtin_style(name)) for name in ("dots-plum", "woodcut")]
     mixture = style_transfer.mixing.mix_params(params, [0.3, 0.7])
     assert np.array_equal(read_image(out), model.apply_params(read_image(photo), mixture))
+
+
+def test_json_says_nothing_of_what_was_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    @click.command()
+    @click.option("-o", "--out", type=Path)
+    @report_options
+    def nothing(out: Path) -> None:
+        raise click.ClickException("nothing could be read")
+
+    with pytest.raises(click.ClickException, match="nothing could be read"):
+        nothing(["-o", str(tmp_path / "out.png"), "--json"], standalone_mode=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_json_says_what_was_written(photo: Path, tmp_path: Path, ganmod_command):

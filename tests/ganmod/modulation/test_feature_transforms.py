@@ -29,6 +29,11 @@ def correlated(*shape: int, seed: int = 0) -> Tensor:
     return torch.einsum("oc,nchw->nohw", mixture, x) + draw(shape[1], 1, 1, seed=seed + 200)
 
 
+def unfolded(style: Tensor, size: int = 3) -> Tensor:
+    """The patches of [C,h,w], [C*K*K,p]."""
+    return torch.nn.functional.unfold(style[None], size)[0]
+
+
 def covariance(x: Tensor) -> Tensor:
     """As numpy defines it, [N,C,C]."""
     return torch.stack([torch.cov(sample.flatten(1)) for sample in x])
@@ -92,7 +97,7 @@ def test_features_swapped_with_themselves_are_themselves(size: int) -> None:
 
 def test_the_nearest_patch_has_the_largest_normalised_correlation() -> None:
     content, style = draw(CHANNELS, 5, 6), draw(CHANNELS, 7, 5, seed=1)
-    index = nearest_patches(content, style, 3)
+    index = nearest_patches(content, unfolded(style), 3)
     patches = [style[:, y : y + 3, x : x + 3] for y in range(5) for x in range(3)]
     assert index.shape == (3, 4)
     for y in range(3):
@@ -104,7 +109,9 @@ def test_the_nearest_patch_has_the_largest_normalised_correlation() -> None:
 
 def test_the_scale_of_patches_does_not_matter_for_their_choice() -> None:
     content, style = draw(CHANNELS, 5, 6), draw(CHANNELS, 7, 5, seed=1)
-    assert torch.equal(nearest_patches(content, style, 3), nearest_patches(3 * content, style * 0.1, 3))
+    assert torch.equal(
+        nearest_patches(content, unfolded(style), 3), nearest_patches(3 * content, unfolded(style * 0.1), 3)
+    )
 
 
 def test_overlapping_patches_are_averaged() -> None:
@@ -124,9 +131,9 @@ def test_overlapping_patches_are_averaged() -> None:
 
 def test_strips_of_scores_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     content, style = draw(CHANNELS, 9, 6), draw(CHANNELS, 7, 5, seed=1)
-    whole = nearest_patches(content, style, 3)
+    whole = nearest_patches(content, unfolded(style), 3)
     monkeypatch.setattr("ganmod.modulation.transforms.style_swap._NEARBY", 1)
-    assert torch.equal(nearest_patches(content, style, 3), whole)
+    assert torch.equal(nearest_patches(content, unfolded(style), 3), whole)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

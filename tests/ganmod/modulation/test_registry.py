@@ -69,6 +69,21 @@ def test_a_registered_modulation_is_created_by_name_with_its_options():
     torch.testing.assert_close(layer(x, style), layer.conv(5 * x))
 
 
+def test_values_that_fit_arrive_as_they_are():
+    """Those of a file, where JSON has no tuples, are brought to the declared type."""
+
+    class Sized(Scale):
+        def __init__(self, channels: int, style: StyleSpec, *, sizes: tuple[int, ...] = (), any: Any = None):
+            super().__init__(channels, style)
+            self.sizes, self.any = sizes, any
+
+    register_modulation("sized")(Sized)
+    for sizes in ((1, 2), [1, 2]):
+        made = create_modulation("sized", 3, VECTOR, {"sizes": sizes, "any": {1: (2, 3)}})
+        assert isinstance(made, Sized)
+        assert (made.sizes, made.any) == ((1, 2), {1: (2, 3)})
+
+
 def test_info_lists_summary_and_options_with_defaults():
     register_modulation("scale")(Scale)
     info = modulation_info("scale")

@@ -125,7 +125,7 @@ def test_what_transforms_do_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match="StyleSwap takes patches of one style, so styles cannot be mixed"):
         ControlledStyle(model, styles, weights=[1, 1]).apply(content)
     ControlledStyle(model, styles, weights=[1, 0]).apply(content)
-    with pytest.raises(ValueError, match="got a style mask, which feature transforms do not take"):
+    with pytest.raises(ValueError, match="got a style mask, but the architecture 'transform' reads all"):
         model.predict(picture(), torch.ones(1, 1, SIZE, SIZE))
     for spec, message in (
         (

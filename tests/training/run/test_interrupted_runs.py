@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from configs.style import StyleRun
 from ganmod.data.crops import CropStream
-from ganmod.io.model_file import read_model_file
+from ganmod.io.model_file import read_model_file, save_model_file
 from training.loader import LoaderKilledError, StepSampler, iterate_steps, step_loader
 from training.run.checkpoint import save_checkpoint
 from training.run.nonfinite import NonFiniteError
@@ -177,6 +177,19 @@ def test_the_file_that_a_run_began_with_may_change_later(tmp_path: Path, images:
     begun_with.rename(other := tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=r"other data: transfer .* the run began with those weights"):
         train_tiny("stylegan2", images, tmp_path / "run", steps=4, transfer=str(other))
+
+
+def test_a_style_runs_encoder_is_that_of_its_beginning(tmp_path: Path, images: Path) -> None:
+    """It is read again at each start from the file that the run began with; the trained weights are not."""
+    begun_with = train_tiny("style", images, tmp_path / "first", steps=1)
+    train_tiny("style", images, tmp_path / "run", steps=1, transfer=str(begun_with))
+    train_tiny("style", images, tmp_path / "first", steps=2)  # the file has other trained weights now
+    train_tiny("style", images, tmp_path / "run", steps=2, transfer=str(begun_with))
+    file = read_model_file(begun_with)
+    spoilt = {k: v * 1.01 if k.startswith("encoder.convs") else v for k, v in file.tensors.items()}
+    save_model_file(begun_with, spoilt, kind=file.kind, config=file.config)
+    with pytest.raises(ValueError, match=r"other data: model\.encoder .*the checkpoint holds the weights"):
+        train_tiny("style", images, tmp_path / "run", steps=3, transfer=str(begun_with))
 
 
 def test_a_checkpoint_without_newer_keys_goes_on(tmp_path: Path, images: Path) -> None:
