@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ganmod.data.seeding import preserve_random_state
 from ganmod.machine import resident_mib
-from metrics.image_sets.features import preserve_random_state
 
 
 def count_parameters(trained: Mapping[str, Sequence[Tensor]]) -> str:

@@ -5,8 +5,9 @@ Groups are those of the minibatch deviation: processes and microbatches never sp
 
 from __future__ import annotations
 
+import contextlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,14 @@ import torch
 from torch import Tensor
 
 Params = TypeVar("Params", bound=tuple[Tensor, ...])
+
+
+@contextlib.contextmanager
+def preserve_random_state() -> Iterator[None]:
+    """Restore torch's random state, of the CPU and of this process's GPU, on exit."""
+    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=cuda):
+        yield
 
 
 def draw(seed: int, purpose: str, index: int) -> np.random.Generator:

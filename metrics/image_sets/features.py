@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ganmod.data.seeding import preserve_random_state
 from ganmod.process_shares import ONE_PROCESS, Processes
 from metrics.distances.feature_statistics import FeatureStatistics
 from metrics.distances.frechet import GaussianStatistics
@@ -115,14 +115,6 @@ def measure_generator(
         return measure_set(
             load, num_images, space, keep=keep, batch_size=batch_size, processes=processes, done=done
         )
-
-
-@contextlib.contextmanager
-def preserve_random_state() -> Iterator[None]:
-    """Restore torch's random state, of the CPU and of this process's GPU, on exit."""
-    cuda = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=cuda):
-        yield
 
 
 def _seed(seed: int, index: int) -> None:

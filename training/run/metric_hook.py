@@ -11,12 +11,13 @@ import torch
 from tqdm import tqdm
 
 from configs.sections import TrainingMetric, parse_metric
+from ganmod.data.seeding import preserve_random_state
 from ganmod.io.user_cache import user_cache_dir
 from ganmod.process_shares import current_processes
 from metrics.features.base import FeatureSpace, current_metric_name
 from metrics.features.pretrained import load_feature_space
 from metrics.image_sets.distances import needs_features
-from metrics.image_sets.features import SetFeatures, measure_set, preserve_random_state, reference_set
+from metrics.image_sets.features import SetFeatures, measure_set, reference_set
 from training.run.checkpoint import restoring
 from training.run.folder import BEST_FILE
 from training.run.lifecycle import Run
