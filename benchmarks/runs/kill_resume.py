@@ -5,7 +5,7 @@ many in the middle of a write, and started again until they end. In a share of t
 tries the same folder. Then checkpoint, model, statistics and pictures are compared with those of a run that
 nobody disturbed: every number but times and memory. Needs a POSIX system; no data, no GPU.
 
-    python benchmarks/runs/kill_resume.py --kills 100 --out results/kill_resume.json
+    python benchmarks/runs/kill_resume.py --kills 100 --out results/runs/kill_resume.json
 """
 
 from __future__ import annotations
