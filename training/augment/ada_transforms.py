@@ -30,6 +30,7 @@ SYM6 = (
     -0.007800708325034148,
 )
 _EDGE = len(SYM6) // 2 - 1  # rows of the 2x image that the filter reaches beyond either edge
+_MARGIN_STEP = 16  # pixels; see `resample`
 _REACH = 4  # pixels around a sampled point that its value depends on
 # Where the 2x image's samples lie, in pixels of the image: a quarter of a pixel from its own, as published.
 # The filter is not symmetric and delays by 0.2009: rotations turn about a point 0.05 pixels off the centre.
@@ -96,10 +97,11 @@ def blit(images: Tensor, inverse: Tensor) -> Tensor:
 def resample(images: Tensor, inverse: Tensor) -> Tensor:
     """`warp` through the 2x image, for any matrices: [N,C,H,W] -> [N,C,H,W].
 
-    The margin is what the batch needs, at most the longer side less 1; what lies further out is 0.
+    The margin is what the batch needs, and somewhat more for few different sizes: libraries keep something
+    for each that they meet. It is at most the longer side less 1; what lies further out is 0.
     """
     height, width = images.shape[-2:]
-    left, right, top, bottom = margins = warp_margins(inverse, height, width)
+    left, right, top, bottom = margins = _in_steps(warp_margins(inverse, height, width), height, width)
     x = reflect_extend(images, margins)  # [N,C,h,w], h = H + top + bottom
     x = upsample_sym6(x)  # [N,C,2h,2w]
     matrix = _between_upsampled(inverse).to(images.device, x.dtype)[:, :2, :, None, None]  # [N,2,3,1,1]
@@ -125,6 +127,15 @@ def warp_margins(inverse: Tensor, height: int, width: int) -> tuple[int, int, in
     beyond = (source.amax(dim=(0, 1)) + _REACH - size).ceil()
     left, top, right, bottom = torch.cat([before, beyond]).clamp(0, max(height, width) - 1).long().tolist()
     return left, right, top, bottom
+
+
+def _in_steps(margins: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
+    """Enlarge the margins right and bottom, so that opposite ones sum to multiples of `_MARGIN_STEP`."""
+    left, right, top, bottom = margins
+    most = max(height, width) - 1
+    right += -(left + right) % _MARGIN_STEP
+    bottom += -(top + bottom) % _MARGIN_STEP
+    return left, min(right, most), top, min(bottom, most)
 
 
 def reflect_extend(images: Tensor, margins: tuple[int, int, int, int]) -> Tensor:

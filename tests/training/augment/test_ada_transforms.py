@@ -20,6 +20,7 @@ from training.augment.ada_transforms import (
     downsample_sym6,
     filter_bank,
     is_blit,
+    reflect_extend,
     resample,
     upsample_sym6,
     warp,
@@ -201,6 +202,27 @@ def test_the_margin_is_what_the_batch_needs():
     assert 0 < top <= 8
     assert 0 < bottom <= 8
     assert warp_margins(rotate(0, zoom=0.01), 32, 16) == (31, 31, 31, 31)
+
+
+def test_wider_margins_change_nothing_and_have_few_sizes(monkeypatch: pytest.MonkeyPatch):
+    """oneDNN keeps a primitive for each size of image that it meets: of any size, memory grew for minutes."""
+    extended: list[tuple[int, ...]] = []
+
+    def extend(x: Tensor, margins: tuple[int, int, int, int]) -> Tensor:
+        extended.append(tuple(reflect_extend(x, margins).shape[2:]))
+        return reflect_extend(x, margins)
+
+    monkeypatch.setattr(ada_transforms, "reflect_extend", extend)
+    x, turns = images(1, 32, 32), np.linspace(0, 2, 40)
+    inverses = [rotate(float(turn), 1 + 0.1 * float(turn), 0.3 * i) for i, turn in enumerate(turns)]
+    stepped = [ada_transforms.resample(x, inverse) for inverse in inverses]
+    assert len(set(extended)) <= 25  # 32, 48, 64, 80 and 94 pixels
+    extended.clear()
+    monkeypatch.setattr(ada_transforms, "_MARGIN_STEP", 1)
+    exact = [ada_transforms.resample(x, inverse) for inverse in inverses]
+    assert len(set(extended)) > 25
+    for a, b in zip(stepped, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_bilinear_sampling_and_its_gradients_equal_torch():
