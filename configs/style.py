@@ -21,7 +21,7 @@ from configs.sections import (
     Workers,
 )
 
-StyleArchitecture = Literal["modulated", "classic", "residual", "transform"]
+StyleArchitecture = Literal["modulated", "classic", "residual", "transform", "johnson", "stylebank"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,9 @@ class StyleNetworkOptions(NetworkOptions):
 
     classic matches the statistics of relu4_1 and learns the decoder only (Huang & Belongie 2017). residual
     has a learned content encoder, modulated residual blocks, and a style encoder that reads statistics.
-    transform has a modulation that reads the style's relu4_1, such as wct, and a learned decoder.
+    transform has a modulation that reads the style's relu4_1, such as wct, and a learned decoder. johnson is
+    the image transformation network of Johnson et al. 2016, modulated where it normalises; stylebank an
+    autoencoder with a filter bank per style between its halves (Chen et al. 2017).
     """
     modulation: str = "adaconv"
     """A registered name."""
@@ -42,6 +44,9 @@ class StyleNetworkOptions(NetworkOptions):
     (Avatar-Net); None: nothing."""
     modulation_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the modulation."""
+    learned_styles: tuple[str, ...] = ()
+    """Names of the styles that the model learns, with a modulation of the kind id, such as cin, instead of
+    reading any picture; `data.learn_styles` sets them."""
     style_dim: Positive = 512
     """Channels of the style descriptor W."""
     descriptor_size: Positive = 3
@@ -52,9 +57,9 @@ class StyleNetworkOptions(NetworkOptions):
     With "modulated" the side of a square cropped from the middle, else the short side of the whole image.
     """
     width: Positive = 64
-    """Channels of the residual architecture's content encoder, a multiple of 4 from 8 on."""
+    """Channels of the content encoder of residual, johnson and stylebank, a multiple of 4 from 8 on."""
     num_blocks: Positive = 4
-    """Modulated blocks of the residual architecture."""
+    """Residual blocks of residual and johnson."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +96,9 @@ class StyleLoss(Strict):
     reconstruction_weight: NonNegative = 0.0
     """Of the squared difference from the content's pixels: for decoders that learn to repeat pictures, with
     data.same_image 1."""
+    identity_every: Positive | None = None
+    """Architecture stylebank: every so many steps train the autoencoder, without a style, to repeat the
+    content (`reconstruction_weight` of the squared difference), the others the filter banks."""
     spectrum_weight: NonNegative = 0.0
     """Of `ganmod.features.spectrum_loss`, which the log shows in the total alone."""
 
@@ -118,6 +126,11 @@ class StyleData(Strict):
     """Share of the styles that are crops of content images."""
     same_image: Share = 0.0
     """Share of the styles that are the content itself, which teaches the model to leave a picture alone."""
+    learn_styles: bool = False
+    """Whether each style image is one style that the model learns, named by its file, for a modulation of the
+    kind id. With `transfer`, new names are added to the model's, and only they are trained."""
+    whole_styles: bool = False
+    """Whether styles are the centre square of the image at `model.style_image_size`, instead of crops."""
     cache_mb: Positive = 2048
     """Memory for decoded images, in MiB, in each loader process."""
     num_workers: Workers = 0
@@ -214,6 +227,17 @@ class StyleRun(Strict):
             raise ValueError(
                 f"data.photo_styles {self.data.photo_styles} and data.same_image {self.data.same_image} are "
                 "shares of the styles: their sum may be 1 at most"
+            )
+        variants = ("change_colors", "photo_styles", "same_image")
+        if self.data.learn_styles and (used := [key for key in variants if getattr(self.data, key)]):
+            raise ValueError(
+                f"data.{used[0]} is {getattr(self.data, used[0])}, but data.learn_styles makes each style "
+                "image a style of its own, as it is: set it to 0"
+            )
+        if self.loss.identity_every is not None and self.model.architecture != "stylebank":
+            raise ValueError(
+                f"loss.identity_every is {self.loss.identity_every}, but model.architecture is "
+                f"{self.model.architecture}: only stylebank has a branch without a style"
             )
         microbatch = self.schedule.microbatch
         if microbatch is not None and self.schedule.batch_size % microbatch:

@@ -23,6 +23,7 @@ from style_transfer.prepare import check_rotation, from_batch, resize_content, t
 PreserveColor = Literal["none", "luminance", "coral"]
 Mask = np.ndarray | Tensor  # uint8 [H,W] or [H,W,3], or float [H,W] in [0,1]
 Image = np.ndarray | Tensor  # uint8 [H,W,3], or float [3,H,W] or [1,3,H,W] in [0,1]
+Style = Image | str  # an image, or the name of a learned style
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class ControlledStyle:
     """Styles that are prepared, and if possible predicted, once for any number of contents.
 
     Args:
-        styles: images of any size, mixed by `weights`.
+        styles: images of any size, or names of styles that the model has learned, mixed by `weights`.
         weights: normalised to sum 1; None: equal.
         style_at: styles of single scales, {(1, 2): image}, 1 (coarse) to 4 (fine); the mixture of `styles`
             has the others.
@@ -74,10 +75,10 @@ class ControlledStyle:
     def __init__(
         self,
         model: StyleTransferModel,
-        styles: Sequence[Image],
+        styles: Sequence[Style],
         *,
         weights: Sequence[float] | None = None,
-        style_at: Mapping[tuple[int, ...], Image] | None = None,
+        style_at: Mapping[tuple[int, ...], Style] | None = None,
         masks: Tensor | None = None,
         style_masks: Sequence[Mask | None] | None = None,
         style_size: int | None = None,
@@ -116,8 +117,19 @@ class ControlledStyle:
         self._prepared = [self._prepare(*pair) for pair in zip(images, parts, strict=True)]
         self._predicted: list[list[Any]] | None = None  # kept where they do not depend on the content
 
-    def _prepare(self, style: Image, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
+    def _prepare(self, style: Style, mask: Mask | None) -> tuple[Tensor, Tensor | None]:
         """Prepare a style and its mask for the model, on their device."""
+        if isinstance(style, str):
+            weights = self.model.learned_style(style)
+            changed = [
+                name
+                for name in ("rotate_style", "style_scale", "preserve_color")
+                if getattr(self.controls, name) != getattr(Controls, name)
+            ]
+            if changed or mask is not None or self.style_size is not None:
+                what = changed[0] if changed else "style_mask" if mask is not None else "style_size"
+                raise ValueError(f"{style!r} is a learned style, no picture: leave out {what}")
+            return weights, None
         images = to_batch(style, "style")
         if len(images) != 1:
             raise ValueError(f"a style is a batch of {len(images)} images, expected one: give several styles")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from configs.suggestion import did_you_mean
 from ganmod.features.vgg import FeatureError, VGGFeatures, calibration_images, load_features, weights_digest
 from ganmod.io.model_file import ModelFileError, read_model_file, save_model_file
 from ganmod.modulation import check_plugins, describe_plugins
@@ -55,6 +57,7 @@ class StyleTransferModel(nn.Module):
         # Divisor of relu4_1, per channel, before decoding; 1 unless the decoder needs unit variance.
         self.register_buffer("feature_rms", torch.ones(spec.encoder_widths[-1]))
         self.content_encoder, self.style_encoder, self.decoder = build_host(spec)
+        self._added: frozenset[str] = frozenset()  # parameters of styles that `with_styles` added
 
     @property
     def feature_stride(self) -> int:
@@ -79,8 +82,26 @@ class StyleTransferModel(nn.Module):
             self.feature_rms.copy_(rms.clamp_min(0.05))  # channels that are almost never active stay small
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters to train, by name: all but the encoder's."""
+        """The parameters to train, by name: all but the encoder's, or those of `add_styles` alone."""
+        if self._added:
+            return {name: p for name, p in self.named_parameters() if name in self._added}
         return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
+
+    def with_styles(self, names: Sequence[str]) -> StyleTransferModel:
+        """A copy that has further learned styles, of which only their own parameters are `trainable`.
+
+        All else, and so each earlier style, stays as it is to the bit. Raises ValueError for a name that the
+        model has, and for one that reads style images.
+        """
+        if not self.spec.learned_styles:
+            raise ValueError("this model reads style images, which need no training: give it the pictures")
+        spec = replace(self.spec, learned_styles=(*self.spec.learned_styles, *names))
+        model = StyleTransferModel(spec, copy.deepcopy(self.encoder)).to(self.feature_rms)
+        known = self.state_dict()
+        added = {name for name, _ in model.named_parameters() if name not in known}
+        model.load_state_dict({name: x for name, x in model.state_dict().items() if name in added} | known)
+        model._added = frozenset(added)
+        return model
 
     def calibration(self) -> dict[str, Tensor]:
         """The buffers that `calibrate` sets, by name."""
@@ -136,6 +157,8 @@ class StyleTransferModel(nn.Module):
         return self._rotate(masks, degrees, scale, size, "bilinear")
 
     def _rotate(self, images: Tensor, degrees: float, scale: float, size: int | None, mode: Filter) -> Tensor:
+        if self.spec.learned_styles:
+            raise self._reads_no_images()
         if size is not None:
             self.spec.check_sees_whole(f"style_size is {size}")
             if size < MIN_SIDE:
@@ -146,10 +169,11 @@ class StyleTransferModel(nn.Module):
         )
 
     def predict(self, style: Tensor, mask: Tensor | None = None) -> list[Any]:
-        """Predict parameters from style images [N,3,S,S] in [0,1].
+        """Predict parameters from style images [N,3,S,S] in [0,1], or from weights of learned styles.
 
         Args:
-            style: S is style_image_size; images of any size and aspect if `sees_whole_styles`.
+            style: S is style_image_size; images of any size and aspect if `sees_whole_styles`. For a model
+                of learned styles, the weight of each, [N,number of styles], see `learned_style`.
             mask: weight of each pixel in the statistics, [N or 1,1,H,W] in [0,1] of the images' size; it is
                 averaged to the size of each layer's features.
 
@@ -157,6 +181,10 @@ class StyleTransferModel(nn.Module):
             ValueError: for images or masks of another shape, for empty masks, and for any mask unless
                 `sees_whole_styles`.
         """
+        if self.spec.learned_styles:
+            if style.ndim != 2:
+                raise self._reads_no_images()
+            return self.decoder.predict(style)
         size = self.spec.style_image_size
         if not self.sees_whole_styles and style.shape[2:] != (size, size):
             raise ValueError(
@@ -168,6 +196,26 @@ class StyleTransferModel(nn.Module):
         with torch.no_grad():
             features = self.encoder.normalized(style)
         return self.predict_from_features(features, mask)
+
+    def learned_style(self, name: str) -> Tensor:
+        """The weights [1,number of styles] of one learned style; ValueError for an unknown name."""
+        names = self.spec.learned_styles
+        if not names:
+            raise ValueError(
+                f"got the learned style {name!r}, but this model reads style images: give a picture"
+            )
+        if name not in names:
+            hint = did_you_mean(name, names, hint=" (did you mean {!r}?)")
+            raise ValueError(f"this model has no style {name!r}{hint}; it has learned {', '.join(names)}")
+        weights = torch.zeros((1, len(names)), device=self.feature_rms.device, dtype=self.feature_rms.dtype)
+        weights[0, names.index(name)] = 1
+        return weights
+
+    def _reads_no_images(self) -> ValueError:
+        return ValueError(
+            f"this model reads no style images, it has learned {', '.join(self.spec.learned_styles)}: give "
+            "one of these, as learned:NAME on the command line"
+        )
 
     def decode(self, features: Tensor, params: list[Any]) -> Tensor:
         """Decode content [N,C,H/s,W/s] with parameters -> images [N,3,H,W], not clamped."""
@@ -185,11 +233,15 @@ class StyleTransferModel(nn.Module):
         return self.decode(self.encode(content), self.predict(style))
 
     @torch.inference_mode()
-    def predict_style(self, style: np.ndarray | Tensor, *, size: int | None = None) -> list[Any]:
+    def predict_style(self, style: np.ndarray | Tensor | str, *, size: int | None = None) -> list[Any]:
         """`predict` for a style of any size: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
 
-        See `prepare_style` for the size.
+        Args:
+            style: the image; for a model of learned styles the name of one.
+            size: see `prepare_style`.
         """
+        if isinstance(style, str):
+            return self.predict(self.learned_style(style))
         images = self.prepare_style(to_batch(style, "style"), size=size)
         return self.predict(images.to(self.feature_rms.device))
 
@@ -204,6 +256,11 @@ class StyleTransferModel(nn.Module):
         """
         if alpha == 1:
             return [*styles]
+        if self.spec.learned_styles and self.spec.architecture != "stylebank":
+            raise ValueError(
+                f"alpha is {alpha}, but this model's styles are learned, and the content is none of them: "
+                "leave alpha at 1, or mix two styles"
+            )
         return self.decoder.weaken(styles, lambda: self.predict_style(content), alpha)
 
     @torch.inference_mode()
@@ -250,7 +307,7 @@ class StyleTransferModel(nn.Module):
     def stylize(
         self,
         content: np.ndarray | Tensor,
-        style: np.ndarray | Tensor,
+        style: np.ndarray | Tensor | str,
         *,
         alpha: float = 1.0,
         size: int | None = None,
@@ -259,7 +316,7 @@ class StyleTransferModel(nn.Module):
 
         Args:
             content: uint8 [H,W,3], or float [3,H,W] or [N,3,H,W] in [0,1].
-            style: the same, of any size; one style can serve all contents.
+            style: the same, of any size; one style can serve all contents. A name for a learned style.
             alpha: strength, 0 (the content as the model draws it in its own style) to 1 (style); see
                 `with_strength`.
             size: short side of the result in pixels, aspect kept; None: as the content.

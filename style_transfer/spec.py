@@ -9,6 +9,8 @@ from configs.sections import Positive
 from configs.style import StyleArchitecture, StyleNetworkOptions
 from ganmod.network_spec import NetworkSpec
 
+LEARNERS = ("residual", "johnson", "stylebank")  # architectures that can have learned styles
+
 
 @dataclass(frozen=True)
 class ModelSpec(NetworkSpec, StyleNetworkOptions):
@@ -31,6 +33,16 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
                 f"width is {self.width} and num_blocks {self.num_blocks}, expected a multiple of 4 from 8 on "
                 "and at least one block"
             )
+        if self.architecture == "stylebank" and not self.learned_styles:
+            raise ValueError("architecture is 'stylebank', expected learned_styles, one name at least")
+        if self.learned_styles and self.architecture not in LEARNERS:
+            raise ValueError(
+                f"architecture is {self.architecture!r}, which reads style images, expected one of "
+                f"{', '.join(LEARNERS)} for learned styles"
+            )
+        twice = sorted({name for name in self.learned_styles if self.learned_styles.count(name) > 1})
+        if twice:
+            raise ValueError(f"learned_styles has {twice[0]!r} twice, expected each name once")
         if self.style_image_size % 64 or self.style_image_size <= 0:
             raise ValueError(
                 f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256"
@@ -44,7 +56,7 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
     @property
     def takes_style_masks(self) -> bool:
         """Whether only statistics of styles are read, so that any part of them can count alone."""
-        return self.architecture in ("residual", "classic")
+        return self.architecture in ("residual", "classic", "johnson") and not self.learned_styles
 
     def check_takes_masks(self) -> None:
         """Raise ValueError unless `takes_style_masks`."""

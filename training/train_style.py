@@ -33,6 +33,7 @@ from training.style.build import (
     style_transfer_losses,
 )
 from training.style.samples import (
+    StylePairs,
     averaged_weights,
     grid_inputs,
     style_images,
@@ -74,8 +75,8 @@ def train(
     lifecycle.check_batch_size(batch_size, world_size, schedule.microbatch or 1)
     batch_per_process = batch_size // world_size
     microbatch = schedule.microbatch or batch_per_process
-    data = build_data(config.data, runtime.seed)
-    model = process.put(build_model(config.model, transfer=config.transfer))
+    data = build_data(config.data, runtime.seed, config.model)
+    model = process.put(build_model(config))
     loss_network = process.put(build_loss_network(config.loss, model))
     second = build_second_network(config.loss)
     second = None if second is None else process.put(second)
@@ -114,11 +115,13 @@ def train(
         autocast = functools.partial(
             torch.autocast, device.type, torch.bfloat16, enabled=runtime.precision == "bfloat16"
         )
-        blank = torch.zeros(1, 3, config.data.crop, config.data.crop, device=device, dtype=dtype)
+        sides = (config.data.crop, data.style.crop)
+        blank = [torch.zeros(1, 3, side, side, device=device, dtype=dtype) for side in sides]
+        first_id = None if data.style_ids is None else torch.zeros(1, dtype=torch.int64, device=device)
 
         def forward() -> object:
             with autocast():
-                return style_transfer_losses(*parts, blank, blank, **options)
+                return style_transfer_losses(*parts, *blank, style_id=first_id, **options)
 
         networks = [network for network in (model, loss_network, second) if network is not None]
         lifecycle.describe_cost(run, {"model": trained}, networks, forward, images=1, microbatch=microbatch)
@@ -137,7 +140,7 @@ def train(
                     run.guard.check_weights([*trained, *ema.values()], nimg)
                 if rank == 0 and snapshot:
                     with averaged_weights(model, ema), run.guard.finite_pictures(nimg):
-                        run.folder.write_grid("stylized", stylized_grid(model, *grid), nimg=nimg)
+                        run.folder.write_grid("stylized", stylized_grid(model, grid), nimg=nimg)
                         model.save(run.folder.path / MODEL_FILE, training=record)
                 if checkpoint:
                     state = {
@@ -164,16 +167,15 @@ def train(
                     for group in optimizer.param_groups:
                         group["lr"] = group["initial_lr"] * factor
                     optimizer.zero_grad(set_to_none=True)
-                content, style = (
-                    x.to(device, memory_format=memory_format, non_blocking=True).to(dtype) / 255
-                    for x in batch
-                )
+                pairs = StylePairs.of(batch, device, dtype, memory_format=memory_format, non_blocking=True)
                 origin = draw_origin(runtime.seed, nimg)
+                every = config.loss.identity_every
+                options["identity"] = every is not None and step % every == every - 1
                 losses = torch.zeros(3, dtype=torch.float64, device=device)
-                for c, s in zip(content.split(microbatch), style.split(microbatch), strict=True):
+                for part in pairs.split(microbatch):
                     with autocast():
-                        terms = compute_losses(*parts, c, s, origin=origin, **options)
-                    weight = len(c) / batch_per_process
+                        terms = compute_losses(*parts, *part[:2], style_id=part[2], origin=origin, **options)
+                    weight = len(part.content) / batch_per_process
                     (terms.total * weight).backward()
                     losses += torch.stack([x.detach().double() for x in terms]) * weight
 

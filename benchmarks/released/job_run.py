@@ -71,7 +71,7 @@ def run_job(
     torch.manual_seed(config.runtime.seed)
     if init is not None:
         config = resolve(config.model_copy(update={"transfer": str(init)}))
-    model = build_model(config.model, transfer=config.transfer)
+    model = build_model(config)
     network, second = build_loss_network(config.loss, model), build_second_network(config.loss)
     trained = sum(p.numel() for p in model.trainable().values())
     encoder = sum(x.numel() for x in model.encoder.parameters())

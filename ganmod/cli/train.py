@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from configs.schema import (
     AnyRun,
@@ -50,6 +52,11 @@ def train() -> None:
     help="Folder of style images, or an image; repeatable. None: procedural styles.",
 )
 @click.option(
+    "--one-style",
+    type=InputPath(dir_okay=False, text=True),
+    help="Train a network of this style alone, instead of --style; with --config style-johnson by default.",
+)
+@click.option(
     "--exclude", multiple=True, type=InputPath(text=True), help="File with names to leave out, one a line."
 )
 @click.option(
@@ -79,6 +86,7 @@ def style(
     options: RunOptions,
     content: tuple[str, ...],
     style: tuple[str, ...],
+    one_style: str | None,
     exclude: tuple[str, ...],
     transfer: str | None,
     encoder: str | None,
@@ -87,6 +95,12 @@ def style(
     size: int | None,
 ) -> None:
     """Train a style-transfer model on folders of content and style images."""
+    if one_style is not None:
+        if style:
+            raise click.UsageError("--one-style and --style: one picture, or several, leave one out")
+        if click.get_current_context().get_parameter_source("config") == ParameterSource.DEFAULT:
+            options = replace(options, config="style-johnson")
+        style = (one_style,)
     changes = options.changes(
         {
             "model": None if transfer is None else {},  # that of the file; other options must agree with it
@@ -120,7 +134,7 @@ def _describe_style(config: StyleRun) -> tuple[AnyRun, list[str]]:
 
     config = resolve(config)
     _check_modulation(config.model.modulation)
-    model = build_model(config.model, transfer=config.transfer)
+    model = build_model(config)
     count = sum(p.numel() for p in model.trainable().values())
     return config, [f"presets: {', '.join(list_presets())}", f"trained parameters: {count:,}"]
 

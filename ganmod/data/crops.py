@@ -36,6 +36,7 @@ class CropStream(Dataset[Tensor]):
         flip: mirror half of the crops.
         enlarge: above 1, crops may be as small as crop / enlarge, their sides log-uniform.
         cache_mb: memory for decoded images, in MiB.
+        whole: the centre square of each image instead of a crop.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class CropStream(Dataset[Tensor]):
         flip: bool = True,
         enlarge: float = 1.0,
         cache_mb: int = 2048,
+        whole: bool = False,
     ) -> None:
         if not images:
             raise ValueError(f"no {purpose} images: give at least one")
@@ -57,7 +59,7 @@ class CropStream(Dataset[Tensor]):
                 f"short_side is {short_side}, smaller than the crop of {crop}: set it to {crop} or more"
             )
         self.images, self.purpose, self.crop, self.short_side = list(images), purpose, crop, short_side
-        self.seed, self.flip, self.enlarge = seed, flip, enlarge
+        self.seed, self.flip, self.enlarge, self.whole = seed, flip, enlarge, whole
         self.decoded = DecodedImages(self._decode, source=f"the {purpose} images", cache_mb=cache_mb)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
@@ -66,16 +68,27 @@ class CropStream(Dataset[Tensor]):
 
     def pixels(self, position: int) -> np.ndarray:
         """The same crop as uint8 [crop,crop,3]."""
-        rng = draw(self.seed, self.purpose, position)
-        image = self._image(position)
+        return self.numbered(position)[1]
+
+    def numbered(self, position: int) -> tuple[int, np.ndarray]:
+        """The index of the image in `images`, and its crop as uint8 [crop,crop,3]."""
+        index, image = self._image(position)
+        return index, self._cut(image, draw(self.seed, self.purpose, position))
+
+    def _cut(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         height, width = image.shape[:2]
         longest = min(height, width)
-        if self.enlarge == 1:
+        if self.whole:
+            side = longest
+        elif self.enlarge == 1:
             side = int(rng.integers(min(self.crop, longest), longest + 1))
         else:
             shortest = min(self.crop / self.enlarge, longest)
             side = round(math.exp(rng.uniform(math.log(shortest), math.log(longest))))
-        top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
+        if self.whole:
+            top, left = (height - side) // 2, (width - side) // 2
+        else:
+            top, left = int(rng.integers(0, height - side + 1)), int(rng.integers(0, width - side + 1))
         square = Image.fromarray(image[top : top + side, left : left + side])
         if side != self.crop:
             square = square.resize((self.crop, self.crop), Image.Resampling.BICUBIC)
@@ -103,7 +116,7 @@ class CropStream(Dataset[Tensor]):
                 digest.update(f"{image.shape}\0".encode() + image.tobytes())
         return digest.hexdigest()
 
-    def _image(self, position: int) -> np.ndarray:
+    def _image(self, position: int) -> tuple[int, np.ndarray]:
         epoch, offset = divmod(position, len(self.images))
         if self._order[0] != epoch:
             self._order = (
@@ -115,7 +128,7 @@ class CropStream(Dataset[Tensor]):
         readable = self.decoded.first_readable(indices)
         if readable is None:
             raise ImageError(f"none of the {len(self.images)} {self.purpose} images can be read")
-        return readable[1]
+        return readable
 
     def _decode(self, index: int) -> np.ndarray:
         source = self.images[index]
@@ -125,7 +138,7 @@ class CropStream(Dataset[Tensor]):
         return image
 
 
-class Pairs(Dataset[tuple[Tensor, Tensor]]):
+class Pairs(Dataset[tuple[Tensor, ...]]):
     """Content and style crops at the same position of their streams.
 
     The shares are those of `configs.style.StyleData`.
@@ -136,6 +149,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         change_colors: share of the styles with changed colours.
         photo_styles: share of photos among the styles, from positions of `content` beyond those of training.
         same_image: share of pairs whose style is the content itself.
+        style_ids: for each style image the learned style that it shows; items then have a third part, that
+            number. None: no style is learned.
     """
 
     def __init__(
@@ -146,12 +161,17 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         change_colors: float = 0.0,
         photo_styles: float = 0.0,
         same_image: float = 0.0,
+        style_ids: Sequence[int] | None = None,
     ) -> None:
         self.content, self.style = content, style
+        self.style_ids = style_ids
         self.change_colors, self.photo_styles, self.same_image = change_colors, photo_styles, same_image
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, position: int) -> tuple[Tensor, ...]:
         content = self.content.pixels(position)
+        if self.style_ids is not None:
+            index, style = self.style.numbered(position)
+            return to_planes(content), to_planes(style), torch.tensor(self.style_ids[index])
         return to_planes(content), to_planes(self._style(position, content))
 
     def _style(self, position: int, content: np.ndarray) -> np.ndarray:

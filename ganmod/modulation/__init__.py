@@ -3,6 +3,9 @@
 from ganmod.modulation.adaconv import AdaConv, AdaConvParams
 from ganmod.modulation.adain import AdaIN, AdaINParams
 from ganmod.modulation.base import Modulation, StyleSpec
+from ganmod.modulation.din import DynamicInstanceNorm
+from ganmod.modulation.learned_styles.cin import ConditionalInstanceNorm
+from ganmod.modulation.learned_styles.stylebank import StyleBank
 from ganmod.modulation.modulated_conv import ModulatedConv2d
 from ganmod.modulation.registry import (
     ModulationInfo,
@@ -28,10 +31,13 @@ __all__ = [
     "AdaConvParams",
     "AdaIN",
     "AdaINParams",
+    "ConditionalInstanceNorm",
+    "DynamicInstanceNorm",
     "MatchMoments",
     "ModulatedConv2d",
     "Modulation",
     "ModulationInfo",
+    "StyleBank",
     "StyleDecorator",
     "StyleSpec",
     "StyleSwap",

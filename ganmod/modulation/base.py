@@ -19,7 +19,8 @@ class StyleSpec:
 
     Args:
         kind: vector [N,dim] (a mapping network's w, a StarGAN v2 style code), map [N,dim,size,size] (a style
-            encoder's descriptor W), features [N,dim,H,W] (a frozen encoder's, of a style image), mask or id.
+            encoder's descriptor W), features [N,dim,H,W] (a frozen encoder's, of a style image), id [N,dim]
+            (the weight of each of dim learned styles), or mask.
         host_width: channels of the host's widest modulated layer, AdaConv's default kernel budget; 0 for a
             host with a single width.
     """
@@ -132,7 +133,7 @@ def check_style(style: Tensor, spec: StyleSpec) -> None:
         if style.ndim != 4 or style.shape[1] != spec.dim:
             raise ValueError(f"style has shape {list(style.shape)}, expected [N, {spec.dim}, H, W]")
         return
-    expected = [spec.dim] if spec.kind == "vector" else [spec.dim, spec.size, spec.size]
+    expected = [spec.dim] if spec.kind in ("vector", "id") else [spec.dim, spec.size, spec.size]
     if list(style.shape[1:]) != expected:
         raise ValueError(
             f"style has shape {list(style.shape)}, expected [N, {', '.join(map(str, expected))}]"

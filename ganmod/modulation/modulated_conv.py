@@ -74,7 +74,7 @@ class ModulatedConv2d(nn.Module):
         """
         if self.resample_first is not None:
             x = self.resample_first(x)
-        x = self._modulate(x, params, statistics)  # [N,C,H,W]
+        x = self.modulate(x, params, statistics=statistics)  # [N,C,H,W]
         x = self.modulation.convolve(x, self.conv, params)  # [N,O,H',W']
         return self._finish(x, noise)
 
@@ -104,22 +104,34 @@ class ModulatedConv2d(nn.Module):
             )
         if self.resample_first is not None:
             x = self.resample_first(x)
-        parts = [self._modulate(x, p, statistics) for p in params]
+        parts = [self.modulate(x, p, statistics=statistics) for p in params]
         if self.modulation.convolves_plainly:  # the same convolution for all regions
-            x = self.conv(_blend(parts, masks))
+            x = self.conv(blend_regions(parts, masks))
         else:
-            convolved = [
-                self.modulation.convolve(part, self.conv, p) for part, p in zip(parts, params, strict=True)
-            ]
-            x = _blend(convolved, masks)  # [N,O,H',W']
+            x = self._convolve_regions(parts, params, masks)
         return self._finish(x, noise)
 
-    def _modulate(self, x: Tensor, params: Any, statistics: Statistics | None = None) -> Tensor:
+    def modulate(self, x: Tensor, params: Any, *, statistics: Statistics | None = None) -> Tensor:
+        """The first part of `apply_params`: modulation, then the activation between -> [N,C,H,W]."""
         if statistics is None:
             x = self.modulation.modulate(x, params)
         else:
             x = self.modulation.modulate_with(x, params, statistics)
         return x if self.between is None else self.between(x)
+
+    def convolve(self, x: Tensor, params: Any, masks: Tensor | None = None) -> Tensor:
+        """The second part of `apply_params`, from features that are modulated -> [N,O,H',W'].
+
+        With masks, as for `apply_regions`, params are one NamedTuple per region.
+        """
+        if masks is None or self.modulation.convolves_plainly:
+            return self._finish(self.modulation.convolve(x, self.conv, params), None)
+        return self._finish(self._convolve_regions([x] * len(params), params, masks), None)
+
+    def _convolve_regions(self, parts: Sequence[Tensor], params: Sequence[Any], masks: Tensor) -> Tensor:
+        pairs = zip(parts, params, strict=True)
+        convolved = [self.modulation.convolve(part, self.conv, p) for part, p in pairs]
+        return blend_regions(convolved, masks)  # [N,O,H',W']
 
     def _finish(self, x: Tensor, noise: Tensor | None) -> Tensor:
         # The gain of a ScaledReLU is applied together with the bias, which saves a pass over the image.
@@ -143,7 +155,7 @@ def pool_masks(masks: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(masks, size=(height, width), mode="area")
 
 
-def _blend(parts: Sequence[Tensor], masks: Tensor) -> Tensor:
+def blend_regions(parts: Sequence[Tensor], masks: Tensor) -> Tensor:
     """Sum over r of masks[:,r] * parts[r]: R times [N,C,H,W], masks [N,R,h,w] averaged to H x W."""
     masks = pool_masks(masks, parts[0].shape[2], parts[0].shape[3]).to(parts[0].dtype)
     out = parts[0] * masks[:, :1]

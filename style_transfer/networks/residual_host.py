@@ -6,10 +6,9 @@ size and aspect.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,24 +17,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.features.style_losses import Features
-from ganmod.features.vgg import calibration_images
-from ganmod.io.images import to_tensor
 from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, widen
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
-from ganmod.modulation.statistics import mean_variance, weighted_mean_variance
 from style_transfer.masks import pool_mask
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder, apply_modulated
-from style_transfer.networks.style_encoder import StyleEncoder
-from style_transfer.procedural_styles import draw_style_set
+from style_transfer.networks.style_statistics import StandardizedStatistics
 
 BRANCH_STD = 0.1  # of the initial weights of a block's second convolution
 NOISE_SIDE = 256  # period of the noise in pixels
 Origin = tuple[int, int] | Tensor  # row, column; a tensor [2] where it is drawn on a device
 NUM_PROJECTED = 16  # channels of each layer whose covariances the style encoder sees
-NUM_DRAWN = 20  # styles for the calibration
 
 
-class StatisticsStyleEncoder(StyleEncoder):
+class StatisticsStyleEncoder(StandardizedStatistics):
     """Features {layer: [N,C,h,w]} of style images of any size -> style descriptor W [N,D,d,d].
 
     It reads what the style losses compare, mean and deviation of every channel at every layer, and the
@@ -49,17 +43,12 @@ class StatisticsStyleEncoder(StyleEncoder):
     def __init__(
         self, widths: Sequence[int], *, style_dim: int, descriptor_size: int, hidden: int = 512
     ) -> None:
-        super().__init__()
+        super().__init__(widths)
         self.shape = (style_dim, descriptor_size, descriptor_size)
-        self.center: Tensor
-        self.spread: Tensor
         self.pairs: Tensor
-        self.register_buffer("center", torch.zeros(2 * sum(widths)))  # of means, then of deviations
-        self.register_buffer("spread", torch.ones(2 * sum(widths)))
         self.projections = nn.ModuleList(
             EqualizedLinear(width, NUM_PROJECTED, bias=False) for width in widths
         )
-        self.widths = tuple(widths)
         num_pairs = NUM_PROJECTED * (NUM_PROJECTED + 1) // 2
         sizes = [2 * sum(widths) + num_pairs * len(widths), hidden, hidden, math.prod(self.shape)]
         self.layers = nn.ModuleList(EqualizedLinear(i, o) for i, o in itertools.pairwise(sizes))
@@ -67,31 +56,9 @@ class StatisticsStyleEncoder(StyleEncoder):
         rows, columns = torch.triu_indices(NUM_PROJECTED, NUM_PROJECTED)
         self.register_buffer("pairs", torch.stack([rows, columns]), persistent=False)
 
-    @staticmethod
-    def statistics(features: Features, mask: Tensor | None = None) -> Tensor:
-        """Means of all channels of all layers, then their deviations: [N, 2 * sum of widths]."""
-        moments = [
-            mean_variance(x) if mask is None else weighted_mean_variance(x, pool_mask(mask, x))
-            for x in features.values()
-        ]
-        means = [mean.flatten(1) for mean, _ in moments]
-        return torch.cat(means + [(var + 1e-5).sqrt().flatten(1) for _, var in moments], dim=1)
-
-    @torch.no_grad()
-    def calibrate(self, encode: Callable[[Tensor], Features]) -> None:
-        """Compute mean and spread of the statistics of varied images, which standardise all statistics."""
-        statistics = self.statistics(encode(_varied_images()))
-        self.center.copy_(statistics.mean(dim=0))
-        self.spread.copy_(statistics.std(dim=0) + 0.1 * statistics.std(dim=0).mean())
-
-    def calibration(self) -> dict[str, Tensor]:
-        """See `StyleEncoder`."""
-        return {"center": self.center, "spread": self.spread}
-
     def forward(self, features: Features, mask: Tensor | None = None) -> Tensor:
         """See `StyleEncoder`."""
-        statistics = self.statistics(features, mask)
-        read = [(statistics - self.center) / self.spread]
+        read = [self.standardized(features, mask)]
         deviations = self.center[sum(self.widths) :].split(self.widths)  # one [C] per layer
         for projection, x, deviation in zip(self.projections, features.values(), deviations, strict=True):
             scaled = widen(x.flatten(2)) / (deviation[:, None] + 0.1)  # [N,C,P]
@@ -111,13 +78,6 @@ class StatisticsStyleEncoder(StyleEncoder):
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x).unflatten(1, self.shape)
-
-
-@functools.cache
-def _varied_images() -> Tensor:
-    """[N,3,128,128] in [0,1]: two photos and drawn styles."""
-    drawn = [to_tensor(image) for _, image in draw_style_set(NUM_DRAWN, 128)]
-    return torch.cat([calibration_images(128), torch.stack(drawn)])
 
 
 def fixed_noise() -> Tensor:

@@ -409,14 +409,14 @@ def test_a_job_writes_a_model_that_loads_its_figures_and_its_pictures(inputs: Pa
     before, after = second["training_loss"]["before"], record["training_loss"]["after"]
     assert before["total"] == pytest.approx(after["total"], rel=1e-2)
     assert (
-        build_model(configure(JOBS["style-adaconv-slim"], inputs, read_inputs(inputs), TINY).model).spec
+        build_model(configure(JOBS["style-adaconv-slim"], inputs, read_inputs(inputs), TINY)).spec
         == again.spec
     )
 
 
 def test_training_ends_at_its_deadline(inputs: Path) -> None:
     config = configure(JOBS["style-adaconv-slim"], inputs, read_inputs(inputs), TINY)
-    model = build_model(config.model)
+    model = build_model(config)
     network = build_loss_network(config.loss, model)
     images = read_images(inputs / "styles.zip")
     pairs = PairDrawer(images, images, config.data, seed=0, device=CPU)

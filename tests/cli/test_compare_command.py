@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "compared_colours.py").write_text(SPACE)
     changes = {"model.style_dim": 16, "model.descriptor_size": 1}
     torch.manual_seed(0)
-    build_model(load_style_config("style-smoke", changes).model).save(root / "style.safetensors")
+    build_model(load_style_config("style-smoke", changes)).save(root / "style.safetensors")
     return root
 
 

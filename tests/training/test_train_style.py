@@ -116,7 +116,7 @@ RESIDUAL = {"model.architecture": "residual", "model.width": 16, "model.num_bloc
 
 
 def test_a_transfer_begins_with_the_other_models_weights_and_is_of_its_kind(tmp_path: Path) -> None:
-    first = build_model(smoke(3, **RESIDUAL).model)
+    first = build_model(smoke(3, **RESIDUAL))
     file = tmp_path / "first.safetensors"
     first.save(file)
     given = {"model": {}, "transfer": str(file), "loss.network": "model"}
@@ -140,7 +140,7 @@ def test_the_shipped_model_is_a_start_and_its_encoder_a_loss_network(tmp_path: P
     )
     changes = {"data.style": [str(tmp_path / "style.png")], "data.crop": 32, "data.short_side": 64}
     config = resolve(load_style_config("style-finetune", {**changes, **short_schedule(2, BATCH)}))
-    model = build_model(config.model, transfer=config.transfer)
+    model = build_model(config)
     assert build_loss_network(config.loss, model) is model.encoder
     trained = load(train(config, tmp_path / "run", show_progress=False))
     assert trained.spec == load().spec
@@ -176,7 +176,7 @@ def test_what_is_measured_is_stylized_crops_against_prepared_style_images(tmp_pa
     (tmp_path / "s" / "2.png").write_bytes(b"no image")
     folders = {"data.content": [str(tmp_path / "c")], "data.style": [str(tmp_path / "s")]}
     config = smoke(1, **folders, **{"data.short_side": 96})
-    data, model = build_data(config.data, 0), build_model(config.model)
+    data, model = build_data(config.data, 0), build_model(config)
     real = style_images(data, 64)
     assert real.num_images == 3
     first, _, corrupt = real.load(torch.arange(3))

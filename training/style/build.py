@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from configs.style import Optimizer, StyleData, StyleLoss, StyleModel, StyleRun, StyleSchedule
@@ -60,22 +61,42 @@ def _read_lines(file: str) -> list[str]:
         raise ValueError(f"{file} is no text in UTF-8, expected names of images, one a line") from error
 
 
-def build_data(data: StyleData, seed: int) -> Pairs:
-    """Content and style streams; empty lists mean the built-in photos and procedural styles."""
+def build_data(data: StyleData, seed: int, model: StyleModel | None = None) -> Pairs:
+    """Content and style streams; empty lists mean the built-in photos and procedural styles.
+
+    model: the resolved section, whose learned styles and style_image_size count where data asks for them.
+    """
+    model = model or StyleModel()
     contents: list[Path] | list[np.ndarray] = find_images(data.content, data.exclude) or list(
         builtin_contents().values()
     )
-    styles: list[Path] | list[np.ndarray] = find_images(data.style, data.exclude) or [
-        image for _, image in draw_style_set(BUILTIN_STYLES, 256)
-    ]
+    names, styles = find_styles(data)
     content = _stream(contents, "content", data, seed)
+    whole = model.style_image_size if data.whole_styles else None
     return Pairs(
         content,
-        _stream(styles, "style", data, seed),
+        _stream(styles, "style", data, seed, whole=whole),
         change_colors=data.change_colors,
         photo_styles=data.photo_styles,
         same_image=data.same_image,
+        style_ids=[model.learned_styles.index(name) for name in names] if data.learn_styles else None,
     )
+
+
+def find_styles(data: StyleData) -> tuple[list[str], Sequence[Path] | Sequence[np.ndarray]]:
+    """Names and images of the styles; without any given, those that ganmod draws.
+
+    Raises ValueError for two files of one name, where the names count.
+    """
+    files = find_images(data.style, data.exclude)
+    if not files:
+        names, drawn = zip(*draw_style_set(BUILTIN_STYLES, 256), strict=True)
+        return [f"{name}{i}" for i, name in enumerate(names)], drawn
+    names = [file.stem for file in files]
+    if data.learn_styles and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two style images are called {twice!r}, by which their style is named: rename one")
+    return names, files
 
 
 def run_identity(data: Pairs, encoder: VGGFeatures, loss_network: VGGFeatures) -> dict[str, str]:
@@ -91,12 +112,21 @@ def run_identity(data: Pairs, encoder: VGGFeatures, loss_network: VGGFeatures) -
     }
 
 
-def _stream(images: list[Path] | list[np.ndarray], purpose: str, data: StyleData, seed: int) -> CropStream:
+def _stream(
+    images: Sequence[Path] | Sequence[np.ndarray],
+    purpose: str,
+    data: StyleData,
+    seed: int,
+    *,
+    whole: int | None = None,
+) -> CropStream:
+    """whole: the side in pixels to which images are brought instead of cropped."""
     return CropStream(
         images,
         purpose=purpose,
-        crop=data.crop,
-        short_side=data.short_side,
+        crop=whole or data.crop,
+        whole=whole is not None,
+        short_side=max(data.short_side, whole or 0),
         seed=seed,
         flip=data.flip,
         enlarge=data.enlarge,
@@ -113,34 +143,53 @@ def draw_origin(seed: int, nimg: int) -> tuple[int, int]:
 def resolve(config: StyleRun) -> StyleRun:
     """The configuration with the section `model` of the file that the run starts from, if it does from one.
 
-    Raises ValueError for a key of that section that was given and says otherwise.
+    With `data.learn_styles`, the section names the styles of the data, too. Raises ValueError for a key of
+    that section that was given and says otherwise, and for data that show styles which the file's model has
+    learned beside others.
     """
-    if config.transfer is None:
-        return config
-    model = build_model(config.model, transfer=config.transfer)
-    spec = asdict(model.spec)
-    of_file = {key: value for key, value in spec.items() if hasattr(config.model, key)}
-    for key in sorted(config.model_keys & of_file.keys()):
-        if (value := getattr(config.model, key)) != of_file[key]:
+    section = config.model
+    if config.transfer is not None:
+        spec = asdict(load_transferred(config).spec)
+        of_file = {key: value for key, value in spec.items() if hasattr(section, key)}
+        for key in sorted(config.model_keys & of_file.keys()):
+            if (value := getattr(section, key)) != of_file[key]:
+                raise ValueError(
+                    f"model.{key} is {value!r}, but {config.transfer} holds a model with {of_file[key]!r}, "
+                    "which a run that starts from it keeps: leave the section `model` out"
+                )
+        section = replace(section, **of_file)
+    if config.data.learn_styles:
+        names = find_styles(config.data)[0]
+        known = section.learned_styles if config.transfer is not None else ()
+        new = tuple(name for name in names if name not in known)
+        if known and new and len(new) < len(names):
             raise ValueError(
-                f"model.{key} is {value!r}, but {config.transfer} holds a model with {of_file[key]!r}, which "
-                "a run that starts from it keeps: leave the section `model` out"
+                f"{config.transfer} has learned {next(n for n in names if n in known)!r}, but not "
+                f"{new[0]!r}: give images of new styles alone to add them, or of known ones alone to train on"
             )
-    section = replace(config.model, **of_file)
+        section = replace(section, learned_styles=(*known, *new))
     return config.model_copy(update={"model": section})
 
 
-def build_model(config: StyleModel, *, transfer: str | None = None) -> StyleTransferModel:
-    """The untrained model with its pretrained encoder.
+def load_transferred(config: StyleRun) -> StyleTransferModel:
+    """The model that the run starts from, as its file holds it."""
+    file = None if config.transfer == SHIPPED else config.transfer
+    return load(file, encoder_weights=config.model.encoder_weights)
 
-    transfer: instead, the trained model of that file, or the "shipped" one.
+
+def build_model(config: StyleRun) -> StyleTransferModel:
+    """The model of a resolved configuration: untrained with a pretrained encoder, or the one to start from.
+
+    Styles that the latter has not learned yet are added to it.
     """
-    if transfer is not None:
-        file = None if transfer == SHIPPED else transfer
-        return load(file, encoder_weights=config.encoder_weights)
-    encoder = load_features(config.encoder, path=config.encoder_weights)
+    options = config.model
+    if config.transfer is not None:
+        model = load_transferred(config)
+        new = options.learned_styles[len(model.spec.learned_styles) :]
+        return model.with_styles(new) if new else model
+    encoder = load_features(options.encoder, path=options.encoder_weights)
     w1, w2, w3, w4 = encoder.widths
-    spec = ModelSpec.from_options(config, encoder=config.encoder, encoder_widths=(w1, w2, w3, w4))
+    spec = ModelSpec.from_options(options, encoder=options.encoder, encoder_widths=(w1, w2, w3, w4))
     return build(spec, encoder)
 
 
@@ -226,6 +275,8 @@ def style_transfer_losses(
     second: VGGFeatures | None = None,
     shared: bool = False,
     origin: Origin = (0, 0),
+    style_id: Tensor | None = None,
+    identity: bool = False,
 ) -> Losses:
     """Losses of stylized images in the features of `network`, averaged over the batch.
 
@@ -234,16 +285,23 @@ def style_transfer_losses(
     2021, Eq. 6). second: another network; the losses are the means of those in the features of both.
     shared: `network` is the model's encoder (`same_network`); content and style then pass through it once, as
     input and as target, if style images have the size that the model wants. origin: see
-    `StyleTransferModel.encode`.
+    `StyleTransferModel.encode`. style_id: [N], the learned style that each image of `style` shows. identity:
+    StyleBank's autoencoder alone, see `StyleLoss.identity_every`.
     """
+    if identity:
+        return identity_losses(model, config, content)
     classic = model.spec.architecture == "classic"
     # Statistics of a style are read at the size at which the loss compares them.
     prepared = style if classic or model.sees_whole_styles else model.prepare_style(style)
     with torch.no_grad():
         style_target = network.normalized(style)
         target = network.normalized(content)
-    known = shared and prepared.shape == style.shape
-    params = model.predict_from_features(style_target) if known else model.predict(prepared)
+    if style_id is not None:
+        params = model.predict(F.one_hot(style_id, len(model.spec.learned_styles)).to(content.dtype))
+    elif shared and prepared.shape == style.shape:
+        params = model.predict_from_features(style_target)
+    else:
+        params = model.predict(prepared)
     encoded = model.encode(content, target if shared else None, origin=origin)
     images = model.decode(encoded, params)
 
@@ -256,11 +314,23 @@ def style_transfer_losses(
         )
     content_term, style_term = (torch.stack(both).mean() for both in zip(*terms, strict=True))
     total = config.content_weight * content_term + config.style_weight * style_term
-    if config.reconstruction_weight > 0:
+    if config.reconstruction_weight > 0 and config.identity_every is None:
         total = total + config.reconstruction_weight * (images - content).square().mean()
     if config.spectrum_weight > 0:
         total = total + config.spectrum_weight * spectrum_loss(images, style).mean()
     return Losses(total, content_term, style_term)
+
+
+def identity_losses(model: StyleTransferModel, config: StyleLoss, content: Tensor) -> Losses:
+    """Of StyleBank's autoencoder (Chen et al. 2017, Eq. 3): the squared difference from the content's pixels.
+
+    Filter banks take no part and get no gradient. The style loss is NaN: there is no style.
+    """
+    x = model.encode(content)
+    for stage in range(1, model.decoder.num_stages):
+        x = model.decoder.run_stage(stage, x, ())
+    difference = (x - content).square().mean()
+    return Losses(config.reconstruction_weight * difference, difference * 0, difference * 0)
 
 
 def _feature_losses(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ganmod.data.crops import Pairs
@@ -19,30 +20,55 @@ GRID_IMAGES = 6
 GRID_POSITION, METRIC_POSITION = 10**9, 2 * 10**9  # of the stream: far beyond those that training reaches
 
 
-def pairs_at(
-    data: Pairs, positions: Iterable[int], device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """Content and style crops at some positions of their streams, [N,3,crop,crop] in [0,1]."""
-    pairs = [data[position] for position in positions]
-    content, style = (torch.stack(list(x)).to(device, dtype) / 255 for x in zip(*pairs, strict=True))
-    return content, style
+class StylePairs(NamedTuple):
+    """Content and style crops, [N,3,crop,crop] in [0,1]; the learned style [N] of each, if they are learned.
+
+    Whole styles have a size of their own.
+    """
+
+    content: Tensor
+    style: Tensor
+    style_id: Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Sequence[Tensor], device: torch.device, dtype: torch.dtype, **to: Any) -> StylePairs:
+        """Items of `Pairs`, stacked, brought to a device and precision; `to`: see `torch.Tensor.to`."""
+        content, style = (x.to(device, **to).to(dtype) / 255 for x in batch[:2])
+        return cls(content, style, *(x.to(device) for x in batch[2:]))
+
+    def split(self, size: int) -> Iterator[StylePairs]:
+        """Parts of at most `size` pairs."""
+        return map(StylePairs, *(x.split(size) for x in self if x is not None))
 
 
-def grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def pairs_at(data: Pairs, positions: Iterable[int], device: torch.device, dtype: torch.dtype) -> StylePairs:
+    """The pairs at some positions of the streams."""
+    items = [data[position] for position in positions]
+    return StylePairs.of([torch.stack(list(x)) for x in zip(*items, strict=True)], device, dtype)
+
+
+def grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> StylePairs:
     """The same few crops in every snapshot."""
     return pairs_at(data, range(GRID_POSITION, GRID_POSITION + GRID_IMAGES), device, dtype)
 
 
-def sample_style(model: StyleTransferModel, style: Tensor) -> Tensor:
-    """Style crops as training shows them to the model."""
-    return style if model.sees_whole_styles else model.prepare_style(style)
-
-
 @torch.no_grad()
-def stylized_grid(model: StyleTransferModel, content: Tensor, style: Tensor) -> list[list[Any]]:
+def stylize_pairs(model: StyleTransferModel, pairs: StylePairs) -> Tensor:
+    """Stylised contents [N,3,crop,crop], from styles as training shows them to the model; not clamped."""
+    if pairs.style_id is not None:
+        style = F.one_hot(pairs.style_id, len(model.spec.learned_styles)).to(pairs.content.dtype)
+    else:
+        style = pairs.style if model.sees_whole_styles else model.prepare_style(pairs.style)
+    return cast(Tensor, model(pairs.content, style))
+
+
+def stylized_grid(model: StyleTransferModel, pairs: StylePairs) -> list[list[Any]]:
     """Rows of uint8 images: contents, styles, stylized."""
-    stylized = model(content, sample_style(model, style)).clamp(0, 1)
-    return [list(to_uint8(images.float().cpu())) for images in (content, style, stylized)]
+    size = list(pairs.content.shape[2:])
+    style = F.interpolate(pairs.style, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+    style = pairs.style if list(pairs.style.shape[2:]) == size else style
+    rows = (pairs.content, style, stylize_pairs(model, pairs).clamp(0, 1))
+    return [list(to_uint8(images.float().cpu())) for images in rows]
 
 
 def style_images(data: Pairs, size: int) -> RealImages:
@@ -69,9 +95,8 @@ def stylized_by_index(
     """indices [N] -> uint8 [N,3,crop,crop]: content crop i in style crop i of the training images."""
 
     def generate(indices: Tensor) -> Tensor:
-        content, style = pairs_at(data, (indices + METRIC_POSITION).tolist(), device, dtype)
-        stylized = model(content, sample_style(model, style))
-        return to_saved_uint8(stylized * 2 - 1)
+        pairs = pairs_at(data, (indices + METRIC_POSITION).tolist(), device, dtype)
+        return to_saved_uint8(stylize_pairs(model, pairs) * 2 - 1)
 
     return generate
 

@@ -26,16 +26,36 @@ from style_transfer.mixing import check_scales, normalize_weights, parse_scales
 from style_transfer.model import StyleTransferModel
 from style_transfer.prepare import MIN_SIDE, SCALE_RANGE
 
+LEARNED = "learned:"
+
+
+@dataclass(frozen=True)
+class LearnedStyle:
+    """A STYLE that the model has learned, which is no file; the attributes are those of a path."""
+
+    name: str
+
+    @property
+    def stem(self) -> str:
+        return self.name
+
+    def is_dir(self) -> bool:
+        """False."""
+        return False
+
+
+StyleSource = Path | LearnedStyle
+
 
 class WeightedPath(NamedTuple):
-    """A STYLE argument: FILE, FOLDER or FILE:WEIGHT."""
+    """A STYLE argument: FILE, FOLDER or learned:NAME, each with or without :WEIGHT."""
 
-    path: Path
+    path: StyleSource
     weight: float | None
 
 
 class StyleArgument(click.ParamType):
-    """FILE, FOLDER, builtin:NAME, each with or without :WEIGHT -> WeightedPath.
+    """FILE, FOLDER, builtin:NAME or learned:NAME, each with or without :WEIGHT -> WeightedPath.
 
     A file whose name holds a colon is taken as it is.
     """
@@ -47,6 +67,9 @@ class StyleArgument(click.ParamType):
         if isinstance(value, WeightedPath):
             return value
         text = str(value)
+        if text.startswith(LEARNED):
+            name, colon, weight = text.removeprefix(LEARNED).partition(":")
+            return WeightedPath(LearnedStyle(name), self._weight(weight, text, param, ctx) if colon else None)
         if text.startswith(BUILTIN):
             name, colon, weight = text.removeprefix(BUILTIN).partition(":")
             try:
@@ -56,10 +79,16 @@ class StyleArgument(click.ParamType):
         path, colon, weight = text.rpartition(":")
         if not colon or Path(text).exists():
             return WeightedPath(self._path.convert(text, param, ctx), None)
+        return WeightedPath(self._path.convert(path, param, ctx), self._weight(weight, text, param, ctx))
+
+    def _weight(
+        self, weight: str, text: str, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         try:
-            return WeightedPath(self._path.convert(path, param, ctx), float(weight))
+            return float(weight)
         except ValueError:
-            self.fail(f"{value!r}: the weight is {weight!r}, expected a number, as in {path}:0.7", param, ctx)
+            path = text.rpartition(":")[0]
+            self.fail(f"{text!r}: the weight is {weight!r}, expected a number, as in {path}:0.7", param, ctx)
 
 
 class StyleAt(click.ParamType):
@@ -110,7 +139,7 @@ class StylePlan:
     """The styles of one result. `picture` shows it in grids: the file, if there is only one style."""
 
     name: str
-    styles: tuple[Path, ...]
+    styles: tuple[StyleSource, ...]
     weights: tuple[float, ...] | None = None
     at: tuple[tuple[tuple[int, ...], Path], ...] = ()
     masks: Tensor | None = field(default=None, repr=False)
@@ -118,19 +147,25 @@ class StylePlan:
 
     @property
     def picture(self) -> Path:
-        return self.styles[0] if len(self.styles) == 1 and not self.at else Path(f"mixture {self.name}")
+        single = self.styles[0] if len(self.styles) == 1 and not self.at else None
+        return single if isinstance(single, Path) else Path(f"mixture {self.name}")
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[StyleSource, ...]:
         return (*self.styles, *(path for _, path in self.at))
 
-    def images(self, *, short_side: int | None = None) -> list[np.ndarray]:
+    def images(self, *, short_side: int | None = None) -> list[np.ndarray | str]:
         """Read and crop the styles; ImageError, which names the file, for one that cannot be used.
 
-        short_side: pixels of each that are needed, as for `read_image`.
+        Learned styles are their names. short_side: pixels of each that are needed, as for `read_image`.
         """
-        images = []
+        images: list[np.ndarray | str] = []
         for path, part in zip(self.files, self.parts or (WHOLE,) * len(self.files), strict=True):
+            if isinstance(path, LearnedStyle):
+                if part != WHOLE:
+                    raise click.UsageError(f"{LEARNED}{path.name} is no picture of which a part could count")
+                images.append(path.name)
+                continue
             if part.crop is None:
                 images.append(read_usable(path, short_side=short_side))
                 continue
@@ -143,8 +178,11 @@ class StylePlan:
         from metrics.style.rotation import DIRECTION_SIDE, MIN_COHERENCE, MIN_STRENGTH, style_direction
 
         try:
-            directions = [style_direction(image) for image in self.images(short_side=DIRECTION_SIDE)]
+            images = self.images(short_side=DIRECTION_SIDE)
+            directions = [style_direction(image) for image in images if not isinstance(image, str)]
         except ImageError:  # reported when it is loaded
+            return []
+        if len(directions) < len(images):  # learned styles, which nothing turns
             return []
         return [
             f"{path.name} has no common direction of strokes to turn: they agree on one by "
@@ -164,7 +202,10 @@ class StylePlan:
         """
         size = style_size or model.spec.style_image_size
         images = self.images(short_side=math.ceil(size * max(controls.style_scale, 1)))
-        masks = [part.read_mask(image) for part, image in zip(self.parts, images, strict=False)]
+        masks = [
+            None if isinstance(image, str) else part.read_mask(image)
+            for part, image in zip(self.parts, images, strict=False)
+        ]
         return ControlledStyle(
             model,
             images[: len(self.styles)],
@@ -218,7 +259,7 @@ def style_plans(
         weights = tuple(normalize_weights(raw_weights)) if styles else ()
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    folders = [style.path for style in styles if style.path.is_dir()]
+    folders = [style.path for style in styles if isinstance(style.path, Path) and style.path.is_dir()]
     if folders and len(styles) > 1:
         raise click.UsageError(
             f"{folders[0]} is a folder among {len(styles)} styles: give images to mix, or one folder alone"
@@ -246,7 +287,7 @@ def style_plans(
     return [StylePlan(name, paths, weights=weights if paths else None, at=tuple(at), parts=tuple(parts))]
 
 
-def _read_masks(masks: Sequence[Path], styles: Sequence[Path]) -> Tensor:
+def _read_masks(masks: Sequence[Path], styles: Sequence[StyleSource]) -> Tensor:
     """[R,H,W] from --mask files; prints the share of each style. UsageError for a wrong number of masks."""
     if len(styles) < 2 or len(masks) not in (1, len(styles)):
         raise click.UsageError(

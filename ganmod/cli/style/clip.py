@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ganmod.cli.options.outputs import LeftOut
 from ganmod.cli.options.paths import InputPath
 from ganmod.cli.options.shared import FRAME_RATE, Number, Option, combine_options
+from ganmod.cli.style.arguments import StyleSource
 from ganmod.io.animation import check_animation, write_animation
 from ganmod.io.clip import CLIP_SUFFIXES, Clip
 from ganmod.io.images import read_image
@@ -89,7 +90,7 @@ def is_clip(path: Path) -> bool:
 
 def check_clip_options(
     content: Path,
-    styles: Sequence[Path],
+    styles: Sequence[StyleSource],
     out: Path,
     options: ClipOptions,
     *,

@@ -145,7 +145,8 @@ def write_sheet(
         report.heading(contents[file])
         for plan, results in by_plan:
             style = plan.images()[0] if plan.picture.exists() else None
-            row: list[np.ndarray | None] = [shown[file], style, *results[file]]
+            pictured = None if isinstance(style, str) else style
+            row: list[np.ndarray | None] = [shown[file], pictured, *results[file]]
             rows.append(row)
             grid = make_grid([row], column_labels=columns, cell_size=shown[file].shape[:2])
             report.figure(grid, f"{contents[file]} in the style of {plan.name}")

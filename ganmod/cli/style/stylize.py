@@ -128,8 +128,9 @@ def stylize(
 ) -> None:
     """Give CONTENT the style of STYLE. Folders give every pair, and a grid of all.
 
-    STYLE may be builtin:NAME; CONTENT and --out may be -, for pipes. Several STYLEs are mixed, by weights
-    that are normalised to sum 1: a.jpg:0.7 b.jpg:0.3. With --mask, each has a region instead.
+    STYLE may be builtin:NAME, or learned:NAME for a model of learned styles; CONTENT and --out may be -, for
+    pipes. Several STYLEs are mixed, by weights that are normalised to sum 1: a.jpg:0.7 b.jpg:0.3. With
+    --mask, each has a region instead.
 
     A clip (.mp4, .mov, .mkv ...) gives an .mp4 with the clip's sound; run the same command again to continue
     one that was stopped.

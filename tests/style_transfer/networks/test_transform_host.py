@@ -143,7 +143,7 @@ def test_presets_learn_to_repeat_pictures(preset: str) -> None:
     """Some steps of their loss bring the decoder nearer to the picture; the transform learns nothing."""
     torch.manual_seed(0)
     config = load_style_config(preset, {})
-    model = build_model(config.model)
+    model = build_model(config)
     network = build_loss_network(config.loss, model)
     assert all(name.startswith("decoder.") for name in model.trainable())
     assert not any("transforms" in name for name in model.trainable())
