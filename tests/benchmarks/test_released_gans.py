@@ -329,7 +329,7 @@ def test_a_run_without_finite_steps_between_two_reports_fails(
 
 
 def train_by_clock(seconds: int, monkeypatch: pytest.MonkeyPatch) -> tuple[timed_loop.Trained, list[str]]:
-    """Losses are the steps' numbers; the first ten are finite, each takes a second -> (trained, log's lines)."""
+    """Losses are the steps' numbers; ten are finite, each takes a second -> (trained, log's lines)."""
     now, lines = [0.0], list[str]()
     monkeypatch.setattr(timed_loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
