@@ -46,7 +46,10 @@ LOSSES = tuple(f"{guidance}/{term}" for guidance in ("latent", "reference") for 
 def run_starganv2(
     job: GanJob, folder: Path, out: Path, options: JobOptions
 ) -> tuple[StarGANv2, dict[str, Any]]:
-    """As `run_gan` -> averaged networks, figures. On GPUs with bfloat16 in that, unless told otherwise."""
+    """As `run_gan` -> averaged networks, figures.
+
+    In bfloat16 on GPUs that have it, unless the options say otherwise. Raises ValueError as `run_job`.
+    """
     inputs, device = read_inputs(folder), options.device
     is_fast = device.type == "cuda" and bf16_instructions(device)
     precision = {"runtime.precision": "bfloat16"} if is_fast else {}
