@@ -39,7 +39,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from released.jobs import GAN_JOBS, JOBS, MB, THROUGHPUT
 
@@ -139,31 +138,32 @@ def _run(args: argparse.Namespace, begin: float) -> None:
 
         run_throughput(args.out, begin=begin, minutes=args.minutes, changes=changes, device=device, log=log)
         return
-    common: dict[str, Any] = {
-        "begin": begin,
-        "minutes": args.minutes,
-        "reserve": args.reserve,
-        "steps": args.steps,
-        "device": device,
-        "graph": not args.no_graph,
-        "log": log,
-    }
+    from released.timed_loop import JobOptions
+
+    if getattr(args, "modulation", None) is not None:
+        changes = {"model.modulation": args.modulation, **changes}
+    options = JobOptions(
+        begin=begin,
+        minutes=args.minutes,
+        device=device,
+        reserve=args.reserve,
+        steps=args.steps,
+        changes=changes,
+        graph=not args.no_graph,
+        log=log,
+    )
     if args.job in JOBS:
         from released.job_run import run_job
 
-        run_job(JOBS[args.job], args.inputs, args.out, init=args.init, changes=changes, **common)
-        return
-    job = GAN_JOBS[args.job]
-    if job.recipe == "stylegan2":
+        run_job(JOBS[args.job], args.inputs, args.out, options, init=args.init)
+    elif GAN_JOBS[args.job].recipe == "stylegan2":
         from released.stylegan2_faces import run_stylegan2
 
-        run_stylegan2(job, args.inputs, args.out, changes=changes, **common)
+        run_stylegan2(GAN_JOBS[args.job], args.inputs, args.out, options)
     else:
         from released.starganv2_faces import run_starganv2
 
-        if args.modulation is not None:
-            changes = {"model.modulation": args.modulation, **changes}
-        run_starganv2(job, args.inputs, args.out, changes=changes, **common)
+        run_starganv2(GAN_JOBS[args.job], args.inputs, args.out, options)
 
 
 def _parser() -> argparse.ArgumentParser:

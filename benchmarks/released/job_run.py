@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,10 @@ from ganmod.io.images import center_crop, make_grid, resize_short_side, to_tenso
 from ganmod.io.small_jpeg import write_small_jpeg
 from ganmod.machine import describe_machine, peak_memory_mb
 from released.crops import PairDrawer
-from released.fitting import Fit, fit, losses_of
+from released.fitting import fit, losses_of
 from released.inputs import CONTENTS, STYLES, Inputs, feature_path, held_out, read_images, read_inputs
 from released.jobs import MAX_OUTPUT_BYTES, MAX_SHEET_BYTES, MAX_TRAINED, MB, Job
+from released.timed_loop import JobOptions
 from style_transfer import StyleTransferModel
 from training.style.build import build_loss_network, build_model, build_second_network, resolve
 from training.style.samples import copy_into
@@ -49,38 +48,30 @@ def run_job(
     job: Job,
     folder: Path,
     out: Path,
+    options: JobOptions,
     *,
-    begin: float,
-    minutes: float,
-    reserve: float = 60.0,
-    steps: int | None = None,
     init: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    device: torch.device,
-    graph: bool = True,
-    log: Callable[[str], None] = print,
 ) -> tuple[StyleTransferModel, dict[str, Any]]:
     """Train, write the model, measure it, write figures and sheet -> the averaged model, the figures.
 
-    minutes: from `begin` (of time.monotonic) to the end of all; the last `reserve` seconds are for measuring.
-    steps: ends the training earlier. init: a model file to begin with. Raises ValueError for inputs that do
-    not fit the job, and for a model too large to be released.
+    init: a model file to begin with. Raises ValueError for inputs that do not fit the job and for a model too
+    large to be released, and as `train_until`.
     """
-    inputs = read_inputs(folder)
-    config = configure(job, folder, inputs, changes or {})
+    inputs, device = read_inputs(folder), options.device
+    config = configure(job, folder, inputs, options.changes)
     torch.manual_seed(config.runtime.seed)
     if init is not None:
         config = resolve(config.model_copy(update={"transfer": str(init)}))
     model = build_model(config)
     network, second = build_loss_network(config.loss, model), build_second_network(config.loss)
-    trained = sum(p.numel() for p in model.trainable().values())
+    numbers = sum(p.numel() for p in model.trainable().values())
     encoder = sum(x.numel() for x in model.encoder.parameters())
     stored = 2 * (
-        trained + (encoder if config.model.encoder != "vgg19" else 0)
+        numbers + (encoder if config.model.encoder != "vgg19" else 0)
     )  # VGG-19 is named, not stored
-    if trained > MAX_TRAINED or stored > MAX_OUTPUT_BYTES:
+    if numbers > MAX_TRAINED or stored > MAX_OUTPUT_BYTES:
         raise ValueError(
-            f"{job.name} trains {trained:,} numbers and is stored in {stored / MB:.1f} MB, allowed are "
+            f"{job.name} trains {numbers:,} numbers and is stored in {stored / MB:.1f} MB, allowed are "
             f"{MAX_TRAINED:,} and {MAX_OUTPUT_BYTES / MB:g} MB: lower model.width or model.style_dim"
         )
     layout = torch.channels_last if config.runtime.channels_last else torch.preserve_format
@@ -94,21 +85,19 @@ def run_job(
     pairs = PairDrawer(contents, styles, config.data, seed=config.runtime.seed, device=device)
     probe = pairs(PROBED)
     before = losses_of(config, model, network, probe, second=second)
-    log(
-        f"{time.monotonic() - begin:.0f} s: {trained:,} trained numbers; {len(contents)} contents and "
-        f"{len(styles)} styles on {device}; loss before {before['total']:.4f}"
+    options.say(
+        f"{numbers:,} trained numbers; {len(contents)} contents and {len(styles)} styles on {device}; "
+        f"loss before {before['total']:.4f}"
     )
 
-    deadline = begin + minutes * 60 - reserve
-    fitted = fit(
-        config, model, network, pairs, second=second, deadline=deadline, steps=steps, graph=graph, log=log
-    )
-    copy_into(model, fitted.ema)
+    limits: dict[str, Any] = {"deadline": options.deadline, "steps": options.steps, "graph": options.graph}
+    averaged, trained, is_graph = fit(config, model, network, pairs, second=second, log=options.log, **limits)
+    copy_into(model, averaged)
     model.eval()
     model_file, figures_file, sheet_file = (out / name for name in job.outputs)
-    training = {"job": job.name, "steps": fitted.steps, "images": fitted.images}
+    training = {"job": job.name, "steps": trained.steps, "images": trained.images}
     model.save(model_file, half=True, training=training)
-    log(f"{time.monotonic() - begin:.0f} s: {model_file}, {model_file.stat().st_size / MB:.2f} MB")
+    options.say(f"{model_file}, {model_file.stat().st_size / MB:.2f} MB")
 
     after = losses_of(config, model, network, probe, second=second)
     figures, pictures = evaluate(job, folder, inputs, config, model, network)
@@ -117,8 +106,13 @@ def run_job(
         "job": job.name,
         "evaluation": figures,
         "training_loss": {"before": before, "after": after, "pairs": PROBED},
-        **_training_figures(config, fitted),
-        "trained_numbers": trained,
+        "training": trained.figures()
+        | {
+            "graph": is_graph,
+            "steps_per_second": round(trained.steps / trained.seconds, 3),
+            "batch_size": config.schedule.batch_size,
+        },
+        "trained_numbers": numbers,
         "model_bytes": model_file.stat().st_size,
         "init": None if init is None else str(init),
         "inputs": inputs.about,
@@ -126,16 +120,15 @@ def run_job(
         "peak_memory_mb": round(peak_memory_mb(device)),
         "command": shlex.join(sys.argv),
         "configuration": config.model_dump(mode="json"),
-        "wall_seconds": round(time.monotonic() - begin, 1),
+        "wall_seconds": round(options.elapsed, 1),
     }
     figures_file.write_text(json.dumps(record, indent=1) + "\n")
     for name, values in figures["networks"].items():
-        log(
+        options.log(
             f"{name}: content {values['content']:.4f}  style {values['style']:.4f}  "
             f"(photo unchanged: style {values['photo_style']:.4f})"
         )
-    taken = f"{time.monotonic() - begin:.0f} s"
-    log(f"{taken}: loss on training pairs {before['total']:.4f} -> {after['total']:.4f}")
+    options.say(f"loss on training pairs {before['total']:.4f} -> {after['total']:.4f}")
     return model, record
 
 
@@ -192,16 +185,3 @@ def _cut_to_eights(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 [H,W,3], short side resized to `size`, cut from the middle to multiples of 8."""
     image = resize_short_side(image, size)
     return center_crop(image, (image.shape[0] // 8 * 8, image.shape[1] // 8 * 8))
-
-
-def _training_figures(config: StyleRun, fitted: Fit) -> dict[str, Any]:
-    figures = asdict(fitted)
-    del figures["ema"]
-    figures["seconds"] = round(fitted.seconds, 1)
-    return {
-        "training": figures
-        | {
-            "steps_per_second": round(fitted.steps / fitted.seconds, 3),
-            "batch_size": config.schedule.batch_size,
-        }
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +16,15 @@ from configs.schema import load_starganv2_config
 from configs.starganv2 import StarGANv2Run
 from ganmod.data.domain_images import DomainImages
 from ganmod.io.images import make_grid
-from ganmod.io.small_jpeg import write_small_jpeg
 from ganmod.layers import half_precision
 from ganmod.machine import bf16_instructions
 from ganmod.starganv2 import StarGANv2, save_starganv2
 from metrics.image_sets.features import measure_generator, measure_set
 from released.faces import FaceStore
-from released.fitting import FlatGradients, captured
-from released.gan_loop import (
-    Log,
-    Trained,
-    check_size,
-    choose_form,
-    distances,
-    make_record,
-    measuring_space,
-    train_until,
-    write_record,
-)
+from released.gan_job import GanParts, choose_form, distances, run_gan
 from released.inputs import FACES, read_inputs
-from released.jobs import MAX_SHEET_BYTES, MB, GanJob
+from released.jobs import GanJob
+from released.timed_loop import FlatGradients, JobOptions, Trained, captured, train_until
 from training.ema import copy_buffers, ema_decay, update_ema
 from training.starganv2.build import build_networks, build_optimizers, build_spec, check_batch
 from training.starganv2.losses import diversity_weight
@@ -55,80 +44,48 @@ LOSSES = tuple(f"{guidance}/{term}" for guidance in ("latent", "reference") for 
 
 
 def run_starganv2(
-    job: GanJob,
-    folder: Path,
-    out: Path,
-    *,
-    begin: float,
-    minutes: float,
-    reserve: float,
-    steps: int | None = None,
-    changes: Mapping[str, Any] | None = None,
-    device: torch.device,
-    graph: bool = True,
-    log: Log = print,
+    job: GanJob, folder: Path, out: Path, options: JobOptions
 ) -> tuple[StarGANv2, dict[str, Any]]:
-    """As `job_run.run_job`: train, write JOB.safetensors, .json and .jpg -> averaged networks, figures."""
-    inputs = read_inputs(folder)
-    config = load_starganv2_config(job.preset, {**job.changes, **(changes or {})})
-    if device.type == "cuda" and bf16_instructions(device) and "runtime.precision" not in (changes or {}):
-        config = config.model_copy(
-            update={"runtime": config.runtime.model_copy(update={"precision": "bfloat16"})}
-        )
+    """As `run_gan` -> averaged networks, figures.
+
+    In bfloat16 on GPUs that have it, unless the options say otherwise. Raises ValueError as `run_job`.
+    """
+    inputs, device = read_inputs(folder), options.device
+    is_fast = device.type == "cuda" and bf16_instructions(device)
+    precision = {"runtime.precision": "bfloat16"} if is_fast else {}
+    config = load_starganv2_config(job.preset, {**precision, **job.changes, **options.changes})
     check_batch(config.schedule.batch_size, 1, None)
     faces = FaceStore.read(folder, config.model.img_size, device)
     if len(faces.names) < 2:
         raise ValueError(f"{folder / FACES} holds one class, expected two or more folders of faces")
-    space = measuring_space(config, folder, inputs, device)
-    torch.manual_seed(config.runtime.seed)
-    torch.backends.cudnn.benchmark = device.type == "cuda"
-    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
-    networks = build_networks(build_spec(config.model, faces.names))
-    for network in networks:
-        network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    check_size(job, list(networks.averaged().values()))
-    counts = f"{sum(p.numel() for p in networks.G.parameters()):,} numbers in G"
-    log(f"{time.monotonic() - begin:.0f} s: {counts}; {faces.class_counts()} of {faces.size} px on {device}")
-
-    deadline = begin + minutes * 60 - reserve
-    options: dict[str, Any] = {"deadline": deadline, "steps": steps, "graph": graph, "log": log}
-    averaged, trained, more = fit_starganv2(config, networks, faces, **options)
-    model_file = out / f"{job.name}.safetensors"
-    notes = {"job": job.name, "steps": trained.steps, "nimg": trained.images}
-    save_starganv2(model_file, averaged, training=notes, half=True)
-    log(f"{time.monotonic() - begin:.0f} s: {model_file}, {model_file.stat().st_size / MB:.2f} MB")
-
     dataset = DomainImages(folder / FACES, img_size=faces.size, seed=config.runtime.seed)
+    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
     make = SampleMaker(config.runtime.seed, config.model.latent_dim, device, torch.float32, layout)
-    write_small_jpeg(out / f"{job.name}.jpg", draw_sheet(averaged, dataset, make), max_bytes=MAX_SHEET_BYTES)
-    more |= {"model_bytes": model_file.stat().st_size}
-    named = networks._asdict()
-    record = make_record(job, config, inputs, faces, trained, more=more, networks=named, begin=begin)
-    write_record(out / f"{job.name}.json", record)  # without figures, should time run out for them
-    figures = _evaluate(averaged, dataset, make, config, space)
-    record |= {"evaluation": figures, "wall_seconds": round(time.monotonic() - begin, 1)}
-    write_record(out / f"{job.name}.json", record)
-    for name, values in figures["distances"].items():
-        shown = "  ".join(f"{metric} {value:.5g}" for metric, value in values.items())
-        log(f"{time.monotonic() - begin:.0f} s: {name}: {shown}")
-    return averaged, record
+    parts = GanParts(
+        config,
+        inputs,
+        faces,
+        build=lambda: build_networks(build_spec(config.model, faces.names))._asdict(),
+        stored=StarGANv2._fields,
+        fit=lambda networks: fit_starganv2(config, Networks(**networks), faces, options),
+        save=lambda path, averaged, facts: save_starganv2(path, averaged, training=facts, half=True),
+        sheet=lambda averaged: draw_sheet(averaged, dataset, make),
+        evaluate=lambda averaged, space: _evaluate(averaged, dataset, make, config, space),
+    )
+    return run_gan(job, folder, out, options, parts)
 
 
 def fit_starganv2(
     config: StarGANv2Run,
     networks: Networks,
     faces: FaceStore,
-    *,
-    deadline: float,
-    steps: int | None = None,
-    graph: bool = True,
-    log: Log = print,
+    options: JobOptions,
 ) -> tuple[StarGANv2, Trained, dict[str, Any]]:
     """Train the networks, which lie on the faces' device -> (averaged ones, what it took, see below).
 
     A step is that of `training.train_starganv2`: D by latents, D by references, G with mapping network and
-    style encoder by latents, G alone by references; all four with the same images. graph: on CUDA, run each
-    of the phases as one CUDA graph where that can be captured. The last result: {"graph", "forms_ms"}, the
+    style encoder by latents, G alone by references; all four with the same images; on CUDA, each of them is
+    one CUDA graph where `options` say so and it can be captured. The last result: {"graph", "forms_ms"}, the
     latter as of `choose_form`.
     """
     device, batch, loss = faces.images.device, config.schedule.batch_size, config.loss
@@ -185,10 +142,10 @@ def fit_starganv2(
     on_gpu = device.type == "cuda"
     forms = choose_form([networks.G], phases["G", False], device) if on_gpu else {}
     if forms:
-        log(f"AdaConv's forms, ms of a generator phase: {forms}")
+        options.log(f"AdaConv's forms, ms of a generator phase: {forms}")
     is_captured = False
-    if on_gpu and graph:
-        graphs = {key: captured(phase, log) for key, phase in phases.items()}
+    if on_gpu and options.graph:
+        graphs = {key: captured(phase, options.log) for key, phase in phases.items()}
         is_captured = None not in graphs.values()
         phases = {key: graphs[key] or phase for key, phase in phases.items()}
 
@@ -209,9 +166,8 @@ def fit_starganv2(
             copy_buffers(average, network_)
         return torch.cat([found[n, r] for r in (False, True) for n in ("D", "G")]), ok
 
-    trained = train_until(
-        step, LOSSES, batch_size=batch, device=device, deadline=deadline, steps=steps, log=log
-    )
+    limits: dict[str, Any] = {"deadline": options.deadline, "steps": options.steps, "log": options.log}
+    trained = train_until(step, LOSSES, batch_size=batch, device=device, **limits)
     for p in (*g_params, *d_params):
         p.grad = None
     networks.style_encoder.requires_grad_(True)

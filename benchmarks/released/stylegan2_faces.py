@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,14 @@ from configs.schema import load_stylegan2_config
 from configs.stylegan2 import ResolvedStyleGAN2
 from ganmod.data.seeding import seed_latents
 from ganmod.io.images import make_grid, to_uint8
-from ganmod.io.small_jpeg import write_small_jpeg
 from ganmod.stylegan2 import Generator
 from ganmod.stylegan2.stylegan2_file import save_stylegan2
 from metrics.image_sets.features import measure_generator, measure_set
 from released.faces import DeviceAugmenter, DeviceDraws, FaceStore
-from released.fitting import FlatGradients, captured
-from released.gan_loop import (
-    Log,
-    Trained,
-    check_size,
-    choose_form,
-    distances,
-    make_record,
-    measuring_space,
-    train_until,
-    write_record,
-)
+from released.gan_job import GanParts, choose_form, distances, run_gan
 from released.inputs import read_inputs
-from released.jobs import MAX_SHEET_BYTES, MB, GanJob
+from released.jobs import GanJob
+from released.timed_loop import FlatGradients, JobOptions, Trained, captured, train_until
 from training.ema import copy_buffers, ema_decay, update_ema
 from training.stylegan2.build import AnyDiscriminator, build_networks, build_optimizers, resolve
 from training.stylegan2.objective import OBJECTIVES
@@ -46,64 +35,37 @@ LOSSES = ("loss/G", "loss/D", "logits/real", "logits/fake")
 
 
 def run_stylegan2(
-    job: GanJob,
-    folder: Path,
-    out: Path,
-    *,
-    begin: float,
-    minutes: float,
-    reserve: float,
-    steps: int | None = None,
-    changes: Mapping[str, Any] | None = None,
-    device: torch.device,
-    graph: bool = True,
-    log: Log = print,
+    job: GanJob, folder: Path, out: Path, options: JobOptions
 ) -> tuple[Generator, dict[str, Any]]:
-    """As `job_run.run_job`: train, write JOB.safetensors, .json and .jpg -> averaged generator, figures.
+    """As `run_gan` -> averaged generator, figures.
 
     Raises ValueError for an objective with lazy regularisation, and as `run_job`.
     """
     inputs = read_inputs(folder)
-    wanted = load_stylegan2_config(job.preset, {**job.changes, **(changes or {})})
-    resolution = wanted.data.resolution
+    wanted = load_stylegan2_config(job.preset, {**job.changes, **options.changes})
+    resolution, device = wanted.data.resolution, options.device
     faces = FaceStore.read(folder, resolution[0] if isinstance(resolution, tuple) else resolution, device)
-    config = resolve(wanted, (faces.size, faces.size), 1, device)
+    size = faces.size, faces.size
+    config = resolve(wanted, size, 1, device)
     if OBJECTIVES[config.loss.objective].is_lazy or config.loss.style_mixing_prob or config.data.conditional:
         raise ValueError(
             f"{job.name} trains unconditional models by hinge or r3, without style mixing: for others use "
             "`ganmod train stylegan2`"
         )
-    space = measuring_space(config, folder, inputs, device)
-    torch.manual_seed(config.runtime.seed)
-    torch.backends.cudnn.benchmark = device.type == "cuda"
-    layout = torch.channels_last if config.runtime.channels_last else torch.contiguous_format
-    size = faces.size, faces.size
-    G, D = build_networks(config.model, size, 0, precision=config.runtime.precision)
-    for network in (G, D):
-        network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    check_size(job, [G])
-    counts = f"{sum(p.numel() for p in G.parameters()):,} numbers in G"
-    log(f"{time.monotonic() - begin:.0f} s: {counts}; {len(faces)} faces of {size[0]} px on {device}")
-
-    deadline = begin + minutes * 60 - reserve
-    options: dict[str, Any] = {"deadline": deadline, "steps": steps, "graph": graph, "log": log}
-    G_ema, trained, more = fit_stylegan2(config, G, D, faces, **options)
-    model_file = out / f"{job.name}.safetensors"
-    notes = {"job": job.name, "steps": trained.steps, "nimg": trained.images}
-    save_stylegan2(model_file, G_ema=G_ema, training=notes, half=True)
-    log(f"{time.monotonic() - begin:.0f} s: {model_file}, {model_file.stat().st_size / MB:.2f} MB")
-    write_small_jpeg(out / f"{job.name}.jpg", draw_sheet(G_ema), max_bytes=MAX_SHEET_BYTES)
-
-    more |= {"model_bytes": model_file.stat().st_size}
-    named = {"G": G, "D": D}
-    record = make_record(job, config, inputs, faces, trained, more=more, networks=named, begin=begin)
-    write_record(out / f"{job.name}.json", record)  # without figures, should time run out for them
-    figures = _evaluate(G_ema, faces, config, space)
-    record |= {"evaluation": figures, "wall_seconds": round(time.monotonic() - begin, 1)}
-    write_record(out / f"{job.name}.json", record)
-    shown = "  ".join(f"{name} {value:.5g}" for name, value in figures["distances"].items())
-    log(f"{time.monotonic() - begin:.0f} s: {shown}")
-    return G_ema, record
+    parts = GanParts(
+        config,
+        inputs,
+        faces,
+        build=lambda: dict(
+            zip("GD", build_networks(config.model, size, 0, precision=config.runtime.precision), strict=True)
+        ),
+        stored=("G",),
+        fit=lambda networks: fit_stylegan2(config, networks["G"], networks["D"], faces, options),
+        save=lambda path, G, facts: save_stylegan2(path, G_ema=G, training=facts, half=True),
+        sheet=draw_sheet,
+        evaluate=lambda G, space: _evaluate(G, faces, config, space),
+    )
+    return run_gan(job, folder, out, options, parts)
 
 
 def fit_stylegan2(
@@ -111,16 +73,12 @@ def fit_stylegan2(
     G: Generator,
     D: AnyDiscriminator,
     faces: FaceStore,
-    *,
-    deadline: float,
-    steps: int | None = None,
-    graph: bool = True,
-    log: Log = print,
+    options: JobOptions,
 ) -> tuple[Generator, Trained, dict[str, Any]]:
     """Train G and D, which lie on the faces' device -> (averaged G, what it took, {"graph", "forms_ms"}).
 
-    A step is that of `training.train_stylegan2`, without microbatches. graph: on CUDA, run each of its two
-    phases as one CUDA graph where that can be captured. forms_ms: of AdaConv, see `choose_form`.
+    A step is that of `training.train_stylegan2`, without microbatches; on CUDA, each of its two phases is one
+    CUDA graph where `options` say so and it can be captured. forms_ms: of AdaConv, see `choose_form`.
     """
     device, batch, loss = faces.images.device, config.schedule.batch_size, config.loss
     draws = DeviceDraws(config.runtime.seed, 0, batch, device, torch.float32, None)
@@ -159,12 +117,12 @@ def fit_stylegan2(
     on_gpu = device.type == "cuda"
     forms = choose_form([G], generator, device) if on_gpu else {}
     if forms:
-        log(f"AdaConv's forms, ms of a generator phase: {forms}")
+        options.log(f"AdaConv's forms, ms of a generator phase: {forms}")
     run_g: Callable[[], tuple[Tensor, Tensor]] = generator
     run_d: Callable[[], Tensor] = discriminator
     is_captured = False
-    if on_gpu and graph:
-        graph_g, graph_d = captured(generator, log), captured(discriminator, log)
+    if on_gpu and options.graph:
+        graph_g, graph_d = captured(generator, options.log), captured(discriminator, options.log)
         run_g, run_d = graph_g or generator, graph_d or discriminator
         is_captured = graph_g is not None and graph_d is not None
 
@@ -181,9 +139,8 @@ def fit_stylegan2(
         copy_buffers(G_ema, G)
         return torch.cat([g_loss, d_losses]).float(), g_ok & d_ok
 
-    trained = train_until(
-        step, LOSSES, batch_size=batch, device=device, deadline=deadline, steps=steps, log=log
-    )
+    limits: dict[str, Any] = {"deadline": options.deadline, "steps": options.steps, "log": options.log}
+    trained = train_until(step, LOSSES, batch_size=batch, device=device, **limits)
     for p in (*g_params, *d_params):
         p.grad = None
     return G_ema, trained, {"graph": is_captured, "forms_ms": forms}

@@ -23,8 +23,9 @@ from ganmod.features.vgg import VGG19_WIDTHS
 from ganmod.machine import bf16_instructions, describe_machine
 from ganmod.modulation.fast import fast_adaconv
 from ganmod.modulation.per_sample_conv import ConvImpl
-from released.gan_loop import GPU_FORMS, Log, write_record
+from released.gan_job import GPU_FORMS, write_record
 from released.jobs import THROUGHPUT
+from released.timed_loop import Log
 
 MODULATIONS = ("weight_demod", "adain", "adaconv")
 # Memory traffic of the op in images, if each pass reads and writes what it must once: forward x and y,

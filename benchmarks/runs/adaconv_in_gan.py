@@ -10,8 +10,8 @@ images seen. Writes adaconv_in_gan.json and adaconv_in_gan.png: real images, the
 the same latents.
 
 The same command goes on where it was stopped: trained variants are not trained again, measured ones not
-measured again. With more --minutes each is trained further. --only trains and measures some; the files always
-show all that are measured.
+measured again unless the images, --num or --num-real have changed. With more --minutes each is trained
+further. --only and --seeds train and measure some; the files always show all that are measured in the folder.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -88,8 +89,12 @@ def line_shares(images: ImageSource, indices: Tensor, title: str) -> np.ndarray:
 
 
 def lattice_figures(shares: np.ndarray) -> dict[str, float]:
-    """The mean line share, and the part of the images whose share is STRONG."""
-    return {"line_share": float(shares.mean()), "images_with_lines": float((shares > STRONG).mean())}
+    """The mean line share of two or more images, its standard error, and how large a part has STRONG ones."""
+    return {
+        "line_share": float(shares.mean()),
+        "standard_error": float(shares.std(ddof=1) / len(shares) ** 0.5),
+        "images_with_lines": float((shares > STRONG).mean()),
+    }
 
 
 def measure(
@@ -116,12 +121,12 @@ def measure(
     return figures, np.stack([x for x in samples if x is not None])
 
 
-def is_measured(file: Path, *, minutes: float, num: int) -> bool:
-    """Whether the figures of a run are those after so many minutes, from so many fakes."""
+def is_measured(file: Path, conditions: Mapping[str, Any]) -> bool:
+    """Whether the file holds figures that were measured under these conditions, which it states."""
     if not file.is_file():
         return False
     figures = json.loads(file.read_text())
-    return (figures["minutes"], figures["fakes"]) == (minutes, num)
+    return all(key in figures and figures[key] == value for key, value in conditions.items())
 
 
 def write_sheet(out: Path, names: Sequence[str]) -> None:
@@ -139,11 +144,7 @@ def write_sheet(out: Path, names: Sequence[str]) -> None:
 
 def write_results(out: Path, conditions: Mapping[str, Any]) -> None:
     """Write the JSON and the sheet from the figures of every variant that is measured."""
-    figures = {
-        name: json.loads((out / f"{name}.json").read_text())
-        for name in ("real", *run_names(VARIANTS, range(10)))
-        if (out / f"{name}.json").is_file()
-    }
+    figures = {name: json.loads((out / f"{name}.json").read_text()) for name in ("real", *measured_runs(out))}
     real = figures.pop("real")
     record = {
         "about": "Variants of AdaConv in StyleGAN2, trained for an equal processor time; see "
@@ -163,6 +164,14 @@ def write_results(out: Path, conditions: Mapping[str, Any]) -> None:
 def run_names(variants: Sequence[str] | Mapping[str, Variant], seeds: Sequence[int]) -> list[str]:
     """Names of the runs: the variant's, with _s1 and so on for seeds other than 0."""
     return [f"{name}_s{seed}" if seed else name for name in variants for seed in seeds]
+
+
+def measured_runs(out: Path) -> list[str]:
+    """Names of the runs with figures in a folder, as of `run_names`: by variant, then by seed."""
+    order = list(VARIANTS)
+    matches = (re.fullmatch(r"(.+?)(?:_s(\d+))?", file.stem) for file in out.glob("*.json"))
+    found = [match for match in matches if match and match[1] in VARIANTS]
+    return [m[0] for m in sorted(found, key=lambda m: (order.index(m[1]), int(m[2] or 0)))]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -194,30 +203,30 @@ def main() -> None:
     ]
     protocol = RunProtocol(spaces=spaces, draws=1, data=args.data, cache_dir=out)
     real = measure_real(files, [args.data], protocol)
-    if not (out / "real.json").is_file():
+    images = {"data": args.data.name, "data_sha256": real.content_hash, "real_images": real.count}
+    if not is_measured(out / "real.json", images | {"num": args.num}):
         indices = spread_indices(files.num_images, args.num)
         shares = line_shares(files, indices, "real images, lattice")
         shown = to_arrays(files.load(spread_indices(files.num_images, SHEET_COLUMNS)))
         np.save(out / "real.npy", np.stack([x for x in shown if x is not None]))
-        atomic_write_text(out / "real.json", json.dumps({"count": real.count} | lattice_figures(shares)))
-    conditions: dict[str, Any] = {
-        "data": args.data.name,
+        atomic_write_text(out / "real.json", json.dumps(images | {"num": args.num} | lattice_figures(shares)))
+    conditions: dict[str, Any] = images | {
         "settings": SETTINGS | {"batch": 32, "precision": "bfloat16", "augmentation": "none"},
-        "real_images": real.count,
         "machine": describe_machine(protocol.device),
     }
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for name, seed in ((name, seed) for seed in args.seeds for name in args.only):
         (run_name,) = run_names([name], [seed])
         variant, run_dir = VARIANTS[name], out / "runs" / run_name
-        if not is_measured(out / f"{run_name}.json", minutes=args.minutes, num=args.num):
+        measured = images | {"minutes": args.minutes, "fakes": args.num}
+        if not is_measured(out / f"{run_name}.json", measured):
             command = training_command(variant, run_dir, args.data, minutes=args.minutes, seed=seed)
             subprocess.run(command, check=True, env=environment)
             figures, samples = measure(run_name, run_dir, real, protocol, args.num)
             np.save(out / f"{run_name}.npy", samples)
             about = {"modulation": variant.modulation, "options": dict(variant.options), "seed": seed}
-            about |= {"minutes": args.minutes, "fakes": args.num}
-            atomic_write_text(out / f"{run_name}.json", json.dumps(about | figures, indent=1) + "\n")
+            record = about | measured | figures
+            atomic_write_text(out / f"{run_name}.json", json.dumps(record, indent=1) + "\n")
         write_results(out, conditions)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from training.stylegan2.build import build_networks, resolve
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # where scripts find their parts
 
 import released_models
-from released import starganv2_faces, stylegan2_faces, throughput
+from released import starganv2_faces, stylegan2_faces, throughput, timed_loop
 from released.faces import (
     DeviceAugmenter,
     DeviceDraws,
@@ -40,13 +41,13 @@ from released.faces import (
     draw_diffaugment_on,
     random_views,
 )
-from released.fitting import FlatGradients
-from released.gan_loop import check_size, choose_form, train_until
+from released.gan_job import check_size, choose_form, describe_distances
 from released.inputs import read_inputs
 from released.jobs import GAN_JOBS, MAX_OUTPUT_BYTES, MB, GanJob
 from released.starganv2_faces import run_starganv2
 from released.stylegan2_faces import run_stylegan2
 from released.throughput import Plan, copy_bandwidth, measure_op, op_shapes, run_throughput
+from released.timed_loop import FlatGradients, JobOptions, train_until
 
 CPU = torch.device("cpu")
 STYLEGAN2_NAMES = [name for name, job in GAN_JOBS.items() if job.recipe == "stylegan2"]
@@ -305,6 +306,44 @@ def test_training_ends_at_its_deadline_or_after_its_steps_and_averages_finite_st
         train_until(step, ["a", "b"], deadline=begin + 60, steps=0, **options)
 
 
+@pytest.mark.parametrize("seconds", [11, 12, 19])
+def test_a_run_whose_last_steps_alone_are_not_finite_is_kept(
+    seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps take a second; from the eleventh on, after the first report, no gradient is finite."""
+    trained, lines = train_by_clock(seconds, monkeypatch)
+    left_out = seconds - 10
+    assert (trained.steps, trained.images, trained.left_out) == (seconds, 8 * seconds, left_out)
+    assert trained.losses == {"a": 4.5}  # of the first ten
+    assert len(lines) == 2
+    assert lines[0].strip() == "10 s  step 10  1.00 steps/s  0.1 kimg  8 images/s  a 4.5000"
+    assert f"gradients were not finite in the last {left_out} steps, which are left out" in lines[1]
+
+
+@pytest.mark.parametrize("seconds", [20, 25])
+def test_a_run_without_finite_steps_between_two_reports_fails(
+    seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(NonFiniteError, match=r"not finite in all of the 10 steps before step 20: lower the"):
+        train_by_clock(seconds, monkeypatch)
+
+
+def train_by_clock(seconds: int, monkeypatch: pytest.MonkeyPatch) -> tuple[timed_loop.Trained, list[str]]:
+    """Losses are the steps' numbers; ten are finite, each takes a second -> (trained, log's lines)."""
+    now, lines = [0.0], list[str]()
+    monkeypatch.setattr(timed_loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def step(nimg: int) -> tuple[torch.Tensor, torch.Tensor]:
+        now[0] += 1
+        ok = nimg < 8 * 10
+        return torch.tensor([nimg / 8 if ok else math.nan]), torch.tensor(ok)
+
+    trained = train_until(
+        step, ["a"], batch_size=8, device=CPU, deadline=seconds, steps=None, log=lines.append
+    )
+    return trained, lines
+
+
 def test_the_fastest_form_of_adaconv_is_chosen_and_one_that_fails_is_left_out() -> None:
     config = load_stylegan2_config("stylegan2-smoke", {"model.modulation": "adaconv"})
     G, _ = build_networks(resolve(config, (16, 16), 1, CPU).model, (16, 16), 0, precision="float32")
@@ -355,8 +394,9 @@ def test_the_three_stylegan2_jobs_differ_in_their_modulation_alone() -> None:
         assert (job.preset, job.max_bytes) == ("stylegan2-faces", 10 * MB)
 
 
-def options(**more: Any) -> dict[str, Any]:
-    return {"begin": time.monotonic(), "minutes": 5.0, "reserve": 0.0, "log": lambda _: None, **more}
+def options(changes: dict[str, Any], **more: Any) -> JobOptions:
+    values = {"device": CPU, "minutes": 5.0, "reserve": 0.0, "log": lambda _: None, **more}
+    return JobOptions(begin=time.monotonic(), changes=changes, **values)
 
 
 def check_files(name: str, record: dict[str, Any], out: Path) -> None:
@@ -377,9 +417,7 @@ def test_a_stylegan2_job_writes_a_generator_its_figures_and_its_seeds(
     name: str, inputs: Path, tmp_path: Path
 ) -> None:
     changes = {**TINY_STYLEGAN2, "optimizer.g_lr": 0.01}
-    G, record = run_stylegan2(
-        GAN_JOBS[name], inputs, tmp_path, changes=changes, device=CPU, steps=30, **options()
-    )
+    G, record = run_stylegan2(GAN_JOBS[name], inputs, tmp_path, options(changes, steps=30))
     check_files(name, record, tmp_path)
     assert record["modulation"] == name.removeprefix("stylegan2-faces-")
     figures = record["evaluation"]
@@ -402,10 +440,7 @@ def test_more_steps_bring_the_fakes_nearer_to_the_faces(inputs: Path, tmp_path: 
     """30 steps against 1, at a high learning rate: the discs are dark or light, the start is grey."""
     job = GAN_JOBS["stylegan2-faces-weight_demod"]
     changes = {**TINY_STYLEGAN2, "optimizer.g_lr": 0.02, "optimizer.d_lr": 0.01, "schedule.batch_size": 8}
-    found = [
-        run_stylegan2(job, inputs, tmp_path / str(n), changes=changes, device=CPU, steps=n, **options())[1]
-        for n in (1, 60)
-    ]
+    found = [run_stylegan2(job, inputs, tmp_path / str(n), options(changes, steps=n))[1] for n in (1, 60)]
     first, last = (record["evaluation"]["distances"]["fd_ganmod_slim"] for record in found)
     assert last < 0.9 * first
 
@@ -415,7 +450,7 @@ def test_a_starganv2_job_writes_networks_that_translate_its_figures_and_a_sheet(
 ) -> None:
     changes = {**TINY_STARGANV2, "model.modulation": "adaconv"}
     job = GAN_JOBS["starganv2-faces"]
-    averaged, record = run_starganv2(job, inputs, tmp_path, changes=changes, device=CPU, steps=3, **options())
+    averaged, record = run_starganv2(job, inputs, tmp_path, options(changes, steps=3))
     check_files(job.name, record, tmp_path)
     assert record["modulation"] == "adaconv"
     figures = record["evaluation"]
@@ -432,11 +467,16 @@ def test_a_starganv2_job_writes_networks_that_translate_its_figures_and_a_sheet(
     assert np.abs(sheet[2:34, 36:68].astype(int) - face(10, 32)).mean() < 12  # the first source
 
 
+def test_distances_are_logged_in_a_line_for_each_set_of_images() -> None:
+    assert describe_distances({"fd": 12.3456789, "kd": 0.5}) == ["fd 12.346  kd 0.5"]
+    assert describe_distances({"mean": {"fd": 2.0}, "a": {"fd": 1.5}}) == ["mean: fd 2", "a: fd 1.5"]
+
+
 def test_every_network_has_its_learning_rate(inputs: Path, tmp_path: Path) -> None:
     """A step by latents moves the mapping network; at no learning rate, the others stay."""
     job = GAN_JOBS["starganv2-faces"]
     changes = {**TINY_STARGANV2, "optimizer.lr": 1e-12, "optimizer.mapping_lr": 1e-2}
-    averaged, _ = run_starganv2(job, inputs, tmp_path, changes=changes, device=CPU, steps=1, **options())
+    averaged, _ = run_starganv2(job, inputs, tmp_path, options(changes, steps=1))
     torch.manual_seed(load_starganv2_config(job.preset, {}).runtime.seed)
     fresh = build_starganv2(
         build_spec(load_starganv2_config(job.preset, {**job.changes, **changes}).model, ("a", "b"))
@@ -462,9 +502,7 @@ def test_what_the_jobs_cannot_train_is_refused(
 ) -> None:
     job = GAN_JOBS["stylegan2-faces-adain"]
     with pytest.raises(ValueError, match=problem):
-        run_stylegan2(
-            job, inputs, tmp_path, changes={**TINY_STYLEGAN2, **changes}, device=CPU, steps=1, **options()
-        )
+        run_stylegan2(job, inputs, tmp_path, options({**TINY_STYLEGAN2, **changes}, steps=1))
 
 
 class ForbiddenInGraphs(TorchDispatchMode):
@@ -518,7 +556,7 @@ def test_the_phases_are_what_a_cuda_graph_can_hold(
         changes["model.discriminator"] = "projected" if objective == "hinge" else "resnet"
     changes["model.modulation"] = modulation
     with mode:
-        run(job, inputs, tmp_path, changes=changes, device=CPU, steps=1, **options())
+        run(job, inputs, tmp_path, options(changes, steps=1))
     assert mode.seen > 500
     assert mode.found == set()
 
@@ -526,7 +564,7 @@ def test_the_phases_are_what_a_cuda_graph_can_hold(
 def test_r3_trains_on_pairs(inputs: Path, tmp_path: Path) -> None:
     job = GAN_JOBS["stylegan2-faces-adaconv"]
     changes = {**TINY_STYLEGAN2, "loss.objective": "r3", "model.discriminator": "resnet"}
-    _, record = run_stylegan2(job, inputs, tmp_path, changes=changes, device=CPU, steps=2, **options())
+    _, record = run_stylegan2(job, inputs, tmp_path, options(changes, steps=2))
     assert record["configuration"]["loss"]["r1_gamma"] == pytest.approx(0.05)
     assert record["training"]["left_out"] == 0
     assert 0 < record["training"]["losses"]["loss/D"] < 3
@@ -625,7 +663,7 @@ def test_a_job_on_cuda(name: str, graph: bool, inputs: Path, tmp_path: Path) -> 
     run, tiny = (
         (run_stylegan2, TINY_STYLEGAN2) if job.recipe == "stylegan2" else (run_starganv2, TINY_STARGANV2)
     )
-    _, record = run(job, inputs, tmp_path, changes=tiny, device=device, steps=20, **options(graph=graph))  # type: ignore[operator]
+    _, record = run(job, inputs, tmp_path, options(tiny, device=device, steps=20, graph=graph))  # type: ignore[operator]
     assert record["graph"] == graph
     assert record["training"]["left_out"] == 0
     check_files(name, record, tmp_path)

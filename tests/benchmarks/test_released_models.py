@@ -38,10 +38,11 @@ from released.crops import (
     draw_squares,
     resize_weights,
 )
-from released.fitting import FlatGradients, fit
+from released.fitting import fit
 from released.inputs import read_images, read_inputs
 from released.job_run import configure, run_job
 from released.jobs import JOBS, MAX_OUTPUT_BYTES, MAX_TRAINED, MB, time_factor
+from released.timed_loop import FlatGradients, JobOptions
 
 CPU = torch.device("cpu")
 TINY = {
@@ -375,8 +376,9 @@ def test_every_job_fits_its_limits(job: Any, inputs: Path) -> None:
 
 def run_tiny(inputs: Path, out: Path, device: torch.device, **options: Any) -> tuple[Any, dict[str, Any]]:
     options = {"steps": 25, "minutes": 5.0, "reserve": 0.0, "log": lambda _: None, **options}
-    job, begin = JOBS["style-adaconv-slim"], time.monotonic()
-    return run_job(job, inputs, out, begin=begin, changes=TINY, device=device, **options)
+    init = options.pop("init", None)
+    given = JobOptions(begin=time.monotonic(), changes=TINY, device=device, **options)
+    return run_job(JOBS["style-adaconv-slim"], inputs, out, given, init=init)
 
 
 def check_outputs(model: style_transfer.StyleTransferModel, record: dict[str, Any], out: Path) -> None:
@@ -422,10 +424,13 @@ def test_training_ends_at_its_deadline(inputs: Path) -> None:
     pairs = PairDrawer(images, images, config.data, seed=0, device=CPU)
     lines: list[str] = []
     begin = time.monotonic()
-    fitted = fit(config, model, network, pairs, deadline=begin + 3, log=lines.append)
+    _, trained, is_graph = fit(config, model, network, pairs, deadline=begin + 3, log=lines.append)
     assert 3 <= time.monotonic() - begin < 6
-    assert fitted.images == 4 * fitted.steps > 0
-    assert f"step {fitted.steps}  {fitted.steps / fitted.seconds:.2f}"[:-1] in lines[-1]
+    assert not is_graph
+    assert trained.images == 4 * trained.steps > 0
+    assert f"step {trained.steps}  {trained.steps / trained.seconds:.2f}"[:-1] in lines[-1]
+    fit(config, model, network, pairs, deadline=time.monotonic() + 600, steps=4, log=lines.append)
+    assert lines[-1].endswith("lr x 0.83")  # of the last step, after 3/4 of the way: (1 - 3/4) / 0.3
     assert all(p.grad is None for p in model.parameters())
     with pytest.raises(ValueError, match=r"no time is left for training: give more --minutes"):
         fit(config, model, network, pairs, deadline=time.monotonic())
