@@ -19,6 +19,7 @@ from training.run.folder import MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
 from training.style.build import (
+    WholeStyles,
     build_data,
     build_loss_network,
     build_model,
@@ -88,6 +89,8 @@ def train(
     parts = (model, loss_network, config.loss)
     shared = same_network(model.encoder, loss_network)  # each image is then encoded once for input and target
     options: dict[str, Any] = {"second": second, "shared": shared}
+    known = data.style_ids is not None and config.data.whole_styles
+    whole_styles = WholeStyles([n for n in (loss_network, second) if n is not None]) if known else None
 
     # Run folder and resume; a missing feature network fails here, not hours later.
     with lifecycle.open_run(
@@ -174,6 +177,8 @@ def train(
                 losses = torch.zeros(3, dtype=torch.float64, device=device)
                 for part in pairs.split(microbatch):
                     with autocast():
+                        if whole_styles is not None and part.style_id is not None:
+                            options["style_targets"] = whole_styles.features(part.style, part.style_id)
                         terms = compute_losses(*parts, *part[:2], style_id=part[2], origin=origin, **options)
                     weight = len(part.content) / batch_per_process
                     (terms.total * weight).backward()

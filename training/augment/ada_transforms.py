@@ -130,12 +130,15 @@ def warp_margins(inverse: Tensor, height: int, width: int) -> tuple[int, int, in
 
 
 def _in_steps(margins: tuple[int, int, int, int], height: int, width: int) -> tuple[int, int, int, int]:
-    """Enlarge the margins right and bottom, so that opposite ones sum to multiples of `_MARGIN_STEP`."""
-    left, right, top, bottom = margins
+    """Enlarge margins so that opposite ones sum to a multiple of `_MARGIN_STEP`, or to the most."""
     most = max(height, width) - 1
-    right += -(left + right) % _MARGIN_STEP
-    bottom += -(top + bottom) % _MARGIN_STEP
-    return left, min(right, most), top, min(bottom, most)
+    stepped = []
+    for before, beyond in (margins[:2], margins[2:]):
+        total = min(before + beyond + -(before + beyond) % _MARGIN_STEP, 2 * most)
+        beyond = min(total - before, most)
+        stepped += [total - beyond, beyond]
+    left, right, top, bottom = stepped
+    return left, right, top, bottom
 
 
 def reflect_extend(images: Tensor, margins: tuple[int, int, int, int]) -> Tensor:

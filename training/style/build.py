@@ -128,7 +128,7 @@ def _stream(
         whole=whole is not None,
         short_side=max(data.short_side, whole or 0),
         seed=seed,
-        flip=data.flip,
+        flip=data.flip and whole is None,
         enlarge=data.enlarge,
         cache_mb=data.cache_mb // 2,
     )
@@ -276,6 +276,7 @@ def style_transfer_losses(
     shared: bool = False,
     origin: Origin = (0, 0),
     style_id: Tensor | None = None,
+    style_targets: Sequence[Features] | None = None,
     identity: bool = False,
 ) -> Losses:
     """Losses of stylized images in the features of `network`, averaged over the batch.
@@ -285,8 +286,8 @@ def style_transfer_losses(
     2021, Eq. 6). second: another network; the losses are the means of those in the features of both.
     shared: `network` is the model's encoder (`same_network`); content and style then pass through it once, as
     input and as target, if style images have the size that the model wants. origin: see
-    `StyleTransferModel.encode`. style_id: [N], the learned style that each image of `style` shows. identity:
-    StyleBank's autoencoder alone, see `StyleLoss.identity_every`.
+    `StyleTransferModel.encode`. style_id: [N], the learned style that each image of `style` shows. style_targets:
+    their features in `network` and `second`, if already computed. identity: StyleBank's autoencoder alone, see `StyleLoss.identity_every`.
     """
     if identity:
         return identity_losses(model, config, content)
@@ -294,7 +295,7 @@ def style_transfer_losses(
     # Statistics of a style are read at the size at which the loss compares them.
     prepared = style if classic or model.sees_whole_styles else model.prepare_style(style)
     with torch.no_grad():
-        style_target = network.normalized(style)
+        style_target = network.normalized(style) if style_targets is None else style_targets[0]
         target = network.normalized(content)
     if style_id is not None:
         params = model.predict(F.one_hot(style_id, len(model.spec.learned_styles)).to(content.dtype))
@@ -308,7 +309,8 @@ def style_transfer_losses(
     terms = [_feature_losses(network.normalized(images), target, style_target, config, classic=classic)]
     if second is not None:
         with torch.no_grad():
-            target, style_target = second.normalized(content), second.normalized(style)
+            target = second.normalized(content)
+            style_target = second.normalized(style) if style_targets is None else style_targets[1]
         terms.append(
             _feature_losses(second.normalized(images), target, style_target, config, classic=classic)
         )
@@ -319,6 +321,27 @@ def style_transfer_losses(
     if config.spectrum_weight > 0:
         total = total + config.spectrum_weight * spectrum_loss(images, style).mean()
     return Losses(total, content_term, style_term)
+
+
+class WholeStyles:
+    """The features of whole style images in some networks, each computed once."""
+
+    def __init__(self, networks: Sequence[VGGFeatures]) -> None:
+        self.networks = networks
+        self._known: dict[int, list[Features]] = {}
+
+    @torch.no_grad()
+    def features(self, style: Tensor, style_id: Tensor) -> list[Features]:
+        """Of images [N,3,S,S] that show the styles [N]: one {layer: [N,C,h,w]} per network."""
+        ids = style_id.tolist()
+        for image, number in zip(style.split(1), ids, strict=True):
+            if number not in self._known:
+                self._known[number] = [network.normalized(image) for network in self.networks]
+        each = [self._known[number] for number in ids]
+        return [
+            {layer: torch.cat([features[k][layer] for features in each]) for layer in each[0][k]}
+            for k in range(len(self.networks))
+        ]
 
 
 def identity_losses(model: StyleTransferModel, config: StyleLoss, content: Tensor) -> Losses:
