@@ -57,7 +57,7 @@ class StyleNetworkOptions(NetworkOptions):
     With "modulated" the side of a square cropped from the middle, else the short side of the whole image.
     """
     width: Positive = 64
-    """Channels of the content encoder of residual, johnson and stylebank, a multiple of 4 from 8 on."""
+    """Channels of the content encoder, a multiple of 4: residual from 16, johnson and stylebank from 8 on."""
     num_blocks: Positive = 4
     """Residual blocks of residual and johnson."""
 

@@ -209,14 +209,14 @@ def export_predictor(
         Predictor(prepared, layout),
         {"style": example_style(plain)},
         "parameters",
-        {"style": _any_size()} if plain.sees_whole_styles else {},
+        {"style": _any_size()} if plain.sees_whole_styles and not plain.spec.learned_styles else {},
         {**about, "inputs": {"style": _style_input(plain)}, "output": f"[1,{layout.size}]"},
     )
     return export_program(
         program,
         folder / f"predict.{options.file_format}",
         expected=lambda case: layout.pack(plain.predict(case["style"])),
-        cases=[{"style": draw_picture(*size)} for size in _style_sizes(plain)],
+        cases=[{"style": example_style(plain, case)} for case in range(3)],
         options=options,
     )
 
@@ -294,15 +294,22 @@ def _style_sizes(model: StyleTransferModel) -> list[tuple[int, int]]:
 
 
 def _style_input(model: StyleTransferModel) -> str:
-    size = model.spec.style_image_size
+    size, names = model.spec.style_image_size, model.spec.learned_styles
+    if names:
+        return f"[1,{len(names)}], the weight of each of {', '.join(names)}"
     if model.sees_whole_styles:
         return f"[1,3,h,w], {RANGE}, best with a short side of {size}"
     return f"[1,3,{size},{size}], {RANGE}"
 
 
-def example_style(model: StyleTransferModel, seed: int = 0) -> Tensor:
-    """A picture of a size that the model takes as style."""
-    return draw_picture(*_style_sizes(model)[0], seed)
+def example_style(model: StyleTransferModel, case: int = 0) -> Tensor:
+    """A picture of a size that the model takes as style, one of several; or one of its learned styles."""
+    names, sizes = model.spec.learned_styles, _style_sizes(model)
+    return (
+        model.learned_style(names[case % len(names)])
+        if names
+        else draw_picture(*sizes[case % len(sizes)], case)
+    )
 
 
 def draw_picture(height: int, width: int, seed: int = 0) -> Tensor:

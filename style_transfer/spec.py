@@ -28,10 +28,11 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
         known = get_args(StyleArchitecture)
         if self.architecture not in known:
             raise ValueError(f"architecture is {self.architecture!r}, expected one of {', '.join(known)}")
-        if self.width < 8 or self.width % 4 or self.num_blocks < 1:
+        least = 16 if self.architecture == "residual" else 8
+        if self.width < least or self.width % 4 or self.num_blocks < 1:
             raise ValueError(
-                f"width is {self.width} and num_blocks {self.num_blocks}, expected a multiple of 4 from 8 on "
-                "and at least one block"
+                f"width is {self.width} and num_blocks {self.num_blocks}, expected a multiple of 4 from "
+                f"{least} on and at least one block"
             )
         if self.architecture == "stylebank" and not self.learned_styles:
             raise ValueError("architecture is 'stylebank', expected learned_styles, one name at least")

@@ -30,15 +30,18 @@ INPUT_OFFSET, INPUT_GAIN = 0.5, 4.0  # photos: mean near 0.5, deviation near 0.2
 
 
 class StridedConv2d(nn.Module):
-    """Convolution 3 x 3 of stride 2 after mirrored padding: [N,C,H,W] -> [N,O,H/2,W/2], for even H and W."""
+    """Convolution 3 x 3 of stride 2, mirrored at the border: [N,C,H,W] -> [N,O,H/2,W/2], for even H and W."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = StaticConv2d(in_channels, out_channels)
+        self.conv = StaticConv2d(in_channels, out_channels, padding_mode="reflect")
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(reflect_pad(x, 1), self.conv.scaled_weight, self.bias, stride=2)
+        pad = 1
+        if self.conv.padding_mode == "reflect":
+            x, pad = reflect_pad(x, pad), 0
+        return F.conv2d(x, self.conv.scaled_weight, self.bias, stride=2, padding=pad)
 
 
 class ContractingEncoder(nn.Module):

@@ -42,7 +42,9 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def style_of(model: StyleTransferModel, seed: int = 1) -> Tensor:
-    """A style image as the model takes it, of an odd size where it takes any."""
+    """A style image as the model takes it, of an odd size where it takes any; or weights of styles."""
+    if model.spec.learned_styles:
+        return torch.rand((1, 3), generator=torch.Generator().manual_seed(seed))
     return model.prepare_style(picture(81, 105, seed))
 
 

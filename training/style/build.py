@@ -209,8 +209,8 @@ def build_optimizers(model: StyleTransferModel, config: Optimizer) -> dict[str, 
             fused=True,
         )
     }
-    if config.muon_lr is not None:
-        weights = [p for name, p in parameters.items() if name in convolutions]
+    weights = [p for name, p in parameters.items() if name in convolutions]
+    if config.muon_lr is not None and weights:  # new styles alone have none
         optimizers["muon"] = Muon(weights, config.muon_lr)
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
@@ -286,8 +286,9 @@ def style_transfer_losses(
     2021, Eq. 6). second: another network; the losses are the means of those in the features of both.
     shared: `network` is the model's encoder (`same_network`); content and style then pass through it once, as
     input and as target, if style images have the size that the model wants. origin: see
-    `StyleTransferModel.encode`. style_id: [N], the learned style that each image of `style` shows. style_targets:
-    their features in `network` and `second`, if already computed. identity: StyleBank's autoencoder alone, see `StyleLoss.identity_every`.
+    `StyleTransferModel.encode`. style_id: [N], the learned style that each image of `style` shows.
+    style_targets: their features in `network` and `second`, if already computed. identity: StyleBank's
+    autoencoder alone, see `StyleLoss.identity_every`.
     """
     if identity:
         return identity_losses(model, config, content)

@@ -41,7 +41,7 @@ class StyleBank(Modulation):
         self.needs_whole_image = True
         self.impl: ConvImpl = "auto"
         self.padding_mode: PaddingMode = "reflect"
-        shape = (NUM_CONVS, channels, channels, 3, 3)
+        shape = (NUM_CONVS * channels, channels, 3, 3)
         self.gain = (channels * 9) ** -0.5
         self.banks = nn.ParameterList(torch.randn(shape) for _ in range(style.dim))
 
@@ -53,8 +53,8 @@ class StyleBank(Modulation):
     def predict(self, style: Tensor) -> BankParams:
         """style: [N,dim], the weight of each style, as a one-hot row or a mixture."""
         check_style(style, self.style)
-        banks = torch.einsum("nd,dkoihw->nkoihw", style, torch.stack([*self.banks]) * self.gain)
-        return BankParams(banks[:, 0], banks[:, 1])
+        banks = torch.einsum("nd,doihw->noihw", style, torch.stack([*self.banks]) * self.gain)
+        return BankParams(*banks.chunk(NUM_CONVS, dim=1))
 
     def modulate(self, x: Tensor, params: BankParams) -> Tensor:
         for kernel in params:

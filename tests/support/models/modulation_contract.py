@@ -23,8 +23,10 @@ STYLES = {
     "map_S<K": StyleSpec("map", 3, size=2, host_width=8),
     "map_S>K": StyleSpec("map", 3, size=4, host_width=8),
     "features": StyleSpec("features", CHANNELS),
+    "id": StyleSpec("id", 5),
 }
-MAIN_STYLES = ("vector", "map_S=K", "features")  # of a mapping network, a style encoder, a frozen encoder
+# Of a mapping network, a style encoder, a frozen encoder, a table of learned styles.
+MAIN_STYLES = ("vector", "map_S=K", "features", "id")
 FEATURES_SIZE = (5, 7)  # pixels of a style's features
 HOSTS = ("plain", "upsample", "between", "noise", "reflect_relu")
 
@@ -41,6 +43,7 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], ...]] = {
         {"gate": True, "rank": 3, "normalize": "demod", "lr_mul": 0.5},
         *({"impl": impl} for impl in get_args(ConvImpl)),
     ),
+    "din": ({"max_offset": 2}, {"kernel_budget": CHANNELS}),
     "weight_demod": ({"impl": "fused"}, {"demodulate": False}),
     "style_swap": ({"patch_size": 1},),
     "style_decorator": ({"patch_size": 3},),
@@ -99,7 +102,7 @@ class Case:
         x, spec = draw(samples, CHANNELS, HEIGHT, WIDTH), self.spec
         style = (
             draw(samples, spec.dim)
-            if spec.kind == "vector"
+            if spec.kind in ("vector", "id")
             else draw(samples, spec.dim, *(FEATURES_SIZE if spec.kind == "features" else (spec.size,) * 2))
         )
         return (x, style, draw(samples, 1, HEIGHT, WIDTH)) if self.host == "noise" else (x, style)

@@ -19,14 +19,17 @@ KINDS = (
     *list_modulations("vector"),
     "classic",
     *(f"residual-{name}" for name in list_modulations("vector")),
+    "johnson-adain",
+    "johnson-adaconv",
     *TRANSFORMS,
 )
+LEARNED = ("johnson-cin", "residual-cin", "stylebank-stylebank")  # with the styles "a", "b" and "c"
 NOT_EXPORTED = ("style_decorator", "style_swap", "wct")  # modulations without a form for it, which they say
-EXPORTED = tuple(kind for kind in KINDS if kind.rpartition("-")[2] not in NOT_EXPORTED)
+EXPORTED = (*(kind for kind in KINDS if kind.rpartition("-")[2] not in NOT_EXPORTED), *LEARNED)
 
 
 def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> StyleTransferModel:
-    """A tiny untrained model; `kind` is a modulation (in the paper's architecture), or one of KINDS."""
+    """A tiny untrained model; `kind` is a modulation (in the paper's architecture), of KINDS or LEARNED."""
     torch.manual_seed(seed)
     encoder = VGGFeatures(WIDTHS)
     # With PyTorch's initialisation the signal would vanish before relu4_1.
@@ -44,6 +47,7 @@ def make(kind: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> 
         style_dim=5,
         style_image_size=SIZE,
         width=16,
+        learned_styles=("a", "b", "c") if kind in LEARNED else (),
     )
     encoder.calibrate(torch.rand(1, 3, 64, 64))
     return build(spec, encoder).eval()
