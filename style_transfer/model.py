@@ -185,6 +185,8 @@ class StyleTransferModel(nn.Module):
             if style.ndim != 2:
                 raise self._reads_no_images()
             return self.decoder.predict(style)
+        if self.spec.architecture == "cascade":  # which has encoders of its own
+            return self.decoder.predict(style)
         size = self.spec.style_image_size
         if not self.sees_whole_styles and style.shape[2:] != (size, size):
             raise ValueError(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from configs.sections import Positive
 from configs.style import StyleArchitecture, StyleNetworkOptions
 from ganmod.network_spec import NetworkSpec
 
 LEARNERS = ("residual", "johnson", "stylebank")  # architectures that can have learned styles
+
+
+ModelArchitecture = StyleArchitecture | Literal["cascade"]  # the last is imported, not trained
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,16 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
     Attributes:
         encoder: name of the frozen feature network.
         encoder_widths: its channels at relu1_1 to relu4_1.
+        levels: of a cascade, for each level the channels of its encoder's scales, relu1_1 first.
     """
 
     encoder: str
     encoder_widths: tuple[Positive, Positive, Positive, Positive]
+    architecture: ModelArchitecture = field(default="modulated", kw_only=True)  # type: ignore[assignment]
+    levels: tuple[tuple[Positive, ...], ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        known = get_args(StyleArchitecture)
+        known = (*get_args(StyleArchitecture), "cascade")
         if self.architecture not in known:
             raise ValueError(f"architecture is {self.architecture!r}, expected one of {', '.join(known)}")
         least = 16 if self.architecture == "residual" else 8
@@ -40,6 +46,11 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
             raise ValueError(
                 f"architecture is {self.architecture!r}, which reads style images, expected one of "
                 f"{', '.join(LEARNERS)} for learned styles"
+            )
+        if (self.architecture == "cascade") != bool(self.levels) or len(self.levels) > 5:
+            raise ValueError(
+                f"architecture is {self.architecture!r} with {len(self.levels)} levels, expected 1 to 5 for "
+                "a cascade and none for others"
             )
         twice = sorted({name for name in self.learned_styles if self.learned_styles.count(name) > 1})
         if twice:

@@ -14,6 +14,7 @@ from ganmod.stylegan2.importers.ada import import_stylegan2_ada
 from ganmod.stylegan2.importers.foreign_weights import ImportedNetworks
 from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
 from style_transfer.import_adain import import_adain
+from style_transfer.import_wct import import_wct
 
 FILE = InputPath(dir_okay=False)
 OUT = click.option("-o", "--out", required=True, type=OutputPath(dir_okay=False), help="Model file to write.")
@@ -40,6 +41,24 @@ def adain(decoder: Path, vgg_normalised: Path, out: Path, half: bool) -> None:
     refuse_inputs(out)
     import_adain(decoder, vgg_normalised).save(out, half=half, store_encoder=True)
     click.echo(f"wrote {out}")
+
+
+@import_model.command()
+@click.argument("folder", type=InputPath())
+@OUT
+@HALF
+@click.option(
+    "--modulation",
+    default="wct",
+    show_default=True,
+    help="What transforms the features of each level: wct, match_moments, style_swap or style_decorator.",
+)
+def wct(folder: Path, out: Path, half: bool, modulation: str) -> None:
+    """WCT's encoders and decoders of all levels, 1SE.pth to 5SD.pth of Collaborative-Distillation."""
+    refuse_inputs(out)
+    model = import_wct(folder, modulation=modulation)
+    model.save(out, half=half, store_encoder=True)
+    click.echo(f"wrote {out}: {len(model.spec.levels)} levels")
 
 
 @import_model.command("stylegan2-ada")

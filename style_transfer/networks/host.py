@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ganmod.modulation import StyleSpec
+from style_transfer.networks.cascade_host import CascadeDecoder, PictureEncoder
 from style_transfer.networks.classic_host import ClassicDecoder, ClassicStyleEncoder
 from style_transfer.networks.johnson_host import (
     BottleneckStyleEncoder,
@@ -28,7 +29,7 @@ class Host(NamedTuple):
     Without a content encoder, the decoder reads the frozen encoder's relu4_1.
     """
 
-    content_encoder: ContentEncoder | ContractingEncoder | None
+    content_encoder: ContentEncoder | ContractingEncoder | PictureEncoder | None
     style_encoder: StyleEncoder
     decoder: StagedDecoder
 
@@ -42,6 +43,7 @@ def build_host(spec: ModelSpec) -> Host:
         "transform": _transform,
         "johnson": _johnson,
         "stylebank": _stylebank,
+        "cascade": _cascade,
     }
     return build[spec.architecture](spec)
 
@@ -123,3 +125,10 @@ def _stylebank(spec: ModelSpec) -> Host:
         width=spec.width,
     )
     return Host(BankEncoder(spec.width), StyleEncoder(), decoder)
+
+
+def _cascade(spec: ModelSpec) -> Host:
+    decoder = CascadeDecoder(
+        spec.levels, modulation=spec.modulation, modulation_options=spec.modulation_options
+    )
+    return Host(PictureEncoder(), StyleEncoder(), decoder)
