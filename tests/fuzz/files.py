@@ -37,7 +37,10 @@ READERS = {
         "project FILE image.png --crop --steps 1 --features ganmod-slim -o out",
         "compare runs FILE --data images.zip --features ganmod-slim --metrics fid --num 4 -o out",
     ],
-    "style": ["stylize image.png image.jpeg --model FILE -o o.png"],
+    "style": [
+        *["stylize image.png image.jpeg --model FILE -o o.png"] * 2,
+        "stylize image.png learned:a --model FILE -o o.png",
+    ],
     "starganv2": ["translate FILE --source image.png --latent 0 --domain cat -o o.png"],
     "latents": ["generate stylegan2.safetensors --ws FILE -o out"],
     "pickle": [

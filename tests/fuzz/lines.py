@@ -18,6 +18,7 @@ SMALL_RUN = (
 LINES = [
     "stylize image.png image.jpeg --model style-adaconv.safetensors --size 32 -o o.png",
     "stylize image.png image.jpeg image.bmp --model style-classic.safetensors --alpha 0.5 -o o.png",
+    "stylize image.png learned:a learned:b:0.3 --model style-johnson-cin.safetensors -o o.png",
     "stylize image.png --interpolate-styles image.bmp image.jpeg --seconds 0.1 --size 32 -o o.gif",
     "optimize image.png image.jpeg --size 32 --steps 1 -o o.png",
     "generate stylegan2.safetensors --seeds 0-1 -o out",
@@ -33,6 +34,7 @@ LINES = [
     "compare runs classes.safetensors --data images.zip --features ganmod-slim --metrics fid --num 4 -o out",
     *("data info images.zip", "data pack images.zip out.zip --size 16", "modulations --json"),
     *("train style --config style-smoke --dry-run", "train style --config style-adaconv-slim --dry-run"),
+    "train style --one-style image.png --dry-run",
     "train stylegan2 --config stylegan2-smoke --data images.zip --dry-run",
     "train starganv2 --config starganv2-smoke --data images.zip --dry-run",
     f"train stylegan2 --config stylegan2-smoke --data images.zip --out run {SMALL_RUN}",
@@ -40,6 +42,7 @@ LINES = [
     "import stylegan2-rosinality rosinality.pt -o m.safetensors",
     "import starganv2 official.ckpt -o m.safetensors",
     "import adain weights.pth weights.pth -o m.safetensors",
+    "import wct . -o m.safetensors",
 ]
 # Put at the end, so that what a line asks for does not take long.
 SHORTENED = {

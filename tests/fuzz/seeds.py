@@ -40,7 +40,7 @@ def write_seeds(folder: Path) -> None:
     spec = tiny_spec()
     averaged = StarGANv2(Generator(spec), MappingNetwork(spec), StyleEncoder(spec))
     save_starganv2(folder / "starganv2.safetensors", averaged)
-    for kind in ("adaconv", "classic", "residual-adain"):
+    for kind in ("adaconv", "classic", "residual-adain", "johnson-cin"):
         make(kind).save(folder / f"style-{kind}.safetensors")
     for suffix in (".npz", ".safetensors"):
         save_latents(folder / f"latents{suffix}", torch.randn(2, G.num_ws, G.w_dim))
