@@ -34,7 +34,7 @@ from training.style.build import (
     style_transfer_losses,
 )
 from training.style.samples import (
-    StylePairs,
+    StyleBatch,
     averaged_weights,
     grid_inputs,
     style_images,
@@ -170,7 +170,7 @@ def train(
                     for group in optimizer.param_groups:
                         group["lr"] = group["initial_lr"] * factor
                     optimizer.zero_grad(set_to_none=True)
-                pairs = StylePairs.of(batch, device, dtype, memory_format=memory_format, non_blocking=True)
+                pairs = StyleBatch.of(batch, device, dtype, memory_format=memory_format, non_blocking=True)
                 origin = draw_origin(runtime.seed, nimg)
                 every = config.loss.identity_every
                 options["identity"] = every is not None and step % every == every - 1

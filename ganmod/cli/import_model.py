@@ -13,8 +13,8 @@ from ganmod.starganv2.import_official import import_starganv2
 from ganmod.stylegan2.importers.ada import import_stylegan2_ada
 from ganmod.stylegan2.importers.foreign_weights import ImportedNetworks
 from ganmod.stylegan2.importers.rosinality import import_stylegan2_rosinality
-from style_transfer.import_adain import import_adain
-from style_transfer.import_wct import import_wct
+from style_transfer.importers.adain import import_adain
+from style_transfer.importers.wct import import_wct
 
 FILE = InputPath(dir_okay=False)
 OUT = click.option("-o", "--out", required=True, type=OutputPath(dir_okay=False), help="Model file to write.")

@@ -76,7 +76,7 @@ COMMANDS = {  # name: (module, attribute, one line for --help)
     "import": (
         "ganmod.cli.import_model",
         "import_model",
-        "Convert foreign weights: `ganmod import adain|stylegan2-ada|stylegan2-rosinality|starganv2`.",
+        "Convert foreign weights: `ganmod import adain|wct|stylegan2-ada|stylegan2-rosinality|starganv2`.",
     ),
     "bench": (
         "ganmod.cli.bench.command",

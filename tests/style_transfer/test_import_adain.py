@@ -15,7 +15,7 @@ from ganmod.features.vgg import calibration_images
 from ganmod.io.model_file import ModelFileError
 from ganmod.io.pickles.restricted_unpickle import UnsafePickleError
 from style_transfer import StyleTransferModel, load
-from style_transfer.import_adain import ImportAdainError, import_adain
+from style_transfer.importers.adain import ImportAdainError, import_adain
 
 
 class Files(NamedTuple):

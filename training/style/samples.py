@@ -20,7 +20,7 @@ GRID_IMAGES = 6
 GRID_POSITION, METRIC_POSITION = 10**9, 2 * 10**9  # of the stream: far beyond those that training reaches
 
 
-class StylePairs(NamedTuple):
+class StyleBatch(NamedTuple):
     """Content and style crops, [N,3,crop,crop] in [0,1]; the learned style [N] of each, if they are learned.
 
     Whole styles have a size of their own.
@@ -31,29 +31,29 @@ class StylePairs(NamedTuple):
     style_id: Tensor | None = None
 
     @classmethod
-    def of(cls, batch: Sequence[Tensor], device: torch.device, dtype: torch.dtype, **to: Any) -> StylePairs:
+    def of(cls, batch: Sequence[Tensor], device: torch.device, dtype: torch.dtype, **to: Any) -> StyleBatch:
         """Items of `Pairs`, stacked, brought to a device and precision; `to`: see `torch.Tensor.to`."""
         content, style = (x.to(device, **to).to(dtype) / 255 for x in batch[:2])
         return cls(content, style, *(x.to(device) for x in batch[2:]))
 
-    def split(self, size: int) -> Iterator[StylePairs]:
+    def split(self, size: int) -> Iterator[StyleBatch]:
         """Parts of at most `size` pairs."""
-        return map(StylePairs, *(x.split(size) for x in self if x is not None))
+        return map(StyleBatch, *(x.split(size) for x in self if x is not None))
 
 
-def pairs_at(data: Pairs, positions: Iterable[int], device: torch.device, dtype: torch.dtype) -> StylePairs:
+def pairs_at(data: Pairs, positions: Iterable[int], device: torch.device, dtype: torch.dtype) -> StyleBatch:
     """The pairs at some positions of the streams."""
     items = [data[position] for position in positions]
-    return StylePairs.of([torch.stack(list(x)) for x in zip(*items, strict=True)], device, dtype)
+    return StyleBatch.of([torch.stack(list(x)) for x in zip(*items, strict=True)], device, dtype)
 
 
-def grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> StylePairs:
+def grid_inputs(data: Pairs, device: torch.device, dtype: torch.dtype) -> StyleBatch:
     """The same few crops in every snapshot."""
     return pairs_at(data, range(GRID_POSITION, GRID_POSITION + GRID_IMAGES), device, dtype)
 
 
 @torch.no_grad()
-def stylize_pairs(model: StyleTransferModel, pairs: StylePairs) -> Tensor:
+def stylize_pairs(model: StyleTransferModel, pairs: StyleBatch) -> Tensor:
     """Stylised contents [N,3,crop,crop], from styles as training shows them to the model; not clamped."""
     if pairs.style_id is not None:
         style = F.one_hot(pairs.style_id, len(model.spec.learned_styles)).to(pairs.content.dtype)
@@ -62,7 +62,7 @@ def stylize_pairs(model: StyleTransferModel, pairs: StylePairs) -> Tensor:
     return cast(Tensor, model(pairs.content, style))
 
 
-def stylized_grid(model: StyleTransferModel, pairs: StylePairs) -> list[list[Any]]:
+def stylized_grid(model: StyleTransferModel, pairs: StyleBatch) -> list[list[Any]]:
     """Rows of uint8 images: contents, styles, stylized."""
     size = list(pairs.content.shape[2:])
     style = F.interpolate(pairs.style, size=size, mode="bicubic", antialias=True).clamp(0, 1)

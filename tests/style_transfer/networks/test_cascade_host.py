@@ -13,7 +13,7 @@ from torch import Tensor
 from ganmod.modulation import StyleSpec, create_modulation
 from style_transfer import ModelSpec, load
 from style_transfer.controls import ControlledStyle, Controls
-from style_transfer.import_wct import import_wct
+from style_transfer.importers.wct import import_wct
 from style_transfer.networks.cascade_host import level_convs
 from style_transfer.piecewise.tiled import stylize_tiled
 
