@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from configs.limits import MEGAPIXELS
 from ganmod.io.images import ImageError, to_uint8
 
 MIN_SIDE = 16
@@ -73,6 +74,8 @@ def _resize(images: Tensor, size: int, mode: Filter = "bicubic") -> Tensor:
     shape = [max(round(height * scale), size), max(round(width * scale), size)]
     if shape == [height, width]:
         return images
+    if size > min(height, width):
+        MEGAPIXELS.check(shape[0] * shape[1] / 1e6, f"a picture enlarged to {shape[1]} x {shape[0]} pixels")
     return F.interpolate(images, size=shape, mode=mode, antialias=True, align_corners=False).clamp(0, 1)
 
 

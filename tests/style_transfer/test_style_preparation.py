@@ -9,7 +9,7 @@ from orientations import mean_orientation, orientation_difference
 from torch import Tensor
 
 from style_transfer.color import match_color, match_luma, shift_chroma, to_luma, with_luma
-from style_transfer.prepare import prepare_style, rotate_style_tensor
+from style_transfer.prepare import prepare_style, resize_content, rotate_style_tensor
 from style_transfer.procedural_styles import draw_style
 
 SIZE = 64
@@ -58,6 +58,13 @@ def test_strips_are_not_enlarged_without_end(turned: bool) -> None:
         strip = strip.transpose(2, 3) if turned else strip
         out = rotate_style_tensor(strip, 512, whole=True)
         assert sorted(out.shape[2:]) == [short, long]
+
+
+@pytest.mark.parametrize("size", [20_000, 1 << 40])
+def test_pictures_are_not_enlarged_beyond_the_limit(size: int) -> None:
+    message = rf"enlarged to {size} x {size} pixels has [0-9.,e+]+ megapixels, and the limit is 178: if that"
+    with pytest.raises(ValueError, match=message):
+        resize_content(torch.zeros(1, 3, 16, 16), size)
 
 
 def test_whole_turns_are_the_prepared_style() -> None:

@@ -28,7 +28,7 @@ class StoppedBySignal(GanmodError):
 
 def every(kimg: float, batch_size: int, step: int) -> bool:
     """Whether what is due every `kimg` thousand images is due before this step."""
-    return step % max(round(kimg * 1000 / batch_size), 1) == 0
+    return step % max(round(min(kimg * 1000, 1e15) / batch_size), 1) == 0
 
 
 def duration(seconds: float) -> str:

@@ -34,6 +34,19 @@ def progress(*, resumed_state: dict | None = None, **changes: object) -> RunProg
     return RunProgress(config.schedule, CPU, batch_size=4, resumed_state=resumed_state, show=False)
 
 
+def test_what_is_due_after_more_images_than_there_are_is_due_in_the_end_alone() -> None:
+    """1e308 thousand images are infinitely many in floating point."""
+    at = progress()
+    due = []
+    while not at.done:
+        due.append(at.due(1e308))
+        at.begin_step()
+        at.end_step()
+        at.should_stop()
+    assert due == [False] * 10
+    assert at.due(1e308)
+
+
 def test_what_is_due_is_due_in_whole_steps_and_in_the_end() -> None:
     at = progress()
     due = []
