@@ -96,7 +96,7 @@ class StyleLoss(Strict):
     reconstruction_weight: NonNegative = 0.0
     """Of the squared difference from the content's pixels: for decoders that learn to repeat pictures, with
     data.same_image 1."""
-    identity_every: Positive | None = None
+    autoencoder_every: int | None = Field(default=None, ge=2)
     """Architecture stylebank: every so many steps train the autoencoder, without a style, to repeat the
     content (`reconstruction_weight` of the squared difference), the others the filter banks."""
     spectrum_weight: NonNegative = 0.0
@@ -234,10 +234,10 @@ class StyleRun(Strict):
                 f"data.{used[0]} is {getattr(self.data, used[0])}, but data.learn_styles makes each style "
                 "image a style of its own, as it is: set it to 0"
             )
-        if self.loss.identity_every is not None and self.model.architecture != "stylebank":
+        if self.loss.autoencoder_every is not None and self.loss.reconstruction_weight == 0:
             raise ValueError(
-                f"loss.identity_every is {self.loss.identity_every}, but model.architecture is "
-                f"{self.model.architecture}: only stylebank has a branch without a style"
+                "loss.reconstruction_weight is 0, but with loss.autoencoder_every some steps have no other "
+                "loss: set it above 0, such as 20"
             )
         microbatch = self.schedule.microbatch
         if microbatch is not None and self.schedule.batch_size % microbatch:

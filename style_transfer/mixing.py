@@ -101,8 +101,8 @@ def pick_scales(
     if any(len(params) != len(scales) for params in (*at.values(), *([fallback] if fallback else []))):
         raise ValueError(
             "styles can be mixed per scale only where each scale is modulated, and this model is modulated "
-            "elsewhere (the classic AdaIN model, feature transforms): mix by weights or masks, or take a "
-            "modulated model"
+            "elsewhere (the classic AdaIN model, feature transforms, StyleBank): mix by weights or masks, or "
+            "take a modulated model"
         )
     by_scale = {scale: params for named, params in at.items() for scale in named}
     picked = []

@@ -82,10 +82,15 @@ class StyleTransferModel(nn.Module):
             self.feature_rms.copy_(rms.clamp_min(0.05))  # channels that are almost never active stay small
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters to train, by name: all but the encoder's, or those of `add_styles` alone."""
+        """The parameters to train, by name: all but the encoder's, or those of `with_styles` alone."""
         if self._added:
             return {name: p for name, p in self.named_parameters() if name in self._added}
         return {name: p for name, p in self.named_parameters() if not name.startswith("encoder.")}
+
+    @property
+    def adds_styles(self) -> bool:
+        """Whether only the styles that `with_styles` added are trained."""
+        return bool(self._added)
 
     def with_styles(self, names: Sequence[str]) -> StyleTransferModel:
         """A copy that has further learned styles, of which only their own parameters are `trainable`.
@@ -101,7 +106,9 @@ class StyleTransferModel(nn.Module):
         added = {name for name, _ in model.named_parameters() if name not in known}
         model.load_state_dict({name: x for name, x in model.state_dict().items() if name in added} | known)
         model._added = frozenset(added)
-        return model
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in added)
+        return model.train(self.training)
 
     def calibration(self) -> dict[str, Tensor]:
         """The buffers that `calibrate` sets, by name."""
@@ -181,6 +188,9 @@ class StyleTransferModel(nn.Module):
             ValueError: for images or masks of another shape, for empty masks, and for any mask unless
                 `sees_whole_styles`.
         """
+        if mask is not None:
+            self.spec.check_takes_masks()
+            check_mask(mask, style)
         if self.spec.learned_styles:
             if style.ndim != 2:
                 raise self._reads_no_images()
@@ -192,9 +202,6 @@ class StyleTransferModel(nn.Module):
             raise ValueError(
                 f"style images are {list(style.shape[2:])}, expected [{size}, {size}]: see prepare_style"
             )
-        if mask is not None:
-            self.spec.check_takes_masks()
-            check_mask(mask, style)
         with torch.no_grad():
             features = self.encoder.normalized(style)
         return self.predict_from_features(features, mask)
@@ -243,6 +250,8 @@ class StyleTransferModel(nn.Module):
             size: see `prepare_style`.
         """
         if isinstance(style, str):
+            if size is not None:
+                raise ValueError(f"{style!r} is a learned style, no picture: leave out size")
             return self.predict(self.learned_style(style))
         images = self.prepare_style(to_batch(style, "style"), size=size)
         return self.predict(images.to(self.feature_rms.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -9,7 +10,7 @@ from configs.sections import Positive
 from configs.style import StyleArchitecture, StyleNetworkOptions
 from ganmod.network_spec import NetworkSpec
 
-LEARNERS = ("residual", "johnson", "stylebank")  # architectures that can have learned styles
+TAKE_LEARNED_STYLES = ("residual", "johnson", "stylebank")  # architectures
 
 
 ModelArchitecture = StyleArchitecture | Literal["cascade"]  # the last is imported, not trained
@@ -42,19 +43,26 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
             )
         if self.architecture == "stylebank" and not self.learned_styles:
             raise ValueError("architecture is 'stylebank', expected learned_styles, one name at least")
-        if self.learned_styles and self.architecture not in LEARNERS:
+        if self.learned_styles and self.architecture not in TAKE_LEARNED_STYLES:
             raise ValueError(
                 f"architecture is {self.architecture!r}, which reads style images, expected one of "
-                f"{', '.join(LEARNERS)} for learned styles"
+                f"{', '.join(TAKE_LEARNED_STYLES)} for learned styles"
             )
         if (self.architecture == "cascade") != bool(self.levels) or len(self.levels) > 5:
             raise ValueError(
                 f"architecture is {self.architecture!r} with {len(self.levels)} levels, expected 1 to 5 for "
                 "a cascade and none for others"
             )
-        twice = sorted({name for name in self.learned_styles if self.learned_styles.count(name) > 1})
-        if twice:
-            raise ValueError(f"learned_styles has {twice[0]!r} twice, expected each name once")
+        if any(not 1 <= len(widths) <= 5 for widths in self.levels):
+            raise ValueError(
+                "levels have no widths, or more than 5, expected one each for relu1_1 to relu5_1"
+            )
+        name, count = (Counter(self.learned_styles).most_common(1) or [("", 0)])[0]
+        if count > 1:
+            raise ValueError(f"learned_styles has {name!r} twice, expected each name once")
+        for name in self.learned_styles:
+            if not (name.strip() and name.isprintable()):
+                raise ValueError(f"learned_styles has {name!r}, expected names of visible characters")
         if self.style_image_size % 64 or self.style_image_size <= 0:
             raise ValueError(
                 f"style_image_size is {self.style_image_size}, expected a multiple of 64, such as 128 or 256"
@@ -76,7 +84,8 @@ class ModelSpec(NetworkSpec, StyleNetworkOptions):
         if not self.takes_style_masks:
             raise ValueError(
                 f"got a style mask, but the architecture {self.architecture!r} reads all of a style: cut a "
-                "rectangle out of the style instead, or take a model of architecture 'residual' or 'classic'"
+                "rectangle out of the style instead, or take a model of architecture 'residual', 'johnson' "
+                "or 'classic'"
             )
 
     def check_sees_whole(self, what: str) -> None:

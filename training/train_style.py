@@ -98,7 +98,7 @@ def train(
         run_dir,
         process,
         statistics=STATISTICS,
-        identity=run_identity(data, model.encoder, loss_network),
+        identity=run_identity(data, model, loss_network),
         resume=resume,
         keep_old=keep_old,
         show=show_progress,
@@ -172,8 +172,8 @@ def train(
                     optimizer.zero_grad(set_to_none=True)
                 pairs = StyleBatch.of(batch, device, dtype, memory_format=memory_format, non_blocking=True)
                 origin = draw_origin(runtime.seed, nimg)
-                every = config.loss.identity_every
-                options["identity"] = every is not None and step % every == every - 1
+                every = None if model.adds_styles else config.loss.autoencoder_every
+                options["autoencoder"] = every is not None and step % every == every - 1
                 losses = torch.zeros(3, dtype=torch.float64, device=device)
                 for part in pairs.split(microbatch):
                     with autocast():
@@ -193,9 +193,10 @@ def train(
                         torch.nn.utils.clip_grads_with_norm_(trained, config.optimizer.clip_grad_norm, norm)
                     for optimizer in optimizers.values():
                         optimizer.step()
-                observed = run.means.empty()
-                observed.add_each(STATISTICS, losses)
-                run.means.add_all(observed)
+                if not options["autoencoder"]:  # whose steps measure neither content nor style
+                    observed = run.means.empty()
+                    observed.add_each(STATISTICS, losses)
+                    run.means.add_all(observed)
                 decay = ema_decay(
                     batch_size, nimg, half_life_kimg=schedule.ema_half_life_kimg, rampup=schedule.ema_rampup
                 )

@@ -60,7 +60,7 @@ def train() -> None:
     "--exclude", multiple=True, type=InputPath(text=True), help="File with names to leave out, one a line."
 )
 @click.option(
-    "--modulation", help="adaconv, adain, weight_demod, or one of your own (see `ganmod modulations`)."
+    "--modulation", help="adaconv, adain, weight_demod, din, one of your own ... (see `ganmod modulations`)."
 )
 @click.option(
     "--transfer",

@@ -260,11 +260,15 @@ def _check_state_dict(state: object, source: str) -> None:
 
 def weights_digest(network: VGGFeatures) -> str:
     """SHA-256 over the names and float32 values of all weights; `rms` is computed and not included."""
+    return state_digest({name: x for name, x in network.state_dict().items() if name != "rms"})
+
+
+def state_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names and float32 values of tensors."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        if name != "rms":
-            digest.update(name.encode() + b"\0")
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + b"\0")
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().astype("<f4").tobytes())
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ class StyleSpec:
     Args:
         kind: vector [N,dim] (a mapping network's w, a StarGAN v2 style code), map [N,dim,size,size] (a style
             encoder's descriptor W), features [N,dim,H,W] (a frozen encoder's, of a style image), id [N,dim]
-            (the weight of each of dim learned styles), or mask.
+            (the weights of dim learned styles, 1 for the one that is meant), or mask.
         host_width: channels of the host's widest modulated layer, AdaConv's default kernel budget; 0 for a
             host with a single width.
     """

@@ -16,6 +16,7 @@ from ganmod.modulation.per_sample_conv import ConvImpl, per_sample_conv2d
 from ganmod.modulation.registry import register_modulation
 from ganmod.modulation.statistics import Statistics, instance_norm
 
+MOST_OFFSET = 16  # pixels
 BUDGET = 16  # predicted weights per channel, by default
 
 
@@ -55,8 +56,8 @@ class DynamicInstanceNorm(Modulation):
         eps: float = NORM_EPS,
     ) -> None:
         super().__init__(channels, style)
-        if not isinstance(max_offset, int) or max_offset < 0:
-            raise ValueError(f"max_offset is {max_offset!r}, expected a whole number of pixels from 0 on")
+        if not isinstance(max_offset, int) or not 0 <= max_offset <= MOST_OFFSET:
+            raise ValueError(f"max_offset is {max_offset!r}, expected whole pixels from 0 to {MOST_OFFSET}")
         self.eps, self.max_offset, self.reach = eps, max_offset, max_offset
         self.impl: ConvImpl = "auto"
         self.padding_mode: PaddingMode = "reflect"

@@ -101,6 +101,9 @@ def export_stages(
     Raises:
         ExportError: see `export_program`.
     """
+    if model.spec.learned_styles:
+        raise ValueError("stages are for models that read style images: leave out --stages")
+    model.decoder.check_takes_statistics()
     options = replace(options or ExportOptions(), file_format="onnx")
     model, prepared = plain_copy(model), exportable(model)
     styles = [model.predict(example_style(model, seed)) for seed in range(max(regions))]
@@ -172,7 +175,8 @@ def _export_stage(
         inputs["parameters"] = packed[:, start:stop].contiguous()
     if model.decoder.uses_statistics(stage):
         inputs |= {"mean": mean, "variance": var, "pixels": pixels}
-    rows, columns = torch.export.Dim("rows", min=4), torch.export.Dim("columns", min=4)
+    least = max(4, model.decoder.reach(stage) + 1)  # of what mirrored borders can be taken from
+    rows, columns = torch.export.Dim("rows", min=least), torch.export.Dim("columns", min=least)
     dynamic = {"x": {2: rows, 3: columns}}
     up = model.decoder.upsampling[stage]
     if count > 1:

@@ -153,6 +153,7 @@ def sweep(folder: Path, content: Tensor, packed: Tensor, masks: Any = None) -> T
         "residual-adaconv",
         "residual-weight_demod",
         "residual-adain",
+        "johnson-adain",
         "adaconv",
         "classic",
     ],
@@ -196,6 +197,13 @@ def test_every_modulation_is_exported_or_says_that_it_is_not(tmp_path: Path):
         with pytest.raises(ValueError, match="has no form that files for other programs can hold"):
             export_style_model(make(f"transform-{name}", options={}), tmp_path, OPTIONS)
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["johnson-cin", "stylebank-stylebank"])
+def test_stages_need_style_images(kind: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="stages are for models that read style images"):
+        export_stages(make(kind), tmp_path, OPTIONS)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_layout_goes_back_and_forth():

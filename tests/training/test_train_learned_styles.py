@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from run_checks import final_state, short_schedule
+from tiny_style_model import make
 
 from configs.schema import StyleRun, load_style_config
-from ganmod.io.images import read_image, resize_short_side, write_image
-from style_transfer import StyleTransferModel, load
+from ganmod.features.vgg import VGGFeatures
+from ganmod.io.images import ImageError, read_image, resize_short_side, write_image
+from style_transfer import ModelSpec, StyleTransferModel, build, load
 from training.style.build import WholeStyles, build_data, build_loss_network, build_model, resolve
 from training.style.build import style_transfer_losses as losses
 from training.train_style import train
@@ -99,7 +102,7 @@ def test_every_third_step_trains_stylebanks_autoencoder_alone(pictures: dict[str
     network = build_loss_network(config.loss, model)
     content = torch.rand(2, 3, 32, 32)
     identity = losses(
-        model, network, config.loss, content, content, style_id=torch.zeros(2).long(), identity=True
+        model, network, config.loss, content, content, style_id=torch.zeros(2).long(), autoencoder=True
     )
     identity.total.backward()
     assert model.decoder.bank.banks[0].grad is None
@@ -111,15 +114,86 @@ def test_every_third_step_trains_stylebanks_autoencoder_alone(pictures: dict[str
 
 
 def test_banks_change_in_stylizing_steps_only(pictures: dict[str, str], tmp_path: Path):
-    """With identity_every 1 every step is the autoencoder's, with 3 the first is not."""
-    config = run_of("style-stylebank", pictures, "red", steps=1, loss__identity_every=1)
-    train(config, tmp_path / "identity")
-    state, fresh = final_state(tmp_path / "identity"), untrained(config).state_dict()
-    bank = "decoder.bank.banks.0"
-    assert torch.equal(state["model"][bank], fresh[bank])
-    assert not torch.equal(state["model"]["decoder.to_rgb.conv.weight"], fresh["decoder.to_rgb.conv.weight"])
-    train(run_of("style-stylebank", pictures, "red", steps=1), tmp_path / "styled")
-    assert not torch.equal(final_state(tmp_path / "styled")["model"][bank], fresh[bank])
+    """With autoencoder_every 2 the second step leaves them as they are, and the losses that the log shows."""
+    for steps in (1, 2):
+        config = run_of("style-stylebank", pictures, "red", steps=steps, loss__autoencoder_every=2)
+        train(config, tmp_path / f"{steps}")
+    one, two = (final_state(tmp_path / f"{steps}")["model"] for steps in (1, 2))
+    bank, drawing = "decoder.bank.banks.0", "decoder.to_rgb.conv.weight"
+    assert torch.equal(one[bank], two[bank])
+    assert not torch.equal(one[bank], untrained(config).state_dict()[bank])
+    assert not torch.equal(one[drawing], two[drawing])
+    last = [json.loads((tmp_path / n / "stats.jsonl").read_text().splitlines()[-1]) for n in ("1", "2")]
+    assert last[0]["loss/style"] > 0
+    assert last[1].get("loss/style") in (None, last[0]["loss/style"])
+
+
+def test_added_styles_resume_only_with_the_model_that_they_were_added_to(
+    pictures: dict[str, str], tmp_path: Path
+):
+    """Everything but their numbers is read from that file again."""
+    first = train(run_of("style-cin", pictures, "red"), tmp_path / "one")
+    config = run_of("style-cin", pictures, "blue", transfer=str(first), model={})
+    train(config, tmp_path / "more")
+    assert train(config, tmp_path / "more").is_file()  # done already: nothing is trained
+    written = load_style_config(str(tmp_path / "more" / "config.yaml"), {})
+    assert resolve(written).model.learned_styles == ("red", "blue")
+    other = train(run_of("style-cin", pictures, "red", runtime__seed=1), tmp_path / "other")
+    first.write_bytes(other.read_bytes())
+    with pytest.raises(ValueError, match=r"transfer was .* contents differ"):
+        train(config, tmp_path / "more")
+
+
+def test_frozen_parameters_of_added_styles_take_no_gradient(pictures: dict[str, str], tmp_path: Path):
+    first = train(run_of("style-cin", pictures, "red"), tmp_path / "one")
+    model = build_model(resolve(run_of("style-cin", pictures, "blue", transfer=str(first), model={})))
+    wanted = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert wanted == set(model.trainable())
+    assert not model.training
+
+
+def test_unfit_combinations_are_refused(pictures: dict[str, str], tmp_path: Path):
+    learned = str(train(run_of("style-cin", pictures, "red"), tmp_path / "one"))
+    reading = tmp_path / "adain.safetensors"
+    make("residual-adain").save(reading)
+    cascade = tmp_path / "cascade.safetensors"
+    build(
+        ModelSpec("none", (1, 1, 1, 1), architecture="cascade", modulation="wct", levels=((4,),)),
+        VGGFeatures((1, 1, 1, 1)),
+    ).save(cascade)
+    for config, message in (
+        (
+            run_of("style-ghiasi", pictures, "red", transfer=learned, model={}),
+            r"the model learns the styles red, and data.learn_styles is false",
+        ),
+        (
+            run_of("style-cin", pictures, "red", transfer=str(reading), model={}),
+            r"data.learn_styles is true, but the model of .* reads style images",
+        ),
+        (
+            run_of("style-cin", pictures, "red", model__learned_styles=["pink"]),
+            r"model.learned_styles is pink, but the style images are red",
+        ),
+        (
+            run_of("style-ghiasi", pictures, "red", transfer=str(cascade), model={}),
+            r"is a cascade, which is not trained",
+        ),
+        (
+            run_of("style-cin", pictures, "red", loss__autoencoder_every=3, loss__reconstruction_weight=1),
+            r"loss.autoencoder_every is 3, but model.architecture is johnson",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            resolve(config)
+
+
+def test_a_style_that_cannot_be_read_is_no_style(pictures: dict[str, str], tmp_path: Path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    config = resolve(
+        run_of("style-cin", pictures | {"broken": str(tmp_path / "broken.png")}, "red", "broken")
+    )
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        build_data(config.data, 0, config.model)
 
 
 @torch.no_grad()

@@ -65,9 +65,10 @@ def find_changes(
             )
     for key, value in identity.items():
         if saved_identity.get(key, value) != value:
+            option = key if key in now else key.rpartition(".")[0]
             raise ValueError(
-                f"the run folder holds a run on other data: {key} was {before.get(key)!r} and is "
-                f"{now.get(key)!r}, and names, sizes or contents differ. That cannot change within a run, "
+                f"the run folder holds a run on other data: {option} was {before.get(option)!r} and is "
+                f"{now.get(option)!r}, and names, sizes or contents differ. That cannot change within a run, "
                 f"{_reason(key)}: {_WAYS_ON}"
             )
     return changes

@@ -18,7 +18,7 @@ from ganmod.data.identity import pictures_identity
 from ganmod.data.seeding import draw
 from ganmod.features.spectrum_loss import spectrum_loss
 from ganmod.features.style_losses import STYLE_LOSSES, Features, content_loss
-from ganmod.features.vgg import VGGFeatures, load_features, weights_digest
+from ganmod.features.vgg import VGGFeatures, load_features, state_digest, weights_digest
 from ganmod.io.images import list_images
 from ganmod.layers import StaticConv2d
 from ganmod.modulation.statistics import match_statistics, mean_std
@@ -29,6 +29,7 @@ from training.muon import Muon
 from training.run.lifecycle import restore_optimizer
 
 BUILTIN_STYLES = 60
+MOST_KEPT = 64  # styles whose features are kept: about 20 MB each with VGG-19 at 192 pixels
 SHIPPED = "shipped"  # what `transfer` calls the model that comes with ganmod
 
 
@@ -73,9 +74,13 @@ def build_data(data: StyleData, seed: int, model: StyleModel | None = None) -> P
     names, styles = find_styles(data)
     content = _stream(contents, "content", data, seed)
     whole = model.style_image_size if data.whole_styles else None
+    style = _stream(styles, "style", data, seed, whole=whole)
+    if data.learn_styles:
+        for index in range(len(names)):  # one that cannot be read would become a style of random numbers
+            style.full_image(index)
     return Pairs(
         content,
-        _stream(styles, "style", data, seed, whole=whole),
+        style,
         change_colors=data.change_colors,
         photo_styles=data.photo_styles,
         same_image=data.same_image,
@@ -99,17 +104,23 @@ def find_styles(data: StyleData) -> tuple[list[str], Sequence[Path] | Sequence[n
     return names, files
 
 
-def run_identity(data: Pairs, encoder: VGGFeatures, loss_network: VGGFeatures) -> dict[str, str]:
+def run_identity(data: Pairs, model: StyleTransferModel, loss_network: VGGFeatures) -> dict[str, str]:
     """Hashes of the images and frozen weights that paths of a configuration lead to, by key.
 
-    The encoder may come from the file that the run begins with, which is read again at each start.
+    The encoder, and all but the new styles where styles are added, come from the file that the run begins
+    with, which is read again at each start.
     """
-    return {
+    found = {
         "data.content": pictures_identity(data.content.images),
         "data.style": pictures_identity(data.style.images),
-        "model.encoder": weights_digest(encoder),
+        "model.encoder": weights_digest(model.encoder),
         "loss.network": weights_digest(loss_network),
     }
+    if model.adds_styles:
+        trained = model.trainable()
+        kept = {name: x for name, x in model.state_dict().items() if name not in trained}
+        found["transfer.frozen"] = state_digest(kept)
+    return found
 
 
 def _stream(
@@ -150,8 +161,10 @@ def resolve(config: StyleRun) -> StyleRun:
     section = config.model
     if config.transfer is not None:
         spec = asdict(load_transferred(config).spec)
+        if spec["architecture"] == "cascade":
+            raise ValueError(f"{config.transfer} is a cascade, which is not trained: take another model")
         of_file = {key: value for key, value in spec.items() if hasattr(section, key)}
-        for key in sorted(config.model_keys & of_file.keys()):
+        for key in sorted(config.model_keys & of_file.keys() - {"learned_styles"}):
             if (value := getattr(section, key)) != of_file[key]:
                 raise ValueError(
                     f"model.{key} is {value!r}, but {config.transfer} holds a model with {of_file[key]!r}, "
@@ -161,6 +174,11 @@ def resolve(config: StyleRun) -> StyleRun:
     if config.data.learn_styles:
         names = find_styles(config.data)[0]
         known = section.learned_styles if config.transfer is not None else ()
+        if config.transfer is not None and not known:
+            raise ValueError(
+                f"data.learn_styles is true, but the model of {config.transfer} reads style images: set it "
+                "to false, or start without that file"
+            )
         new = tuple(name for name in names if name not in known)
         if known and new and len(new) < len(names):
             raise ValueError(
@@ -168,6 +186,21 @@ def resolve(config: StyleRun) -> StyleRun:
                 f"{new[0]!r}: give images of new styles alone to add them, or of known ones alone to train on"
             )
         section = replace(section, learned_styles=(*known, *new))
+        if "learned_styles" in config.model_keys and config.model.learned_styles != section.learned_styles:
+            raise ValueError(
+                f"model.learned_styles is {', '.join(config.model.learned_styles)}, but the style images are "
+                f"{', '.join(section.learned_styles)}: leave that key out"
+            )
+    elif section.learned_styles:
+        raise ValueError(
+            f"the model learns the styles {', '.join(section.learned_styles)}, and data.learn_styles is "
+            "false: set it to true, as the presets style-cin and style-stylebank do"
+        )
+    if config.loss.autoencoder_every is not None and section.architecture != "stylebank":
+        raise ValueError(
+            f"loss.autoencoder_every is {config.loss.autoencoder_every}, but model.architecture is "
+            f"{section.architecture}: only stylebank can leave out the style"
+        )
     return config.model_copy(update={"model": section})
 
 
@@ -277,7 +310,7 @@ def style_transfer_losses(
     origin: Origin = (0, 0),
     style_id: Tensor | None = None,
     style_targets: Sequence[Features] | None = None,
-    identity: bool = False,
+    autoencoder: bool = False,
 ) -> Losses:
     """Losses of stylized images in the features of `network`, averaged over the batch.
 
@@ -287,11 +320,11 @@ def style_transfer_losses(
     shared: `network` is the model's encoder (`same_network`); content and style then pass through it once, as
     input and as target, if style images have the size that the model wants. origin: see
     `StyleTransferModel.encode`. style_id: [N], the learned style that each image of `style` shows.
-    style_targets: their features in `network` and `second`, if already computed. identity: StyleBank's
-    autoencoder alone, see `StyleLoss.identity_every`.
+    style_targets: their features in `network` and `second`, if already computed. autoencoder: StyleBank's
+    autoencoder alone, see `StyleLoss.autoencoder_every`.
     """
-    if identity:
-        return identity_losses(model, config, content)
+    if autoencoder:
+        return autoencoder_losses(model, config, content)
     classic = model.spec.architecture == "classic"
     # Statistics of a style are read at the size at which the loss compares them.
     prepared = style if classic or model.sees_whole_styles else model.prepare_style(style)
@@ -317,7 +350,7 @@ def style_transfer_losses(
         )
     content_term, style_term = (torch.stack(both).mean() for both in zip(*terms, strict=True))
     total = config.content_weight * content_term + config.style_weight * style_term
-    if config.reconstruction_weight > 0 and config.identity_every is None:
+    if config.reconstruction_weight > 0 and config.autoencoder_every is None:
         total = total + config.reconstruction_weight * (images - content).square().mean()
     if config.spectrum_weight > 0:
         total = total + config.spectrum_weight * spectrum_loss(images, style).mean()
@@ -325,7 +358,7 @@ def style_transfer_losses(
 
 
 class WholeStyles:
-    """The features of whole style images in some networks, each computed once."""
+    """The features of whole style images in some networks, kept for up to about `MOST_KEPT` styles."""
 
     def __init__(self, networks: Sequence[VGGFeatures]) -> None:
         self.networks = networks
@@ -335,6 +368,8 @@ class WholeStyles:
     def features(self, style: Tensor, style_id: Tensor) -> list[Features]:
         """Of images [N,3,S,S] that show the styles [N]: one {layer: [N,C,h,w]} per network."""
         ids = style_id.tolist()
+        if len(self._known) > MOST_KEPT:
+            self._known.clear()
         for image, number in zip(style.split(1), ids, strict=True):
             if number not in self._known:
                 self._known[number] = [network.normalized(image) for network in self.networks]
@@ -345,10 +380,10 @@ class WholeStyles:
         ]
 
 
-def identity_losses(model: StyleTransferModel, config: StyleLoss, content: Tensor) -> Losses:
+def autoencoder_losses(model: StyleTransferModel, config: StyleLoss, content: Tensor) -> Losses:
     """Of StyleBank's autoencoder (Chen et al. 2017, Eq. 3): the squared difference from the content's pixels.
 
-    Filter banks take no part and get no gradient. The style loss is NaN: there is no style.
+    Filter banks take no part and get no gradient. Content and style loss are 0: they are not measured.
     """
     x = model.encode(content)
     for stage in range(1, model.decoder.num_stages):

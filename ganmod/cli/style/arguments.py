@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -68,8 +69,11 @@ class StyleArgument(click.ParamType):
             return value
         text = str(value)
         if text.startswith(LEARNED):
-            name, colon, weight = text.removeprefix(LEARNED).partition(":")
-            return WeightedPath(LearnedStyle(name), self._weight(weight, text, param, ctx) if colon else None)
+            whole = text.removeprefix(LEARNED)
+            name, colon, weight = whole.rpartition(":")
+            with contextlib.suppress(ValueError):  # a name with a colon
+                return WeightedPath(LearnedStyle(name if colon else whole), float(weight) if colon else None)
+            return WeightedPath(LearnedStyle(whole), None)
         if text.startswith(BUILTIN):
             name, colon, weight = text.removeprefix(BUILTIN).partition(":")
             try:
@@ -92,19 +96,21 @@ class StyleArgument(click.ParamType):
 
 
 class StyleAt(click.ParamType):
-    """SCALES=FILE -> (scales, path)."""
+    """SCALES=FILE, or SCALES=learned:NAME -> (scales, style)."""
 
     name = "style_at"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[int, ...], Path]:
+    ) -> tuple[tuple[int, ...], StyleSource]:
         if isinstance(value, tuple):
             return value
         scales, equals, path = str(value).partition("=")
         if not equals:
             self.fail(f"{value!r}: expected SCALES=FILE, such as 1-2=painting.jpg", param, ctx)
         try:
+            if path.startswith(LEARNED):
+                return parse_scales(scales), LearnedStyle(path.removeprefix(LEARNED))
             file = draw_builtin(path) if path.startswith(BUILTIN) else Path(path)
             if not file.is_file():
                 self.fail(f"{value!r}: there is no file {path}", param, ctx)
@@ -141,7 +147,7 @@ class StylePlan:
     name: str
     styles: tuple[StyleSource, ...]
     weights: tuple[float, ...] | None = None
-    at: tuple[tuple[tuple[int, ...], Path], ...] = ()
+    at: tuple[tuple[tuple[int, ...], StyleSource], ...] = ()
     masks: Tensor | None = field(default=None, repr=False)
     parts: tuple[StylePart, ...] = ()  # one per file
 
@@ -232,7 +238,7 @@ def note_undirected(plans: Sequence[StylePlan], *controls: Controls) -> list[str
 
 def style_plans(
     styles: Sequence[WeightedPath],
-    at: Sequence[tuple[tuple[int, ...], Path]],
+    at: Sequence[tuple[tuple[int, ...], StyleSource]],
     masks: Sequence[Path],
     parts: Sequence[StylePart] = (),
 ) -> list[StylePlan]:

@@ -59,7 +59,7 @@ def no_export(transform: Modulation) -> ValueError:
     """What is raised where a transform is to be exported."""
     return ValueError(
         f"{type(transform).__name__} has no form that files for other programs can hold: export a model with "
-        "adaconv, adain, weight_demod or match_moments"
+        "adaconv, adain, weight_demod, din or match_moments"
     )
 
 

@@ -53,6 +53,11 @@ def model_entry(name: str, model: StyleTransferModel, size: int) -> Entry:
     Models that accept styles of any size get the same squares, for strokes of the width that the losses
     expect. Others get squares of their style_image_size.
     """
+    if model.spec.learned_styles:
+        raise ValueError(
+            f"{name} has learned {', '.join(model.spec.learned_styles)} and reads no style images, which a "
+            "comparison needs: leave it out"
+        )
     side = size if model.sees_whole_styles else model.spec.style_image_size
     contestant = Contestant(
         name=name,

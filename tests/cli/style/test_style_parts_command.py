@@ -183,3 +183,28 @@ def test_an_input_is_not_overwritten(images: Path, ganmod_command) -> None:
     (images / "b.gif").write_bytes((images / "b.png").read_bytes())
     assert_fails(ganmod_command("stylize", "photo.png", *morph), 2, "b.gif is b.gif, which is read")
     assert {file: file.read_bytes() for file in images.glob("*.png")} == before
+
+
+def test_learned_styles_are_given_by_name(images: Path, stylize) -> None:
+    model = make("johnson-cin")
+    model.save(images / "learned.safetensors")
+    learned = ("--model", "learned.safetensors")
+    for arguments, library in (
+        (("learned:b",), {"styles": ["b"]}),
+        (("learned:a:1", "learned:c:3"), {"styles": ["a", "c"], "weights": [1, 3]}),
+        (("learned:a", "--style-at", "1-2=learned:b"), {"styles": ["a"], "style_at": {(1, 2): "b"}}),
+    ):
+        ended, result = stylize(*arguments, *learned)
+        assert ended.code == 0, ended.err
+        np.testing.assert_array_equal(result, ControlledStyle(model, **library).apply(PHOTO))  # type: ignore
+    for arguments, message in (
+        (("a.png", *learned), "reads no style images, it has learned a, b, c"),
+        (("learned:d", *learned), "this model has no style 'd'"),
+        (("learned:a", *MODEL), "this model reads style images: give a picture"),
+        (("learned:a", "--style-crop", "0,0,32,32", *learned), "is no picture of which a part could count"),
+        (("learned:a", "--rotate-style", 20, *learned), "leave out rotate_style"),
+    ):
+        ended, _ = stylize(*arguments)
+        assert ended.code != 0
+        assert message in ended.err
+        assert "Traceback" not in ended.err

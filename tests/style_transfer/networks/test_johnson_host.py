@@ -141,6 +141,15 @@ def test_what_learned_styles_cannot_do_is_said() -> None:
             r"architecture is 'classic', which reads style images, expected one of residual, johnson",
         ),
         (
+            lambda: ModelSpec("tiny", (4, 4, 6, 8), architecture="johnson", learned_styles=("a\x1b[31m",)),
+            r"learned_styles has 'a\\x1b\[31m', expected names of visible characters",
+        ),
+        (lambda: model.predict_style("a", size=64), r"'a' is a learned style, no picture: leave out size"),
+        (
+            lambda: model.predict(torch.ones(1, 3), torch.ones(1, 1, 8, 8)),
+            r"got a style mask, but the architecture 'johnson' reads all of a style",
+        ),
+        (
             lambda: ModelSpec("tiny", (4, 4, 6, 8), architecture="stylebank"),
             r"expected learned_styles, one name at least",
         ),

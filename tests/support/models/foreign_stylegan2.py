@@ -215,7 +215,7 @@ class Persistent:
             "_init_args": (),
             **layer.attributes,
         }
-        if "_init_kwargs" in state:
+        if isinstance(state.get("_init_kwargs"), dict):  # fuzzing puts other values there
             state["_init_kwargs"] = sys.modules["dnnlib.util"].EasyDict(state["_init_kwargs"])
         meta = {
             "type": "class",
