@@ -19,7 +19,6 @@ from training.run.folder import MODEL_FILE
 from training.run.metric_hook import RunMetrics
 from training.run.nonfinite import gradient_norm
 from training.style.build import (
-    WholeStyles,
     build_data,
     build_loss_network,
     build_model,
@@ -30,9 +29,8 @@ from training.style.build import (
     resolve,
     restore_state,
     run_identity,
-    same_network,
-    style_transfer_losses,
 )
+from training.style.losses import WholeStyles, same_network, style_transfer_losses
 from training.style.samples import (
     StyleBatch,
     averaged_weights,

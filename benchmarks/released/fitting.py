@@ -16,7 +16,8 @@ from released.timed_loop import FlatGradients, Log, Trained, captured, train_unt
 from style_transfer import StyleTransferModel
 from style_transfer.networks.residual_host import NOISE_SIDE
 from training.ema import ema_decay, update_ema
-from training.style.build import build_optimizers, same_network, style_transfer_losses
+from training.style.build import build_optimizers
+from training.style.losses import same_network, style_transfer_losses
 
 LOSSES = ("total", "content", "style")
 Gradients = Callable[[Tensor, Tensor], Tensor]

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ganmod.layers import reflect_pad
 from ganmod.modulation import Modulation, StyleSpec, create_modulation
-from ganmod.modulation.modulated_conv import blend_regions
+from style_transfer.networks.feature_transforms import (
+    check_transforms_mix,
+    full_strength,
+    transform_features,
+    weaken_features,
+)
 from style_transfer.networks.residual_host import Origin
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder
-from style_transfer.networks.transform_host import StrengthParams
 
 CONVS = (2, 2, 4, 4)  # of VGG-19's scales before a level's own, which has one
 
@@ -123,12 +126,7 @@ class CascadeDecoder(StagedDecoder):
 
     def check_mixes(self) -> None:
         """See `StagedDecoder`."""
-        transform = self._level(0)[1]
-        if not transform.mixes:
-            raise ValueError(
-                f"{type(transform).__name__} takes patches of one style, so styles cannot be mixed by "
-                "weights: mix them by masks, or take another model"
-            )
+        check_transforms_mix(self.transforms)
 
     def predict(self, style: Tensor) -> list[Any]:
         """Style images [N,3,h,w] in [0,1] -> per level the transform's parameters; then the strength."""
@@ -136,13 +134,13 @@ class CascadeDecoder(StagedDecoder):
         for stage in range(self.num_stages):
             level, transform = self._level(stage)
             params.append(transform.predict(level.encode(_padded(style, level.level))))
-        return [*params, StrengthParams(style.new_ones((len(style), 1, 1, 1)))]
+        return [*params, full_strength(style)]
 
     def weaken(
         self, styles: Sequence[list[Any]], predict_content: Callable[[], list[Any]], alpha: float
     ) -> list[list[Any]]:
         """See `StagedDecoder`: at each level, (1 - alpha) content + alpha transformed (Li et al., Eq. 4)."""
-        return [[*params, StrengthParams(strength.strength * alpha)] for *params, strength in styles]
+        return weaken_features(styles, alpha)
 
     def run_stage(
         self,
@@ -157,15 +155,7 @@ class CascadeDecoder(StagedDecoder):
         level, transform = self._level(stage)
         height, width = x.shape[2:]
         features = level.encode(_padded(x.clamp(0, 1), level.level))
-
-        def transformed(params: Any, strength: StrengthParams) -> Tensor:
-            return torch.lerp(features, transform.modulate(features, params), strength.strength.to(x.dtype))
-
-        if masks is None:
-            features = transformed(params[stage], params[-1])
-        else:
-            pairs = zip(params[stage], params[-1], strict=True)
-            features = blend_regions([transformed(*pair) for pair in pairs], masks)
+        features = transform_features(transform, features, params[stage], params[-1], masks=masks)
         return level.decode(features)[:, :, :height, :width]
 
 

@@ -23,7 +23,7 @@ from ganmod.modulation.modulated_conv import blend_regions
 from ganmod.modulation.statistics import Statistics
 from style_transfer.networks.residual_host import Origin
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder
-from style_transfer.networks.style_statistics import StandardizedStatistics
+from style_transfer.networks.style_encoder import StandardizedStatistics
 
 OUTER = 9  # pixels: side of the first and last kernel
 INPUT_OFFSET, INPUT_GAIN = 0.5, 4.0  # photos: mean near 0.5, deviation near 0.25

@@ -21,7 +21,7 @@ from ganmod.layers import Conv2d, EqualizedLinear, ScaledReLU, StaticConv2d, wid
 from ganmod.modulation import ModulatedConv2d, StyleSpec, create_modulation
 from style_transfer.masks import pool_mask
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder, apply_modulated
-from style_transfer.networks.style_statistics import StandardizedStatistics
+from style_transfer.networks.style_encoder import StandardizedStatistics
 
 BRANCH_STD = 0.1  # of the initial weights of a block's second convolution
 NOISE_SIDE = 256  # period of the noise in pixels

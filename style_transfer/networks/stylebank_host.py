@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from ganmod.layers import Conv2d, ScaledReLU, StaticConv2d
-from ganmod.modulation import Modulation, StyleSpec, create_modulation
+from ganmod.modulation import StyleSpec, create_modulation
 from ganmod.modulation.base import check_modulate_with
-from ganmod.modulation.modulated_conv import blend_regions
-from ganmod.modulation.statistics import Statistics
+from style_transfer.networks.feature_transforms import full_strength, transform_features, weaken_features
 from style_transfer.networks.johnson_host import OUTER, ContractingEncoder
 from style_transfer.networks.residual_host import Origin
 from style_transfer.networks.staged_decoder import InputStatistics, StagedDecoder
-from style_transfer.networks.transform_host import StrengthParams
 
 
 class BankEncoder(ContractingEncoder):
@@ -76,13 +73,13 @@ class BankDecoder(StagedDecoder):
 
     def predict(self, style: Tensor) -> list[Any]:
         """See `StagedDecoder`: the filter bank's parameters, then the strength."""
-        return [self.bank.predict(style), StrengthParams(style.new_ones((len(style), 1, 1, 1)))]
+        return [self.bank.predict(style), full_strength(style)]
 
     def weaken(
         self, styles: Sequence[list[Any]], predict_content: Callable[[], list[Any]], alpha: float
     ) -> list[list[Any]]:
         """See `StagedDecoder`: features are mixed, (1 - alpha) content + alpha filtered."""
-        return [[bank, StrengthParams(strength.strength * alpha)] for bank, strength in styles]
+        return weaken_features(styles, alpha)
 
     def run_stage(
         self,
@@ -95,11 +92,7 @@ class BankDecoder(StagedDecoder):
     ) -> Tensor:
         """See `StagedDecoder`."""
         if stage == 0:
-            known = None if statistics is None else Statistics(statistics.mean, statistics.var)
-            if masks is None:
-                return self._filtered(x, params[0], params[1], known)
-            pairs = zip(params[0], params[1], strict=True)
-            return blend_regions([self._filtered(x, *pair, known) for pair in pairs], masks)
+            return transform_features(self.bank, x, params[0], params[1], statistics=statistics, masks=masks)
         return self.draw(stage, x)
 
     def draw(self, stage: int, x: Tensor) -> Tensor:
@@ -107,8 +100,3 @@ class BankDecoder(StagedDecoder):
         if stage < self.num_stages - 1:
             return cast(Conv2d, self.up[stage - 1])(x)
         return cast(Tensor, self.to_rgb(x)) * self.output_gain + self.output_offset
-
-    def _filtered(self, x: Tensor, params: Any, strength: StrengthParams, known: Statistics | None) -> Tensor:
-        bank: Modulation = self.bank
-        filtered = bank.modulate(x, params) if known is None else bank.modulate_with(x, params, known)
-        return torch.lerp(x, filtered, strength.strength.to(x.dtype))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from ganmod.features.style_losses import Features
 from ganmod.modulation import Modulation, StyleSpec, create_modulation
 from ganmod.modulation.base import check_modulate_with
-from ganmod.modulation.modulated_conv import pool_masks
-from ganmod.modulation.statistics import Statistics
+from style_transfer.networks.feature_transforms import (
+    check_transforms_mix,
+    full_strength,
+    transform_features,
+    weaken_features,
+)
 from style_transfer.networks.mirrored_decoder import MirroredDecoder, plain_conv
 from style_transfer.networks.staged_decoder import InputStatistics
 from style_transfer.networks.style_encoder import StyleEncoder
-
-
-class StrengthParams(NamedTuple):
-    strength: Tensor  # [N,1,1,1], 0 (content) to 1 (style)
 
 
 class FeatureStyleEncoder(StyleEncoder):
@@ -80,12 +79,7 @@ class TransformDecoder(MirroredDecoder):
 
     def check_mixes(self) -> None:
         """See `StagedDecoder`."""
-        for transform in self.transforms:
-            if not cast(Modulation, transform).mixes:
-                raise ValueError(
-                    f"{type(transform).__name__} takes patches of one style, so styles cannot be mixed by "
-                    "weights: mix them by masks, or take another model"
-                )
+        check_transforms_mix(self.transforms)
 
     def predict(self, style: Features) -> list[Any]:
         """See `StagedDecoder`: one NamedTuple per transform, then the strength."""
@@ -94,13 +88,13 @@ class TransformDecoder(MirroredDecoder):
             cast(Modulation, transform).predict(features)
             for transform, features in zip(self.transforms, coarse_first, strict=False)
         ]
-        return [*params, StrengthParams(coarse_first[0].new_ones((len(coarse_first[0]), 1, 1, 1)))]
+        return [*params, full_strength(coarse_first[0])]
 
     def weaken(
         self, styles: Sequence[list[Any]], predict_content: Callable[[], list[Any]], alpha: float
     ) -> list[list[Any]]:
         """See `StagedDecoder`: features are mixed, (1 - alpha) content + alpha transformed."""
-        return [[*params, StrengthParams(strength.strength * alpha)] for *params, strength in styles]
+        return weaken_features(styles, alpha)
 
     def run_stage(
         self,
@@ -114,26 +108,7 @@ class TransformDecoder(MirroredDecoder):
         """See `StagedDecoder`."""
         transform = self._transform(stage)
         if transform is not None:
-            known = None if statistics is None else Statistics(statistics.mean, statistics.var)
-            if masks is None:
-                x = self._transformed(transform, x, params[stage], params[-1], known)
-            else:
-                shares = pool_masks(masks, x.shape[2], x.shape[3]).to(x.dtype).split(1, dim=1)
-                x = sum(
-                    (
-                        self._transformed(transform, x, p, strength, known) * share
-                        for p, strength, share in zip(params[stage], params[-1], shares, strict=True)
-                    ),
-                    start=torch.zeros_like(x),
-                )
+            x = transform_features(
+                transform, x, params[stage], params[-1], statistics=statistics, masks=masks
+            )
         return self.draw_scale(stage, x)
-
-    @staticmethod
-    def _transformed(
-        transform: Modulation, x: Tensor, params: Any, strength: StrengthParams, known: Statistics | None
-    ) -> Tensor:
-        if known is None:
-            transformed = transform.modulate(x, params)
-        else:
-            transformed = transform.modulate_with(x, params, known)
-        return torch.lerp(x, transformed, strength.strength.to(x.dtype))

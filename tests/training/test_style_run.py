@@ -9,7 +9,7 @@ from configs.style import StyleLoss
 from ganmod.features.spectrum_loss import spectrum_loss
 from ganmod.features.vgg import VGGFeatures
 from style_transfer import ModelSpec, build
-from training.style.build import same_network, style_transfer_losses
+from training.style.losses import same_network, style_transfer_losses
 
 WIDTHS = (4, 6, 8, 10)
 

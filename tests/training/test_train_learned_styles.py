@@ -16,8 +16,9 @@ from configs.schema import StyleRun, load_style_config
 from ganmod.features.vgg import VGGFeatures
 from ganmod.io.images import ImageError, read_image, resize_short_side, write_image
 from style_transfer import ModelSpec, StyleTransferModel, build, load
-from training.style.build import WholeStyles, build_data, build_loss_network, build_model, resolve
-from training.style.build import style_transfer_losses as losses
+from training.style.build import build_data, build_loss_network, build_model, resolve
+from training.style.losses import WholeStyles
+from training.style.losses import style_transfer_losses as losses
 from training.train_style import train
 
 SMALL = {

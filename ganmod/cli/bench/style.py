@@ -25,7 +25,7 @@ from ganmod.modulation.functional import adaconv
 from style_transfer import ModelSpec, StyleTransferModel, build
 from style_transfer.networks.paper_host import ModulatedDecoder
 from style_transfer.procedural_styles import builtin_contents, draw_style_set
-from training.style.build import Losses, same_network, style_transfer_losses
+from training.style.losses import Losses, same_network, style_transfer_losses
 
 WIDTHS = {"full": VGG19_WIDTHS, "slim": SLIM_WIDTHS}
 OP_BATCH = 4

@@ -17,7 +17,8 @@ from style_transfer.controls import ControlledStyle
 from style_transfer.networks.host import build_host
 from style_transfer.piecewise.tiled import stylize_tiled
 from style_transfer.piecewise.video import ClipStylizer, morph
-from training.style.build import build_loss_network, build_model, style_transfer_losses
+from training.style.build import build_loss_network, build_model
+from training.style.losses import style_transfer_losses
 
 PRESETS = ("style-wct", "style-swap", "style-avatar-net")
 
